@@ -1,0 +1,16 @@
+"""The colour map of PASCAL VOC: which colour a class id has in a palette PNG."""
+
+import numpy as np
+
+
+def voc_palette() -> np.ndarray:
+    """Return the VOC colour map, uint8 (256, 3), RGB: row ``i`` is the colour of class id ``i``, row 255 that of void.
+
+    The devkit spreads the bits of an id over the channels: counted from bit 0, bits 0, 3, 6 go to red, 1, 4, 7 to
+    green and 2, 5 to blue, the lowest of them to the most significant bit of the channel.
+    """
+    ids = np.arange(256)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for bit in range(8):
+        palette[:, bit % 3] |= ((ids >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return palette

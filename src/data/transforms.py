@@ -1,0 +1,93 @@
+"""What happens to an image on its way to the network; the only file that knows albumentations."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer release on import
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.data.split import VOID
+
+# The loader's own workers are the parallelism; OpenCV's threads would fight them for cores.
+cv2.setNumThreads(0)
+
+
+class TrainTransform:
+    """Random scale, crop, flip and colour; padding takes the mean colour and is void in the mask.
+
+    Args:
+        crop: side of the square that the network sees, in pixels.
+        long_side: scale every image to this longer side first; None keeps its own size.
+        scale: least and greatest random scale factor.
+        flip: probability of a horizontal flip.
+        colour: strength of brightness, contrast and saturation jitter; hue moves by a quarter of it.
+        mean, std: normalisation that belongs to the encoder's weights, per RGB channel in [0, 1].
+
+    Shapes:
+        (H, W, 3) uint8 RGB and (H, W) uint8 ids -> (3, crop, crop) float32 and (crop, crop) uint8.
+    """
+
+    def __init__(
+        self,
+        crop: int,
+        long_side: int | None,
+        scale: Sequence[float],
+        flip: float,
+        colour: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        low, high = scale
+        steps = [_shrink(long_side)] if long_side else []
+        steps += [
+            A.RandomScale(scale_limit=(low - 1, high - 1), interpolation=cv2.INTER_LINEAR, p=1),
+            A.PadIfNeeded(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),
+            A.RandomCrop(crop, crop),
+            A.HorizontalFlip(p=flip),
+        ]
+        if colour > 0:
+            steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
+        self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+        # Seeded anew for every sample: forked loader workers would otherwise replay one another's numbers.
+        self.compose.set_random_seed(seed)
+        result = self.compose(image=image, mask=mask)
+        return _to_tensor(result["image"]), torch.from_numpy(np.ascontiguousarray(result["mask"]))
+
+
+class EvalTransform:
+    """The whole image at its own scale, or shrunk to a longer side; never its mask, so scores are at native size.
+
+    Shapes:
+        (H, W, 3) uint8 RGB -> (3, h, w) float32.
+    """
+
+    def __init__(self, long_side: int | None, mean: Sequence[float], std: Sequence[float]) -> None:
+        steps = [_shrink(long_side)] if long_side else []
+        self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        return _to_tensor(self.compose(image=image)["image"])
+
+
+def normalisation(backbone: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """The keywords ``mean`` and ``std`` of both transforms."""
+    return {"mean": list(backbone["mean"]), "std": list(backbone["std"])}
+
+
+def _shrink(long_side: int) -> A.BasicTransform:
+    return A.LongestMaxSize(max_size=long_side, interpolation=cv2.INTER_LINEAR)
+
+
+def _normalise(mean: Sequence[float], std: Sequence[float]) -> A.BasicTransform:
+    return A.Normalize(mean=tuple(mean), std=tuple(std))
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,17 @@
+"""Mistakes that a user can mend: entry points print them as one clear message, without a stack trace."""
+
+
+class UserError(Exception):
+    """Base of every message meant for the user: it names the file or key, what was expected and what to do."""
+
+
+class ConfigError(UserError):
+    """A config group, option or key that cannot be used as given."""
+
+
+class DataError(UserError):
+    """A data set, image or mask that cannot be used as it is."""
+
+
+class CheckpointError(UserError):
+    """A weight file or checkpoint that does not fit the model it is meant for."""

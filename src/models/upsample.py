@@ -1,0 +1,46 @@
+"""Learned upsampling that starts as bilinear interpolation."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Deconvolution(nn.Module):
+    """Upsample by a learned deconvolution: (B, C, H, W) -> (B, C, scale*H, scale*W), scale 1 or 2.
+
+    Scale 2 is GCN's 4x4 deconvolution of stride 2; scale 1, met only behind dilated encoders, is a 3x3 convolution.
+    Starts as bilinear interpolation of each channel (FCN's habit), the identity at scale 1.
+    """
+
+    def __init__(self, channels: int, scale: int = 2) -> None:
+        super().__init__()
+        if scale not in (1, 2):
+            raise ValueError(f"Deconvolution upsamples by 1 or 2, got {scale}")
+        self.layer = (
+            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+            if scale == 2
+            else nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def reset_parameters(self) -> None:
+        size = self.layer.kernel_size[0]
+        ramp = torch.tensor([0.25, 0.75, 0.75, 0.25] if size == 4 else [0.0, 1.0, 0.0])
+        nn.init.zeros_(self.layer.weight)
+        assert self.layer.bias is not None
+        nn.init.zeros_(self.layer.bias)
+        diagonal = range(self.layer.in_channels)
+        self.layer.weight.data[diagonal, diagonal] = torch.outer(ramp, ramp)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return self.layer(scores)
+
+
+def bilinear_phases(scale: int) -> Tensor:
+    """The 3x3 kernels that give each sub-pixel of a bilinear interpolation: (scale^2, 3, 3), row-major phases.
+
+    A convolution with them followed by a pixel shuffle equals `Deconvolution` at its start, borders included.
+    """
+    ramps = {1: [[0.0, 1.0, 0.0]], 2: [[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]]}
+    if scale not in ramps:
+        raise ValueError(f"sub-pixel upsampling by 1 or 2, got {scale}")
+    phases = torch.tensor(ramps[scale])  # (scale, 3)
+    return torch.einsum("ru,cv->rcuv", phases, phases).flatten(0, 1)

@@ -1,0 +1,46 @@
+"""A run's key: a hash of everything that can change its numbers and of nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# What cannot change a number: where things lie, who watches, how the work is spread over processes and devices.
+# Everything else counts, so that a key that someone adds tomorrow is never left out by accident.
+_IRRELEVANT = {
+    "paths": None,
+    "logger": None,
+    "overwrite": None,
+    "runtime": {"workers", "threads"},
+    "data": {"root", "sbd_root", "download", "counts", "name", "train", "val"},  # the manifests stand for these
+    "trainer": {
+        "_target_",
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "check_val_every_n_epoch",
+        "use_distributed_sampler",
+        "default_root_dir",
+    },
+}
+
+
+def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
+    """Hash a resolved config and the manifests of its data to 16 hexadecimal digits.
+
+    Args:
+        config: plain containers; ``paths``, ``logger``, ``data.root`` and their like are left out.
+        manifests: of each split, see `src.data.split.Split.manifest`.
+    """
+    relevant: dict[str, Any] = {}
+    for group, value in config.items():
+        if group not in _IRRELEVANT:
+            relevant[group] = value
+        elif (without := _IRRELEVANT[group]) is not None and value is not None:
+            relevant[group] = {key: item for key, item in value.items() if key not in without}
+    text = json.dumps({"config": relevant, "manifests": dict(manifests)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""Densely adjacent prediction (DAP), ExFuse section 3.2: every position also predicts its neighbours' classes.
+
+Each option is the model's head. It says how many channels the decoder must have (``decoder_channels``), turns the
+decoder's last map into scores (``forward``), and turns an earlier map of that width into scores without parameters of its own
+(``auxiliary``, for ECRE's loss).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PlainPrediction(nn.Module):
+    """The baseline: the decoder's channels are the class scores. (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.decoder_channels = classes
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores
+
+    def auxiliary(self, scores: Tensor) -> Tensor:
+        return scores
+
+
+class AdjacentPrediction(nn.Module):
+    """Average, for each position, what the k x k positions around it predict for it.
+
+    ``r[i, j] = 1/k^2 * sum over 0 <= l, m < k of group (l*k + m) at (i + l - k//2, j + m - k//2)``.
+
+    Args:
+        classes: number of classes C.
+        window: odd side k of the neighbourhood; the paper uses 3.
+
+    Shapes:
+        input (B, k*k*C, H, W) scores, group ``l * k + m`` holding the C scores for the neighbour at offset (l, m);
+        output (B, C, H, W). Positions outside the map predict nothing and count as zero.
+
+    Raises:
+        ValueError: if ``window`` is even: such a window has no centre.
+    """
+
+    def __init__(self, classes: int, window: int = 3) -> None:
+        super().__init__()
+        if window % 2 == 0:
+            raise ValueError(f"DAP needs an odd window, got {window}")
+        self.classes, self.window = classes, window
+        self.decoder_channels = classes * window**2
+
+    def forward(self, scores: Tensor) -> Tensor:
+        k = self.window
+        groups = scores.unflatten(1, (k * k, self.classes))  # (B, k*k, C, H, W)
+        padded = F.pad(groups, (k // 2,) * 4)
+        height, width = scores.shape[-2:]
+        total = torch.zeros_like(groups[:, 0])
+        for row in range(k):
+            for col in range(k):
+                total = total + padded[:, row * k + col, :, row : row + height, col : col + width]
+        return total / k**2
+
+    def auxiliary(self, scores: Tensor) -> Tensor:
+        return self(scores)
+
+
+class LastBlockPrediction(nn.Module):
+    """DAP with a decoder as narrow as the baseline's: one 3x3 convolution after it makes the k*k*C scores (chosen).
+
+    Shapes:
+        input (B, C, H, W); output (B, C, H, W).
+    """
+
+    def __init__(self, classes: int, window: int = 3) -> None:
+        super().__init__()
+        self.decoder_channels = classes
+        self.adjacent = AdjacentPrediction(classes, window)
+        self.widen = nn.Conv2d(classes, self.adjacent.decoder_channels, 3, padding=1)
+
+    def reset_parameters(self) -> None:
+        nn.init.dirac_(self.widen.weight, groups=self.adjacent.window**2)  # every group starts as a copy of the scores
+        assert self.widen.bias is not None
+        nn.init.zeros_(self.widen.bias)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return self.adjacent(self.widen(scores))
+
+    def auxiliary(self, scores: Tensor) -> Tensor:
+        return scores
+
+
+class WideControl(nn.Module):
+    """Control for DAP: the same widened decoder, its k*k groups averaged at their own position, without any shift.
+
+    It has DAP's parameters and costs and differs in the neighbours alone. (Pixel shuffle followed by average pooling, which
+    some public code calls DAP, is this.)
+
+    Shapes:
+        input (B, k*k*C, H, W); output (B, C, H, W).
+    """
+
+    def __init__(self, classes: int, window: int = 3) -> None:
+        super().__init__()
+        self.groups, self.classes = window**2, classes
+        self.decoder_channels = classes * window**2
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores.unflatten(1, (self.groups, self.classes)).mean(1)
+
+    def auxiliary(self, scores: Tensor) -> Tensor:
+        return self(scores)
