@@ -5,6 +5,9 @@ decoder's last map into scores (``forward``), and turns an earlier map of that w
 (``auxiliary``, for ECRE's loss).
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,18 +52,62 @@ class AdjacentPrediction(nn.Module):
         self.decoder_channels = classes * window**2
 
     def forward(self, scores: Tensor) -> Tensor:
-        k = self.window
-        groups = scores.unflatten(1, (k * k, self.classes))  # (B, k*k, C, H, W)
-        padded = F.pad(groups, (k // 2,) * 4)
-        height, width = scores.shape[-2:]
-        total = torch.zeros_like(groups[:, 0])
-        for row in range(k):
-            for col in range(k):
-                total = total + padded[:, row * k + col, :, row : row + height, col : col + width]
-        return total / k**2
+        if torch.is_grad_enabled() and scores.requires_grad:
+            return _ShiftedMean.apply(scores, self.classes, self.window)
+        return shifted_mean(scores, self.classes, self.window)
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self(scores)
+
+
+def shifted_mean(scores: Tensor, classes: int, window: int) -> Tensor:
+    """The formula of `AdjacentPrediction` as padding and slices: (B, k*k*C, H, W) -> (B, C, H, W)."""
+    k = window
+    groups = scores.unflatten(1, (k * k, classes))  # (B, k*k, C, H, W)
+    padded = F.pad(groups, (k // 2,) * 4)
+    height, width = scores.shape[-2:]
+    total = torch.zeros_like(groups[:, 0])
+    for row in range(k):
+        for col in range(k):
+            total = total + padded[:, row * k + col, :, row : row + height, col : col + width]
+    return total / k**2
+
+
+class _ShiftedMean(torch.autograd.Function):
+    """`shifted_mean` for training: the same sum without padded copies, and nothing kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, classes: int, window: int) -> Tensor:
+        ctx.classes, ctx.window, ctx.template = classes, window, (scores.shape, scores.dtype)
+        height, width = scores.shape[-2:]
+        total = scores.new_zeros((len(scores), height, width, classes), dtype=_wide(scores.dtype)).permute(0, 3, 1, 2)
+        for group, here, there in _shifts(window, height, width):
+            total[(..., *here)] += scores[:, group * classes : (group + 1) * classes][(..., *there)]
+        return (total / window**2).to(scores.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (batch, channels, height, width), dtype = ctx.template
+        share = (gradient / ctx.window**2).to(dtype)
+        result = share.new_zeros((batch, height, width, channels)).permute(0, 3, 1, 2)
+        for group, here, there in _shifts(ctx.window, height, width):
+            result[:, group * ctx.classes : (group + 1) * ctx.classes][(..., *there)] = share[(..., *here)]
+        return result, None, None
+
+
+def _shifts(window: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
+    """For each group: its number, the output positions (rows, columns) it predicts for, and the positions it predicts from."""
+    for row in range(window):
+        for col in range(window):
+            offsets = (row - window // 2, height), (col - window // 2, width)
+            here = tuple(slice(max(0, -offset), size - max(0, offset)) for offset, size in offsets)
+            there = tuple(slice(max(0, offset), size - max(0, -offset)) for offset, size in offsets)
+            yield row * window + col, (here[0], here[1]), (there[0], there[1])
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Half-precision scores are summed in float32."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 class LastBlockPrediction(nn.Module):
