@@ -57,7 +57,9 @@ def build_model(config: DictConfig, classes: int, init: bool = True) -> Segmente
         **options,
     )
     if init:
-        load_backbone_weights(model.encoder.backbone, config.backbone.init)
+        encoder = model.get_submodule("encoder.backbone")
+        assert isinstance(encoder, Backbone)
+        load_backbone_weights(encoder, config.backbone.init)
     return model
 
 
@@ -95,4 +97,3 @@ def set_precision(config: DictConfig) -> None:
     if config.trainer.precision == "auto":
         on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         config.trainer.precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-

@@ -73,4 +73,3 @@ class SegmentationData(pl.LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-

@@ -40,9 +40,7 @@ def read_voc(
         if not (root / folder).is_dir():
             raise DataError(f"{name} data not found: no folder {root / folder}.\n{_DOWNLOAD}")
     ids = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _DOWNLOAD)
-    return make_split(
-        f"{name} {split}", [voc_item(root, id) for id in ids], classes, count=(counts or {}).get(split)
-    )
+    return make_split(f"{name} {split}", [voc_item(root, id) for id in ids], classes, count=(counts or {}).get(split))
 
 
 def voc_item(root: Path, id: str) -> Item:

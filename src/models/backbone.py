@@ -5,6 +5,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from src.errors import ConfigError
@@ -49,7 +50,7 @@ class Backbone(nn.Module):
         self.arguments = dict(arguments or {})
         self._set_depths(rearrange)
         self.features = self.create()
-        info = self.features.feature_info
+        info: FeatureInfo = self.features.feature_info  # type: ignore[assignment]  # timm sets it on every extractor
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())
         expected = tuple(min(2**level, output_stride) for level in levels)
@@ -61,10 +62,9 @@ class Backbone(nn.Module):
     def create(self, **extra: Any) -> nn.Module:
         """The timm feature extractor of this backbone's layout; ``pretrained=True`` asks the model hub for weights."""
         out_indices = tuple(level - _FIRST_LEVEL for level in self.levels)
-        stride = {} if self.output_stride == 32 else {"output_stride": self.output_stride}
-        return timm.create_model(
-            self.name, features_only=True, out_indices=out_indices, **stride, **self.arguments, **extra
-        )
+        if self.output_stride != 32:
+            extra["output_stride"] = self.output_stride
+        return timm.create_model(self.name, features_only=True, out_indices=out_indices, **self.arguments, **extra)
 
     def _set_depths(self, rearrange: Callable[[Depths], Depths]) -> None:
         with torch.device("meta"):  # shapes only: no memory, no random numbers

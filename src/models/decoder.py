@@ -1,5 +1,6 @@
 """The U-shaped decoder of GCN, which ExFuse keeps (figure 2 of ExFuse, figure 2 of GCN)."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -20,7 +21,7 @@ class Decoder(nn.Module):
         channels: their channels.
         reductions: their strides.
         width: channels of every map inside: the number of classes, or DAP's multiple of it.
-        first_upsampling: makes the first upsampling from (channels=, scale=): ECRE's slot.
+        first_upsampling: makes the first upsampling from (channels=, scale=), ECRE's slot; it knows its ``auxiliary_weight``.
         kernel: k of the global convolutions.
 
     Shapes:
@@ -48,11 +49,10 @@ class Decoder(nn.Module):
         strides = [*reversed(reductions)]
         strides += [strides[-1] // 2 ** (halving + 1) for halving in range(int(math.log2(strides[-1])))]
         self.strides = strides[1:]
-        steps = [deep // shallow for deep, shallow in zip(strides, strides[1:], strict=False)]
-        self.upsamplings = nn.ModuleList(
-            first_upsampling(channels=width, scale=scale) if step == 0 else Deconvolution(width, scale)
-            for step, scale in enumerate(steps)
-        )
+        steps = [deep // shallow for deep, shallow in itertools.pairwise(strides)]
+        first = first_upsampling(channels=width, scale=steps[0])
+        self.auxiliary_weight: float = first.auxiliary_weight  # type: ignore[assignment]
+        self.upsamplings = nn.ModuleList([first, *(Deconvolution(width, scale) for scale in steps[1:])])
         self.refinements = nn.ModuleList(BoundaryRefinement(width) for _ in steps)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -25,18 +25,22 @@ class GlobalConvolution(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"the kernel of a global convolution must be odd, got {kernel}")
-        tall = {"kernel_size": (kernel, 1), "padding": (kernel // 2, 0), "bias": False}
-        flat = {"kernel_size": (1, kernel), "padding": (0, kernel // 2), "bias": False}
-        self.tall_flat = nn.Sequential(nn.Conv2d(channels, width, **tall), nn.Conv2d(width, width, **flat))
-        self.flat_tall = nn.Sequential(nn.Conv2d(channels, width, **flat), nn.Conv2d(width, width, **tall))
+        tall, flat = (kernel, 1), (1, kernel)
+        self.tall_flat = nn.Sequential(_line(channels, width, tall), _line(width, width, flat))
+        self.flat_tall = nn.Sequential(_line(channels, width, flat), _line(width, width, tall))
 
     def reset_parameters(self) -> None:
         for branch in (self.tall_flat, self.flat_tall):
-            for convolution, scale in zip(branch, (1.0, _SCORE_SCALE), strict=True):
+            for convolution, scale in zip(branch.children(), (1.0, _SCORE_SCALE), strict=True):
+                assert isinstance(convolution, nn.Conv2d)
                 nn.init.normal_(convolution.weight, std=scale * convolution.weight[0].numel() ** -0.5)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.tall_flat(maps) + self.flat_tall(maps)
+
+
+def _line(channels: int, width: int, kernel: tuple[int, int]) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
 
 
 class BoundaryRefinement(nn.Module):

@@ -26,15 +26,16 @@ class Segmenter(nn.Module):
     def __init__(self, encoder: nn.Module, embedding: nn.Module, decoder: Decoder, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.embedding, self.decoder, self.head = encoder, embedding, decoder, head
-        weight = float(decoder.upsamplings[0].auxiliary_weight)
-        self.auxiliary_weights: dict[str, float] = {"ecre": weight} if weight > 0 else {}
+        self.auxiliary_weights = {"ecre": decoder.auxiliary_weight} if decoder.auxiliary_weight > 0 else {}
 
     def forward(self, image: Tensor) -> Prediction:
         levels = self.encoder(image)
         levels = self.embedding(levels)
         maps, first = self.decoder(levels, image.shape[-2:])
         scores = self.head(maps)
-        auxiliary = {name: self.head.auxiliary(first) for name in self.auxiliary_weights} if self.training else {}
+        auxiliary = {}
+        if self.training:
+            auxiliary = {name: self.head.auxiliary(first) for name in self.auxiliary_weights}  # type: ignore[operator]
         return Prediction(scores, auxiliary)
 
 

@@ -36,9 +36,7 @@ def report_outcome(
 def write_scores(path: Path, per_image: NDArray[np.int64], dataset: SegmentationDataset) -> None:
     """Write ``confusion.npz`` and ``per_class.csv`` into the folder ``path``."""
     ids = np.array([item.id for item in dataset.split.items])
-    write_atomically(
-        path / "confusion.npz", lambda file: np.savez_compressed(file, counts=per_image.astype(np.int32), ids=ids)
-    )
+    write_atomically(path / "confusion.npz", lambda file: np.savez_compressed(file, counts=per_image.astype(np.int32), ids=ids))
     write_atomically(path / "per_class.csv", lambda file: _write_csv(file, per_image.sum(0), dataset.split.classes))
 
 

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from src.composition import build_data, build_model, build_task, plain, read_split, set_precision
+from src.data.module import SegmentationData
 from src.data.split import Split, check_disjoint
 from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
@@ -39,7 +40,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
         UserError: for anything that the user can mend; the folder then holds no record that calls itself done.
         KeyboardInterrupt: after Ctrl-C; the last finished epoch is kept.
     """
-    first = rank_zero_only.rank == 0  # further processes of a distributed run come through here too
+    first = getattr(rank_zero_only, "rank", 0) == 0  # further processes of a distributed run come through here too
     _prepare_process(config)
     splits = _read_splits(config)
     description = plain(config)
@@ -123,7 +124,7 @@ def _read_splits(config: DictConfig) -> dict[str, Split]:
 
 def _assemble(
     config: DictConfig, splits: dict[str, Split], folder: RunFolder, origin: dict[str, Any]
-) -> tuple[SegmentationTask, pl.LightningDataModule, pl.Trainer]:
+) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     data_module = build_data(config, splits["train"], splits["val"])
     model = build_model(config, len(data_module.classes))
     if config.runtime.compile:

@@ -5,9 +5,7 @@ from typing import Any
 from torch import nn
 
 
-def parameter_groups(
-    model: nn.Module, lr: float, encoder_lr_factor: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, lr: float, encoder_lr_factor: float, weight_decay: float) -> list[dict[str, Any]]:
     """Groups for an optimiser: backbone or not, times decayed or not.
 
     Args:

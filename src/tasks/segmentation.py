@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -80,7 +81,7 @@ class SegmentationTask(pl.LightningModule):
         self.log("val/miou", float(mean_iou(counts)), prog_bar=True)
         self.log("val/pixel_accuracy", float(pixel_accuracy(counts)))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay)
         optimizer = self.optimizer_factory(groups, lr=self.lr)
         schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))

@@ -6,11 +6,14 @@ decoder's last map into scores (``forward``), and turns an earlier map of that w
 """
 
 from collections.abc import Iterator
+from types import EllipsisType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Region = tuple[EllipsisType, slice, slice]  # indexes rows and columns of (..., H, W)
 
 
 class PlainPrediction(nn.Module):
@@ -82,7 +85,7 @@ class _ShiftedMean(torch.autograd.Function):
         height, width = scores.shape[-2:]
         total = scores.new_zeros((len(scores), height, width, classes), dtype=_wide(scores.dtype)).permute(0, 3, 1, 2)
         for group, here, there in _shifts(window, height, width):
-            total[(..., *here)] += scores[:, group * classes : (group + 1) * classes][(..., *there)]
+            total[here] += scores[:, group * classes : (group + 1) * classes][there]
         return (total / window**2).to(scores.dtype)
 
     @staticmethod
@@ -91,18 +94,19 @@ class _ShiftedMean(torch.autograd.Function):
         share = (gradient / ctx.window**2).to(dtype)
         result = share.new_zeros((batch, height, width, channels)).permute(0, 3, 1, 2)
         for group, here, there in _shifts(ctx.window, height, width):
-            result[:, group * ctx.classes : (group + 1) * ctx.classes][(..., *there)] = share[(..., *here)]
+            result[:, group * ctx.classes : (group + 1) * ctx.classes][there] = share[here]
         return result, None, None
 
 
-def _shifts(window: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
-    """For each group: its number, the output positions (rows, columns) it predicts for, and the positions it predicts from."""
+def _shifts(window: int, height: int, width: int) -> Iterator[tuple[int, Region, Region]]:
+    """For each group: its number, the output positions that it predicts for, and the positions that it predicts from."""
     for row in range(window):
         for col in range(window):
             offsets = (row - window // 2, height), (col - window // 2, width)
-            here = tuple(slice(max(0, -offset), size - max(0, offset)) for offset, size in offsets)
-            there = tuple(slice(max(0, offset), size - max(0, -offset)) for offset, size in offsets)
-            yield row * window + col, (here[0], here[1]), (there[0], there[1])
+            # clipped at 0: a window may reach past a small map on both sides
+            here = [slice(max(0, -offset), max(0, size - max(0, offset))) for offset, size in offsets]
+            there = [slice(max(0, offset), max(0, size - max(0, -offset))) for offset, size in offsets]
+            yield row * window + col, (..., here[0], here[1]), (..., there[0], there[1])
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,42 @@
+"""Masks and overlays for photographs without a truth."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from src.analysis.pictures import save_mask, save_overlay
+from src.composition import build_eval_transform
+from src.data.split import read_image
+from src.errors import DataError
+from src.runs.checkpoint import load_checkpoint
+from src.runs.device import choose_device
+from src.tasks.segmentation import predict_ids
+
+
+@torch.inference_mode()
+def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name: str) -> None:
+    """Write ``NAME.png`` (palette mask) and ``NAME_overlay.png`` for every image, at its own size.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+        DataError: if an image is missing, cannot be decoded, or two have one name; the ones before it are written.
+    """
+    if twins := [stem for stem, number in Counter(image.stem for image in images).items() if number > 1]:
+        raise DataError(f"Several images are called {twins[0]}: their masks would overwrite one another.")
+    if missing := [image for image in images if not image.is_file()]:
+        raise DataError(f"No image {missing[0]}. Check the path.")
+    model, config, classes = load_checkpoint(checkpoint)
+    device = choose_device(device_name)
+    model.to(device)
+    transform = build_eval_transform(config)
+    for path in track(images, description="Predicting", transient=True):
+        image = read_image(path)
+        ids = predict_ids(model, transform(image)[None].to(device), image.shape[:2])[0].cpu().numpy().astype(np.uint8)
+        save_mask(output / f"{path.stem}.png", ids)
+        save_overlay(output / f"{path.stem}_overlay.png", image, ids, classes)
+    Console().print(f"{len(images)} masks and overlays: {output}")

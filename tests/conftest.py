@@ -1,0 +1,33 @@
+"""Fixtures that every folder of tests shares."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def workshop_data() -> Path:
+    """Real images for development; they never come with the repository, so tests on them skip where they are absent."""
+    folder = Path(os.environ.get("EXFUSE_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; EXFUSE_TEST_DATA names another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compose_config() -> Callable[..., DictConfig]:
+    """Compose conf/train.yaml with command-line overrides: ``compose_config("+ablation=seb_ecre", "seed=1")``."""
+
+    def composed(*overrides: str) -> DictConfig:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            return compose("train", list(overrides))
+
+    return composed
