@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from src.config_errors import check_additions, explain
+from src.config_errors import check_overrides, explain
 from src.errors import UserError
 
 # Threads that wait should sleep: spinning ones fight the loader workers for cores and cost a small machine half its speed.
@@ -52,7 +52,8 @@ def task(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]
     @functools.wraps(function)
     def wrapped(config: DictConfig) -> None:
         try:
-            check_additions(HydraConfig.get().overrides.task, config)
+            hydra = HydraConfig.get()
+            check_overrides(hydra.overrides.task, config, hydra.job.config_name)
             function(config)
         except Exception as error:
             mistake = user_error(error)

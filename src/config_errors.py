@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,20 +24,31 @@ def explain(error: Exception, config_name: str | None) -> str:
     """Hydra's message for a config that does not compose, with the valid choices where Hydra does not name them."""
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name) if config_name else None
-    return f"{message}\n{choices}" if choices else message
+    if choices is None:
+        return message
+    advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
+    return f"{advice.sub('', message)}\n{choices}"
 
 
-def check_additions(overrides: Iterable[str], config: DictConfig) -> None:
-    """Refuse ``+key=value`` where nothing would read the key; ``+group=option`` and arguments of a ``_target_`` may come.
+def check_overrides(typed: Iterable[str], config: DictConfig, config_name: str) -> None:
+    """Refuse what Hydra lets pass: added keys that nothing reads, and words where a number belongs.
 
     Args:
-        overrides: as typed.
+        typed: overrides of one job.
         config: what they were composed to.
+        config_name: the config that they change.
 
     Raises:
-        ConfigError: naming the keys that can be set there.
+        ConfigError: naming the keys that can be set there, or the value that stands there without the override.
     """
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    overrides = OverridesParser.create().parse_overrides(list(typed))
+    _check_additions(overrides, config)
+    _check_numbers(overrides, config, config_name)
+
+
+def _check_additions(overrides: list[Override], config: DictConfig) -> None:
+    """``+group=option`` and arguments of a ``_target_`` may be added, nothing else."""
+    for override in overrides:
         if not (override.is_add() or override.is_force_add()) or _is_group(override.key_or_group):
             continue
         parent, _, leaf = override.key_or_group.rpartition(".")
@@ -44,12 +56,29 @@ def check_additions(overrides: Iterable[str], config: DictConfig) -> None:
         accepted = _arguments(node) if isinstance(node, DictConfig) else None
         if accepted is None:
             known = [str(key) for key in node if key != leaf] if isinstance(node, DictConfig) else []
+            if not parent:
+                known += [
+                    f"+{path.name}" for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name not in {*known, "hydra"}
+                ]
             if override.is_add():
                 raise ConfigError(f"{override.input_line}: nothing reads this key. {_suggest(leaf, known, parent)}")
         elif leaf not in accepted:
             raise ConfigError(
                 f"{override.input_line}: {node['_target_']} has no such argument. {_suggest(leaf, accepted, parent)}"
             )
+
+
+def _check_numbers(overrides: list[Override], config: DictConfig, config_name: str) -> None:
+    # trainer.* is Lightning's to judge: devices may well be a word
+    changed = [name for name in (override.key_or_group for override in overrides) if not name.startswith(("trainer.", "hydra"))]
+    changed = [name for name in changed if not _is_group(name)]
+    words = [key for key in changed if isinstance(OmegaConf.select(config, key), str)]
+    base = _compose(config_name, overrides) if words else None
+    for key in words:
+        usual = OmegaConf.select(base, key) if base is not None else None
+        if isinstance(usual, (int, float)):
+            kind = "true or false" if isinstance(usual, bool) else f"a number, such as {usual}"
+            raise ConfigError(f"{key}={OmegaConf.select(config, key)}: expected {kind}.")
 
 
 def _arguments(node: DictConfig) -> list[str] | None:

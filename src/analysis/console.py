@@ -1,5 +1,8 @@
 """Scores as Rich tables for the terminal."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
@@ -20,4 +23,25 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str) -
         table.add_row(name, f"{100 * score:.1f}" if np.isfinite(score) else "absent", f"{100 * share:.1f}")
     if present < len(classes):
         table.caption = f"{len(classes) - present} classes are absent from these images and left out of the mean."
+    return table
+
+
+def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Runs as columns: IoU per class, their mean, parameters and training time.
+
+    Args:
+        records: of finished runs that were scored on the same images.
+        title: of the table.
+    """
+    table = Table(title=title)
+    table.add_column("class")
+    for record in records:
+        table.add_column(f"{record['label'].replace('+', chr(10))}\nseed {record['seed']}", justify="right")
+    for name in records[0]["scores"]["iou"]:
+        values = [record["scores"]["iou"][name] for record in records]
+        table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
+    table.add_section()
+    table.add_row("[bold]mIoU", *(f"[bold]{100 * record['scores']['miou']:.1f}" for record in records))
+    table.add_row("M parameters", *(f"{record['parameters'] / 1e6:.2f}" for record in records))
+    table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
     return table

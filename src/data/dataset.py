@@ -44,13 +44,14 @@ class SegmentationDataset(Dataset):
 class TrainSampler(DistributedSampler):
     """Shuffled order as a function of (seed, epoch) alone; yields (epoch, position).
 
-    Several processes take turns on the very order that one process would see, and the epoch travels with the position, so
-    that a sample's random numbers do not depend on which worker reads it or whether the run was resumed.
+    Several processes take turns on the very order that one process would see, the last few that do not go round left out:
+    they belong to the smaller batch that one process drops too. The epoch travels with the position, so that a sample's
+    random numbers do not depend on which worker reads it or whether the run was resumed.
     """
 
     def __init__(self, dataset: SegmentationDataset, seed: int, processes: int, rank: int) -> None:
         super().__init__(
-            dataset, num_replicas=processes, rank=rank, shuffle=True, seed=derive_seed(seed, "order"), drop_last=False
+            dataset, num_replicas=processes, rank=rank, shuffle=True, seed=derive_seed(seed, "order"), drop_last=True
         )
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]

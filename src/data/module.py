@@ -40,6 +40,14 @@ class SegmentationData(pl.LightningDataModule):
         self.train_set = SegmentationDataset(train, train_transform, seed)
         self.val_set = SegmentationDataset(val, eval_transform)
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: the epoch with which a resumed run begins."""
+        return {"next_epoch": self.trainer.current_epoch + 1} if self.trainer else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.first_epoch = state_dict["next_epoch"]
 
     def train_dataloader(self) -> DataLoader:
         processes, rank = self._place()
@@ -55,6 +63,9 @@ class SegmentationData(pl.LightningDataModule):
                 f"{self.train_set.split.name}: no full batch could be made. Choose a smaller batch."
             )
         sampler = TrainSampler(self.train_set, self.seed, processes, rank)
+        # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
+        # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
+        sampler.set_epoch(self.first_epoch)
         # the last, smaller batch would give batch norm other statistics
         return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
 

@@ -64,8 +64,14 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
         DataError: if a .mat file is missing, cannot be read or has no class mask.
     """
     target = sbd_root / "cls_png"
+
+    def complete() -> bool:
+        return target.is_dir() and all((target / f"{id}.png").is_file() for id in ids)
+
+    if complete():  # asked without the lock, which a read-only folder could not hold
+        return target
     with FileLock(sbd_root / "cls_png.lock"):
-        if target.is_dir() and all((target / f"{id}.png").is_file() for id in ids):
+        if complete():  # another process converted them while this one waited
             return target
         scratch = Path(tempfile.mkdtemp(dir=sbd_root, prefix="cls_png."))
         try:
@@ -74,6 +80,7 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
                 mask.putpalette(voc_palette().tobytes())
                 mask.save(scratch / f"{id}.png")
             shutil.rmtree(target, ignore_errors=True)
+            scratch.chmod(0o755)  # mkdtemp's folders are private
             scratch.rename(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -84,9 +91,12 @@ def _read_mat(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"SBD lists {path.stem} but {path} does not exist. {_HINT}")
     try:
-        return np.asarray(loadmat(path, simplify_cells=True)["GTcls"]["Segmentation"], dtype=np.uint8)
-    except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
+        mask = np.asarray(loadmat(path, simplify_cells=True)["GTcls"]["Segmentation"])
+        if mask.ndim != 2 or mask.dtype != np.uint8:
+            raise ValueError(f"GTcls.Segmentation is {mask.dtype} of shape {mask.shape}, expected uint8 ids (H, W)")
+    except Exception as error:  # a broken file makes scipy raise whatever its parser stumbles over
         raise DataError(f"{path} holds no SBD class mask ({error!r}). Fetch SBD's benchmark archive again.") from error
+    return mask
 
 
 def _image(root: Path, sbd_root: Path, id: str) -> Path:

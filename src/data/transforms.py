@@ -1,7 +1,7 @@
 """What happens to an image on its way to the network; the only file that knows albumentations."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer release on import
 
@@ -16,9 +16,12 @@ from src.data.split import VOID
 # The loader's own workers are the parallelism; OpenCV's threads would fight them for cores.
 cv2.setNumThreads(0)
 
+# The plain INTER_NEAREST rounds down: it would shift masks against their images by half a pixel.
+_INTERPOLATION = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_NEAREST_EXACT}
+
 
 class TrainTransform:
-    """Random scale, crop, flip and colour; padding takes the mean colour and is void in the mask.
+    """Random colour, scale, crop and flip; padding takes the mean colour and is void in the mask.
 
     Args:
         crop: side of the square that the network sees, in pixels.
@@ -43,15 +46,15 @@ class TrainTransform:
         std: Sequence[float],
     ) -> None:
         low, high = scale
-        steps = [_shrink(long_side)] if long_side else []
+        steps = [_scale_to(long_side)] if long_side else []
+        if colour > 0:  # before the padding, which is to keep the mean colour
+            steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
         steps += [
-            A.RandomScale(scale_limit=(low - 1, high - 1), interpolation=cv2.INTER_LINEAR, p=1),
+            A.RandomScale(scale_limit=(low - 1, high - 1), p=1, **_INTERPOLATION),
             A.PadIfNeeded(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),
             A.RandomCrop(crop, crop),
             A.HorizontalFlip(p=flip),
         ]
-        if colour > 0:
-            steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
         self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
@@ -62,27 +65,22 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """The whole image at its own scale, or shrunk to a longer side; never its mask, so scores are at native size.
+    """The whole image at its own scale, or scaled to a longer side; never its mask, so scores are at native size.
 
     Shapes:
         (H, W, 3) uint8 RGB -> (3, h, w) float32.
     """
 
     def __init__(self, long_side: int | None, mean: Sequence[float], std: Sequence[float]) -> None:
-        steps = [_shrink(long_side)] if long_side else []
+        steps = [_scale_to(long_side)] if long_side else []
         self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
 
     def __call__(self, image: np.ndarray) -> Tensor:
         return _to_tensor(self.compose(image=image)["image"])
 
 
-def normalisation(backbone: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    """The keywords ``mean`` and ``std`` of both transforms."""
-    return {"mean": list(backbone["mean"]), "std": list(backbone["std"])}
-
-
-def _shrink(long_side: int) -> A.BasicTransform:
-    return A.LongestMaxSize(max_size=long_side, interpolation=cv2.INTER_LINEAR)
+def _scale_to(long_side: int) -> A.BasicTransform:
+    return A.LongestMaxSize(max_size=long_side, **_INTERPOLATION)
 
 
 def _normalise(mean: Sequence[float], std: Sequence[float]) -> A.BasicTransform:

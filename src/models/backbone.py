@@ -30,7 +30,8 @@ class Backbone(nn.Module):
         input (B, 3, H, W); output one (B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i])) map per level.
 
     Raises:
-        ConfigError: if timm does not know the model, or the model has no such levels or no residual stages to rearrange.
+        ConfigError: if timm does not know the model or cannot make it like this, or the model has no such levels or no
+            residual stages to rearrange.
     """
 
     def __init__(
@@ -44,12 +45,20 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(name):
             raise ConfigError(f"backbone.name={name}: timm has no such model. See timm.list_models('*{name[:6]}*').")
-        if list(levels) != list(range(6 - len(levels), 6)):
+        if list(levels) not in ([2, 3, 4, 5], [3, 4, 5], [4, 5], [5]):
             raise ConfigError(f"decoder.levels={list(levels)}: expected [2,3,4,5], [3,4,5], [4,5] or [5].")
+        if output_stride not in (8, 16, 32):
+            raise ConfigError(f"backbone.output_stride={output_stride}: expected 32, 16 or 8.")
         self.name, self.levels, self.output_stride = name, tuple(levels), output_stride
         self.arguments = dict(arguments or {})
-        self._set_depths(rearrange)
-        self.features = self.create()
+        try:
+            self._set_depths(rearrange)
+            self.features = self.create()
+        except (AssertionError, IndexError, RuntimeError, TypeError) as error:  # each family of timm refuses in its own way
+            raise ConfigError(
+                f"backbone.name={name}: timm cannot make it with features res-{list(levels)}, output_stride={output_stride} "
+                f"and arguments={self.arguments} ({type(error).__name__}: {error}). Change these or choose another backbone."
+            ) from error
         info: FeatureInfo = self.features.feature_info  # type: ignore[assignment]  # timm sets it on every extractor
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())

@@ -2,11 +2,9 @@
 
 import importlib
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -51,14 +49,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # garbage makes the readers fail in many ways, KeyError and IndexError among them
         raise CheckpointError(
             f"{path} cannot be read as weights: expected a safetensors file or a torch file that holds only tensors "
             f"({type(error).__name__}). Save the state dict again, e.g. with safetensors.torch.save_file."
         ) from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors.")
-    state = state.get("state_dict", state)
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 

@@ -12,7 +12,8 @@ _IRRELEVANT = {
     "logger": None,
     "overwrite": None,
     "runtime": {"workers", "threads"},
-    "data": {"root", "sbd_root", "download", "counts", "name", "train", "val"},  # the manifests stand for these
+    # the manifests stand for these; `classes` may be the path of a list
+    "data": {"root", "sbd_root", "download", "counts", "name", "classes", "train", "val"},
     "trainer": {
         "_target_",
         "accelerator",
@@ -34,7 +35,8 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
 
     Args:
         config: plain containers; ``paths``, ``logger``, ``data.root`` and their like are left out.
-        manifests: of each split, see `src.data.split.Split.manifest`.
+        manifests: of each split, see `src.data.split.Split.manifest`; under ``backbone`` the hash of a weight file, which
+            then stands for its path.
     """
     relevant: dict[str, Any] = {}
     for group, value in config.items():
@@ -42,5 +44,7 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
             relevant[group] = value
         elif (without := _IRRELEVANT[group]) is not None and value is not None:
             relevant[group] = {key: item for key, item in value.items() if key not in without}
+    if "backbone" in manifests:
+        relevant["backbone"] = {key: item for key, item in relevant["backbone"].items() if key != "init"}
     text = json.dumps({"config": relevant, "manifests": dict(manifests)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

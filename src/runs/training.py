@@ -83,7 +83,11 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             if trainer.is_global_zero:
                 environment = describe_environment(task.device)
                 write_json(folder.path / "environment.json", environment)
-                origin |= {"environment": environment, "seconds": round(time.perf_counter() - started, 1)}
+                origin |= {
+                    "environment": environment,
+                    "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+                    "seconds": round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+                }
                 record = report_outcome(folder, origin, task.model, data_module.val_set, trainer.strategy.root_device)
                 show_outcome(folder, record, console)
         except KeyboardInterrupt:

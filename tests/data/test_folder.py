@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.composition import read_split
+from src.data.folder import read_folder
+from src.data.split import read_image, read_mask
+from src.errors import DataError
+
+CLASSES = [f"class{number}" for number in range(21)]
+
+
+@pytest.fixture
+def root(tmp_path, ids_map, write_folder):
+    masks = {name: ids_map(10, 14, seed=number) for number, name in enumerate(["b.JPG", "a.png", "d.webp", "c.bmp"])}
+    return write_folder(tmp_path / "mine", "train", masks)
+
+
+def test_images_of_any_format_come_in_the_order_of_their_names(root, ids_map):
+    (root / "train" / "images" / "notes.txt").write_text("not an image")
+    split = read_folder(root, "train", CLASSES)
+    assert [item.image.name for item in split.items] == ["a.png", "b.JPG", "c.bmp", "d.webp"]
+    for item, seed in zip(split.items, (1, 0, 3, 2), strict=True):
+        np.testing.assert_array_equal(read_mask(item.mask, 21), ids_map(10, 14, seed=seed))
+        np.testing.assert_array_equal(read_image(item.image), np.asarray(Image.open(item.image).convert("RGB")))
+
+
+def test_class_names_come_from_a_list_or_from_a_file_in_order(root):
+    path = root / "classes.txt"
+    path.write_text("\n".join(CLASSES) + "\n\n")
+    for classes in (CLASSES, path, str(path)):
+        assert read_folder(root, "train", classes).classes == tuple(CLASSES)
+
+
+def test_a_missing_class_list_is_named(root):
+    with pytest.raises(DataError, match=r"No class list .*mine/classes\.txt.*one class name a line"):
+        read_folder(root, "train", root / "classes.txt")
+
+
+def test_a_missing_label_is_named(root):
+    (root / "train" / "labels" / "c.png").unlink()
+    with pytest.raises(DataError, match=r"c is listed but its mask .*train/labels/c\.png does not exist"):
+        read_folder(root, "train", CLASSES)
+
+
+def test_two_images_of_one_name_are_refused(root):
+    Image.new("RGB", (14, 10)).save(root / "train" / "images" / "a.jpg")
+    with pytest.raises(DataError, match=r"train/images has several files called a\.\*"):
+        read_folder(root, "train", CLASSES)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_missing_folder_is_named_with_what_to_set(root, part):
+    (root / "train" / part).rename(root / "train" / "elsewhere")
+    with pytest.raises(DataError, match=rf"no folder .*mine/train/{part}\. Set data\.root"):
+        read_folder(root, "train", CLASSES)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / "train" / part).mkdir(parents=True)
+    with pytest.raises(DataError, match="lists no image at all"):
+        read_folder(tmp_path, "train", CLASSES)
+
+
+def test_any_id_can_mean_void(root, ids_map):
+    split = read_folder(root, "train", CLASSES[:20], void_ids=(20, 255))
+    written = ids_map(10, 14, seed=1)
+    assert {20, 255} <= set(np.unique(written))
+    read = read_mask(split.items[0].mask, 20, split.void_ids)
+    np.testing.assert_array_equal(read, np.where(written == 20, 255, written))
+
+
+def test_an_unknown_id_is_named_with_the_ones_that_are_known(root):
+    split = read_folder(root, "train", CLASSES[:19], void_ids=(19, 255))
+    with pytest.raises(DataError, match=r"labels/a\.png holds the ids \[20\].*19 classes 0\.\.18.*void \[19, 255\]"):
+        read_mask(split.items[0].mask, 19, split.void_ids)
+
+
+def test_camvid_is_whole_and_its_unlabelled_id_is_void(workshop_data, compose_config):
+    config = compose_config("data=camvid", f"data.root={workshop_data / 'camvid'}")
+    train, val = (read_split(config, name) for name in ("train", "val"))
+    assert (len(train), len(val)) == (367, 101)
+    listed = (workshop_data / "camvid" / "classes.txt").read_text().splitlines()
+    assert [f"{id} {name}" for id, name in enumerate(train.classes)] == listed[:11]
+    seen = np.zeros(256, dtype=np.int64)
+    for item in [*train.items[::10], *val.items[::10]]:
+        written = np.asarray(Image.open(item.mask))
+        read = read_mask(item.mask, 11, train.void_ids)
+        np.testing.assert_array_equal(read == 255, written >= 11)
+        np.testing.assert_array_equal(read[written < 11], written[written < 11])
+        seen += np.bincount(read.ravel(), minlength=256)
+    assert set(np.flatnonzero(seen)) == {*range(11), 255}

@@ -1,0 +1,72 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from src.data.folder import read_folder
+from src.data.split import VOID, Item, make_split
+
+CLASSES = ("one", "two", *[f"class{number}" for number in range(19)])
+
+
+@pytest.fixture
+def root(tmp_path, ids_map, write_folder) -> Path:
+    return write_folder(tmp_path / "here", "train", {f"{name}.png": ids_map(8, 9, seed=7) for name in "abc"})
+
+
+def manifest(root: Path, order: str = "abc", classes: tuple[str, ...] = CLASSES, void: tuple[int, ...] = (VOID,)) -> str:
+    folder = root / "train"
+    items = [Item(name, folder / "images" / f"{name}.png", folder / "labels" / f"{name}.png") for name in order]
+    return make_split("name", items, classes, void).manifest()
+
+
+def test_manifest_is_the_same_wherever_the_files_lie(root, tmp_path):
+    before = manifest(root)
+    assert len(before) == 64
+    shutil.copytree(root, tmp_path / "far" / "away")
+    assert manifest(tmp_path / "far" / "away") == before
+    assert read_folder(root, "train", CLASSES, name="another name").manifest() == before
+
+
+def test_manifest_changes_with_classes_void_order_and_number_of_images(root):
+    manifests = [
+        manifest(root),
+        manifest(root, order="acb"),
+        manifest(root, order="ab"),
+        manifest(root, classes=(*CLASSES[:-1], "other")),
+        manifest(root, classes=(CLASSES[1], CLASSES[0], *CLASSES[2:])),
+        manifest(root, classes=(*CLASSES, "more")),
+        manifest(root, void=(0, VOID)),
+    ]
+    assert len(set(manifests)) == len(manifests)
+
+
+@pytest.mark.parametrize("file", ["images/b.png", "labels/b.png"])
+def test_manifest_changes_with_the_size_of_any_file(root, file):
+    before = manifest(root)
+    path = root / "train" / file
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert manifest(root) != before
+
+
+def test_manifest_changes_with_the_name_of_a_file(root):
+    before = manifest(root)
+    for part in ("images", "labels"):
+        (root / "train" / part / "c.png").rename(root / "train" / part / "d.png")
+    assert manifest(root, order="abd") != before
+
+
+def test_sizes_and_ids_are_not_run_together(tmp_path):
+    """Moving a digit from one size to the next, or from an id to a size, is another data set."""
+
+    def of_sizes(*sizes: int) -> str:
+        items = []
+        for number, size in enumerate(sizes):
+            path = tmp_path / f"{number}.png"
+            Image.new("L", (1, 1)).save(path)
+            path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+            items.append(path)
+        return make_split("name", [Item("a", items[0], items[1])], CLASSES).manifest()
+
+    assert of_sizes(1112, 111) != of_sizes(111, 2111)

@@ -1,0 +1,78 @@
+"""A run that was killed and resumed ends with the very weights of one that never was."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.runs.conftest import only_run
+
+# Long enough epochs (32 steps) to be hit in the middle.
+LONGER = ["data.images.train=64", "recipe.batch_size=2", "recipe.epochs=4", "+ablation=seb_ecre", "runtime.workers=2"]
+
+
+def start(overrides: list[str], runs: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "src.train", *overrides, f"paths.runs={runs}"]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str], tmp_path: Path) -> None:
+    # a data folder of its own: the number of images differs from the other tests'
+    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER]
+    assert start(overrides, tmp_path / "whole").wait() == 0
+    whole = only_run(tmp_path / "whole")
+
+    process = start(overrides, tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("*/checkpoints/last.ckpt")):
+        assert process.poll() is None, "ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)  # some steps into the second epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = only_run(tmp_path / "killed")
+    assert json.loads((killed.path / "record.json").read_text())["status"] == "running"
+    assert 0 < torch.load(killed.last, weights_only=True)["global_step"] < 4 * 32
+
+    assert start(overrides, tmp_path / "killed").wait() == 0
+    resumed, uninterrupted = (torch.load(run.last, weights_only=True) for run in (killed, whole))
+    assert killed.key == whole.key
+    assert resumed["global_step"] == uninterrupted["global_step"] == 4 * 32
+    for name, value in uninterrupted["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+    scores = [json.loads((run.path / "record.json").read_text())["scores"] for run in (killed, whole)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_recorded_and_exits_with_130(small_overrides: list[str], tmp_path: Path) -> None:
+    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER]
+    process = start(overrides, tmp_path / "runs")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "runs").glob("*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    record = only_run(tmp_path / "runs").record()
+    assert record is not None
+    assert record["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_two_cpu_processes_share_one_run_and_count_every_image_once(small_overrides: list[str], tmp_path: Path) -> None:
+    overrides = [*small_overrides, "trainer=ddp_cpu", "trainer.enable_progress_bar=false", "recipe.epochs=1"]
+    assert start(overrides, tmp_path / "runs").wait() == 0
+    record = only_run(tmp_path / "runs").record()
+    assert record is not None
+    assert record["status"] == "done"
+    assert record["scores"]["images"] == 5

@@ -1,0 +1,147 @@
+"""A run from its config to its record."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from src.errors import ConfigError, UserError
+from src.metrics.iou import mean_iou
+from src.runs.folder import RunFolder
+
+TrainSmall = Callable[..., RunFolder]
+
+
+def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(folder.last, weights_only=True)["state_dict"]
+
+
+def same_weights(first: RunFolder, second: RunFolder) -> bool:
+    one, other = weights(first), weights(second)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_finished_run_leaves_everything_that_its_folder_promises(finished_run: RunFolder) -> None:
+    names = {path.name for path in finished_run.path.iterdir()}
+    assert names >= {"config.yaml", "environment.json", "record.json", "confusion.npz", "per_class.csv", "predictions.png"}
+    assert {path.name for path in finished_run.checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
+    record = finished_run.record()
+    assert record is not None
+    counts = np.load(finished_run.path / "confusion.npz")["counts"]
+    assert record["status"] == "done"
+    assert len(counts) == record["scores"]["images"] == 5
+    assert record["scores"]["miou"] == pytest.approx(float(mean_iou(counts.sum(0).astype(np.int64))), abs=1e-12)
+    assert OmegaConf.load(finished_run.path / "config.yaml").technique.seb._target_.endswith("ProductEmbedding")
+    environment = json.loads((finished_run.path / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    assert environment["cores"]
+
+
+def test_the_final_score_equals_the_last_validation_during_training(finished_run: RunFolder) -> None:
+    record = finished_run.record()
+    assert record is not None
+    lines = (finished_run.path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val/miou")
+    validated = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+    assert len(validated) == 2
+    assert record["scores"]["miou"] == pytest.approx(validated[-1], abs=1e-6)
+
+
+def test_losses_are_logged_one_by_one_and_add_up(finished_run: RunFolder, train_small: TrainSmall) -> None:
+    folder = train_small("+ablation=ecre", "trainer.log_every_n_steps=1")
+    header, *lines = (folder.path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    steps = [row for row in rows if row["train/loss"]]
+    assert len(steps) == 8
+    for row in steps:
+        assert float(row["train/loss"]) == pytest.approx(float(row["train/loss_main"]) + 0.4 * float(row["train/loss_ecre"]))
+
+
+def test_a_finished_run_is_not_trained_again(train_small: TrainSmall, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train_small()
+    before = folder.last.stat().st_mtime_ns
+    capsys.readouterr()
+    train_small()
+    assert "already trained" in capsys.readouterr().out
+    assert folder.last.stat().st_mtime_ns == before
+
+
+def test_the_number_of_loader_workers_does_not_change_a_weight(train_small: TrainSmall, tmp_path: Path) -> None:
+    assert same_weights(train_small(runs=tmp_path / "a"), train_small("runtime.workers=2", runs=tmp_path / "b"))
+
+
+def test_another_seed_is_another_run_with_other_weights(train_small: TrainSmall, tmp_path: Path) -> None:
+    first, second = train_small(runs=tmp_path / "a"), train_small("seed=1", runs=tmp_path / "b")
+    assert first.key != second.key
+    assert not same_weights(first, second)
+
+
+def test_accumulated_batches_make_one_step_of_the_recipes_batch(train_small: TrainSmall) -> None:
+    folder = train_small("trainer.accumulate_grad_batches=2")
+    assert torch.load(folder.last, weights_only=True)["global_step"] == 2 * (16 // 4)
+
+
+def test_bfloat16_training_leaves_float32_weights(train_small: TrainSmall) -> None:
+    folder = train_small("trainer.precision=bf16-mixed", "recipe.epochs=1")
+    assert {value.dtype for value in weights(folder).values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall, scenes_folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    train_small("recipe.epochs=1", runs=tmp_path / "elsewhere")  # makes the scenes
+    victim = next((scenes_folder / "JPEGImages").glob("train_*.jpg"))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))  # same size: the same manifest
+    try:
+        with pytest.raises(UserError, match=victim.name):
+            train_small(runs=runs)
+        (path,) = runs.glob("*/record.json")
+        record = json.loads(path.read_text())
+        assert record["status"] == "failed"
+        assert victim.name in record["traceback"]
+        assert not (path.parent / "confusion.npz").exists()
+    finally:
+        victim.write_bytes(whole)
+    again = train_small(runs=runs).record()
+    assert again is not None
+    assert again["status"] == "done"
+
+
+def test_a_run_that_another_process_trains_is_refused(train_small: TrainSmall, finished_run: RunFolder) -> None:
+    with finished_run.locked(), pytest.raises(UserError, match="another process"):
+        train_small("+ablation=seb_ecre", runs=finished_run.root)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": 99, "key": "x", "status": "done"}', '{"status": "done"}'])
+def test_a_record_that_is_cut_short_or_foreign_is_refused_by_name(content: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "abc")
+    folder.path.mkdir()
+    (folder.path / "record.json").write_text(content)
+    with pytest.raises(UserError, match=r"abc/record\.json"):
+        folder.record()
+
+
+def test_a_batch_larger_than_the_data_is_refused(train_small: TrainSmall) -> None:
+    with pytest.raises(ConfigError, match="recipe.batch_size=17"):
+        train_small("recipe.batch_size=17")
+
+
+def test_compiling_in_place_keeps_the_names_of_the_weights(compose_config: Callable[..., object]) -> None:
+    from src.composition import build_model
+
+    model = build_model(compose_config(), 3)  # type: ignore[arg-type]
+    before = list(model.state_dict())
+    model.compile()
+    assert list(model.state_dict()) == before
+
+
+def test_a_real_offline_wandb_run_is_named_by_the_key(train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    folder = train_small("logger=wandb", "recipe.epochs=1")
+    (run,) = (folder.path / "wandb").glob("offline-run-*")
+    assert run.name.endswith(folder.key)
+    assert any(run.glob("*.wandb"))
