@@ -53,7 +53,7 @@ def task(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]
     def wrapped(config: DictConfig) -> None:
         try:
             hydra = HydraConfig.get()
-            check_overrides(hydra.overrides.task, config, hydra.job.config_name)
+            check_overrides(hydra.overrides.task, config, hydra.job.config_name or "")
             function(config)
         except Exception as error:
             mistake = user_error(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.errors import DataError
 
@@ -99,15 +99,19 @@ def check_disjoint(train: Split, val: Split) -> None:
         raise DataError(f"{train.name} and {val.name} name different classes: {train.classes} and {val.classes}.")
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, upright: bool = False) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: of the image.
+        upright: turn a photograph as its camera says; not where a mask was drawn on the pixels as they are stored.
 
     Raises:
         DataError: if the file is truncated or not an image.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
 

@@ -1,5 +1,6 @@
 """Where training curves go. Local records stay the truth; a logger is a mirror."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,11 @@ def wandb_logger(
     return WandbLogger(
         save_dir=folder, project=project, id=key, name=label, tags=tags, config=config, mode=mode, group=group, resume="allow"
     )
+
+
+def finish_logging(loggers: Sequence[Logger], exit_code: int) -> None:
+    """End a W&B run with its exit state, so that the next run of this process does not go on in it."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb  # slow to load, and off by default
+
+        wandb.finish(exit_code=exit_code)

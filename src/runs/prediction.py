@@ -35,7 +35,7 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
     model.to(device)
     transform = build_eval_transform(config)
     for path in track(images, description="Predicting", transient=True):
-        image = read_image(path)
+        image = read_image(path, upright=True)
         ids = predict_ids(model, transform(image)[None].to(device), image.shape[:2])[0].cpu().numpy().astype(np.uint8)
         save_mask(output / f"{path.stem}.png", ids)
         save_overlay(output / f"{path.stem}_overlay.png", image, ids, classes)

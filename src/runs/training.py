@@ -23,6 +23,7 @@ from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
 from src.runs.folder import RunFolder
 from src.runs.key import run_key
+from src.runs.loggers import finish_logging
 from src.runs.outcome import report_outcome, show_outcome
 from src.tasks.segmentation import SegmentationTask
 
@@ -72,14 +73,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             task, data_module, trainer = _assemble(config, splits, folder, origin)
             console.print(_headline(origin, folder, task, splits))
             started = time.perf_counter()
-            trainer.fit(
-                task,
-                data_module,
-                ckpt_path=folder.last if folder.last.exists() else None,
-                weights_only=True,
-            )
-            if trainer.interrupted:
-                raise KeyboardInterrupt
+            _fit(trainer, task, data_module, folder)
             if trainer.is_global_zero:
                 environment = describe_environment(task.device)
                 write_json(folder.path / "environment.json", environment)
@@ -147,6 +141,19 @@ def _assemble(
         callbacks.append(RichProgressBar())
     trainer = instantiate(config.trainer, logger=logger, callbacks=callbacks, default_root_dir=str(folder.path))
     return task, data_module, trainer
+
+
+def _fit(trainer: pl.Trainer, task: SegmentationTask, data_module: SegmentationData, folder: RunFolder) -> None:
+    finished = False
+    try:
+        trainer.fit(task, data_module, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+        finished = True
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        finish_logging(trainer.loggers, exit_code=0 if finished else 1)
 
 
 def _headline(origin: dict[str, Any], folder: RunFolder, task: SegmentationTask, splits: dict[str, Split]) -> str:

@@ -121,8 +121,8 @@ def test_every_image_of_an_epoch_gets_numbers_of_its_own(tmp_path, ids_map, writ
     items = [Item(f"{number}", folder / "images" / "copy.png", folder / "labels" / "copy.png") for number in range(12)]
     for workers in (0, 2):
         batches = two_epochs(make_data(Split("copies", tuple(items), CLASSES), workers=workers))
-        masks = {mask.numpy().tobytes() for epoch in batches for batch in epoch for mask in batch["mask"]}
-        assert len(masks) == 24
+        images = {image.numpy().tobytes() for epoch in batches for batch in epoch for image in batch["image"]}
+        assert len(images) == 24
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4])
@@ -145,8 +145,7 @@ def test_processes_together_make_the_batches_of_one(split, batch_size, processes
     """As many of them, and the same images in each: a batch of one optimiser step is not a matter of the machine."""
     alone = positions(two_epochs(make_data(split, batch_size=batch_size))[1])
     ranks = [
-        positions(two_epochs(place(make_data(split, batch_size=batch_size), processes, rank))[1])
-        for rank in range(processes)
+        positions(two_epochs(place(make_data(split, batch_size=batch_size), processes, rank))[1]) for rank in range(processes)
     ]
     together = [sorted(position for share in shares for position in share) for shares in zip(*ranks, strict=True)]
     assert together == [sorted(batch) for batch in alone]
@@ -211,17 +210,28 @@ def broken_mask(item: Item) -> str:
     return str(item.mask)
 
 
-@pytest.mark.parametrize("damage", [broken_image, broken_mask])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_bad_data_in_a_worker_surfaces_as_a_data_error_that_names_the_file(
-    tmp_path, ids_map, write_folder, damage: Callable[[Item], str], workers
-):
+@pytest.fixture
+def four(tmp_path, ids_map, write_folder) -> Split:
+    """A split of four images that a test may break."""
     write_folder(tmp_path, "train", {f"{name}.png": ids_map(30, 40) for name in "abcd"})
     folder = tmp_path / "train"
     items = [Item(name, folder / "images" / f"{name}.png", folder / "labels" / f"{name}.png") for name in "abcd"]
-    file = damage(items[2])
-    data = make_data(Split("mine", tuple(items), CLASSES), workers=workers)
+    return Split("mine", tuple(items), CLASSES)
+
+
+@pytest.mark.parametrize("damage", [broken_image, broken_mask])
+def test_bad_data_are_named_in_training_and_in_evaluation(four, damage: Callable[[Item], str]):
+    file = damage(four.items[2])
+    data = make_data(four)
     for loader in (data.train_dataloader(), data.val_dataloader()):
         with pytest.raises(DataError) as refusal:
             list(loader)
         assert file in str(refusal.value)
+
+
+@pytest.mark.slow  # torch gives a worker that failed five seconds to end
+def test_bad_data_in_a_worker_surface_as_a_data_error_that_names_the_file(four):
+    file = broken_image(four.items[2])
+    with pytest.raises(DataError) as refusal:
+        list(make_data(four, workers=1).val_dataloader())
+    assert file in str(refusal.value)

@@ -141,9 +141,7 @@ def test_download_refuses_a_root_that_the_archive_would_not_fill(tmp_path):
 
 def test_real_masks_hold_the_voc_ids_alone(workshop_data):
     root = workshop_data / "voc_animals" / "VOCdevkit" / "VOC2012"
-    splits = {
-        split: read_voc(root, split, CLASSES, {"train": 437, "val": 222}) for split in ("train", "val")
-    }
+    splits = {split: read_voc(root, split, CLASSES, {"train": 437, "val": 222}) for split in ("train", "val")}
     check_disjoint(splits["train"], splits["val"])
     assert {split: len(content) for split, content in splits.items()} == {"train": 437, "val": 222}
     pixels = np.zeros(256, dtype=np.int64)

@@ -88,7 +88,7 @@ def test_reset_forgets_everything():
 
 
 def test_single_pixels_still_count_beyond_the_integers_of_float32():
-    """2**24 + 1 is no float32; a data set of VOC's size has 15 times as many pixels of background alone."""
+    """2**24 + 1 is no float32, and VOC's val has some ten times as many pixels of background."""
     metric = ConfusionMatrix(2)
     many = torch.zeros(1, 2**12, 2**12, dtype=torch.uint8)
     metric.update(many, many)

@@ -1,3 +1,5 @@
+import copy
+import functools
 import math
 from pathlib import Path
 
@@ -18,10 +20,10 @@ CHANNELS = {
     "efficientnet_lite0": LITE,
 }
 OPTIONS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "backbone").glob("*.yaml"))
-SIZES = ((97, 131), (33, 65), (64, 96))
+SIZES = ((97, 131), (64, 33))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def encoder(compose_config):
     """Make the encoder of an option, by default on the meta device: shapes without numbers."""
 
@@ -30,7 +32,7 @@ def encoder(compose_config):
         with torch.device(device):
             return Backbone(config.name, arguments=plain(config.arguments), **choices)
 
-    return make
+    return functools.cache(make)
 
 
 def sizes_of(backbone, size, device="meta"):
@@ -55,7 +57,7 @@ def test_figure_2s_maps_for_an_image_of_512_by_512(encoder):
     assert maps == [(256, 128, 128), (512, 64, 64), (1024, 32, 32), (2048, 16, 16)]
 
 
-@pytest.mark.parametrize("option", ["resnet_tiny", "resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize("option", ["resnet_tiny", "efficientnet_lite0"])
 @pytest.mark.parametrize(("output_stride", "strides"), [(16, (4, 8, 16, 16)), (8, (4, 8, 8, 8))])
 def test_dilation_keeps_sizes_and_leaves_the_parameters_as_they_were(encoder, option, output_stride, strides):
     usual, dilated = encoder(option), encoder(option, output_stride=output_stride)
@@ -70,7 +72,8 @@ def test_dilation_keeps_sizes_and_leaves_the_parameters_as_they_were(encoder, op
 
 
 def test_a_dilated_encoder_differs_from_where_it_stops_halving(encoder):
-    usual, dilated = encoder("resnet_tiny", "cpu").eval(), encoder("resnet_tiny", "cpu", output_stride=16).eval()
+    usual = copy.deepcopy(encoder("resnet_tiny", "cpu")).eval()
+    dilated = copy.deepcopy(encoder("resnet_tiny", "cpu", output_stride=16)).eval()
     for module in usual.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.ones_(module.weight)  # timm's zeros would silence the residual branches
@@ -83,18 +86,19 @@ def test_a_dilated_encoder_differs_from_where_it_stops_halving(encoder):
     torch.testing.assert_close(after[3][..., ::2, ::2], before[3])
 
 
-@pytest.mark.parametrize("levels", [(2, 3, 4, 5), (3, 4, 5), (4, 5), (5,)], ids=str)
 @pytest.mark.parametrize("option", ["resnet_tiny", "efficientnet_lite0"])
-def test_fewer_levels_are_the_same_maps_without_the_shallow_ones(encoder, option, levels):
-    every = encoder(option, "cpu").eval()
-    some = encoder(option, "cpu", levels=levels).eval()
-    some.load_state_dict(every.state_dict(), strict=True)
+def test_fewer_levels_are_the_same_maps_without_the_shallow_ones(encoder, option):
+    every = copy.deepcopy(encoder(option, "cpu")).eval()
     image = torch.randn(1, 3, 33, 65, generator=torch.Generator().manual_seed(0))
-    maps = some(image)
-    assert len(maps) == len(levels)
-    assert all(torch.equal(*pair) for pair in zip(maps, every(image)[-len(levels) :], strict=True))
-    assert some.channels == every.channels[-len(levels) :]
-    assert some.reductions == every.reductions[-len(levels) :]
+    expected = every(image)
+    for levels in ((2, 3, 4, 5), (3, 4, 5), (4, 5), (5,)):
+        some = copy.deepcopy(encoder(option, "cpu", levels=levels)).eval()
+        some.load_state_dict(every.state_dict(), strict=True)
+        maps, number = some(image), len(levels)
+        assert len(maps) == number
+        assert all(torch.equal(*pair) for pair in zip(maps, expected[-number:], strict=True))
+        assert some.channels == every.channels[-number:]
+        assert some.reductions == every.reductions[-number:]
 
 
 def test_resnext131_has_131_layers(encoder):

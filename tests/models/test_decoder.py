@@ -11,7 +11,7 @@ from src.techniques.channel_resolution import deconvolution, subpixel
 
 CHANNELS = {2: 3, 3: 4, 4: 5, 5: 6}
 LEVELS = ((2, 3, 4, 5), (3, 4, 5), (4, 5), (5,))
-SIZES = ((97, 131), (33, 65), (64, 96), (31, 1), (1, 1))
+SIZES = ((97, 131), (33, 65), (64, 96), (31, 1))
 
 
 def decoder_of(levels, output_stride=32, width=2, first=deconvolution):

@@ -174,7 +174,7 @@ def test_a_file_that_would_run_code_is_refused_and_its_code_is_not_run(tmp_path,
     if way == "torch":
         torch.save(content, path)
     else:
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(CheckpointError, match="a torch file that holds only tensors"):
         load_backbone_weights(tiny(), str(path))
     assert not trace.exists()

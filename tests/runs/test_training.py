@@ -126,7 +126,7 @@ def test_a_record_that_is_cut_short_or_foreign_is_refused_by_name(content: str, 
 
 
 def test_a_batch_larger_than_the_data_is_refused(train_small: TrainSmall) -> None:
-    with pytest.raises(ConfigError, match="recipe.batch_size=17"):
+    with pytest.raises(ConfigError, match=r"recipe\.batch_size=17"):
         train_small("recipe.batch_size=17")
 
 

@@ -1,0 +1,90 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from src.runs.files import sha256, write_atomically, write_json
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_written_appears_under_its_name_in_a_new_folder(tmp_path):
+    write_atomically(tmp_path / "new" / "table.csv", lambda scratch: scratch.write_text("whole"))
+    assert files_in(tmp_path) == {"new/table.csv": "whole"}
+
+
+def test_an_earlier_file_is_replaced(tmp_path):
+    for content in ("a long first version", "second"):
+        write_atomically(tmp_path / "a.txt", lambda scratch, content=content: scratch.write_text(content))
+    assert files_in(tmp_path) == {"a.txt": "second"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [{}, {"a.txt": "old"}])
+def test_a_writer_that_fails_halfway_leaves_the_folder_as_it_was(tmp_path, error, before):
+    for name, content in before.items():
+        (tmp_path / name).write_text(content)
+
+    def fail(scratch: Path) -> None:
+        scratch.write_text("half of")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(tmp_path / "a.txt", fail)
+    assert files_in(tmp_path) == before
+
+
+def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    seen = []
+
+    def write(scratch: Path) -> None:
+        scratch.write_text("new")
+        seen.append(path.read_text())
+
+    write_atomically(path, write)
+    assert (seen, path.read_text()) == (["old"], "new")
+
+
+@pytest.mark.parametrize("name", ["table.npz", "weights.safetensors", "archive.tar.gz"])
+def test_the_scratch_file_keeps_the_suffix_and_the_folder(tmp_path, name):
+    scratches = []
+    write_atomically(tmp_path / name, lambda scratch: (scratches.append(scratch), scratch.write_text("x")))
+    (scratch,) = scratches
+    assert scratch.suffix == Path(name).suffix
+    assert scratch.parent == tmp_path  # a rename is atomic only within a file system
+    assert scratch.name.startswith(".")  # no pattern such as *.npz takes it for a result
+    assert files_in(tmp_path) == {name: "x"}
+
+
+def test_files_can_be_read_by_other_users(tmp_path):
+    write_json(tmp_path / "record.json", {})
+    assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_comes_back_as_it_was(tmp_path):
+    content = {"status": "done", "scores": [0.1 + 0.2, None, 1e-300], "name": "Übergröße", "nested": {"a": {}}}
+    write_json(tmp_path / "record.json", content)
+    assert json.loads((tmp_path / "record.json").read_text()) == content
+
+
+def test_content_that_json_cannot_hold_leaves_the_old_record(tmp_path):
+    write_json(tmp_path / "record.json", {"status": "running"})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "record.json", {"status": {1, 2}})
+    assert [json.loads(content) for content in files_in(tmp_path).values()] == [{"status": "running"}]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
+def test_hash_is_sha256_of_the_whole_content(tmp_path, size):
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "file").write_bytes(content[:size])
+    assert sha256(tmp_path / "file") == hashlib.sha256(content[:size]).hexdigest()
+
+
+def test_a_missing_file_hashes_like_an_empty_one(tmp_path):
+    assert sha256(tmp_path / "nothing") == hashlib.sha256(b"").hexdigest()

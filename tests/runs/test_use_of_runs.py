@@ -1,0 +1,143 @@
+"""What can be done with a finished run: score it again, label photographs, compare it with others."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from src.data.palette import voc_palette
+from src.errors import CheckpointError, ConfigError, DataError, UserError
+from src.runs.checkpoint import load_checkpoint
+from src.runs.comparison import compare
+from src.runs.evaluation import evaluate
+from src.runs.folder import RunFolder
+from src.runs.prediction import predict
+
+
+def evaluation(checkpoint: Path, output: Path, **content: object) -> DictConfig:
+    defaults = {"checkpoint": str(checkpoint), "split": "val", "output": str(output), "device": "cpu"}
+    return OmegaConf.create(defaults | content)
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_evaluating_a_run_gives_its_own_scores_again(finished_run: RunFolder, tmp_path: Path, as_folder: bool) -> None:
+    evaluate(evaluation(finished_run.path if as_folder else finished_run.last, tmp_path))
+    record = finished_run.record()
+    assert record is not None
+    again = json.loads((tmp_path / "scores.json").read_text())
+    assert again["confusion"] == record["scores"]["confusion"]
+    assert again["manifest"] == record["manifests"]["val"]
+    assert (tmp_path / "predictions.png").stat().st_size > 0
+    counts = np.load(tmp_path / "confusion.npz")["counts"]
+    assert counts.sum(0).tolist() == record["scores"]["confusion"]
+
+
+def test_a_checkpoint_is_not_scored_on_data_with_other_classes(
+    finished_run: RunFolder, tmp_path: Path, compose_config: Callable[..., DictConfig]
+) -> None:
+    data = compose_config("data=folder", f"data.root={tmp_path}").data
+    for part in ("images", "labels"):
+        (tmp_path / "val" / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "val" / part / "a.png")
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    config = evaluation(finished_run.path, tmp_path / "out", data=OmegaConf.to_container(data, resolve=False))
+    with pytest.raises(CheckpointError, match="11 classes"):
+        evaluate(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_wants_a_checkpoint_and_a_known_split(finished_run: RunFolder, tmp_path: Path) -> None:
+    unset = evaluation(finished_run.path, tmp_path)
+    unset.checkpoint = "???"
+    with pytest.raises(ConfigError, match="checkpoint is not set"):
+        evaluate(unset)
+    with pytest.raises(ConfigError, match="expected train or val"):
+        evaluate(evaluation(finished_run.path, tmp_path, split="test"))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA GPU"):
+            evaluate(evaluation(finished_run.path, tmp_path, device="cuda"))
+
+
+def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder, tmp_path: Path) -> None:
+    from skimage import data
+
+    photo = data.chelsea()  # freely licensed, in the package itself
+    Image.fromarray(photo).save(tmp_path / "cat.jpg")
+    predict(finished_run.path, [tmp_path / "cat.jpg"], tmp_path / "out", "cpu")
+    mask = Image.open(tmp_path / "out" / "cat.png")
+    assert mask.mode == "P"
+    assert np.asarray(mask).shape == photo.shape[:2]
+    assert int(np.asarray(mask).max()) < 11
+    assert mask.getpalette()[:33] == voc_palette()[:11].ravel().tolist()
+    assert (tmp_path / "out" / "cat_overlay.png").stat().st_size > 0
+
+
+def test_a_photograph_is_turned_as_its_camera_says(finished_run: RunFolder, tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((40, 64, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    predict(finished_run.path, [tmp_path / "photo.jpg"], tmp_path / "out", "cpu")
+    assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (64, 40)
+
+
+def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        predict(finished_run.path, [tmp_path / "broken.jpg"], tmp_path / "out", "cpu")
+    with pytest.raises(DataError, match=r"missing\.jpg"):
+        predict(finished_run.path, [tmp_path / "missing.jpg"], tmp_path / "out", "cpu")
+    with pytest.raises(DataError, match="overwrite"):
+        predict(finished_run.path, [tmp_path / "a.jpg", tmp_path / "a.png"], tmp_path / "out", "cpu")
+
+
+def test_checkpoints_that_cannot_be_trusted_are_refused(finished_run: RunFolder, tmp_path: Path) -> None:
+    whole = finished_run.last.read_bytes()
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt"):
+        load_checkpoint(cut)
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, foreign)
+    with pytest.raises(CheckpointError, match="not written by this project"):
+        load_checkpoint(foreign)
+    with pytest.raises(CheckpointError, match="No checkpoint"):
+        load_checkpoint(tmp_path / "missing.ckpt")
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(finished_run: RunFolder, tmp_path: Path) -> None:
+    content = torch.load(finished_run.last, weights_only=True)
+    content["description"]["config"]["backbone"]["arguments"]["channels"] = [8, 16, 32, 64]
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"another architecture.*encoder\.backbone"):
+        load_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    torch.save({"state_dict": {}, "description": Bomb()}, tmp_path / "bomb.ckpt")
+    with pytest.raises(CheckpointError, match=r"bomb\.ckpt"):
+        load_checkpoint(tmp_path / "bomb.ckpt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_runs_are_compared_per_class_and_in_a_picture(
+    finished_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare([finished_run.root], tmp_path / "comparison.png", images=2)
+    text = capsys.readouterr().out
+    record = finished_run.record()
+    assert record is not None
+    assert f"{100 * record['scores']['miou']:.1f}" in text
+    assert "seb-product" in text
+    assert np.asarray(Image.open(tmp_path / "comparison.png")).std() > 0
+    with pytest.raises(UserError, match="No finished run"):
+        compare([tmp_path], tmp_path / "x.png", images=2)

@@ -1,0 +1,71 @@
+"""What a user reads after a typing error: one message that names the valid choices, and no stack trace."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def output_of(*command: str, status: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=REPOSITORY,
+        env={key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("+ablation=sebb", ["ablation/sebb", "seb_ecre", "exfuse"]),
+        ("ablation=seb", ["+ablation=seb"]),
+        ("+ablaton=seb", ["Did you mean '+ablation'"]),
+        ("technique/sebb=product", ["Did you mean 'technique/seb'"]),
+        ("technique/seb=prodct", ["Available options in 'technique/seb'", "product", "concat"]),
+        ("recipe.epochz=3", ["Did you mean 'epochs'", "Keys of recipe"]),
+        ("+recipe.epochz=3", ["nothing reads this key", "Did you mean 'epochs'"]),
+        ("recipe.epochs=many", ["expected a number, such as 12"]),
+        ("technique.dap.windw=3", ["Did you mean", "window"]),
+        ("+trainer.max_stepz=3", ["no such argument", "Did you mean 'max_steps'"]),
+    ],
+)
+def test_a_typing_error_is_answered_with_the_valid_choices(override: str, expected: list[str]) -> None:
+    first = ["technique/dap=wide"] if override.startswith("technique.dap") else []
+    text = output_of("src.train", *first, override, status=1)
+    for words in expected:
+        assert words in text
+    assert "Traceback" not in text
+
+
+def test_a_wrong_data_root_is_one_clear_message() -> None:
+    text = output_of("src.train", "data=voc", "data.root=/no/such/folder", status=1)
+    assert "/no/such/folder/JPEGImages" in text
+    assert "data.root" in text
+    assert "Traceback" not in text
+    assert "Error executing job" not in text
+
+
+def test_the_stack_trace_is_there_for_who_asks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", "data=voc", "data.root=/no/such/folder"],
+        cwd=REPOSITORY,
+        env=os.environ | {"HYDRA_FULL_ERROR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("entry", ["src.train", "src.evaluate", "src.predict", "src.compare"])
+def test_every_entry_point_explains_itself(entry: str) -> None:
+    assert f"python -m {entry}" in output_of(entry, "--help", status=0)
