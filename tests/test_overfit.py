@@ -14,7 +14,7 @@ from src.runs.training import train
 from tests.conftest import REPOSITORY
 from tests.runs.conftest import only_run
 
-SIDE = 64
+SIDE = 48
 
 
 def distinct_variants() -> list[str]:

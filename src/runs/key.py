@@ -12,6 +12,7 @@ _IRRELEVANT = {
     "logger": None,
     "overwrite": None,
     "runtime": {"workers", "threads"},
+    "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list
     "data": {"root", "sbd_root", "download", "counts", "name", "classes", "train", "val"},
     "trainer": {
@@ -20,6 +21,7 @@ _IRRELEVANT = {
         "devices",
         "num_nodes",
         "strategy",
+        "sync_batchnorm",
         "enable_progress_bar",
         "enable_model_summary",
         "log_every_n_steps",
@@ -46,5 +48,15 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
             relevant[group] = {key: item for key, item in value.items() if key not in without}
     if "backbone" in manifests:
         relevant["backbone"] = {key: item for key, item in relevant["backbone"].items() if key != "init"}
+    relevant["batch_norm"] = _batch_norm_share(config["trainer"])
     text = json.dumps({"config": relevant, "manifests": dict(manifests)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _batch_norm_share(trainer: Mapping[str, Any]) -> str:
+    """Over how many processes a batch is divided before batch norm sees it: the one way in which processes change numbers."""
+    if trainer["sync_batchnorm"]:
+        return "1"
+    devices = trainer["devices"]
+    per_node = len(devices) if isinstance(devices, (list, tuple)) else devices
+    return str(per_node if trainer["num_nodes"] == 1 else f"{trainer['num_nodes']}x{per_node}")

@@ -1,7 +1,9 @@
 """One run from its config to its record."""
 
+import logging
 import time
 import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -102,6 +104,10 @@ def label(choices: Mapping[str, str]) -> str:
 
 
 def _prepare_process(config: DictConfig) -> None:
+    # Lightning's own news would bury ours: device tables, advertisements, advice on loaders that does not apply here.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
     # Nothing should draw from the global generators; seed them all the same.
     pl.seed_everything(config.seed, verbose=False)
     if config.runtime.threads:
