@@ -26,21 +26,22 @@ class GlobalConvolution(nn.Module):
         if kernel % 2 == 0:
             raise ValueError(f"the kernel of a global convolution must be odd, got {kernel}")
         tall, flat = (kernel, 1), (1, kernel)
-        self.tall_flat = nn.Sequential(_line(channels, width, tall), _line(width, width, flat))
-        self.flat_tall = nn.Sequential(_line(channels, width, flat), _line(width, width, tall))
-
-    def reset_parameters(self) -> None:
-        for branch in (self.tall_flat, self.flat_tall):
-            for convolution, scale in zip(branch.children(), (1.0, _SCORE_SCALE), strict=True):
-                assert isinstance(convolution, nn.Conv2d)
-                nn.init.normal_(convolution.weight, std=scale * convolution.weight[0].numel() ** -0.5)
+        self.tall_flat = nn.Sequential(_Line(channels, width, tall), _Line(width, width, flat, _SCORE_SCALE))
+        self.flat_tall = nn.Sequential(_Line(channels, width, flat), _Line(width, width, tall, _SCORE_SCALE))
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.tall_flat(maps) + self.flat_tall(maps)
 
 
-def _line(channels: int, width: int, kernel: tuple[int, int]) -> nn.Conv2d:
-    return nn.Conv2d(channels, width, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
+class _Line(nn.Conv2d):
+    """A convolution along one axis: (B, channels, H, W) -> (B, width, H, W); starts at ``scale`` times the input's size."""
+
+    def __init__(self, channels: int, width: int, kernel: tuple[int, int], scale: float = 1.0) -> None:
+        self.scale = scale
+        super().__init__(channels, width, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.scale * self.weight[0].numel() ** -0.5)
 
 
 class BoundaryRefinement(nn.Module):

@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 import warnings
+import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,6 +22,7 @@ from rich.console import Console
 from src.composition import build_data, build_model, build_task, plain, read_split, set_precision
 from src.data.module import SegmentationData
 from src.data.split import Split, check_disjoint
+from src.errors import CheckpointError
 from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
 from src.runs.folder import RunFolder
@@ -30,6 +32,7 @@ from src.runs.outcome import report_outcome, show_outcome
 from src.tasks.segmentation import SegmentationTask
 
 _PUBLIC_WEIGHTS = ("random", "timm", "package")
+_USUAL_DECODER = "levels_2345"
 
 
 def train(config: DictConfig, choices: Mapping[str, str]) -> None:
@@ -87,7 +90,8 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                 record = report_outcome(folder, origin, task.model, data_module.val_set, trainer.strategy.root_device)
                 show_outcome(folder, record, console)
         except KeyboardInterrupt:
-            folder.write_record("interrupted", **origin)
+            if first:
+                folder.write_record("interrupted", **origin)
             raise
         except Exception:
             if first:
@@ -96,10 +100,12 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def label(choices: Mapping[str, str]) -> str:
-    """A readable name of a variant: its technique options, the baseline's left out."""
+    """A readable name of a variant: its technique options and decoder, the baseline's left out."""
     plain_options = {"none", "standard", "deconv"}
     techniques = {group.split("/")[1]: option for group, option in choices.items() if group.startswith("technique/")}
     named = [f"{name}-{option}" for name, option in techniques.items() if option not in plain_options]
+    if (decoder := choices.get("decoder", _USUAL_DECODER)) != _USUAL_DECODER:
+        named.append(decoder)
     return "+".join(named) or "baseline"
 
 
@@ -150,6 +156,8 @@ def _assemble(
 
 
 def _fit(trainer: pl.Trainer, task: SegmentationTask, data_module: SegmentationData, folder: RunFolder) -> None:
+    if folder.last.exists() and not zipfile.is_zipfile(folder.last):
+        raise CheckpointError(f"{folder.last} is cut short. Delete it, or add overwrite=true to train the run anew.")
     finished = False
     try:
         trainer.fit(task, data_module, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.errors import ConfigError, UserError
+from src.errors import CheckpointError, ConfigError, UserError
 from src.metrics.iou import mean_iou
 from src.runs.folder import RunFolder
 
@@ -109,6 +109,14 @@ def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall
     again = train_small(runs=runs).record()
     assert again is not None
     assert again["status"] == "done"
+
+
+def test_a_checkpoint_that_is_cut_short_is_named_and_not_resumed(train_small: TrainSmall, tmp_path: Path) -> None:
+    folder = train_small()
+    folder.write_record("running")
+    folder.last.write_bytes(folder.last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is cut short"):
+        train_small()
 
 
 def test_a_run_that_another_process_trains_is_refused(train_small: TrainSmall, finished_run: RunFolder) -> None:

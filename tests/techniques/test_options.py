@@ -1,4 +1,5 @@
 import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_an_option_is_a_callable_of_its_techniques_file_with_a_comment_first(pat
     assert text.startswith("# ")
     assert content["_target_"].startswith(f"src.techniques.{files[path.parent.name]}.")
     assert content["_partial_"] is True
+
+
+@pytest.mark.parametrize("technique", sorted(TECHNIQUES))
+def test_no_two_options_of_a_technique_are_the_same(technique):
+    contents = [yaml.safe_load(path.read_text()) for path in OPTIONS if path.parent.name == technique]
+    assert all(one != other for one, other in itertools.combinations(contents, 2))
 
 
 @pytest.fixture(scope="module")
