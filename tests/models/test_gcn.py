@@ -60,7 +60,6 @@ def test_boundary_refinement_adds_two_convolutions_with_a_relu_between():
 def test_scores_start_small_and_refinements_near_the_identity():
     torch.manual_seed(0)
     convolution, refinement = GlobalConvolution(64, 21, 7), BoundaryRefinement(21)
-    convolution.reset_parameters()
     refinement.reset_parameters()
     maps, scores = torch.randn(2, 64, 16, 16), torch.randn(2, 21, 16, 16)
     assert 0 < convolution(maps).std() < 0.1

@@ -153,12 +153,6 @@ def test_an_images_scores_depend_neither_on_its_batch_nor_on_the_memory_layout(i
     torch.testing.assert_close(channels_last, together, rtol=1e-4, atol=1e-5)
 
 
-def drawn_with(name, state):
-    """Shapes of all that is drawn in one go with a tensor: a global convolution draws its four layers together."""
-    block = name.partition(".tall_flat.")[0].partition(".flat_tall.")[0]
-    return tuple(value.shape for other, value in state.items() if other == name or other.startswith(f"{block}."))
-
-
 def test_what_variants_share_starts_from_the_same_weights(initial):
     first_seen, shared = {}, 0
     for overrides in VARIANTS:
@@ -166,7 +160,7 @@ def test_what_variants_share_starts_from_the_same_weights(initial):
         for name, value in state.items():
             if name.startswith("embedding.guides.") and name.endswith(".bias"):
                 continue  # a constant, from which each way of fusing starts near the identity
-            expected, origin = first_seen.setdefault((name, drawn_with(name, state)), (value, overrides))
+            expected, origin = first_seen.setdefault((name, value.shape), (value, overrides))
             assert torch.equal(value, expected), f"{name} differs between {origin} and {overrides}"
             shared += origin != overrides
     assert shared > 1000
