@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def workshop_data() -> Path:
+def real_data() -> Path:
     """Real images for development; they never come with the repository, so tests on them skip where they are absent."""
     folder = Path(os.environ.get("EXFUSE_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     if not folder.is_dir():

@@ -30,9 +30,9 @@ def distinct_variants() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def four_real_images(workshop_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def four_real_images(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four photographs with several classes each, shrunk, their ids renumbered without gaps."""
-    voc = workshop_data / "voc_animals" / "VOCdevkit" / "VOC2012"
+    voc = real_data / "voc_animals" / "VOCdevkit" / "VOC2012"
     names = (voc / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[:4]
     size = (SIDE, SIDE * 3 // 4)
     images = [Image.open(voc / "JPEGImages" / f"{name}.jpg").resize(size) for name in names]

@@ -77,11 +77,11 @@ def test_an_unknown_id_is_named_with_the_ones_that_are_known(root):
         read_mask(split.items[0].mask, 19, split.void_ids)
 
 
-def test_camvid_is_whole_and_its_unlabelled_id_is_void(workshop_data, compose_config):
-    config = compose_config("data=camvid", f"data.root={workshop_data / 'camvid'}")
+def test_camvid_is_whole_and_its_unlabelled_id_is_void(real_data, compose_config):
+    config = compose_config("data=camvid", f"data.root={real_data / 'camvid'}")
     train, val = (read_split(config, name) for name in ("train", "val"))
     assert (len(train), len(val)) == (367, 101)
-    listed = (workshop_data / "camvid" / "classes.txt").read_text().splitlines()
+    listed = (real_data / "camvid" / "classes.txt").read_text().splitlines()
     assert [f"{id} {name}" for id, name in enumerate(train.classes)] == listed[:11]
     seen = np.zeros(256, dtype=np.int64)
     for item in [*train.items[::10], *val.items[::10]]:

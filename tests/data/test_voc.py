@@ -139,14 +139,14 @@ def test_download_refuses_a_root_that_the_archive_would_not_fill(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_real_masks_hold_the_voc_ids_alone(workshop_data):
-    root = workshop_data / "voc_animals" / "VOCdevkit" / "VOC2012"
+def test_real_masks_hold_the_voc_ids_alone(real_data):
+    root = real_data / "voc_animals" / "VOCdevkit" / "VOC2012"
     splits = {split: read_voc(root, split, CLASSES, {"train": 437, "val": 222}) for split in ("train", "val")}
     check_disjoint(splits["train"], splits["val"])
     assert {split: len(content) for split, content in splits.items()} == {"train": 437, "val": 222}
     pixels = np.zeros(256, dtype=np.int64)
     for split, content in splits.items():
-        official = set((workshop_data / "voc_lists" / f"{split}.txt").read_text().split())
+        official = set((real_data / "voc_lists" / f"{split}.txt").read_text().split())
         assert {item.id for item in content.items} <= official
         for item in content.items:
             mask = read_mask(item.mask, 21)
@@ -158,8 +158,8 @@ def test_real_masks_hold_the_voc_ids_alone(workshop_data):
     assert all(share[animal] > 0.01 for animal in (8, 10, 12, 13, 15, 17))
 
 
-def test_official_lists_have_the_published_counts_and_do_not_overlap(workshop_data):
-    lists = {name: read_list(workshop_data / "voc_lists" / f"{name}.txt", "") for name in ("train", "val", "train_aug")}
+def test_official_lists_have_the_published_counts_and_do_not_overlap(real_data):
+    lists = {name: read_list(real_data / "voc_lists" / f"{name}.txt", "") for name in ("train", "val", "train_aug")}
     assert {name: len(ids) for name, ids in lists.items()} == {"train": 1464, "val": 1449, "train_aug": 10582}
     assert not set(lists["train_aug"]) & set(lists["val"])
     assert set(lists["train"]) < set(lists["train_aug"])
