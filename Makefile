@@ -24,7 +24,7 @@ demo: $(STAMP)  ## train a baseline and the full model on generated scenes, comp
 	$(RUN) -m src.compare outputs/demo
 
 test: $(STAMP)  ## run all tests
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8
 
 lint: $(STAMP)  ## check style and types
 	$(VENV)/bin/ruff check .

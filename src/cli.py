@@ -15,10 +15,6 @@ from rich.console import Console
 from src.config_errors import check_overrides, explain
 from src.errors import UserError
 
-# Threads that wait should sleep: spinning ones fight the loader workers for cores and cost a small machine half its speed.
-# Read by the OpenMP runtime when torch loads it, which is after this module.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 _FULL = "HYDRA_FULL_ERROR"  # set to 1 by the user, it asks for stack traces
 
 

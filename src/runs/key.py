@@ -11,7 +11,7 @@ _IRRELEVANT = {
     "paths": None,
     "logger": None,
     "overwrite": None,
-    "runtime": {"workers", "threads"},
+    "runtime": {"workers", "threads", "checkpoint_every"},
     "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list
     "data": {"root", "sbd_root", "download", "counts", "name", "classes", "train", "val"},

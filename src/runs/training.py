@@ -145,8 +145,14 @@ def _assemble(
     )
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
-        # After every epoch: what an interrupted run goes on from.
-        ModelCheckpoint(folder.checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        # What an interrupted run goes on from.
+        ModelCheckpoint(
+            folder.checkpoints,
+            "last",
+            every_n_epochs=config.runtime.checkpoint_every,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
         ModelCheckpoint(folder.checkpoints, "best", monitor="val/miou", mode="max", enable_version_counter=False),
     ]
     if config.trainer.enable_progress_bar:
@@ -161,6 +167,7 @@ def _fit(trainer: pl.Trainer, task: SegmentationTask, data_module: SegmentationD
     finished = False
     try:
         trainer.fit(task, data_module, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+        trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
         finished = True
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:

@@ -175,9 +175,7 @@ def test_a_training_image_that_vocs_val_lists_as_well_is_refused(roots):
 @pytest.mark.slow
 def test_the_official_lists_make_the_10582_images_of_train_aug(real_data, tmp_path, compose_config):
     """A full-size tree in which every image, mask and .mat is a hard link to one tiny file."""
-    official = {
-        name: (real_data / "voc_lists" / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")
-    }
+    official = {name: (real_data / "voc_lists" / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")}
     voc, sbd = tmp_path / "VOC2012", tmp_path / "sbd"
     for folder in (voc / "JPEGImages", voc / "SegmentationClass", voc / "ImageSets" / "Segmentation", sbd):
         folder.mkdir(parents=True)
