@@ -14,7 +14,7 @@ from src.runs.training import train
 from tests.conftest import REPOSITORY
 from tests.runs.conftest import only_run
 
-SIDE = 48
+SIDE = 64
 
 
 def distinct_variants() -> list[str]:

@@ -63,9 +63,9 @@ def save_comparison(
     """
     with_truth = any(truth is not None for truth in truths)
     columns = 1 + with_truth + len(predictions)
-    ratio = max(image.shape[0] / image.shape[1] for image in images)
-    figure = Figure(figsize=(2.6 * columns, 2.6 * ratio * len(images) + 0.6), dpi=120, layout="constrained")
-    grid = figure.subplots(len(images), columns, squeeze=False)
+    ratios = [image.shape[0] / image.shape[1] for image in images]  # rows as high as their images, without white between them
+    figure = Figure(figsize=(2.6 * columns, 2.6 * sum(ratios) + 0.6), dpi=120, layout="constrained")
+    grid = figure.subplots(len(images), columns, squeeze=False, height_ratios=ratios)
     for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
         cells = [("image", image)]
         if with_truth:
