@@ -60,6 +60,13 @@ def task(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]
     return wrapped
 
 
+def choices() -> dict[str, str]:
+    """The option that was chosen in each config group of the running job."""
+    chosen = HydraConfig.get().runtime.choices.items()
+    # a group that another file chose is listed with the place that it fills, e.g. pretraining@pretraining
+    return {group.partition("@")[0]: option for group, option in chosen if option and not group.startswith("hydra/")}
+
+
 def user_error(error: BaseException | None) -> UserError | None:
     """The mistake of the user's behind an exception, which `hydra.utils.instantiate` may have wrapped; None if none."""
     while error is not None and not isinstance(error, UserError):

@@ -132,14 +132,23 @@ def _is_group(key: str) -> bool:
     return (CONFIG_DIR / key.partition("@")[0]).is_dir()
 
 
+def compose_config(config_name: str, overrides: list[str]) -> DictConfig:
+    """The config that these overrides compose to.
+
+    Raises:
+        HydraException: if they do not compose.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(config_name, overrides)
+
+
 def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
     """The config under the group choices alone, or with none of them where they do not compose."""
     groups = [override.input_line or "" for override in overrides if _is_group(override.key_or_group)]
     for attempt in (groups, []):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            try:
-                return compose(config_name, attempt)
-            except HydraException:
-                continue
+        try:
+            return compose_config(config_name, attempt)
+        except HydraException:
+            continue
     return None

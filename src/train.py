@@ -5,7 +5,6 @@ scores of a finished one.
 """
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src import cli
@@ -16,8 +15,7 @@ from src import cli
 def main(config: DictConfig) -> None:
     from src.runs.training import train  # torch and Lightning load only once the config is known to compose
 
-    groups = HydraConfig.get().runtime.choices
-    train(config, {group: option for group, option in groups.items() if not group.startswith("hydra/")})
+    train(config, cli.choices())
 
 
 if __name__ == "__main__":

@@ -43,5 +43,24 @@ def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     table.add_section()
     table.add_row("[bold]mIoU", *(f"[bold]{100 * record['scores']['miou']:.1f}" for record in records))
     table.add_row("M parameters", *(f"{record['parameters'] / 1e6:.2f}" for record in records))
+    table.add_row("backbone", *(weights_name(record) for record in records))
     table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
+    return table
+
+
+def weights_name(record: Mapping[str, Any]) -> str:
+    """A word for what a run's encoder started from: random, timm, package, pretrained or file."""
+    init = record["config"]["backbone"]["init"]
+    return init if init in ("random", "timm", "package", "pretrained") else "file"
+
+
+def accuracy_table(record: Mapping[str, Any]) -> Table:
+    """Classification accuracy of a finished pretraining: of the head and of each of SS's branches."""
+    table = Table(title=f"{record['label']}, seed {record['seed']}: {record['data']}")
+    table.add_column("classifier")
+    table.add_column("accuracy %", justify="right")
+    for name, value in record["accuracy"].items():
+        table.add_row("head" if name == "main" else f"branch of {name}", f"{100 * value:.1f}")
+    images = record["images"]
+    table.caption = f"{images['train']} images to train on, {images['val']} to score on, {record['seconds'] / 60:.1f} minutes"
     return table

@@ -1,28 +1,22 @@
-"""The LightningDataModule: readers, transforms and loaders."""
+"""The LightningDataModule of segmentation."""
 
-import pytorch_lightning as pl
-from torch.utils.data import DataLoader
-
-from src.data.dataset import EvalSampler, SegmentationDataset, TrainSampler
+from src.data.dataset import SegmentationDataset
+from src.data.loading import LoadedData
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
-from src.errors import ConfigError
 
 
-class SegmentationData(pl.LightningDataModule):
+class SegmentationData(LoadedData):
     """Training and validation loaders over two splits.
 
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size: images per optimiser step over all processes and accumulated batches.
-        accumulate: batches accumulated per optimiser step.
-        workers: loader processes; any number gives the same samples.
-        seed: of the order and of the augmentation.
-
-    Raises:
-        ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the split.
+        batch_size, accumulate, workers, seed: see `LoadedData`; the seed is the augmentation's too.
     """
+
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
 
     def __init__(
         self,
@@ -35,52 +29,15 @@ class SegmentationData(pl.LightningDataModule):
         workers: int,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.classes = train.classes
-        self.train_set = SegmentationDataset(train, train_transform, seed)
-        self.val_set = SegmentationDataset(val, eval_transform)
-        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
-        self.first_epoch = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps: the epoch with which a resumed run begins."""
-        return {"next_epoch": self.trainer.current_epoch + 1} if self.trainer else {}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.first_epoch = state_dict["next_epoch"]
-
-    def train_dataloader(self) -> DataLoader:
-        processes, rank = self._place()
-        share, rest = divmod(self.batch_size, processes * self.accumulate)
-        if rest or share == 0:
-            raise ConfigError(
-                f"recipe.batch_size={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
-                f"{processes} processes x trainer.accumulate_grad_batches={self.accumulate}."
-            )
-        if len(self.train_set) < self.batch_size:
-            raise ConfigError(
-                f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
-                f"{self.train_set.split.name}: no full batch could be made. Choose a smaller batch."
-            )
-        sampler = TrainSampler(self.train_set, self.seed, processes, rank)
-        # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
-        # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
-        sampler.set_epoch(self.first_epoch)
-        # the last, smaller batch would give batch norm other statistics
-        return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader:
-        # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
-        return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=1)
-
-    def _loader(self, dataset: SegmentationDataset, **arguments: object) -> DataLoader:
-        return DataLoader(
-            dataset,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            **arguments,  # type: ignore[arg-type]
+        super().__init__(
+            SegmentationDataset(train, train_transform, seed),
+            SegmentationDataset(val, eval_transform),
+            train.name,
+            batch_size,
+            accumulate,
+            workers,
+            seed,
+            # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
+            val_batch=1,
         )
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        self.classes = train.classes

@@ -5,15 +5,20 @@ from torch import nn
 from src.randomness import torch_seeded
 
 
-def initialise(model: nn.Module, seed: int) -> None:
+def initialise(model: nn.Module, seed: int, backbone: str) -> None:
     """Draw every parameter of ``model`` anew, in place.
 
     Each module's numbers come from a generator seeded by ``seed`` and the module's name: a part that two variants have in
     common starts from the same weights in both, whatever else was built before it. Containers come after what they contain, so
     that a block can set its own layers' scale.
+
+    Args:
+        model: with a backbone somewhere inside.
+        seed: of the draw.
+        backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them.
     """
     modules = sorted(model.named_modules(), key=lambda item: -item[0].count("."))
-    in_encoder = {id(module) for module in model.get_submodule("encoder.backbone").modules()}
+    in_encoder = {id(module) for module in model.get_submodule(backbone).modules()}
     for name, module in modules:
         with torch_seeded(seed, "weights", name):
             if id(module) in in_encoder and isinstance(module, nn.Conv2d):

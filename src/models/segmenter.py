@@ -74,5 +74,5 @@ def build_segmenter(
         ),
         head,
     )
-    initialise(model, seed)
+    initialise(model, seed, "encoder.backbone")
     return model

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from src.composition import build_model
+from src.composition.segmentation import build_model
 from src.errors import CheckpointError
 from src.models.segmenter import Segmenter
 
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, DictConfig, list[str]]:
     config = OmegaConf.create(content["description"]["config"])
     classes = list(content["description"]["classes"])
     assert isinstance(config, DictConfig)
-    model = build_model(config, len(classes), init=False)
+    model = build_model(config, len(classes))
     _load(model, content["state_dict"], path)
     return model.eval(), config, classes
 

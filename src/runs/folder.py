@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Files of one run: ``<root>/<key>/``.
+    """Files of one run, or of one pretrained backbone: ``<root>/<key>/``.
 
     config.yaml         the resolved config
     environment.json    versions, device, commit
     record.json         status, scores; "done" is written last
+    backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C) and the images' ids
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
@@ -76,20 +77,26 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
         """Hold the run, so that no second process trains it at the same time.
 
+        Args:
+            on_wait: called once before waiting for another process that holds the run; None does not wait.
+
         Raises:
-            UserError: if another process holds it.
+            UserError: if another process holds it and this one is not to wait.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / f".{self.key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise UserError(
-                f"Run {self.key} is being trained by another process. Wait for it, or stop it and start again."
-            ) from error
+            if on_wait is None:
+                raise UserError(
+                    f"Run {self.key} is being trained by another process. Wait for it, or stop it and start again."
+                ) from error
+            on_wait()
+            lock.acquire()
         try:
             yield
         finally:

@@ -11,6 +11,8 @@ _IRRELEVANT = {
     "paths": None,
     "logger": None,
     "overwrite": None,
+    "pretraining": None,  # the backbone's key or its file's hash stands for it
+    "backbone": {"missing"},
     "runtime": {"workers", "threads", "checkpoint_every"},
     "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list
@@ -37,8 +39,8 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
 
     Args:
         config: plain containers; ``paths``, ``logger``, ``data.root`` and their like are left out.
-        manifests: of each split, see `src.data.split.Split.manifest`; under ``backbone`` the hash of a weight file, which
-            then stands for its path.
+        manifests: of each split, see `src.data.split.Split.manifest`; under ``backbone`` the key of a pretrained backbone or
+            the hash of a weight file, which then stands for its path.
     """
     relevant: dict[str, Any] = {}
     for group, value in config.items():

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from src.analysis.pictures import save_mask, save_overlay
-from src.composition import build_eval_transform
+from src.composition.segmentation import build_eval_transform
 from src.data.split import read_image
 from src.errors import DataError
 from src.runs.checkpoint import load_checkpoint

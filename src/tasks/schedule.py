@@ -1,5 +1,7 @@
 """Learning-rate schedules by optimiser step."""
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -15,7 +17,21 @@ def poly(optimizer: Optimizer, steps: int, power: float, warmup_steps: int) -> L
     """
 
     def factor(step: int) -> float:
-        rise = min(1.0, (step + 1) / (warmup_steps + 1))
-        return rise * max(0.0, 1 - step / steps) ** power
+        return _rise(step, warmup_steps) * max(0.0, 1 - step / steps) ** power
 
     return LambdaLR(optimizer, factor)
+
+
+def cosine(optimizer: Optimizer, steps: int, warmup_share: float) -> LambdaLR:
+    """Half a cosine from ``lr`` down to 0, after a linear rise over the first ``warmup_share`` of the steps."""
+    warmup_steps = round(warmup_share * steps)
+
+    def factor(step: int) -> float:
+        done = max(0, step - warmup_steps) / max(1, steps - warmup_steps)
+        return _rise(step, warmup_steps) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def _rise(step: int, warmup_steps: int) -> float:
+    return min(1.0, (step + 1) / (warmup_steps + 1))

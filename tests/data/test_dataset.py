@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.dataset import Batch, EvalSampler, SegmentationDataset, TrainSampler
+from src.data.dataset import Batch, SegmentationDataset
 from src.data.module import SegmentationData
+from src.data.samplers import EvalSampler, TrainSampler
 from src.data.split import Item, Split, read_image, read_mask
 from src.data.transforms import EvalTransform, TrainTransform
 from src.errors import ConfigError, DataError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.composition import build_data
+from src.composition.segmentation import build_data
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.composition import build_model
+from src.composition.segmentation import build_model
 from src.models.gcn import BoundaryRefinement
 from src.models.initialise import initialise
 
@@ -203,7 +203,7 @@ def test_no_weight_is_left_to_the_global_random_numbers(compose_config, override
 def test_initialising_leaves_the_global_random_numbers_alone(initial):
     model = copy.deepcopy(initial("+ablation=exfuse_last"))
     before = torch.get_rng_state()
-    initialise(model, seed=0)
+    initialise(model, 0, "encoder.backbone")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -212,7 +212,7 @@ def test_initialising_again_gives_the_same_weights_whatever_training_did(initial
     convolutions = {name: one for name, one in model.named_modules() if isinstance(one, nn.Conv2d)}
     for convolution in convolutions.values():
         nn.init.constant_(convolution.weight, 7.0)
-    initialise(model, seed=0)
+    initialise(model, 0, "encoder.backbone")
     for name, convolution in convolutions.items():
         assert torch.equal(convolution.weight, initial("+ablation=seb_ecre").get_submodule(name).weight), name
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from src.composition import build_model
+from src.composition.segmentation import build_model
 from src.errors import CheckpointError, ConfigError
 from src.models.backbone import Backbone
 from src.models.weights import load_backbone_weights, read_state_dict

@@ -13,6 +13,7 @@ from src.runs.training import train
 # Scenes of 64 pixels, two epochs of four steps.
 SMALL = (
     "trainer=cpu",
+    "backbone.init=random",
     "trainer.enable_progress_bar=false",
     "runtime.workers=0",
     "runtime.threads=1",

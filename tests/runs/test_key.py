@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from src.composition import plain, set_precision
+from src.composition.common import plain, set_precision
 from src.runs.key import run_key
 
 Config = dict[str, Any]

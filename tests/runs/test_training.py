@@ -139,7 +139,7 @@ def test_a_batch_larger_than_the_data_is_refused(train_small: TrainSmall) -> Non
 
 
 def test_compiling_in_place_keeps_the_names_of_the_weights(compose_config: Callable[..., object]) -> None:
-    from src.composition import build_model
+    from src.composition.segmentation import build_model
 
     model = build_model(compose_config(), 3)  # type: ignore[arg-type]
     before = list(model.state_dict())

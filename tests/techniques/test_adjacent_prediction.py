@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.composition import build_model
+from src.composition.segmentation import build_model
 from src.techniques.adjacent_prediction import (
     AdjacentPrediction,
     LastBlockPrediction,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.composition import build_model
+from src.composition.segmentation import build_model
 from src.models.upsample import Deconvolution
 from src.techniques.channel_resolution import SubpixelConvolution, deconvolution, subpixel
 

@@ -1,18 +1,17 @@
-"""From a composed config to live objects. Entry points use this; nothing below it knows of configs."""
+"""From a composed config to the live objects of segmentation. Nothing below this knows of configs."""
 
-from functools import partial
-from typing import Any
-
-import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from torch import nn
 
+from src.composition.common import backbone_factory, plain
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
+from src.errors import CheckpointError
 from src.models.backbone import Backbone
 from src.models.segmenter import Segmenter, build_segmenter
-from src.models.weights import load_backbone_weights
+from src.models.weights import PUBLIC, load_backbone_weights
 from src.tasks.segmentation import SegmentationTask
 
 
@@ -35,32 +34,46 @@ def build_eval_transform(config: DictConfig) -> EvalTransform:
     return EvalTransform(config.recipe.long_side, **config.backbone.normalisation)
 
 
-def build_model(config: DictConfig, classes: int, init: bool = True) -> Segmenter:
+def build_model(config: DictConfig, classes: int, weights: str = "random") -> Segmenter:
     """Fill the model's five slots with the chosen options.
 
     Args:
         config: with ``technique``, ``backbone``, ``decoder`` and ``seed``.
         classes: number of classes.
-        init: load the backbone's first weights; not wanted where a checkpoint follows.
+        weights: what the encoder starts from, see `src.models.weights.load_backbone_weights`.
+
+    Raises:
+        ConfigError: if a choice cannot be built.
+        CheckpointError: if the weights do not fit.
     """
     options = {name: instantiate(option) for name, option in config.technique.items()}
     model = build_segmenter(
-        backbone=partial(
-            Backbone,
-            name=config.backbone.name,
-            output_stride=config.backbone.output_stride,
-            arguments=plain(config.backbone.arguments),
-        ),
+        backbone=backbone_factory(config, config.backbone.output_stride),
         decoder=instantiate(config.decoder),
         classes=classes,
         seed=config.seed,
         **options,
     )
-    if init:
-        encoder = model.get_submodule("encoder.backbone")
-        assert isinstance(encoder, Backbone)
-        load_backbone_weights(encoder, config.backbone.init)
+    if weights != "random":
+        _load_encoder(model.encoder, weights)
     return model
+
+
+def _load_encoder(encoder: nn.Module, weights: str) -> None:
+    backbone = encoder.get_submodule("backbone")
+    assert isinstance(backbone, Backbone)
+    branches = load_backbone_weights(backbone, weights)
+    try:
+        encoder.load_branches(branches)  # type: ignore[operator]
+    except RuntimeError as error:
+        if not branches and weights in PUBLIC:
+            return  # public weights know no branches: these start at random, as the choice of weights says
+        found = "none" if not branches else "others"
+        raise CheckpointError(
+            f"{weights} does not hold the SS branches that technique/ss=second_conv_features reads ({found} are there; "
+            "expected ss.res2.0.weight and so on, as wide as pretraining.branches says). "
+            "Pretrain with technique/ss=second_conv_features, or choose another option of technique/ss."
+        ) from error
 
 
 def build_task(config: DictConfig, model: Segmenter, data: SegmentationData) -> SegmentationTask:
@@ -83,17 +96,3 @@ def build_task(config: DictConfig, model: Segmenter, data: SegmentationData) -> 
 def read_split(config: DictConfig, split: str) -> Split:
     """Read ``train`` or ``val`` of the chosen data set."""
     return instantiate(config.data[split], _convert_="all")
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as plain containers, resolved."""
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def set_precision(config: DictConfig) -> None:
-    """Replace ``trainer.precision: auto`` by what the device does best, before the run's key is taken."""
-    if config.trainer.precision == "auto":
-        on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        config.trainer.precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"

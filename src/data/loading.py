@@ -1,0 +1,88 @@
+"""What every LightningDataModule here shares: how a training set becomes batches that a resume or a worker cannot change."""
+
+from collections.abc import Sized
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from src.data.samplers import EvalSampler, TrainSampler
+from src.errors import ConfigError
+
+
+class LoadedData(pl.LightningDataModule):
+    """Training and validation loaders over two data sets.
+
+    Args:
+        train_set: indexed by (epoch, position).
+        val_set: indexed by position.
+        name: of the training set, for messages.
+        batch_size: samples per optimiser step over all processes and accumulated batches.
+        accumulate: batches accumulated per optimiser step.
+        workers: loader processes; any number gives the same samples.
+        seed: of the order.
+        val_batch: samples per validation batch.
+
+    Raises:
+        ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
+    """
+
+    def __init__(
+        self,
+        train_set: Dataset,
+        val_set: Dataset,
+        name: str,
+        batch_size: int,
+        accumulate: int,
+        workers: int,
+        seed: int,
+        val_batch: int,
+    ) -> None:
+        super().__init__()
+        self.train_set, self.val_set, self.name = train_set, val_set, name
+        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
+        self.val_batch = val_batch
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: the epoch with which a resumed run begins."""
+        return {"next_epoch": self.trainer.current_epoch + 1} if self.trainer else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.first_epoch = state_dict["next_epoch"]
+
+    def train_dataloader(self) -> DataLoader:
+        processes, rank = self._place()
+        share, rest = divmod(self.batch_size, processes * self.accumulate)
+        if rest or share == 0:
+            raise ConfigError(
+                f"recipe.batch_size={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
+                f"{processes} processes x trainer.accumulate_grad_batches={self.accumulate}."
+            )
+        assert isinstance(self.train_set, Sized)
+        if len(self.train_set) < self.batch_size:
+            raise ConfigError(
+                f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
+                f"{self.name}: no full batch could be made. Choose a smaller batch."
+            )
+        sampler = TrainSampler(self.train_set, self.seed, processes, rank)
+        # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
+        # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
+        sampler.set_epoch(self.first_epoch)
+        # the last, smaller batch would give batch norm other statistics
+        return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        assert isinstance(self.val_set, Sized)
+        return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)
+
+    def _loader(self, dataset: Dataset, **arguments: object) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            **arguments,  # type: ignore[arg-type]
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -1,0 +1,22 @@
+"""Pretrain the backbone of a variant:  python -m src.pretrain +ablation=ss_lr backbone=resnext101_32x4d trainer=ddp
+
+Only SS and LR act here. Its folder in the store is named by its key; src.train finds it there by itself. The same command
+again goes on where an interrupted one stopped.
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from src import cli
+
+
+@hydra.main(config_path="../conf", config_name="pretrain", version_base="1.3")
+@cli.task
+def main(config: DictConfig) -> None:
+    from src.runs.pretraining import pretrain  # torch and Lightning load only once the config is known to compose
+
+    pretrain(config, cli.choices())
+
+
+if __name__ == "__main__":
+    cli.run(main, "pretrain")

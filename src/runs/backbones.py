@@ -1,0 +1,114 @@
+"""The store of pretrained backbones: which weights a run starts from, found by what shaped them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from src.composition.pretraining import is_supervised, read_labelled_split
+from src.errors import CheckpointError, ConfigError
+from src.models.weights import PUBLIC, weights_normalisation
+from src.runs.backbone_key import backbone_key
+from src.runs.files import sha256
+from src.runs.folder import RunFolder
+from src.runs.pretrain_command import as_command, pretrain_overrides, run_pretraining
+
+WEIGHTS = "backbone.safetensors"
+_PRETRAINED = "pretrained"
+
+
+class ChosenWeights(NamedTuple):
+    """What an encoder starts from.
+
+    Attributes:
+        init: for `src.models.weights.load_backbone_weights`.
+        manifest: stands for the weights in the run's key; None where ``init`` itself does.
+        description: for people.
+    """
+
+    init: str
+    manifest: str | None
+    description: str
+
+
+def choose_weights(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
+    """Find what ``backbone.init`` asks for; a missing pretrained backbone is made or refused as ``backbone.missing`` says.
+
+    Args:
+        config: of a segmentation run, its normalisation not yet resolved.
+        choices: the option that was chosen in each config group.
+        console: says that a backbone is being made.
+
+    Raises:
+        ConfigError: if the backbone is missing; the message holds the command that makes it.
+        CheckpointError: if its file is not the one that was written.
+    """
+    init = config.backbone.init
+    if init == _PRETRAINED:
+        return _pretrained(config, choices, console)
+    if init in PUBLIC:
+        return ChosenWeights(init, None, f"{init} weights" + (" from timm's hub" if init == "timm" else ""))
+    return ChosenWeights(init, sha256(Path(init)), f"weights of {init}")
+
+
+def resolve_normalisation(config: DictConfig) -> None:
+    """Replace ``backbone.normalisation: null`` by what belongs to the weights, before any key is taken."""
+    if config.backbone.normalisation is None:
+        init = config.pretraining.start if config.backbone.init == _PRETRAINED else config.backbone.init
+        normalisation = weights_normalisation(config.backbone.name, init)
+        config.backbone.normalisation = {"mean": list(normalisation.mean), "std": list(normalisation.std)}
+
+
+def find_folder(config: DictConfig) -> tuple[RunFolder, dict[str, str]]:
+    """Where the backbone that ``config`` asks for lies or will lie, and the manifests of what it is made from.
+
+    Args:
+        config: its normalisation already resolved.
+    """
+    manifests = {split: read_labelled_split(config, split).manifest() for split in ("train", "val")}
+    start = config.pretraining.start
+    if start not in PUBLIC:
+        manifests["start"] = sha256(Path(start))
+    return RunFolder(Path(config.paths.backbones), backbone_key(config, manifests)), manifests
+
+
+def backbone_label(config: DictConfig, choices: Mapping[str, str]) -> str:
+    """``plain``, ``ss``, ``lr`` or ``ss+lr``: which techniques act while this backbone is pretrained."""
+    lr = choices.get("technique/lr", "standard")
+    return "+".join(name for name, used in (("ss", is_supervised(config)), ("lr", lr != "standard")) if used) or "plain"
+
+
+def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
+    overrides = pretrain_overrides(config, choices)
+    resolved = config.copy()
+    resolve_normalisation(resolved)
+    folder, _ = find_folder(resolved)
+    record = _finished(folder)
+    what = f"{config.backbone.name} ({backbone_label(config, choices)})"
+    if record is None and config.backbone.missing == "make":
+        console.print(
+            f"No pretrained backbone {what} yet, key {folder.key}: making it.\n  {as_command(overrides)}", soft_wrap=True
+        )
+        run_pretraining(overrides)
+        record = _finished(folder)
+    if record is None:
+        raise ConfigError(
+            f"No pretrained backbone {what} with key {folder.key} in {folder.root}. Make it:\n  {as_command(overrides)}\n"
+            "or choose backbone.init=timm (public weights), backbone.init=FILE or backbone.init=random."
+        )
+    path = folder.path / WEIGHTS
+    if sha256(path) != record["sha256"]:
+        raise CheckpointError(
+            f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
+            f"  {as_command([*overrides, 'overwrite=true'])}"
+        )
+    accuracy = 100 * record["accuracy"]["main"]
+    description = f"pretrained on {record['data']}, {record['label']}, accuracy {accuracy:.1f} %, {folder.path}"
+    return ChosenWeights(str(path), folder.key, description)
+
+
+def _finished(folder: RunFolder) -> dict[str, Any] | None:
+    record = folder.record()
+    return record if record and record["status"] == "done" else None

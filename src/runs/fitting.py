@@ -1,0 +1,107 @@
+"""What training and pretraining share: the process, the Trainer, resuming, and a record that never calls a half run done."""
+
+import logging
+import traceback
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+
+from src.composition.common import on_gpu, set_precision
+from src.errors import CheckpointError
+from src.runs.files import write_atomically
+from src.runs.folder import RunFolder
+from src.runs.loggers import finish_logging
+from src.runs.processes import is_first_process
+from src.runs.sync_batch_norm import SyncBatchNormAnywhere
+
+
+def prepare_process(config: DictConfig, seed: int) -> None:
+    """Seed, set threads and number formats, resolve ``trainer.precision: auto``, silence what would bury our own news."""
+    # Lightning's own news: device tables, advertisements, advice on loaders that does not apply here.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
+    # Nothing should draw from the global generators; seed them all the same.
+    pl.seed_everything(seed, verbose=False)
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.runtime.tf32
+    set_precision(config)
+
+
+def build_trainer(
+    config: DictConfig, folder: RunFolder, origin: dict[str, Any], monitor: str, extra: Sequence[Callback] = ()
+) -> pl.Trainer:
+    """The Trainer of a run with its logger, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar."""
+    logger = instantiate(config.logger)(
+        folder=folder.path, key=folder.key, label=origin["label"], tags=origin["label"].split("+"), config=origin["config"]
+    )
+    callbacks: list[Callback] = [
+        LearningRateMonitor("step"),
+        # What an interrupted run goes on from.
+        ModelCheckpoint(
+            folder.checkpoints,
+            "last",
+            every_n_epochs=config.runtime.checkpoint_every,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
+        *extra,
+    ]
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RichProgressBar())
+    plugins = [SyncBatchNormAnywhere(on_gpu(config))] if config.trainer.sync_batchnorm else None
+    return instantiate(config.trainer, logger=logger, callbacks=callbacks, plugins=plugins, default_root_dir=str(folder.path))
+
+
+def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder) -> None:
+    """Train to the end, from the folder's last checkpoint if there is one.
+
+    Raises:
+        CheckpointError: if that checkpoint is cut short.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    if folder.last.exists() and not zipfile.is_zipfile(folder.last):
+        raise CheckpointError(f"{folder.last} is cut short. Delete it, or add overwrite=true to train the run anew.")
+    finished = False
+    try:
+        trainer.fit(task, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+        trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
+        finished = True
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        finish_logging(trainer.loggers, exit_code=0 if finished else 1)
+
+
+@contextmanager
+def recorded(folder: RunFolder, config: DictConfig, origin: dict[str, Any]) -> Iterator[None]:
+    """Keep the folder's record true while its run is trained: running, then interrupted or failed with the traceback.
+
+    Whoever finishes the run writes ``done``. Only the first process of a distributed run writes.
+    """
+    first = is_first_process()
+    if first:
+        folder.write_record("running", **origin)
+        write_atomically(folder.path / "config.yaml", lambda path: OmegaConf.save(config, path, resolve=True))
+    try:
+        yield
+    except KeyboardInterrupt:
+        if first:
+            folder.write_record("interrupted", **origin)
+        raise
+    except Exception:
+        if first:
+            folder.write_record("failed", **origin, traceback=traceback.format_exc())
+        raise

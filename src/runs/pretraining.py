@@ -1,0 +1,179 @@
+"""One backbone from its config to its place in the store."""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from rich.console import Console
+
+from src.analysis.console import accuracy_table
+from src.composition.common import plain
+from src.composition.pretraining import (
+    build_classification_data,
+    build_classification_task,
+    build_classifier_model,
+    read_labelled_split,
+)
+from src.composition.segmentation import read_split
+from src.data.classification import ClassificationData
+from src.data.labelled import LabelledSplit, check_excludes, check_labelled
+from src.errors import ConfigError
+from src.models.classifier import Classifier
+from src.models.weights import Normalisation, save_backbone_weights
+from src.runs.backbones import WEIGHTS, backbone_label, find_folder, resolve_normalisation
+from src.runs.environment import describe_environment
+from src.runs.files import sha256, write_atomically, write_json
+from src.runs.fitting import build_trainer, fit, prepare_process, recorded
+from src.runs.folder import RunFolder
+from src.runs.pretraining_cost import count_cost
+from src.runs.processes import is_first_process
+from src.tasks.classification import ClassificationTask
+
+
+def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
+    """Pretrain a backbone to its end, go on with an interrupted one, or show a finished one.
+
+    A second process that needs the same backbone waits for the first and then shows what that made.
+
+    Args:
+        config: the composed config.
+        choices: the option that was chosen in each config group.
+
+    Raises:
+        UserError: for anything that the user can mend; the store then holds no record that calls itself done.
+        KeyboardInterrupt: after Ctrl-C; the last finished epoch is kept.
+    """
+    first = is_first_process()  # further processes of a distributed run come through here too
+    console = Console(quiet=not first)
+    prepare_process(config, config.pretraining.seed)
+    config.backbone.init = "pretrained"  # what this makes, whatever segmentation would choose
+    resolve_normalisation(config)
+    if config.cost_only:
+        _print_cost(config, choices, console)
+        return
+    _refuse_shortcuts(config)
+    folder, manifests = find_folder(config)
+    waiting = f"Another process is making backbone {folder.key}: waiting for it."
+    with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
+        if config.overwrite and first:
+            folder.clear()
+        record = folder.record()
+        if record and record["status"] == "done" and (folder.path / WEIGHTS).is_file():
+            console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
+            _show(folder, record, console)
+            return
+        train, val = (read_labelled_split(config, split) for split in ("train", "val"))
+        check_labelled(train, val)
+        check_excludes(train, read_split(config, "val"))
+        origin = {
+            "label": backbone_label(config, choices),
+            "choices": dict(choices),
+            "seed": config.pretraining.seed,
+            "data": train.name,
+            "classes": list(train.classes),
+            "images": {"train": len(train), "val": len(val)},
+            "manifests": manifests,
+            "config": plain(config),
+        }
+        with recorded(folder, config, origin):
+            _make(config, folder, origin, train, val, console)
+
+
+def _make(
+    config: DictConfig,
+    folder: RunFolder,
+    origin: dict[str, Any],
+    train: LabelledSplit,
+    val: LabelledSplit,
+    console: Console,
+) -> None:
+    data = build_classification_data(config, train, val)
+    model = build_classifier_model(config, len(data.classes))
+    recipe = config.pretraining.recipe
+    cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
+    verb = "Going on with" if folder.last.exists() else "Pretraining"
+    console.print(
+        f"{verb} [bold]{config.backbone.name} ({origin['label']})[/], seed {origin['seed']}: {cost}\n"
+        f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
+        f"starts from {config.pretraining.start} weights; folder {folder.path}",
+        soft_wrap=True,
+    )
+    if config.runtime.compile:
+        model.compile()
+    task = build_classification_task(config, model, data)
+    trainer = build_trainer(config, folder, origin, monitor="val/accuracy", extra=_averaging(config))
+    started = time.perf_counter()
+    fit(trainer, task, data, folder)
+    accuracy = _validate(trainer, task, data)
+    if not trainer.is_global_zero:
+        return
+    environment = describe_environment(task.device)
+    write_json(folder.path / "environment.json", environment)
+    normalisation = Normalisation(**plain(config.backbone.normalisation))
+    write_atomically(
+        folder.path / WEIGHTS,
+        lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
+    )
+    record = folder.write_record(
+        "done",
+        **origin,
+        environment=environment,
+        accuracy=accuracy,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gigamacs=cost.gigamacs,
+        seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+        precision=config.trainer.precision,
+        sha256=sha256(folder.path / WEIGHTS),
+    )
+    _show(folder, record, console)
+
+
+def _averaging(config: DictConfig) -> list[Callback]:
+    decay = config.pretraining.recipe.ema_decay
+    return [EMAWeightAveraging(decay=decay)] if decay else []
+
+
+def _validate(trainer: pl.Trainer, task: ClassificationTask, data: ClassificationData) -> dict[str, float]:
+    """Accuracy of the last weights on the whole val split: of the head, ``main``, and of each branch."""
+    (scores,) = trainer.validate(task, data, verbose=False)
+    prefix = "val/accuracy_"
+    return {name.removeprefix(prefix): float(value) for name, value in scores.items() if name.startswith(prefix)}
+
+
+def _branch_weights(model: Classifier) -> dict[str, Any]:
+    return model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
+
+
+def _refuse_shortcuts(config: DictConfig) -> None:
+    """The key knows the recipe, not the trainer's limits: a backbone cut short would pass for a whole one."""
+    if config.trainer.max_epochs != config.pretraining.recipe.epochs:
+        raise ConfigError(
+            f"trainer.max_epochs={config.trainer.max_epochs}: set pretraining.recipe.epochs instead, which the backbone's key "
+            "knows."
+        )
+    limits = ("limit_train_batches", "limit_val_batches", "max_steps", "max_time", "fast_dev_run", "overfit_batches")
+    if used := [name for name in limits if config.trainer.get(name) is not None]:
+        raise ConfigError(
+            f"trainer.{used[0]}={config.trainer[used[0]]} would put a backbone that was cut short into the store. "
+            "For a quick try use debug.images=N, which the backbone's key knows."
+        )
+
+
+def _print_cost(config: DictConfig, choices: Mapping[str, str], console: Console) -> None:
+    recipe, counts = config.pretraining.recipe, config.pretraining.data.get("counts") or {}
+    images, classes = counts.get("train"), counts.get("classes")
+    if images is None or classes is None:
+        train = read_labelled_split(config, "train")
+        images, classes = len(train), len(train.classes)
+    model = build_classifier_model(config, classes)
+    cost = count_cost(model, recipe.augmentation.size, recipe.epochs * images)
+    console.print(f"{config.backbone.name} ({backbone_label(config, choices)}): {cost}", soft_wrap=True)
+
+
+def _show(folder: RunFolder, record: dict[str, Any], console: Console) -> None:
+    console.print(accuracy_table(record))
+    console.print(f"Weights: {folder.path / WEIGHTS}", soft_wrap=True)
