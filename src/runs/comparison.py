@@ -17,7 +17,7 @@ from src.data.dataset import SegmentationDataset
 from src.data.split import read_image, read_mask
 from src.errors import UserError
 from src.runs.checkpoint import load_checkpoint
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, find_finished
 from src.tasks.segmentation import predict_ids
 
 
@@ -42,9 +42,7 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]
     Raises:
         UserError: if there is none, or they were not scored on the same images.
     """
-    paths = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / "record.json").is_file()]
-    found = [(folder, folder.record()) for folder in (RunFolder(path.parent, path.name) for path in paths)]
-    runs = [(folder, record) for folder, record in found if record and record["status"] == "done"]
+    runs = find_finished(folders)
     if not runs:
         raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: python -m src.train +ablation=baseline")
     if len({record["manifests"]["val"] for _, record in runs}) > 1:

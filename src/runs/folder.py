@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,3 +101,14 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+
+def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Every finished run in or at ``folders`` with its record, by folder name.
+
+    Raises:
+        UserError: see `RunFolder.record`.
+    """
+    paths = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / "record.json").is_file()]
+    found = [(folder, folder.record()) for folder in (RunFolder(path.parent, path.name) for path in paths)]
+    return [(folder, record) for folder, record in found if record and record["status"] == "done"]

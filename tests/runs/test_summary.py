@@ -1,0 +1,86 @@
+"""Mean and spread over seeds."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.runs.folder import RunFolder
+from src.runs.summary import summarise
+
+
+def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretrained", key: str = "", val: str = "v") -> None:
+    folder = RunFolder(root, key or f"{label}{seed}")
+    scores = {"miou": miou, "pixel_accuracy": 0.9, "iou": {"sky": miou, "sea": miou / 2, "ant": None}, "images": 7}
+    folder.write_record(
+        "done",
+        label=label,
+        seed=seed,
+        scores=scores,
+        parameters=2_500_000,
+        manifests={"val": val},
+        config={"backbone": {"init": init}, "data": {"name": "things"}},
+    )
+
+
+def test_runs_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    scores = [0.30, 0.34, 0.35]
+    for seed, miou in enumerate(scores):
+        write_run(tmp_path / "runs", "baseline", seed, miou)
+    write_run(tmp_path / "runs", "lr-rearranged", 0, 0.5, init="random")
+    RunFolder(tmp_path / "runs", "unfinished").write_record("running")
+    summarise(tmp_path / "runs", ["sky", "ant"], tmp_path / "values.csv")
+    text = capsys.readouterr().out
+    percent = [100 * score for score in scores]
+    assert f"{statistics.mean(percent):.1f} ± {statistics.stdev(percent):.1f}" in text
+    assert "things val, 7 images" in text
+    assert "mIoU of 2 classes" in text
+    assert "lr-rearranged (random weights)" in text
+    with (tmp_path / "values.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["seed"]) for row in rows[:3]] == [("baseline", "0"), ("baseline", "1"), ("baseline", "2")]
+    assert float(rows[1]["mIoU of 2 classes"]) == pytest.approx(34)
+    assert float(rows[1]["mIoU of 2 chosen"]) == pytest.approx(34)  # an absent class is left out
+
+
+def test_backbones_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    for seed in range(2):
+        for label, accuracy in (("plain", {"main": 0.5}), ("ss", {"main": 0.6, "res2": 0.1 * seed})):
+            RunFolder(tmp_path, f"{label}{seed}").write_record(
+                "done",
+                label=label,
+                seed=seed,
+                accuracy=accuracy,
+                data="objects",
+                images={"val": 5},
+                parameters=10**6,
+                manifests={"val": "v"},
+            )
+    summarise(tmp_path, [], None)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [cell.strip() for cell in lines[0].strip("│").split("│")] == ["plain", "2", "50.0", "-", "1.00"]
+    assert [cell.strip() for cell in lines[1].strip("│").split("│")] == ["ss", "2", "60.0", "5.0 ± 7.1", "1.00"]
+
+
+def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No finished run"):
+        summarise(tmp_path, [], None)
+    write_run(tmp_path / "a", "baseline", 0, 0.3)
+    with pytest.raises(UserError, match="--classes moon: the runs score sky, sea, ant"):
+        summarise(tmp_path / "a", ["moon"], None)
+    write_run(tmp_path / "a", "baseline", 0, 0.4, key="again")
+    with pytest.raises(UserError, match="several runs of one variant and seed"):
+        summarise(tmp_path / "a", [], None)
+    write_run(tmp_path / "b", "baseline", 0, 0.3)
+    write_run(tmp_path / "b", "baseline", 1, 0.3, val="other")
+    with pytest.raises(UserError, match="different images"):
+        summarise(tmp_path / "b", [], None)
+    record = json.loads((tmp_path / "a" / "again" / "record.json").read_text())
+    (tmp_path / "a" / "again" / "record.json").write_text(json.dumps(record)[:-20])
+    with pytest.raises(UserError, match="not a whole record"):
+        summarise(tmp_path / "a", [], None)
