@@ -59,8 +59,14 @@ def build_trainer(
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar())
-    plugins = [SyncBatchNormAnywhere(on_gpu(config))] if config.trainer.sync_batchnorm else None
-    return instantiate(config.trainer, logger=logger, callbacks=callbacks, plugins=plugins, default_root_dir=str(folder.path))
+    return instantiate(
+        config.trainer,
+        logger=logger,
+        callbacks=callbacks,
+        plugins=[SyncBatchNormAnywhere(on_gpu(config))] if config.trainer.sync_batchnorm else None,
+        sync_batchnorm=False,  # Lightning's own, which refuses CPUs
+        default_root_dir=str(folder.path),
+    )
 
 
 def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder) -> None:
