@@ -58,7 +58,7 @@ def weights_normalisation(name: str, init: str) -> Normalisation:
 def save_backbone_weights(
     path: Path, backbone: Backbone, normalisation: Normalisation, branches: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write a safetensors file under timm's own names, which any other code can read as well.
+    """Write a safetensors file under timm's own names, in float32, which any other code can read as well.
 
     Args:
         path: ends in .safetensors.
@@ -69,10 +69,15 @@ def save_backbone_weights(
     tensors = dict(backbone.features.state_dict())
     tensors |= {f"{_BRANCHES}{key}": value for key, value in (branches or {}).items()}
     save_file(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+        {key: _as_stored(value) for key, value in tensors.items()},
         path,
         {"mean": json.dumps(normalisation.mean), "std": json.dumps(normalisation.std), "format": "pt"},
     )
+
+
+def _as_stored(value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.float() if value.is_floating_point() else value
 
 
 def load_backbone_weights(backbone: Backbone, init: str, key: str = "backbone.init") -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ _SECTIONS = (
     *("backbone.", "pretraining.", "data.", "seed", "paths.", "runtime.", "debug.images"),
     *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar"),
 )
-_NOT_OURS = ("backbone.init", "backbone.missing", "backbone.normalisation", "backbone.output_stride", "paths.runs")
+_NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")
 
 
 def pretrain_overrides(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
@@ -34,11 +34,10 @@ def pretrain_overrides(config: DictConfig, choices: Mapping[str, str]) -> list[s
     wanted = [choice for choice in groups if compose_config("pretrain", [choice]) != usual]
     base = dict(_leaves(compose_config("pretrain", wanted)))
     # an interpolation follows what it refers to, which is repeated if it differs
-    values = [
-        f"{key}={_as_text(_resolved(config, key))}"
-        for key, value in _leaves(config)
-        if key.startswith(_SECTIONS) and not key.startswith(_NOT_OURS) and (key not in base or base[key] != value)
-    ]
+    different = [key for key, value in _leaves(config) if key not in base or base[key] != value]
+    ours = [key for key in different if key.startswith(_SECTIONS) and not key.startswith(_NOT_OURS)]
+    settable = dict.fromkeys(_in(base, key) for key in ours)
+    values = [f"{key}={_as_text(_resolved(config, key))}" for key in settable]
     return [*wanted, *values]
 
 
@@ -73,6 +72,14 @@ def _leaves(config: DictConfig) -> Iterator[tuple[str, Any]]:
             yield path, node
 
     yield from walk("", OmegaConf.to_container(config, resolve=False))
+
+
+def _in(base: Mapping[str, Any], key: str) -> str:
+    """The key, or the one above it that stands in ``base``: an empty mapping or null that got keys."""
+    above = key
+    while above not in base and "." in above:
+        above = above.rpartition(".")[0]
+    return above if above in base else key
 
 
 def _resolved(config: DictConfig, key: str) -> Any:

@@ -201,7 +201,9 @@ def test_evaluation_shows_the_whole_image_at_its_own_size_or_at_the_long_side(lo
 
 
 def test_an_unknown_augmentation_fails(compose_config):
-    config = compose_config("+recipe.augmentation.rotate=10")
+    config = compose_config(
+        "+recipe.augmentation.rotate=10", "backbone.normalisation={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
+    )
     split = Split("name", (), ("a",))
     with pytest.raises(TypeError, match="rotate"):
         build_data(config, split, split)

@@ -12,7 +12,14 @@ from torch import nn
 from src.composition.segmentation import build_model
 from src.errors import CheckpointError, ConfigError
 from src.models.backbone import Backbone
-from src.models.weights import load_backbone_weights, read_state_dict
+from src.models.weights import (
+    IMAGENET,
+    Normalisation,
+    load_backbone_weights,
+    read_state_dict,
+    save_backbone_weights,
+    weights_normalisation,
+)
 from src.techniques.layer_rearrangement import rearranged
 
 TINY = {"layers": [1, 1, 2, 1], "channels": [8, 8, 16, 16], "stem_width": 8}
@@ -87,6 +94,32 @@ def test_random_keeps_the_weights_that_are_there():
     before = state_of(backbone)
     load_backbone_weights(backbone, "random")
     assert same(state_of(backbone), before)
+
+
+def test_saved_weights_carry_their_normalisation_and_sss_convolutions(tmp_path):
+    path, backbone = tmp_path / "weights.safetensors", tiny(seed=1)
+    own = Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    save_backbone_weights(path, backbone, own, {"res2.0.weight": torch.full((2, 2), 7.0)})
+    assert weights_normalisation("resnet18", str(path)) == own
+    other = tiny(seed=2)
+    branches = load_backbone_weights(other, str(path))
+    assert same(state_of(other), state_of(backbone))
+    assert list(branches) == ["res2.0.weight"]
+    assert torch.equal(branches["res2.0.weight"], torch.full((2, 2), 7.0))
+
+
+def test_normalisation_is_the_weights_own(tmp_path):
+    assert weights_normalisation("resnet18", "random") == IMAGENET
+    assert weights_normalisation("resnet50", "timm") == IMAGENET
+    half = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert weights_normalisation("tf_efficientnet_lite0", "package") == half
+    # a user's own file that does not say: that of timm's model
+    path = save(trained_tiny(), tmp_path / "weights.safetensors")
+    assert weights_normalisation("resnet18", str(path)) == IMAGENET
+    assert weights_normalisation("tf_efficientnet_lite0", str(tmp_path / "weights.pth")) == half
+    path.write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read"):
+        weights_normalisation("resnet18", str(path))
 
 
 @pytest.mark.parametrize(
@@ -276,9 +309,9 @@ def test_the_packages_statistics_are_those_of_its_layers_on_photographs(lite):
 
 def test_the_efficientnet_option_loads_the_package(compose_config, lite):
     config = compose_config("backbone=efficientnet_lite0")
-    loaded = state_of(build_model(config, 3).encoder.backbone)
+    loaded = state_of(build_model(config, 3, config.backbone.init).encoder.backbone)
     assert same(loaded, state_of(lite[0]))
-    assert not same(loaded, state_of(build_model(config, 3, init=False).encoder.backbone))
+    assert not same(loaded, state_of(build_model(config, 3).encoder.backbone))
 
 
 def test_an_absent_package_is_named_with_the_command_that_installs_it(monkeypatch):

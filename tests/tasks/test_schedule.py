@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.tasks.schedule import poly
+from src.tasks.schedule import cosine, poly
 
 
 def rates(steps: int, power: float, warmup_steps: int, bases: tuple[float, ...] = (1.0,)) -> np.ndarray:
@@ -65,3 +65,15 @@ def test_a_resumed_schedule_goes_on_where_it_was():
         for part in (*through, *resumed):
             part.step()
         assert resumed[0].param_groups[0]["lr"] == through[0].param_groups[0]["lr"] > 0
+
+
+def test_cosine_falls_from_its_base_to_zero_after_the_warm_up():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    schedule = cosine(optimizer, steps=50, warmup_share=0.2)
+    seen = []
+    for _ in range(51):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert seen[:10] == pytest.approx([0.4 * (step + 1) / 11 for step in range(10)])
+    assert seen[10:] == pytest.approx([0.2 * (1 + np.cos(np.pi * step / 40)) for step in range(41)])

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from src.composition.segmentation import build_model
-from src.techniques.semantic_supervision import HeadsRemoved, SecondConvFeatures, StageTails
+from src.techniques.semantic_supervision import HeadsRemoved, SecondConvFeatures, SemanticBranches, StageTails
 
 
 def image(height, width):
@@ -78,3 +78,27 @@ def test_kept_features_are_those_of_the_second_3x3_convolution(compose_config):
 def test_branches_exist_for_the_levels_in_use_alone(compose_config):
     model = build_model(compose_config("technique/ss=second_conv_features", "decoder=levels_45"), 5)
     assert list(model.encoder.branches) == ["res4", "res5"]
+
+
+def test_a_branch_is_two_convolutions_a_global_pool_and_two_fully_connected_layers():
+    branches = SemanticBranches([4, 5], [12, 20], classes=3, width_ratio=0.5, minimum_width=8, hidden=5).double().eval()
+    maps = [torch.randn(2, channels, 7, 9, dtype=torch.float64) for channels in (12, 20)]
+    scores = branches(maps)
+    assert list(scores) == ["res4", "res5"]
+    for name, level, width in (("res4", maps[0], 8), ("res5", maps[1], 10)):
+        first, norm, _, second, second_norm, _ = branches.convolutions[name]
+        assert first.out_channels == second.out_channels == width
+        hidden = normalised_and_rectified(F.conv2d(level, first.weight, padding=1), norm)
+        hidden = normalised_and_rectified(F.conv2d(hidden, second.weight, padding=1), second_norm)
+        _, _, inner, _, outer = branches.classifiers[name]
+        pooled = hidden.mean((2, 3)) @ inner.weight.T + inner.bias
+        torch.testing.assert_close(scores[name], pooled.clamp(min=0) @ outer.weight.T + outer.bias)
+
+
+def test_what_pretraining_leaves_is_what_segmentation_reads(compose_config):
+    encoder = build_model(compose_config("technique/ss=second_conv_features", "decoder=levels_45"), 5).encoder.eval()
+    trained = SemanticBranches((2, 3, 4, 5), (16, 32, 64, 128), classes=3, width_ratio=0.25, minimum_width=16, hidden=8)
+    encoder.load_branches(trained.convolutions.state_dict())
+    maps = encoder.backbone(image(64, 64))
+    expected = [trained.eval().convolutions[name](level) for name, level in zip(("res4", "res5"), maps, strict=True)]
+    assert all(torch.equal(level, kept) for level, kept in zip(expected, encoder(image(64, 64)), strict=True))

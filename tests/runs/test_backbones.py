@@ -1,0 +1,230 @@
+"""The store of backbones: what training finds, makes or refuses."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from src.analysis.console import comparison_table
+from src.composition.segmentation import build_model
+from src.config_errors import compose_config
+from src.errors import CheckpointError, ConfigError, UserError
+from src.runs.backbones import choose_weights, find_folder, resolve_normalisation
+from src.runs.folder import RunFolder
+from src.runs.pretrain_command import as_command, pretrain_overrides
+from src.runs.pretraining import pretrain
+from src.runs.training import train
+from tests.runs.conftest import SMALL, only_run
+
+PRETRAINING = (
+    "pretraining.data.minimum_side=4",
+    "pretraining.recipe.epochs=1",
+    "pretraining.recipe.batch_size=8",
+    "pretraining.recipe.augmentation.size=32",
+    "pretraining.recipe.evaluation.size=32",
+)
+QUIET = Console(quiet=True)
+BackboneConfig = Callable[..., tuple[DictConfig, dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backbones")
+
+
+@pytest.fixture
+def asked(store: Path, scenes_folder: Path) -> BackboneConfig:
+    """The config and choices of a segmentation run on the small scenes: ``asked("technique/ss=heads_removed")``."""
+
+    def of(*overrides: str, store: Path = store) -> tuple[DictConfig, dict[str, str]]:
+        common = [*SMALL, *PRETRAINING, f"data.root={scenes_folder}", f"paths.backbones={store}", "backbone.init=pretrained"]
+        chosen = dict(override.split("=") for override in overrides if override.startswith(("technique/", "trainer=")))
+        config = compose_config("train", [*common, *overrides])
+        return config, {"backbone": "resnet_tiny", "data": "scenes", "trainer": "cpu", **chosen}
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def supervised(store: Path, scenes_folder: Path) -> RunFolder:
+    """A finished backbone with SS that no test may change."""
+    overrides = [option for option in SMALL if not option.startswith("recipe.")]
+    overrides += [*PRETRAINING, f"data.root={scenes_folder}", f"paths.backbones={store}", "technique/ss=heads_removed"]
+    config = compose_config("pretrain", overrides)
+    pretrain(config, {"technique/ss": "heads_removed"})
+    return only_run(store)
+
+
+def refuse(config: DictConfig) -> DictConfig:
+    config.backbone.missing = "refuse"
+    return config
+
+
+@pytest.mark.parametrize("option", ["heads_removed", "second_conv_features"])
+def test_training_finds_the_backbone_by_what_shaped_it(supervised: RunFolder, asked: BackboneConfig, option: str) -> None:
+    # what acts on segmentation alone, or spreads the work, does not matter
+    others = [
+        "technique/seb=product",
+        "technique/dap=last",
+        "decoder=levels_45",
+        "recipe.lr=0.5",
+        "trainer.precision=bf16-mixed",
+    ]
+    config, choices = asked(f"technique/ss={option}", *others)
+    chosen = choose_weights(refuse(config), choices, QUIET)
+    assert chosen.manifest == supervised.key
+    assert chosen.init == str(supervised.path / "backbone.safetensors")
+    assert "ss, accuracy" in chosen.description
+    resolve_normalisation(config)
+    encoder = build_model(config, 11, chosen.init).encoder
+    state = load_file(chosen.init)
+    assert all(torch.equal(value, state[name]) for name, value in encoder.backbone.features.state_dict().items())
+    if option == "second_conv_features":
+        assert all(torch.equal(value, state[f"ss.{name}"]) for name, value in encoder.branches.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "technique/ss=none",
+        "technique/lr=rearranged",
+        "seed=1",
+        "pretraining.recipe.lr=1",
+        "pretraining.branches.weights.res2=0.2",
+        "pretraining.data.margin=0.2",
+        "pretraining.start=timm",
+        "backbone.arguments.stem_width=24",
+        "backbone.normalisation={mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}",
+        "debug.images=8",
+    ],
+)
+def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
+    supervised: RunFolder, asked: BackboneConfig, other: str
+) -> None:
+    config, choices = asked("technique/ss=heads_removed", other)
+    with pytest.raises(ConfigError, match=r"No pretrained backbone resnet18 \(.*\) with key") as refusal:
+        choose_weights(refuse(config), choices, QUIET)
+    command = next(line for line in str(refusal.value).splitlines() if "src.pretrain" in line)
+    # the command leads to the very key that is missing
+    making = compose_config("pretrain", shlex.split(command)[3:])
+    resolve_normalisation(making)
+    assert find_folder(making)[0].key in str(refusal.value)
+    assert find_folder(making)[0].root == supervised.root
+
+
+def test_ss_of_other_widths_is_another_backbone(supervised: RunFolder, asked: BackboneConfig) -> None:
+    config, choices = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
+    assert config.technique.ss.width_ratio == 0.5
+    with pytest.raises(ConfigError, match="No pretrained backbone"):
+        choose_weights(refuse(config), choices, QUIET)
+
+
+def test_the_output_stride_dilates_the_same_weights(supervised: RunFolder, asked: BackboneConfig) -> None:
+    config, choices = asked("technique/ss=heads_removed", "backbone.output_stride=16")
+    assert choose_weights(refuse(config), choices, QUIET).manifest == supervised.key
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "removed"])
+def test_a_file_that_its_record_does_not_describe_is_refused(supervised: RunFolder, asked: BackboneConfig, damage: str) -> None:
+    path = supervised.path / "backbone.safetensors"
+    whole = path.read_bytes()
+    try:
+        if damage == "removed":
+            path.unlink()
+        else:
+            path.write_bytes(whole[:1000] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+        config, choices = asked("technique/ss=heads_removed")
+        with pytest.raises(CheckpointError, match=r"backbone\.safetensors is not the file .*\n.*overwrite=true"):
+            choose_weights(config, choices, QUIET)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_weights_without_branches_are_refused_where_segmentation_reads_them(
+    supervised: RunFolder, asked: BackboneConfig, tmp_path: Path
+) -> None:
+    state = load_file(supervised.path / "backbone.safetensors")
+    save_file({name: value for name, value in state.items() if not name.startswith("ss.")}, tmp_path / "own.safetensors")
+    config, _ = asked("technique/ss=second_conv_features")
+    with pytest.raises(CheckpointError, match=r"own\.safetensors does not hold the SS branches .* \(none are there"):
+        build_model(config, 11, str(tmp_path / "own.safetensors"))
+    wide, _ = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
+    with pytest.raises(CheckpointError, match=r"\(others are there"):
+        build_model(wide, 11, str(supervised.path / "backbone.safetensors"))
+
+
+def test_training_makes_a_missing_backbone_where_it_may_and_uses_it(asked: BackboneConfig, tmp_path: Path) -> None:
+    config, choices = asked("technique/lr=rearranged", f"paths.runs={tmp_path / 'runs'}", store=tmp_path / "backbones")
+    assert config.backbone.missing == "make"
+    train(config, choices)
+    made, run = only_run(tmp_path / "backbones").record(), only_run(tmp_path / "runs").record()
+    assert made is not None
+    assert run is not None
+    assert (made["status"], made["label"]) == ("done", "lr")
+    assert run["manifests"]["backbone"] == made["key"]
+    assert run["config"]["backbone"]["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+    assert made["key"] in run["weights"]
+
+
+def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    record = finished_run.record()
+    assert record is not None
+    console = Console(width=200)
+    console.print(comparison_table([record], "title"))
+    assert "random" in capsys.readouterr().out
+    from src.runs.outcome import show_outcome
+
+    show_outcome(finished_run, record, console)
+    assert "random weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnext101_32x4d"])
+def test_large_backbones_come_from_imagenet_which_need_not_be_at_hand(backbone: str, tmp_path: Path) -> None:
+    config = compose_config("train", [f"backbone={backbone}", "+ablation=ss_lr", f"paths.backbones={tmp_path}"])
+    choices = {"backbone": backbone, "technique/ss": "heads_removed", "technique/lr": "rearranged", "pretraining": "imagenet"}
+    with pytest.raises(ConfigError) as refusal:
+        choose_weights(config, choices, QUIET)
+    assert f"backbone={backbone} technique/ss=heads_removed technique/lr=rearranged" in str(refusal.value)
+    for seed in (0, 1):  # one backbone for every seed of a study
+        other = compose_config("train", [f"backbone={backbone}", "+ablation=ss_lr", f"seed={seed}"])
+        resolve_normalisation(other)
+        assert find_folder(other)[0].key in str(refusal.value)
+
+
+def test_awkward_values_survive_the_command_line(asked: BackboneConfig, scenes_folder: Path) -> None:
+    name = 'it\'s 100 % (a, b) = {c} [d] "e"'
+    config, choices = asked("pretraining.recipe.gradient_clip=null")
+    config.data.name = name
+    config.pretraining.recipe.augmentation.auto_augment = "rand-m6-mstd0.5"
+    overrides = pretrain_overrides(config, choices)
+    making = compose_config("pretrain", shlex.split(as_command(overrides))[3:])
+    assert making.data.name == name
+    assert making.pretraining.recipe == config.pretraining.recipe
+    assert making.data.root == str(scenes_folder)
+
+
+def test_public_weights_and_files_are_named(asked: BackboneConfig, tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    save_file({"a": torch.ones(1)}, file)
+    for init, words in (("random", "random weights"), ("timm", "timm's hub"), (str(file), "own.safetensors")):
+        config, choices = asked()
+        config.backbone.init = init
+        assert words in choose_weights(config, choices, QUIET).description
+
+
+def test_a_record_of_another_schema_is_not_trusted(supervised: RunFolder, asked: BackboneConfig) -> None:
+    path = supervised.path / "record.json"
+    whole = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(whole) | {"schema": 99}))
+        config, choices = asked("technique/ss=heads_removed")
+        with pytest.raises(UserError, match="not a whole record"):
+            choose_weights(config, choices, QUIET)
+    finally:
+        path.write_text(whole)

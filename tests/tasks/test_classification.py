@@ -1,0 +1,44 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from src.models.classifier import Scores
+from src.tasks.classification import classification_losses
+
+
+def cross_entropy(scores, shares):
+    """-sum over classes of share * log softmax, averaged over the batch, written out."""
+    logs = scores - scores.exp().sum(1, keepdim=True).log()
+    return -(shares * logs).sum(1).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_classifier_has_its_smoothed_cross_entropy(smoothing):
+    main, branch, label = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 0])
+    losses = classification_losses(Scores(main, {"res2": branch}), label, smoothing)
+    shares = torch.eye(3)[label] * (1 - smoothing) + smoothing / 3
+    assert list(losses) == ["main", "res2"]
+    torch.testing.assert_close(losses["main"], cross_entropy(main, shares))
+    torch.testing.assert_close(losses["res2"], cross_entropy(branch, shares))
+
+
+def test_shares_of_a_mixed_batch_are_targets_too():
+    scores, shares = torch.randn(4, 3), torch.rand(4, 3).softmax(1)
+    losses = classification_losses(Scores(scores, {}), shares, 0.0)
+    torch.testing.assert_close(losses["main"], cross_entropy(scores, shares))
+
+
+def test_the_total_is_the_heads_loss_and_the_weighted_branches(compose_config, monkeypatch):
+    from src.composition.pretraining import build_classification_task, build_classifier_model
+
+    config = compose_config("technique/ss=heads_removed", "recipe.epochs=1")
+    model = build_classifier_model(config, 3)
+    task = build_classification_task(config, model, SimpleNamespace(classes=("a", "b", "c")))
+    logged = {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(task, "log_dict", logged.update)
+    total = task.training_step({"image": torch.randn(4, 3, 64, 64), "label": torch.tensor([0, 1, 2, 0])}, 0)
+    weights = {"main": 1.0, "res2": 0.1, "res3": 0.2, "res4": 0.3, "res5": 0.4}
+    expected = sum(weight * logged[f"train/loss_{name}"] for name, weight in weights.items())
+    torch.testing.assert_close(total.detach(), expected)
