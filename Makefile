@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(STAMP)  ## train a baseline and the full model on generated scenes, compare them (CPU, under 10 minutes)
+demo: $(STAMP)  ## pretrain and train a baseline and the full model on generated scenes, compare them (CPU, under 10 minutes)
 	$(RUN) -m src.train +ablation=baseline trainer=cpu paths.runs=outputs/demo
 	$(RUN) -m src.train +ablation=exfuse_last trainer=cpu paths.runs=outputs/demo
 	$(RUN) -m src.compare outputs/demo

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.composition.pretraining import is_supervised, read_labelled_split
+from src.composition.segmentation import read_split
 from src.errors import CheckpointError, ConfigError
 from src.models.weights import PUBLIC, weights_normalisation
 from src.runs.backbone_key import backbone_key
@@ -49,7 +50,8 @@ def choose_weights(config: DictConfig, choices: Mapping[str, str], console: Cons
     if init == _PRETRAINED:
         return _pretrained(config, choices, console)
     if init in PUBLIC:
-        return ChosenWeights(init, None, f"{init} weights" + (" from timm's hub" if init == "timm" else ""))
+        without = ", which know nothing of SS" if is_supervised(config) else ""
+        return ChosenWeights(init, None, f"{init} weights{without}")
     return ChosenWeights(init, sha256(Path(init)), f"weights of {init}")
 
 
@@ -103,6 +105,13 @@ def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console
         raise CheckpointError(
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
             f"  {as_command([*overrides, 'overwrite=true'])}"
+        )
+    held_out = read_split(config, "val")
+    if held_out.manifest() not in record["excludes"]:
+        console.print(
+            f"[yellow]Nobody has checked that the images of {held_out.name} took no part in this pretraining.[/] With its data "
+            f"at hand, this does:\n  {as_command(overrides)}",
+            soft_wrap=True,
         )
     accuracy = 100 * record["accuracy"]["main"]
     description = f"pretrained on {record['data']}, {record['label']}, accuracy {accuracy:.1f} %, {folder.path}"

@@ -21,6 +21,7 @@ from src.composition.pretraining import (
 from src.composition.segmentation import read_split
 from src.data.classification import ClassificationData
 from src.data.labelled import LabelledSplit, check_excludes, check_labelled
+from src.data.split import Split
 from src.errors import ConfigError
 from src.models.classifier import Classifier
 from src.models.weights import Normalisation, save_backbone_weights
@@ -57,6 +58,8 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
         return
     _refuse_shortcuts(config)
     folder, manifests = find_folder(config)
+    train, val = (read_labelled_split(config, split) for split in ("train", "val"))
+    held_out = read_split(config, "val")
     waiting = f"Another process is making backbone {folder.key}: waiting for it."
     with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
         if config.overwrite and first:
@@ -64,11 +67,12 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
         record = folder.record()
         if record and record["status"] == "done" and (folder.path / WEIGHTS).is_file():
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
+            if first:
+                _exclude_more(folder, record, train, held_out, console)
             _show(folder, record, console)
             return
-        train, val = (read_labelled_split(config, split) for split in ("train", "val"))
         check_labelled(train, val)
-        check_excludes(train, read_split(config, "val"))
+        check_excludes(train, held_out)
         origin = {
             "label": backbone_label(config, choices),
             "choices": dict(choices),
@@ -77,6 +81,7 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
             "classes": list(train.classes),
             "images": {"train": len(train), "val": len(val)},
             "manifests": manifests,
+            "excludes": [held_out.manifest()],  # whose images certainly took no part
             "config": plain(config),
         }
         with recorded(folder, config, origin):
@@ -132,6 +137,15 @@ def _make(
     _show(folder, record, console)
 
 
+def _exclude_more(folder: RunFolder, record: dict[str, Any], train: LabelledSplit, held_out: Split, console: Console) -> None:
+    """Check a finished backbone against the val images of another segmentation data set, and write that down."""
+    if (manifest := held_out.manifest()) not in record["excludes"]:
+        check_excludes(train, held_out)
+        record["excludes"].append(manifest)
+        folder.write_record(**{key: value for key, value in record.items() if key not in ("schema", "key")})
+        console.print(f"None of the images of {held_out.name} took part in it.")
+
+
 def _averaging(config: DictConfig) -> list[Callback]:
     decay = config.pretraining.recipe.ema_decay
     return [EMAWeightAveraging(decay=decay)] if decay else []
@@ -169,6 +183,7 @@ def _print_cost(config: DictConfig, choices: Mapping[str, str], console: Console
     if images is None or classes is None:
         train = read_labelled_split(config, "train")
         images, classes = len(train), len(train.classes)
+    config.pretraining.start = "random"  # costs the same, and needs no file
     model = build_classifier_model(config, classes)
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * images)
     console.print(f"{config.backbone.name} ({backbone_label(config, choices)}): {cost}", soft_wrap=True)

@@ -20,6 +20,7 @@ from src.runs.folder import RunFolder
 from src.runs.pretrain_command import as_command, pretrain_overrides
 from src.runs.pretraining import pretrain
 from src.runs.training import train
+from tests.data.conftest import save_image
 from tests.runs.conftest import SMALL, only_run
 
 PRETRAINING = (
@@ -43,7 +44,14 @@ def asked(store: Path, scenes_folder: Path) -> BackboneConfig:
     """The config and choices of a segmentation run on the small scenes: ``asked("technique/ss=heads_removed")``."""
 
     def of(*overrides: str, store: Path = store) -> tuple[DictConfig, dict[str, str]]:
-        common = [*SMALL, *PRETRAINING, f"data.root={scenes_folder}", f"paths.backbones={store}", "backbone.init=pretrained"]
+        own = "pretraining=image_folder" in overrides
+        common = [
+            *SMALL,
+            *PRETRAINING[own:],
+            f"data.root={scenes_folder}",
+            f"paths.backbones={store}",
+            "backbone.init=pretrained",
+        ]
         chosen = dict(override.split("=") for override in overrides if override.startswith(("technique/", "trainer=")))
         config = compose_config("train", [*common, *overrides])
         return config, {"backbone": "resnet_tiny", "data": "scenes", "trainer": "cpu", **chosen}
@@ -212,10 +220,43 @@ def test_awkward_values_survive_the_command_line(asked: BackboneConfig, scenes_f
 def test_public_weights_and_files_are_named(asked: BackboneConfig, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     save_file({"a": torch.ones(1)}, file)
-    for init, words in (("random", "random weights"), ("timm", "timm's hub"), (str(file), "own.safetensors")):
+    for init, words in (("random", "random weights"), ("timm", "timm weights"), (str(file), "own.safetensors")):
         config, choices = asked()
         config.backbone.init = init
         assert words in choose_weights(config, choices, QUIET).description
+
+
+def test_public_weights_under_an_option_of_ss_say_that_they_know_nothing_of_it(asked: BackboneConfig) -> None:
+    config, choices = asked("technique/ss=heads_removed")
+    config.backbone.init = "random"
+    assert choose_weights(config, choices, QUIET).description == "random weights, which know nothing of SS"
+
+
+def test_val_images_that_nobody_checked_are_pointed_out_until_somebody_does(
+    asked: BackboneConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, count in (("train", 8), ("val", 4)):
+        for number in range(count):
+            save_image(tmp_path / "pets" / split / "ab"[number % 2] / f"{split}{number}.png", 40, 40, seed=number)
+    own = ["pretraining=image_folder", f"pretraining.data.root={tmp_path / 'pets'}"]
+    elsewhere = f"data.root={tmp_path / 'other_scenes'}"
+    config, choices = asked(*own, store=tmp_path / "store")
+    config.pretraining.recipe.epochs = 1
+    overrides = pretrain_overrides(config, {**choices, "pretraining": "image_folder"})
+    making = compose_config("pretrain", overrides)
+    pretrain(making, {})
+    console = Console(width=500)
+    assert choose_weights(refuse(config), choices, console).manifest == only_run(tmp_path / "store").key
+    assert "Nobody has checked" not in capsys.readouterr().out
+    other, _ = asked(*own, elsewhere, "data.seed=5", store=tmp_path / "store")
+    other.pretraining.recipe.epochs = 1
+    choose_weights(refuse(other), {**choices, "pretraining": "image_folder"}, console)
+    text = capsys.readouterr().out
+    assert "Nobody has checked" in text
+    command = next(line for line in text.splitlines() if "src.pretrain" in line)
+    pretrain(compose_config("pretrain", shlex.split(command)[3:]), {})
+    choose_weights(refuse(other), choices, console)
+    assert "Nobody has checked" not in capsys.readouterr().out.rpartition("took part in it")[2]
 
 
 def test_a_record_of_another_schema_is_not_trusted(supervised: RunFolder, asked: BackboneConfig) -> None:
