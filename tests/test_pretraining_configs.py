@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from src.config_errors import compose_config
 from src.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
 from src.models.weights import IMAGENET
-from src.runs.backbones import find_folder, resolve_normalisation
+from src.runs.backbone_key import find_folder
+from src.runs.backbones import resolve_normalisation
 
 CONF = Path(__file__).parents[1] / "conf"
 

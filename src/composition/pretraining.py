@@ -1,13 +1,13 @@
 """From a composed config to the live objects of backbone pretraining."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.composition.common import backbone_factory, plain
+from src.composition.common import backbone_factory
+from src.composition.reading import is_supervised, plain
 from src.data.classification import ClassificationData
 from src.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
 from src.data.labelled import LabelledSplit
@@ -15,17 +15,6 @@ from src.models.classifier import Classifier, build_classifier
 from src.models.weights import load_backbone_weights
 from src.tasks.classification import ClassificationTask
 from src.techniques.semantic_supervision import SemanticBranches
-
-
-def is_supervised(config: DictConfig) -> bool:
-    """Whether the chosen option of SS wants a backbone that was pretrained with branches."""
-    return bool(get_object(config.technique.ss._target_).supervised)
-
-
-def read_labelled_split(config: DictConfig, split: str) -> LabelledSplit:
-    """``train`` or ``val`` of the pretraining's data; cheap until somebody asks for its items."""
-    labelled: LabelledSplit = instantiate(config.pretraining.data[split], _convert_="all")
-    return replace(labelled, limit=config.debug.images)
 
 
 def build_classifier_model(config: DictConfig, classes: int) -> Classifier:

@@ -4,14 +4,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from src.composition.common import backbone_factory, plain
+from src.composition.common import backbone_factory
+from src.composition.reading import plain
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
 from src.errors import CheckpointError
 from src.models.backbone import Backbone
 from src.models.segmenter import Segmenter, build_segmenter
-from src.models.weights import PUBLIC, load_backbone_weights
+from src.models.sources import PUBLIC
+from src.models.weights import load_backbone_weights
 from src.tasks.segmentation import SegmentationTask
 
 
@@ -91,8 +93,3 @@ def build_task(config: DictConfig, model: Segmenter, data: SegmentationData) -> 
         description={"config": plain(config), "classes": list(data.classes)},
         channels_last=config.runtime.channels_last,
     )
-
-
-def read_split(config: DictConfig, split: str) -> Split:
-    """Read ``train`` or ``val`` of the chosen data set."""
-    return instantiate(config.data[split], _convert_="all")

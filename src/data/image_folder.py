@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import find_classes
-
 from src.data.labelled import LabelledItem, LabelledSplit
 from src.errors import DataError
 
@@ -38,6 +35,8 @@ def read_image_folder(
             raise DataError(
                 f"{name} data not found: no folder {folder}. Set pretraining.data.root to the folder that holds {split}/CLASS/."
             )
+        from torchvision.datasets.folder import find_classes  # loads torch, which a run's key does not need
+
         try:
             found = tuple(find_classes(folder)[0])
         except FileNotFoundError as error:
@@ -47,6 +46,8 @@ def read_image_folder(
         return found
 
     def find() -> list[LabelledItem]:
+        from torchvision.datasets import ImageFolder
+
         classes()
         try:
             samples = ImageFolder(folder).samples

@@ -15,8 +15,6 @@ from torch import Tensor
 from src.errors import CheckpointError, ConfigError
 from src.models.backbone import Backbone
 
-PUBLIC = ("random", "timm", "package")  # what is not a file
-
 # A classifier's weights may be left over in a file: segmentation has no use for them.
 _CLASSIFIERS = ("fc.", "classifier.", "head.")
 _BRANCHES = "ss."  # SS's convolutions lie beside timm's own names

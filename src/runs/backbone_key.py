@@ -2,16 +2,32 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from src.composition.common import plain
-from src.composition.pretraining import is_supervised
+from src.composition.reading import is_supervised, plain, read_labelled_split
+from src.models.sources import PUBLIC
+from src.runs.files import sha256
+from src.runs.folder import RunFolder
 
 # Where data lie and who is only watching; manifests stand for the data.
 _DATA = {"root", "name", "counts", "manifest", "train", "val"}
 _RECIPE = {"val_every", "evaluation"}
+
+
+def find_folder(config: DictConfig) -> tuple[RunFolder, dict[str, str]]:
+    """Where the backbone that ``config`` asks for lies or will lie, and the manifests of what it is made from.
+
+    Args:
+        config: its normalisation as it was composed, not yet resolved.
+    """
+    manifests = {split: read_labelled_split(config, split).manifest() for split in ("train", "val")}
+    start = config.pretraining.start
+    if start not in PUBLIC:
+        manifests["start"] = sha256(Path(start))
+    return RunFolder(Path(config.paths.backbones), backbone_key(config, manifests)), manifests
 
 
 def backbone_key(config: DictConfig, manifests: dict[str, str]) -> str:
@@ -22,7 +38,8 @@ def backbone_key(config: DictConfig, manifests: dict[str, str]) -> str:
     format, devices and processes, so that a backbone made on a cluster is found on a laptop; its record names them.
 
     Args:
-        config: with ``backbone`` (its normalisation resolved), ``technique``, ``pretraining`` and ``debug``.
+        config: with ``backbone``, ``technique``, ``pretraining`` and ``debug``; a ``backbone.normalisation`` of null is that of
+            the weights it starts from.
         manifests: of the pretraining's ``train`` and ``val`` data; ``start``: hash of the file that it starts from, if any.
     """
     pretraining = plain(config.pretraining)

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.composition.pretraining import is_supervised, read_labelled_split
-from src.composition.segmentation import read_split
+from src.composition.reading import is_supervised, read_split
 from src.errors import CheckpointError, ConfigError
-from src.models.weights import PUBLIC, weights_normalisation
-from src.runs.backbone_key import backbone_key
+from src.models.sources import PUBLIC
+from src.models.weights import weights_normalisation
+from src.runs.backbone_key import find_folder
 from src.runs.files import sha256
 from src.runs.folder import RunFolder
+from src.runs.plan import PRETRAINED
 from src.runs.pretrain_command import as_command, pretrain_overrides, run_pretraining
 
 WEIGHTS = "backbone.safetensors"
-_PRETRAINED = "pretrained"
 
 
 class ChosenWeights(NamedTuple):
@@ -47,7 +47,7 @@ def choose_weights(config: DictConfig, choices: Mapping[str, str], console: Cons
         CheckpointError: if its file is not the one that was written.
     """
     init = config.backbone.init
-    if init == _PRETRAINED:
+    if init == PRETRAINED:
         return _pretrained(config, choices, console)
     if init in PUBLIC:
         without = ", which know nothing of SS" if is_supervised(config) else ""
@@ -56,24 +56,11 @@ def choose_weights(config: DictConfig, choices: Mapping[str, str], console: Cons
 
 
 def resolve_normalisation(config: DictConfig) -> None:
-    """Replace ``backbone.normalisation: null`` by what belongs to the weights, before any key is taken."""
+    """Replace ``backbone.normalisation: null`` by what belongs to the weights; keys are taken before, these stand for it."""
     if config.backbone.normalisation is None:
-        init = config.pretraining.start if config.backbone.init == _PRETRAINED else config.backbone.init
+        init = config.pretraining.start if config.backbone.init == PRETRAINED else config.backbone.init
         normalisation = weights_normalisation(config.backbone.name, init)
         config.backbone.normalisation = {"mean": list(normalisation.mean), "std": list(normalisation.std)}
-
-
-def find_folder(config: DictConfig) -> tuple[RunFolder, dict[str, str]]:
-    """Where the backbone that ``config`` asks for lies or will lie, and the manifests of what it is made from.
-
-    Args:
-        config: its normalisation already resolved.
-    """
-    manifests = {split: read_labelled_split(config, split).manifest() for split in ("train", "val")}
-    start = config.pretraining.start
-    if start not in PUBLIC:
-        manifests["start"] = sha256(Path(start))
-    return RunFolder(Path(config.paths.backbones), backbone_key(config, manifests)), manifests
 
 
 def backbone_label(config: DictConfig, choices: Mapping[str, str]) -> str:
@@ -84,9 +71,7 @@ def backbone_label(config: DictConfig, choices: Mapping[str, str]) -> str:
 
 def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
     overrides = pretrain_overrides(config, choices)
-    resolved = config.copy()
-    resolve_normalisation(resolved)
-    folder, _ = find_folder(resolved)
+    folder, _ = find_folder(config)
     record = _finished(folder)
     what = f"{config.backbone.name} ({backbone_label(config, choices)})"
     if record is None and config.backbone.missing == "make":

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from src.analysis.console import comparison_table
 from src.analysis.pictures import save_comparison
-from src.composition.segmentation import build_eval_transform, read_split
+from src.composition.reading import read_split
+from src.composition.segmentation import build_eval_transform
 from src.data.dataset import SegmentationDataset
 from src.data.split import read_image, read_mask
 from src.errors import UserError

@@ -6,7 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from src.analysis.console import per_class_table
-from src.composition.segmentation import build_eval_transform, read_split
+from src.composition.reading import read_split
+from src.composition.segmentation import build_eval_transform
 from src.data.dataset import SegmentationDataset
 from src.errors import CheckpointError, ConfigError
 from src.runs.checkpoint import load_checkpoint

@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from src.composition.common import on_gpu, set_precision
+from src.composition.common import on_gpu
+from src.composition.precision import resolve_precision
 from src.errors import CheckpointError
 from src.runs.files import write_atomically
 from src.runs.folder import RunFolder
@@ -34,7 +35,7 @@ def prepare_process(config: DictConfig, seed: int) -> None:
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.runtime.tf32
-    set_precision(config)
+    resolve_precision(config)
 
 
 def build_trainer(

@@ -11,6 +11,7 @@ _IRRELEVANT = {
     "paths": None,
     "logger": None,
     "overwrite": None,
+    "study": None,  # a run may belong to several
     "pretraining": None,  # the backbone's key or its file's hash stands for it
     "backbone": {"missing"},
     "runtime": {"workers", "threads", "checkpoint_every"},

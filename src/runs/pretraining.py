@@ -11,21 +11,16 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
 
 from src.analysis.console import accuracy_table
-from src.composition.common import plain
-from src.composition.pretraining import (
-    build_classification_data,
-    build_classification_task,
-    build_classifier_model,
-    read_labelled_split,
-)
-from src.composition.segmentation import read_split
+from src.composition.pretraining import build_classification_data, build_classification_task, build_classifier_model
+from src.composition.reading import plain, read_labelled_split, read_split
 from src.data.classification import ClassificationData
 from src.data.labelled import LabelledSplit, check_excludes, check_labelled
 from src.data.split import Split
 from src.errors import ConfigError
 from src.models.classifier import Classifier
 from src.models.weights import Normalisation, save_backbone_weights
-from src.runs.backbones import WEIGHTS, backbone_label, find_folder, resolve_normalisation
+from src.runs.backbone_key import find_folder
+from src.runs.backbones import WEIGHTS, backbone_label, resolve_normalisation
 from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
@@ -52,12 +47,12 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
     console = Console(quiet=not first)
     prepare_process(config, config.pretraining.seed)
     config.backbone.init = "pretrained"  # what this makes, whatever segmentation would choose
-    resolve_normalisation(config)
     if config.cost_only:
         _print_cost(config, choices, console)
         return
     _refuse_shortcuts(config)
     folder, manifests = find_folder(config)
+    resolve_normalisation(config)
     train, val = (read_labelled_split(config, split) for split in ("train", "val"))
     held_out = read_split(config, "val")
     waiting = f"Another process is making backbone {folder.key}: waiting for it."

@@ -3,25 +3,23 @@
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.composition.common import plain
-from src.composition.segmentation import build_data, build_model, build_task, read_split
+from src.composition.reading import plain
+from src.composition.segmentation import build_data, build_model, build_task
 from src.data.module import SegmentationData
-from src.data.split import Split, check_disjoint
+from src.data.split import Split
 from src.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
 from src.runs.environment import describe_environment
 from src.runs.files import write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
 from src.runs.folder import RunFolder
-from src.runs.key import run_key
 from src.runs.outcome import report_outcome, show_outcome
+from src.runs.plan import plan_run
 from src.runs.processes import is_first_process
 from src.tasks.segmentation import SegmentationTask
 
@@ -43,21 +41,15 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
     first = is_first_process()  # further processes of a distributed run come through here too
     console = Console(quiet=not first)
     prepare_process(config, config.seed)
-    splits = _read_splits(config)
+    folder, splits, manifests = plan_run(config)
     weights = choose_weights(config, choices, console)
     resolve_normalisation(config)
-    description = plain(config)
-    manifests = {name: split.manifest() for name, split in splits.items()}
-    if weights.manifest is not None:
-        manifests["backbone"] = weights.manifest
-    key = run_key(description, manifests)
-    folder = RunFolder(Path(config.paths.runs), key)
     with folder.locked() if first else nullcontext():
         if config.overwrite and first:
             folder.clear()
         record = folder.record()
         if record and record["status"] == "done":
-            console.print(f"Run {key} is already trained (overwrite=true trains it anew).")
+            console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
             show_outcome(folder, record, console)
             return
         origin = {
@@ -66,7 +58,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             "seed": config.seed,
             "weights": weights.description,
             "manifests": manifests,
-            "config": description,
+            "config": plain(config),
         }
         with recorded(folder, config, origin):
             task, data_module, trainer = _assemble(config, splits, weights, folder, origin)
@@ -93,16 +85,6 @@ def label(choices: Mapping[str, str]) -> str:
     if (decoder := choices.get("decoder", _USUAL_DECODER)) != _USUAL_DECODER:
         named.append(decoder)
     return "+".join(named) or "baseline"
-
-
-def _read_splits(config: DictConfig) -> dict[str, Split]:
-    splits = {name: read_split(config, name) for name in ("train", "val")}
-    check_disjoint(splits["train"], splits["val"])
-    if config.debug.images:
-        splits = {name: replace(split, items=split.items[: config.debug.images]) for name, split in splits.items()}
-    if config.debug.val_is_train:
-        splits["val"] = splits["train"]
-    return splits
 
 
 def _assemble(

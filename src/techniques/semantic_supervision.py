@@ -1,9 +1,9 @@
 """Semantic supervision (SS), ExFuse section 3.1 and figure 3: auxiliary classifiers on every stage of the encoder.
 
 The branches, `SemanticBranches`, act while the backbone is pretrained for classification. What they leave for segmentation is
-one of the three encoders below; each wraps a backbone and offers the same interface: ``supervised`` (whether its backbone is
-pretrained with branches), ``levels``, ``channels``, ``reductions``, ``forward(image) -> maps``, shallow to deep, and
-``load_branches(state)`` for what it keeps of them.
+one of the two encoders below; each wraps a backbone and offers the same interface: ``levels``, ``channels``, ``reductions``,
+``forward(image) -> maps``, shallow to deep, and ``load_branches(state)`` for what it keeps of them. The configs say with
+``supervised`` whether the backbone is to be one that was pretrained with branches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,17 +54,18 @@ class SemanticBranches(nn.Module):
 
 
 class StageTails(nn.Module):
-    """No semantic supervision: segmentation reads the tail of each stage.
+    """Segmentation reads the tail of each stage.
+
+    With ``supervised`` this is the paper's first form of SS: the branches are thrown away, the model has exactly the
+    parameters of one without SS, and only the weights that it starts from differ.
 
     Shapes:
         input (B, 3, H, W); output one (B, C_l, H_l, W_l) map per level of the encoder.
     """
 
-    supervised = False
-
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, supervised: bool) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.supervised = backbone, supervised
         self.levels, self.channels, self.reductions = backbone.levels, backbone.channels, backbone.reductions
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -72,15 +73,6 @@ class StageTails(nn.Module):
 
     def load_branches(self, state: Mapping[str, Tensor]) -> None:
         """Nothing of the branches is kept."""
-
-
-class HeadsRemoved(StageTails):
-    """The backbone was pretrained with SS branches, which are then thrown away (the paper's first form of SS).
-
-    The segmentation model has exactly the parameters of one without SS: only the weights it starts from differ.
-    """
-
-    supervised = True
 
 
 class SecondConvFeatures(nn.Module):
@@ -94,11 +86,9 @@ class SecondConvFeatures(nn.Module):
         input (B, 3, H, W); output one (B, branch_width(C_l), H_l, W_l) map per level.
     """
 
-    supervised = True
-
-    def __init__(self, backbone: Backbone, width_ratio: float, minimum_width: int) -> None:
+    def __init__(self, backbone: Backbone, width_ratio: float, minimum_width: int, supervised: bool = True) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.supervised = backbone, supervised
         self.levels, self.reductions = backbone.levels, backbone.reductions
         self.channels = tuple(branch_width(channels, width_ratio, minimum_width) for channels in backbone.channels)
         self.branches = nn.ModuleDict(

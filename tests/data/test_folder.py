@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.composition.segmentation import read_split
+from src.composition.reading import read_split
 from src.data.folder import read_folder
 from src.data.split import read_image, read_mask
 from src.errors import DataError

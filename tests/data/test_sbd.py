@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from src.cli import user_error
-from src.composition.segmentation import read_split
+from src.composition.reading import read_split
 from src.data.palette import voc_palette
 from src.data.sbd import convert_masks, read_train_aug
 from src.data.split import check_disjoint, read_mask

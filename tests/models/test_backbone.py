@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.composition.common import plain
+from src.composition.reading import plain
 from src.errors import ConfigError
 from src.models.backbone import Backbone
 

@@ -3,7 +3,8 @@ from functools import partial
 import pytest
 import torch
 
-from src.composition.pretraining import build_classifier_model, is_supervised
+from src.composition.pretraining import build_classifier_model
+from src.composition.reading import is_supervised
 from src.models.backbone import Backbone
 from src.models.classifier import build_classifier
 from src.runs.pretraining_cost import count_cost

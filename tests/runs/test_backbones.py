@@ -15,7 +15,8 @@ from src.analysis.console import comparison_table
 from src.composition.segmentation import build_model
 from src.config_errors import compose_config
 from src.errors import CheckpointError, ConfigError, UserError
-from src.runs.backbones import choose_weights, find_folder, resolve_normalisation
+from src.runs.backbone_key import find_folder
+from src.runs.backbones import choose_weights, resolve_normalisation
 from src.runs.folder import RunFolder
 from src.runs.pretrain_command import as_command, pretrain_overrides
 from src.runs.pretraining import pretrain

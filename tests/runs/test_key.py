@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from src.composition.common import plain, set_precision
+from src.composition.precision import resolve_precision
+from src.composition.reading import plain
 from src.runs.key import run_key
 
 Config = dict[str, Any]
@@ -25,7 +26,7 @@ def key_of(compose_config: Callable[..., DictConfig]) -> Callable[..., str]:
 
     def of(*overrides: str) -> str:
         composed = compose_config(*overrides)
-        set_precision(composed)
+        resolve_precision(composed)
         return run_key(plain(composed), MANIFESTS)
 
     return of

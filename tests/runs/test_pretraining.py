@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from src.composition.pretraining import build_classification_data, build_classifier_model, read_labelled_split
+from src.composition.pretraining import build_classification_data, build_classifier_model
+from src.composition.reading import read_labelled_split
 from src.config_errors import compose_config
 from src.errors import CheckpointError, ConfigError, DataError
 from src.runs.folder import RunFolder

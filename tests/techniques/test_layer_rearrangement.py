@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.composition.common import plain
+from src.composition.reading import plain
 from src.errors import ConfigError
 from src.models.backbone import Backbone
 from src.techniques.layer_rearrangement import rearranged, standard

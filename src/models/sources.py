@@ -1,0 +1,3 @@
+"""Where an encoder's first weights may come from besides a file."""
+
+PUBLIC = ("random", "timm", "package")

@@ -1,0 +1,64 @@
+"""What a run will be, known without torch: its key, and the data and weights that the key stands for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from src.composition.precision import resolve_precision
+from src.composition.reading import plain, read_split
+from src.data.split import Split, check_disjoint
+from src.models.sources import PUBLIC
+from src.runs.backbone_key import find_folder
+from src.runs.files import sha256
+from src.runs.folder import RunFolder
+from src.runs.key import run_key
+
+PRETRAINED = "pretrained"
+
+
+class RunPlan(NamedTuple):
+    """A run before it starts.
+
+    Attributes:
+        folder: where it lies or will lie; knows the key.
+        splits: ``train`` and ``val``.
+        manifests: of both and, where ``backbone.init`` itself does not say what they are, of the weights to start from.
+    """
+
+    folder: RunFolder
+    splits: dict[str, Split]
+    manifests: dict[str, str]
+
+
+def plan_run(config: DictConfig, read: Callable[[DictConfig, str], Split] = read_split) -> RunPlan:
+    """Find the folder of the run that ``config`` describes.
+
+    Args:
+        config: of a segmentation run, as composed; ``trainer.precision: auto`` is resolved in place.
+        read: reads a split.
+
+    Raises:
+        DataError: if the data cannot be used.
+    """
+    resolve_precision(config)
+    splits = _read_splits(config, read)
+    manifests = {name: split.manifest() for name, split in splits.items()}
+    init = config.backbone.init
+    if init == PRETRAINED:
+        manifests["backbone"] = find_folder(config)[0].key
+    elif init not in PUBLIC:
+        manifests["backbone"] = sha256(Path(init))
+    return RunPlan(RunFolder(Path(config.paths.runs), run_key(plain(config), manifests)), splits, manifests)
+
+
+def _read_splits(config: DictConfig, read: Callable[[DictConfig, str], Split]) -> dict[str, Split]:
+    splits = {name: read(config, name) for name in ("train", "val")}
+    check_disjoint(splits["train"], splits["val"])
+    if config.debug.images:
+        splits = {name: replace(split, items=split.items[: config.debug.images]) for name, split in splits.items()}
+    if config.debug.val_is_train:
+        splits["val"] = splits["train"]
+    return splits
