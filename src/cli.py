@@ -13,26 +13,34 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from src.config_errors import check_overrides, explain
-from src.errors import UserError
+from src.errors import HeldError, UserError
 
+HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
 _FULL = "HYDRA_FULL_ERROR"  # set to 1 by the user, it asks for stack traces
 
 
-def run(main: Callable[[], object], config_name: str | None = None) -> None:
-    """Run an entry point; exit with 1 after a mistake of the user's and with 130 after Ctrl-C.
+def run(main: Callable[[], object], config_name: str | None = None, finish: Callable[[bool], bool] = lambda _: True) -> None:
+    """Run an entry point; exit with 1 after a mistake of the user's, with `HELD` or, after Ctrl-C, with 130.
 
     Args:
         main: a function decorated by `hydra.main`, or any other without arguments.
         config_name: the config that Hydra composes, by which a wrong key is explained.
+        finish: called at the end with whether Ctrl-C ended ``main``; says whether all went well.
     """
     wants_trace = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # Hydra then hands its errors on instead of printing them its own way
     try:
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:
+            finish(True)
+            raise
+        if not finish(False):
+            sys.exit(1)
     except _Mistake as carried:
         if wants_trace:
             raise carried.__cause__ or carried.error from None
-        _fail(str(carried.error))
+        _fail(str(carried.error), status=HELD if isinstance(user_error(carried.__cause__), HeldError) else 1)
     except KeyboardInterrupt:
         _fail("interrupted. The same command goes on from the last finished epoch.", status=130)
     except (HydraException, OmegaConfBaseException, UserError) as error:
@@ -53,11 +61,16 @@ def task(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]
             function(config)
         except Exception as error:
             mistake = user_error(error)
-            if mistake is None or HydraConfig.get().mode == RunMode.MULTIRUN:
+            if mistake is None or is_multirun():
                 raise
             raise _Mistake(UserError(_message(mistake))) from error
 
     return wrapped
+
+
+def is_multirun() -> bool:
+    """Whether the running job is one of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def choices() -> dict[str, str]:
@@ -86,7 +99,12 @@ def _message(error: UserError) -> str:
     return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
-def _fail(message: str, status: int = 1) -> None:
+def fail_softly(message: str) -> None:
+    """Print an error as `run` does, without ending the process."""
     escaped = message.replace("[", r"\[")  # Rich would read brackets as markup
     Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escaped}", soft_wrap=True)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    fail_softly(message)
     sys.exit(status)

@@ -5,6 +5,10 @@ class UserError(Exception):
     """Base of every message meant for the user: it names the file or key, what was expected and what to do."""
 
 
+class HeldError(UserError):
+    """A run or backbone that another process is making."""
+
+
 class ConfigError(UserError):
     """A config group, option or key that cannot be used as given."""
 

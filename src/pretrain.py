@@ -13,10 +13,22 @@ from src import cli
 @hydra.main(config_path="../conf", config_name="pretrain", version_base="1.3")
 @cli.task
 def main(config: DictConfig) -> None:
-    from src.runs.pretraining import pretrain  # torch and Lightning load only once the config is known to compose
+    if cli.is_multirun():
+        from src.sweeps.supervisor import plan_pretraining, supervise
 
-    pretrain(config, cli.choices())
+        supervise("src.pretrain", config, plan_pretraining)
+    else:
+        from src.runs.pretraining import pretrain  # torch and Lightning load only once the config is known to compose
+
+        pretrain(config, cli.choices())
+
+
+def finish(interrupted: bool) -> bool:
+    """End a sweep with its summary; see `src.sweeps.session.finish_sweep`."""
+    from src.sweeps.session import finish_sweep
+
+    return finish_sweep(interrupted)
 
 
 if __name__ == "__main__":
-    cli.run(main, "pretrain")
+    cli.run(main, "pretrain", finish)

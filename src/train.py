@@ -1,7 +1,7 @@
 """Train one variant:  python -m src.train +ablation=seb_ecre data=voc recipe=voc backbone=resnet101
 
 The run's folder is named by its key. The same command again goes on where an interrupted run stopped, and shows the
-scores of a finished one.
+scores of a finished one. A study or a multirun trains each run in a process of its own and ends with a table.
 """
 
 import hydra
@@ -13,10 +13,22 @@ from src import cli
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
 @cli.task
 def main(config: DictConfig) -> None:
-    from src.runs.training import train  # torch and Lightning load only once the config is known to compose
+    if cli.is_multirun():
+        from src.sweeps.supervisor import plan_training, supervise
 
-    train(config, cli.choices())
+        supervise("src.train", config, plan_training)
+    else:
+        from src.runs.training import train  # torch and Lightning load only once the config is known to compose
+
+        train(config, cli.choices())
+
+
+def finish(interrupted: bool) -> bool:
+    """End a sweep with its summary and table; see `src.sweeps.session.finish_sweep`."""
+    from src.sweeps.session import finish_sweep
+
+    return finish_sweep(interrupted)
 
 
 if __name__ == "__main__":
-    cli.run(main, "train")
+    cli.run(main, "train", finish)

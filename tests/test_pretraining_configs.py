@@ -12,7 +12,6 @@ from src.config_errors import compose_config
 from src.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
 from src.models.weights import IMAGENET
 from src.runs.backbone_key import find_folder
-from src.runs.backbones import resolve_normalisation
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -63,7 +62,6 @@ def test_what_cannot_change_a_backbone_leaves_its_key(override):
     keys = []
     for overrides in ([], [override]):
         config = compose_config("pretrain", ["backbone=resnet50", *overrides])
-        resolve_normalisation(config)
         keys.append(find_folder(config)[0].key)
     assert keys[0] == keys[1]
 
@@ -71,7 +69,6 @@ def test_what_cannot_change_a_backbone_leaves_its_key(override):
 def test_every_value_of_a_recipe_counts():
     def key(*overrides):
         config = compose_config("pretrain", ["backbone=resnet50", "technique/ss=heads_removed", *overrides])
-        resolve_normalisation(config)
         return find_folder(config)[0].key
 
     changed = ["lr=3", "weight_decay=1", "epochs=3", "batch_size=4", "gradient_clip=1", "label_smoothing=0", "ema_decay=0"]

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from src.composition.reading import is_supervised, plain, read_labelled_split
+from src.data.labelled import LabelledSplit
 from src.models.sources import PUBLIC
 from src.runs.files import sha256
 from src.runs.folder import RunFolder
@@ -17,13 +19,16 @@ _DATA = {"root", "name", "counts", "manifest", "train", "val"}
 _RECIPE = {"val_every", "evaluation"}
 
 
-def find_folder(config: DictConfig) -> tuple[RunFolder, dict[str, str]]:
+def find_folder(
+    config: DictConfig, read: Callable[[DictConfig, str], LabelledSplit] = read_labelled_split
+) -> tuple[RunFolder, dict[str, str]]:
     """Where the backbone that ``config`` asks for lies or will lie, and the manifests of what it is made from.
 
     Args:
         config: its normalisation as it was composed, not yet resolved.
+        read: reads a split.
     """
-    manifests = {split: read_labelled_split(config, split).manifest() for split in ("train", "val")}
+    manifests = {split: read(config, split).manifest() for split in ("train", "val")}
     start = config.pretraining.start
     if start not in PUBLIC:
         manifests["start"] = sha256(Path(start))

@@ -1,6 +1,5 @@
 """A run's folder: named by its key, with a status that only a whole run calls done."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
-from src.errors import UserError
-from src.runs.files import write_json
+from src.errors import HeldError, UserError
+from src.runs.files import sha256
+from src.runs.record import read_record, write_record
 
-SCHEMA = 1
+COUNTS = "confusion.npz"
+WEIGHTS = "backbone.safetensors"
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,14 @@ class RunFolder:
 
     config.yaml         the resolved config
     environment.json    versions, device, commit
-    record.json         status, scores; "done" is written last
+    record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C) and the images' ids
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
     checkpoints/        last.ckpt after every epoch, best.ckpt by val mIoU
     logs/               what the loggers write
+    output.log          what the training printed, where a sweep started it
     """
 
     root: Path
@@ -50,27 +54,40 @@ class RunFolder:
         """What the run says of itself, or None before its first start.
 
         Raises:
-            UserError: if the record cannot be read or is of another schema: it must not be trusted.
+            UserError: if the record is cut short, altered or of another schema: it must not be trusted.
         """
         path = self.path / "record.json"
-        if not path.exists():
+        return read_record(path, self.key) if path.exists() else None
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of a run or backbone that is done and whose result still lies beside it; else None.
+
+        Raises:
+            UserError: see `record`.
+        """
+        record = self.record()
+        if record is None or record["status"] != "done":
             return None
-        try:
-            record = json.loads(path.read_text())
-            if record["schema"] == SCHEMA and record["key"] == self.key and record["status"]:
-                return record
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise UserError(
-            f"{path} is not a whole record of run {self.key} (schema {SCHEMA}). "
-            "Delete the folder, or add overwrite=true to train this run anew."
-        )
+        return record if (self.path / (COUNTS if "scores" in record else WEIGHTS)).is_file() else None
 
     def write_record(self, status: str, **content: Any) -> dict[str, Any]:
         """Write the record atomically and return it."""
-        record = {"schema": SCHEMA, "key": self.key, "status": status, **content}
-        write_json(self.path / "record.json", record)
-        return record
+        return write_record(self.path / "record.json", self.key, status, content)
+
+    def counts(self) -> tuple[NDArray[np.int64], list[str]]:
+        """Per-image confusion counts (images, C, C), row = true class, column = predicted, and the images' ids.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        path, record = self.path / COUNTS, self.record()
+        if record is None or record.get("confusion_sha256") != sha256(path):
+            raise UserError(
+                f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "
+                "Copy it anew, or add overwrite=true to train this run anew."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
 
     def clear(self) -> None:
         """Forget everything of an earlier start."""
@@ -84,15 +101,14 @@ class RunFolder:
             on_wait: called once before waiting for another process that holds the run; None does not wait.
 
         Raises:
-            UserError: if another process holds it and this one is not to wait.
+            HeldError: if another process holds it and this one is not to wait.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / f".{self.key}.lock")
+        lock = self._lock()
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # whoever only asks whether it is held lets go at once
         except Timeout as error:
             if on_wait is None:
-                raise UserError(
+                raise HeldError(
                     f"Run {self.key} is being trained by another process. Wait for it, or stop it and start again."
                 ) from error
             on_wait()
@@ -101,6 +117,20 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a process holds the run at this moment."""
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def _lock(self) -> FileLock:
+        self.root.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / f".{self.key}.lock")
 
 
 def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:

@@ -12,6 +12,7 @@ _IRRELEVANT = {
     "logger": None,
     "overwrite": None,
     "study": None,  # a run may belong to several
+    "sweep": None,
     "pretraining": None,  # the backbone's key or its file's hash stands for it
     "backbone": {"missing"},
     "runtime": {"workers", "threads", "checkpoint_every"},

@@ -15,8 +15,8 @@ from src.data.dataset import SegmentationDataset
 from src.data.split import read_image, read_mask
 from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from src.models.segmenter import Segmenter
-from src.runs.files import write_atomically
-from src.runs.folder import RunFolder
+from src.runs.files import sha256, write_atomically
+from src.runs.folder import COUNTS, RunFolder
 from src.tasks.scoring import score
 from src.tasks.segmentation import predict_ids
 
@@ -30,13 +30,14 @@ def report_outcome(
     per_image = score(model, dataset, device)
     write_scores(folder.path, per_image, dataset)
     save_examples(folder.path / "predictions.png", model, dataset, origin["label"], device)
-    return folder.write_record("done", **origin, scores=summarise(per_image, dataset))
+    scores, counted = summarise(per_image, dataset), sha256(folder.path / COUNTS)
+    return folder.write_record("done", **origin, scores=scores, confusion_sha256=counted)
 
 
 def write_scores(path: Path, per_image: NDArray[np.int64], dataset: SegmentationDataset) -> None:
-    """Write ``confusion.npz`` and ``per_class.csv`` into the folder ``path``."""
+    """Write the per-image confusion counts and ``per_class.csv`` into the folder ``path``."""
     ids = np.array([item.id for item in dataset.split.items])
-    write_atomically(path / "confusion.npz", lambda file: np.savez_compressed(file, counts=per_image.astype(np.int32), ids=ids))
+    write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, counts=per_image.astype(np.int32), ids=ids))
     write_atomically(path / "per_class.csv", lambda file: _write_csv(file, per_image.sum(0), dataset.split.classes))
 
 

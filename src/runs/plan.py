@@ -8,7 +8,8 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from src.composition.precision import resolve_precision
-from src.composition.reading import plain, read_split
+from src.composition.reading import plain, read_labelled_split, read_split
+from src.data.labelled import LabelledSplit
 from src.data.split import Split, check_disjoint
 from src.models.sources import PUBLIC
 from src.runs.backbone_key import find_folder
@@ -33,12 +34,16 @@ class RunPlan(NamedTuple):
     manifests: dict[str, str]
 
 
-def plan_run(config: DictConfig, read: Callable[[DictConfig, str], Split] = read_split) -> RunPlan:
+def plan_run(
+    config: DictConfig,
+    read: Callable[[DictConfig, str], Split] = read_split,
+    read_labelled: Callable[[DictConfig, str], LabelledSplit] = read_labelled_split,
+) -> RunPlan:
     """Find the folder of the run that ``config`` describes.
 
     Args:
         config: of a segmentation run, as composed; ``trainer.precision: auto`` is resolved in place.
-        read: reads a split.
+        read, read_labelled: read a split of the data and of the pretraining's.
 
     Raises:
         DataError: if the data cannot be used.
@@ -48,7 +53,7 @@ def plan_run(config: DictConfig, read: Callable[[DictConfig, str], Split] = read
     manifests = {name: split.manifest() for name, split in splits.items()}
     init = config.backbone.init
     if init == PRETRAINED:
-        manifests["backbone"] = find_folder(config)[0].key
+        manifests["backbone"] = find_folder(config, read_labelled)[0].key
     elif init not in PUBLIC:
         manifests["backbone"] = sha256(Path(init))
     return RunPlan(RunFolder(Path(config.paths.runs), run_key(plain(config), manifests)), splits, manifests)

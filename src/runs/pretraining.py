@@ -20,11 +20,11 @@ from src.errors import ConfigError
 from src.models.classifier import Classifier
 from src.models.weights import Normalisation, save_backbone_weights
 from src.runs.backbone_key import find_folder
-from src.runs.backbones import WEIGHTS, backbone_label, resolve_normalisation
+from src.runs.backbones import backbone_label, resolve_normalisation
 from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
-from src.runs.folder import RunFolder
+from src.runs.folder import WEIGHTS, RunFolder
 from src.runs.pretraining_cost import count_cost
 from src.runs.processes import is_first_process
 from src.tasks.classification import ClassificationTask
@@ -59,8 +59,7 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
     with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
         if config.overwrite and first:
             folder.clear()
-        record = folder.record()
-        if record and record["status"] == "done" and (folder.path / WEIGHTS).is_file():
+        if record := folder.finished():
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
             if first:
                 _exclude_more(folder, record, train, held_out, console)

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from src.models.classifier import Classifier
+from src.runs.costs import gigamacs
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,8 @@ def count_cost(model: Classifier, size: int, images: int) -> PretrainingCost:
     """Count one forward pass of ``model`` for a (1, 3, size, size) image.
 
     Args:
-        model: left in training mode.
+        model: its mode is left as it was.
         size: side of the image.
         images: how many pass through over all epochs.
     """
-    parameter = next(model.parameters())
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, size, size, device=parameter.device))
-    model.train()
-    return PretrainingCost(size, counter.get_total_flops() / 2e9, sum(weight.numel() for weight in model.parameters()), images)
+    return PretrainingCost(size, gigamacs(model, size), sum(weight.numel() for weight in model.parameters()), images)

@@ -14,17 +14,16 @@ from src.composition.segmentation import build_data, build_model, build_task
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
+from src.runs.costs import TrainingCosts, describe_costs
 from src.runs.environment import describe_environment
 from src.runs.files import write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
 from src.runs.folder import RunFolder
+from src.runs.label import variant_label
 from src.runs.outcome import report_outcome, show_outcome
 from src.runs.plan import plan_run
 from src.runs.processes import is_first_process
 from src.tasks.segmentation import SegmentationTask
-
-_USUAL_DECODER = "levels_2345"
-_TECHNIQUES = ("ss", "lr", "ecre", "seb", "dap")  # the order in which a variant is named
 
 
 def train(config: DictConfig, choices: Mapping[str, str]) -> None:
@@ -47,21 +46,22 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
     with folder.locked() if first else nullcontext():
         if config.overwrite and first:
             folder.clear()
-        record = folder.record()
-        if record and record["status"] == "done":
+        if record := folder.finished():
             console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
             show_outcome(folder, record, console)
             return
         origin = {
-            "label": label(choices),
+            "label": variant_label(choices),
             "choices": dict(choices),
             "seed": config.seed,
             "weights": weights.description,
             "manifests": manifests,
+            "images": {name: len(split) for name, split in splits.items()},
             "config": plain(config),
         }
         with recorded(folder, config, origin):
-            task, data_module, trainer = _assemble(config, splits, weights, folder, origin)
+            costs = TrainingCosts(config.recipe.batch_size)
+            task, data_module, trainer = _assemble(config, splits, weights, folder, origin, costs)
             console.print(_headline(origin, folder, task, splits), soft_wrap=True)
             started = time.perf_counter()
             fit(trainer, task, data_module, folder)
@@ -73,29 +73,26 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                     "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
                     "seconds": round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
                 }
-                record = report_outcome(folder, origin, task.model, data_module.val_set, trainer.strategy.root_device)
+                device = trainer.strategy.root_device
+                origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
+                record = report_outcome(folder, origin, task.model, data_module.val_set, device)
                 show_outcome(folder, record, console)
 
 
-def label(choices: Mapping[str, str]) -> str:
-    """A readable name of a variant: its technique options and decoder, the baseline's left out."""
-    plain_options = {"none", "standard", "deconv"}
-    techniques = {name: choices[f"technique/{name}"] for name in _TECHNIQUES if f"technique/{name}" in choices}
-    named = [f"{name}-{option}" for name, option in techniques.items() if option not in plain_options]
-    if (decoder := choices.get("decoder", _USUAL_DECODER)) != _USUAL_DECODER:
-        named.append(decoder)
-    return "+".join(named) or "baseline"
-
-
 def _assemble(
-    config: DictConfig, splits: dict[str, Split], weights: ChosenWeights, folder: RunFolder, origin: dict[str, Any]
+    config: DictConfig,
+    splits: dict[str, Split],
+    weights: ChosenWeights,
+    folder: RunFolder,
+    origin: dict[str, Any],
+    costs: TrainingCosts,
 ) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     data_module = build_data(config, splits["train"], splits["val"])
     model = build_model(config, len(data_module.classes), weights.init)
     if config.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
     task = build_task(config, model, data_module)
-    return task, data_module, build_trainer(config, folder, origin, monitor="val/miou")
+    return task, data_module, build_trainer(config, folder, origin, monitor="val/miou", extra=[costs])
 
 
 def _headline(origin: dict[str, Any], folder: RunFolder, task: SegmentationTask, splits: dict[str, Split]) -> str:

@@ -122,7 +122,6 @@ def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
     command = next(line for line in str(refusal.value).splitlines() if "src.pretrain" in line)
     # the command leads to the very key that is missing
     making = compose_config("pretrain", shlex.split(command)[3:])
-    resolve_normalisation(making)
     assert find_folder(making)[0].key in str(refusal.value)
     assert find_folder(making)[0].root == supervised.root
 
@@ -202,7 +201,6 @@ def test_large_backbones_come_from_imagenet_which_need_not_be_at_hand(backbone: 
     assert f"backbone={backbone} technique/ss=heads_removed technique/lr=rearranged" in str(refusal.value)
     for seed in (0, 1):  # one backbone for every seed of a study
         other = compose_config("train", [f"backbone={backbone}", "+ablation=ss_lr", f"seed={seed}"])
-        resolve_normalisation(other)
         assert find_folder(other)[0].key in str(refusal.value)
 
 

@@ -1,0 +1,128 @@
+"""What a variant costs: parameters, multiply-adds, latency, throughput of training and peak memory."""
+
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+COUNTER = "torch FlopCounterMode / 2: convolutions and matrix products of one forward pass"
+_WARM_UP, _REPEATS, _SECONDS = 3, 30, 5.0
+
+
+def gigamacs(model: nn.Module, size: int) -> float:
+    """Multiply-adds in 10^9 of one evaluation of a (1, 3, size, size) image, by `COUNTER`; norms and sums are left out.
+
+    Args:
+        model: its mode is left as it was.
+        size: side of the image in pixels.
+    """
+    training = model.training
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.eval()(_image(model, size))
+    model.train(training)
+    return counter.get_total_flops() / 2e9
+
+
+def latency_ms(model: nn.Module, size: int) -> float:
+    """Median milliseconds of one evaluation of a (1, 3, size, size) image in float32, on the model's device.
+
+    Args:
+        model: left in evaluation mode.
+        size: side of the image in pixels.
+    """
+    image = _image(model, size)
+    model.eval()
+    seconds: list[float] = []
+    with torch.inference_mode():
+        for repeat in range(_WARM_UP + _REPEATS):
+            _synchronise(image.device)
+            started = time.perf_counter()
+            model(image)
+            _synchronise(image.device)
+            if repeat >= _WARM_UP:
+                seconds.append(time.perf_counter() - started)
+            if sum(seconds) > _SECONDS:
+                break
+    return 1e3 * statistics.median(seconds)
+
+
+class TrainingCosts(Callback):
+    """Watches a whole ``fit``: images a second from the loader to the optimiser's step, and peak memory.
+
+    An epoch is timed from the end of its first batch to the end of its last, so that starting workers, validation and
+    checkpoints do not count; the median over epochs is kept, the first left out where there are others.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.rates: list[float] = []
+        self.peak_memory_mib = 0.0
+        self._started = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Over all processes; None where no epoch of this start had a second batch."""
+        rates = self.rates[1:] or self.rates
+        return statistics.median(rates) if rates else None
+
+    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        batch_idx, batches = arguments[-1], int(trainer.num_training_batches)
+        if batch_idx not in (0, batches - 1) or batches == 1:
+            return
+        _synchronise(trainer.strategy.root_device)
+        now = time.perf_counter()
+        if batch_idx == 0:
+            self._started = now
+        else:
+            images = (batches - 1) * self.batch_size / trainer.accumulate_grad_batches
+            self.rates.append(images / (now - self._started))
+
+    def on_fit_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        device = trainer.strategy.root_device
+        self.peak_memory_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _resident_mib()
+
+
+def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> dict[str, Any]:
+    """Everything as plain data, measured on the device where ``model`` is.
+
+    Args:
+        model: left in evaluation mode.
+        size: side of the square image that multiply-adds and latency are for: the recipe's crop.
+        watched: of the run's ``fit``.
+    """
+    device = next(model.parameters()).device
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gigamacs": gigamacs(model, size),
+        "input": [1, 3, size, size],
+        "counter": COUNTER,
+        "latency_ms": latency_ms(model, size),
+        "train_images_per_second": watched.images_per_second,
+        "peak_memory_mib": watched.peak_memory_mib,
+        "memory_of": "CUDA allocator" if device.type == "cuda" else "process (resident set)",
+    }
+
+
+def _image(model: nn.Module, size: int) -> torch.Tensor:
+    return torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _resident_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

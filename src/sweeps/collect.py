@@ -1,0 +1,103 @@
+"""From a sweep's outcomes to a study's folder: which run stands in which cell, and a copy of each record."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+from src.runs.files import write_atomically, write_json
+from src.runs.folder import COUNTS, RunFolder
+from src.runs.label import TECHNIQUES
+from src.runs.record import write_record
+from src.sweeps.outcome import Outcome
+
+SCHEMA = 1
+_DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
+
+
+def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command: str, mixed: bool, output: Path) -> None:
+    """Write ``study.json`` and ``records/`` into the folder ``output``; records of an earlier collection that no cell names go.
+
+    Args:
+        outcomes: of the sweep's jobs.
+        study: ``name``, ``title``, ``question``, ``paper``, ``factors`` and ``rows``; without rows, each variant becomes one.
+        command: that made the runs.
+        mixed: whether runs of different commits or settings may stand in one table, marked.
+        output: the study's folder.
+
+    Raises:
+        UserError: if two runs claim one cell.
+    """
+    rows = _rows(outcomes, study["rows"])
+    keys = {key for row in rows for key in row["runs"].values()}
+    for stale in (output / "records").glob("*"):
+        if stale.name not in keys:
+            shutil.rmtree(stale)
+    for outcome in outcomes:
+        if outcome.key:
+            _copy_record(RunFolder(Path(outcome.store), outcome.key), RunFolder(output / "records", outcome.key))
+    head = {name: study[name] for name in ("name", "title", "question", "paper", "factors")}
+    write_json(output / "study.json", {"schema": SCHEMA, **head, "command": command, "mixed": mixed, "rows": rows})
+
+
+def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
+    names = {row["label"]: name for name, row in declared.items() if "label" in row}
+    for outcome in outcomes:
+        by_row.setdefault(names.get(outcome.row, outcome.row), []).append(outcome)
+    swept = {name: jobs for name, jobs in by_row.items() if jobs}
+    seeds = sorted({outcome.seed for outcome in outcomes})
+    rows = []
+    for name, jobs in swept.items():
+        on = (declared.get(name) or {}).get("on", None if declared else "baseline")
+        rows.append(
+            {
+                "name": name,
+                "options": {technique: jobs[0].choices[f"technique/{technique}"] for technique in TECHNIQUES},
+                "decoder": jobs[0].choices["decoder"],
+                "on": on if on in swept and on != name else None,
+                "paper": (declared.get(name) or {}).get("paper"),
+                "paper_trust": (declared.get(name) or {}).get("trust", "P"),
+                "runs": _cells(name, jobs, seeds),
+            }
+        )
+    return rows
+
+
+def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[str, str]:
+    """The key of the run of each seed; empty for one that could not even be planned."""
+    cells: dict[int, Outcome] = {}
+    for job in jobs:
+        other = cells.setdefault(job.seed, job)
+        if other.key != job.key:
+            differing = sorted(set(other.overrides) ^ set(job.overrides))
+            raise UserError(
+                f"Two runs claim the cell of row {name}, seed {job.seed}: they differ in {', '.join(differing)}. "
+                "A table has one setting: sweep the variants and seeds, and give other settings a sweep of their own."
+            )
+    return {str(seed): cells[seed].key if seed in cells else "" for seed in seeds}
+
+
+def _copy_record(source: RunFolder, target: RunFolder) -> None:
+    record = source.record()
+    if record is None:
+        return
+    sealed = ("schema", "key", "status", "checksum", "traceback")
+    content = {name: value for name, value in record.items() if name not in sealed}
+    if "traceback" in record:
+        content.setdefault("reason", record["traceback"].strip().rpartition("\n")[2])
+    if record["status"] == "done":
+        source.counts()  # refuses what its record does not describe
+        write_atomically(target.path / COUNTS, lambda path: shutil.copyfile(source.path / COUNTS, path))
+    write_record(target.path / "record.json", source.key, record["status"], portable(content))
+
+
+def portable(content: Any) -> Any:
+    """Plain data with absolute paths cut to their last name: a record that travels tells nothing of the machine's folders."""
+    if isinstance(content, dict):
+        return {name: portable(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [portable(value) for value in content]
+    return _DIRECTORIES.sub("", content) if isinstance(content, str) else content
