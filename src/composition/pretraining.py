@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.composition.common import backbone_factory
-from src.composition.reading import is_supervised, plain
+from src.composition.reading import describe_run, is_supervised, plain
 from src.data.classification import ClassificationData
 from src.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
 from src.data.labelled import LabelledSplit
@@ -54,7 +54,7 @@ def build_classification_task(config: DictConfig, model: Classifier, data: Class
     mixing = None
     if recipe.mixing.mixup or recipe.mixing.cutmix:
         mixing = BatchMixing(recipe.mixing.mixup, recipe.mixing.cutmix, recipe.label_smoothing, classes)
-    description: dict[str, Any] = {"config": plain(config), "classes": list(data.classes)}
+    description: dict[str, Any] = {"config": describe_run(config), "classes": list(data.classes)}
     return ClassificationTask(
         model,
         data.classes,

@@ -17,6 +17,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+def describe_run(config: DictConfig) -> dict[str, Any]:
+    """The config that a run's record keeps: without the sweep and the study that asked for it, of which there may be several."""
+    return {name: part for name, part in plain(config).items() if name not in ("study", "sweep")}
+
+
 def is_supervised(config: DictConfig) -> bool:
     """Whether the chosen option of SS wants a backbone that was pretrained with branches."""
     return bool(config.technique.ss.supervised)

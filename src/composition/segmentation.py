@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from src.composition.common import backbone_factory
-from src.composition.reading import plain
+from src.composition.reading import describe_run
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
@@ -90,6 +90,6 @@ def build_task(config: DictConfig, model: Segmenter, data: SegmentationData) -> 
         encoder_lr_factor=recipe.encoder_lr_factor,
         weight_decay=recipe.weight_decay,
         val_images=len(data.val_set),
-        description={"config": plain(config), "classes": list(data.classes)},
+        description={"config": describe_run(config), "classes": list(data.classes)},
         channels_last=config.runtime.channels_last,
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from src.analysis.console import accuracy_table
 from src.composition.pretraining import build_classification_data, build_classification_task, build_classifier_model
-from src.composition.reading import plain, read_labelled_split, read_split
+from src.composition.reading import describe_run, plain, read_labelled_split, read_split
 from src.data.classification import ClassificationData
 from src.data.labelled import LabelledSplit, check_excludes, check_labelled
 from src.data.split import Split
@@ -76,7 +76,7 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
             "images": {"train": len(train), "val": len(val)},
             "manifests": manifests,
             "excludes": [held_out.manifest()],  # whose images certainly took no part
-            "config": plain(config),
+            "config": describe_run(config),
         }
         with recorded(folder, config, origin):
             _make(config, folder, origin, train, val, console)

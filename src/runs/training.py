@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.composition.reading import plain
+from src.composition.reading import describe_run
 from src.composition.segmentation import build_data, build_model, build_task
 from src.data.module import SegmentationData
 from src.data.split import Split
@@ -57,7 +57,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             "weights": weights.description,
             "manifests": manifests,
             "images": {name: len(split) for name, split in splits.items()},
-            "config": plain(config),
+            "config": describe_run(config),
         }
         with recorded(folder, config, origin):
             costs = TrainingCosts(config.recipe.batch_size)

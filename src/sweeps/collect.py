@@ -51,7 +51,7 @@ def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict
     seeds = sorted({outcome.seed for outcome in outcomes})
     rows = []
     for name, jobs in swept.items():
-        on = (declared.get(name) or {}).get("on", None if declared else "baseline")
+        on = (declared.get(name) or {}).get("builds_on", None if declared else "baseline")
         rows.append(
             {
                 "name": name,

@@ -99,7 +99,7 @@ def _wait(outcome: Outcome, console: Console) -> None:
 
 
 def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
-    from src.analysis.render import render_study  # matplotlib: slow to load
+    from src.analysis.rendering import render_study  # matplotlib: slow to load
 
     try:
         collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, sweep.output)
