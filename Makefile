@@ -5,10 +5,11 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check test lint format clean
+ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make the environment .venv
 
@@ -18,10 +19,23 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(STAMP)  ## pretrain and train a baseline and the full model on generated scenes, compare them (CPU, under 10 minutes)
-	$(RUN) -m src.train +ablation=baseline trainer=cpu paths.runs=outputs/demo
-	$(RUN) -m src.train +ablation=exfuse_last trainer=cpu paths.runs=outputs/demo
-	$(RUN) -m src.compare outputs/demo
+demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, under 15 minutes)
+	$(RUN) -m src.train +study=table3_last seed=0 trainer=cpu recipe=demo pretraining/recipe=demo data.size=128 \
+	    data.root=data/demo_scenes sweep.output=outputs/studies/demo
+
+table1: study-table1_levels  ## run what is missing of the paper's table 1, then render it; ARGS='data=... recipe=...'
+table3: study-table3_techniques  ## likewise table 3, the five techniques one after another
+table4: study-table4_ecre  ## likewise table 4, the design of ECRE
+table5: study-table5_dap  ## likewise DAP against its controls
+
+study-%: $(STAMP)  ## likewise any study of conf/study: make study-factorial
+	$(RUN) -m src.train +study=$* $(ARGS)
+
+tables: $(STAMP)  ## render every study in experiments/ from its committed records; trains nothing
+	$(RUN) -m src.tabulate experiments
+
+tables-check: $(STAMP)  ## fail if a committed table is not what its committed records give
+	$(RUN) -m src.tabulate --check experiments
 
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8

@@ -19,24 +19,34 @@ HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
 _FULL = "HYDRA_FULL_ERROR"  # set to 1 by the user, it asks for stack traces
 
 
-def run(main: Callable[[], object], config_name: str | None = None, finish: Callable[[bool], bool] = lambda _: True) -> None:
+def _nothing_to_finish(_: BaseException | None) -> int:
+    return 0
+
+
+def run(
+    main: Callable[[], object],
+    config_name: str | None = None,
+    finish: Callable[[BaseException | None], int] = _nothing_to_finish,
+) -> None:
     """Run an entry point; exit with 1 after a mistake of the user's, with `HELD` or, after Ctrl-C, with 130.
 
     Args:
         main: a function decorated by `hydra.main`, or any other without arguments.
         config_name: the config that Hydra composes, by which a wrong key is explained.
-        finish: called at the end with whether Ctrl-C ended ``main``; says whether all went well.
+        finish: called at the end with what ended ``main`` early, if anything did. What it returns, unless 0, is the exit
+            status: it has then told the user everything.
     """
     wants_trace = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # Hydra then hands its errors on instead of printing them its own way
     try:
         try:
             main()
-        except KeyboardInterrupt:
-            finish(True)
+        except BaseException as error:
+            if status := finish(error):
+                sys.exit(status)
             raise
-        if not finish(False):
-            sys.exit(1)
+        if status := finish(None):
+            sys.exit(status)
     except _Mistake as carried:
         if wants_trace:
             raise carried.__cause__ or carried.error from None

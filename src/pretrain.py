@@ -23,11 +23,11 @@ def main(config: DictConfig) -> None:
         pretrain(config, cli.choices())
 
 
-def finish(interrupted: bool) -> bool:
+def finish(error: BaseException | None) -> int:
     """End a sweep with its summary; see `src.sweeps.session.finish_sweep`."""
     from src.sweeps.session import finish_sweep
 
-    return finish_sweep(interrupted)
+    return finish_sweep(error)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 
 def derive_seed(*names: int | str) -> int:
     """Turn a tuple of names, such as ``(seed, epoch, sample)``, into a seed in ``[0, 2**32)``.
@@ -20,6 +18,8 @@ def derive_seed(*names: int | str) -> int:
 @contextmanager
 def torch_seeded(*names: int | str) -> Iterator[None]:
     """Run a block with torch's CPU generator seeded by ``names``, and leave the global state as it was."""
+    import torch  # here: who only derives seeds, to generate scenes say, needs none
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(*names))
         yield

@@ -18,7 +18,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def describe_run(config: DictConfig) -> dict[str, Any]:
-    """The config that a run's record keeps: without the sweep and the study that asked for it, of which there may be several."""
+    """The config that a run's record keeps: without the sweep and study that asked for it, of which there may be several."""
     return {name: part for name, part in plain(config).items() if name not in ("study", "sweep")}
 
 

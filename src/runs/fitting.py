@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 from src.composition.common import on_gpu
 from src.composition.precision import resolve_precision
 from src.errors import CheckpointError
+from src.runs.checkpoint_io import AtomicCheckpointIO
 from src.runs.files import write_atomically
 from src.runs.folder import RunFolder
 from src.runs.loggers import finish_logging
@@ -64,7 +65,10 @@ def build_trainer(
         config.trainer,
         logger=logger,
         callbacks=callbacks,
-        plugins=[SyncBatchNormAnywhere(on_gpu(config))] if config.trainer.sync_batchnorm else None,
+        plugins=[
+            AtomicCheckpointIO(),
+            *([SyncBatchNormAnywhere(on_gpu(config))] if config.trainer.sync_batchnorm else []),
+        ],
         sync_batchnorm=False,  # Lightning's own, which refuses CPUs
         default_root_dir=str(folder.path),
     )

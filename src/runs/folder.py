@@ -74,13 +74,16 @@ class RunFolder:
         """Write the record atomically and return it."""
         return write_record(self.path / "record.json", self.key, status, content)
 
-    def counts(self) -> tuple[NDArray[np.int64], list[str]]:
+    def counts(self, record: dict[str, Any] | None = None) -> tuple[NDArray[np.int64], list[str]]:
         """Per-image confusion counts (images, C, C), row = true class, column = predicted, and the images' ids.
+
+        Args:
+            record: the run's, if it is known already: of thousands, none need be read twice.
 
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        path, record = self.path / COUNTS, self.record()
+        path, record = self.path / COUNTS, record or self.record()
         if record is None or record.get("confusion_sha256") != sha256(path):
             raise UserError(
                 f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "

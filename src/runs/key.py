@@ -7,7 +7,7 @@ from typing import Any
 
 # What cannot change a number: where things lie, who watches, how the work is spread over processes and devices.
 # Everything else counts, so that a key that someone adds tomorrow is never left out by accident.
-_IRRELEVANT = {
+IRRELEVANT = {
     "paths": None,
     "logger": None,
     "overwrite": None,
@@ -46,9 +46,9 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
     """
     relevant: dict[str, Any] = {}
     for group, value in config.items():
-        if group not in _IRRELEVANT:
+        if group not in IRRELEVANT:
             relevant[group] = value
-        elif (without := _IRRELEVANT[group]) is not None and value is not None:
+        elif (without := IRRELEVANT[group]) is not None and value is not None:
             relevant[group] = {key: item for key, item in value.items() if key not in without}
     if "backbone" in manifests:
         relevant["backbone"] = {key: item for key, item in relevant["backbone"].items() if key != "init"}

@@ -90,6 +90,9 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
     before = {kind: signal.signal(kind, hand_on) for kind in signals}
     try:
         process.wait()
+    except BaseException:  # a launcher's own signal handler: nobody would wait for the child any more
+        hand_on()
+        raise
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
@@ -115,12 +118,13 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") and name != "HYDRA_FULL_ERROR"}
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
+def _die_with(parent: int) -> Callable[[], object]:
     if sys.platform != "linux":
-        return None
+        return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork
 
     def ask() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a sweep in the background would hand on that it ignores SIGINT
         prctl(_SET_DEATH_SIGNAL, signal.SIGINT)
         if os.getppid() != parent:  # it died in between
             os.kill(os.getpid(), signal.SIGKILL)

@@ -45,8 +45,9 @@ def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command
 def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict[str, Any]]:
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
     names = {row["label"]: name for name, row in declared.items() if "label" in row}
-    for outcome in outcomes:
-        by_row.setdefault(names.get(outcome.row, outcome.row), []).append(outcome)
+    for outcome, swept_too in zip(outcomes, _swept_besides(outcomes), strict=True):
+        name = names.get(outcome.row, outcome.row) if declared else " ".join([outcome.row, *swept_too])
+        by_row.setdefault(name, []).append(outcome)
     swept = {name: jobs for name, jobs in by_row.items() if jobs}
     seeds = sorted({outcome.seed for outcome in outcomes})
     rows = []
@@ -66,8 +67,8 @@ def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict
     return rows
 
 
-def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[str, str]:
-    """The key of the run of each seed; empty for one that could not even be planned."""
+def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[str, str | None]:
+    """The key of the run of each seed; None for one that was not swept or could not even be planned."""
     cells: dict[int, Outcome] = {}
     for job in jobs:
         other = cells.setdefault(job.seed, job)
@@ -77,7 +78,17 @@ def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[str
                 f"Two runs claim the cell of row {name}, seed {job.seed}: they differ in {', '.join(differing)}. "
                 "A table has one setting: sweep the variants and seeds, and give other settings a sweep of their own."
             )
-    return {str(seed): cells[seed].key if seed in cells else "" for seed in seeds}
+    return {str(seed): (cells[seed].key or None) if seed in cells else None for seed in seeds}
+
+
+def _swept_besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """Of each job the overrides that not all jobs have, variants and seeds left out: what else a multirun swept."""
+    everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
+    known = ("seed=", "+ablation=", "technique/", "decoder=")
+    return [
+        [override for override in outcome.overrides if override not in everywhere and not override.startswith(known)]
+        for outcome in outcomes
+    ]
 
 
 def _copy_record(source: RunFolder, target: RunFolder) -> None:

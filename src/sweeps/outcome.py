@@ -1,6 +1,7 @@
 """How each job of a sweep ended, one small file a job: launchers run jobs in many processes, files are what they all share."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ def read_outcomes(sweep: Path) -> list[Outcome]:
     """The outcomes of a sweep's jobs, by their number."""
     found: Sequence[Path] = [*_folder(sweep).glob("[0-9]*.json")]
     return sorted((Outcome(**json.loads(path.read_text())) for path in found), key=lambda outcome: outcome.job)
+
+
+def forget_outcomes(sweep: Path) -> None:
+    """Remove what an earlier sweep left in the same folder."""
+    shutil.rmtree(_folder(sweep), ignore_errors=True)
 
 
 def _folder(sweep: Path) -> Path:

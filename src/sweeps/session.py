@@ -1,6 +1,8 @@
 """The parent of a sweep: at its end it says what ran, was skipped or failed and why, and tabulates the study."""
 
 import shlex
+import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from src.cli import fail_softly
+from src.cli import fail_softly, user_error
 from src.errors import UserError
 from src.runs.folder import RunFolder
 from src.sweeps.collect import collect_study
-from src.sweeps.outcome import BUSY, ELSEWHERE, GOOD, INTERRUPTED, STARTED, Outcome, read_outcomes
+from src.sweeps.outcome import BUSY, ELSEWHERE, GOOD, INTERRUPTED, STARTED, Outcome, forget_outcomes, read_outcomes
 
 _UNNAMED: dict[str, Any] = {"name": "multirun", "title": "Multirun", "question": "", "paper": None, "factors": None, "rows": {}}
 
@@ -25,6 +27,7 @@ class _Sweep(NamedTuple):
     command: str
     mixed: bool
     waits: bool
+    queued: bool
     tabulates: bool
 
 
@@ -46,6 +49,7 @@ class SweepWatch(Callback):
         study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
         assert study is None or isinstance(study, dict)
         named = {**_UNNAMED, **{str(name): value for name, value in (study or {}).items()}}
+        forget_outcomes(Path(hydra.sweep.dir))
         output = Path(config.sweep.output or (Path("outputs/studies") / named["name"]))
         _running[:] = [
             _Sweep(
@@ -53,38 +57,55 @@ class SweepWatch(Callback):
                 study=named,
                 output=output,
                 command=shlex.join(["python", "-m", f"src.{hydra.job.name}", *hydra.overrides.task]),
-                mixed=config.sweep.mixed,
+                mixed=config.sweep.mixed or study is None,  # a multirun may well sweep a setting; its table marks it
                 waits=config.sweep.missing != "skip",
+                queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
                 tabulates=self.tabulates,
             )
         ]
 
 
-def finish_sweep(interrupted: bool) -> bool:
-    """Say how the sweep of this process ended and tabulate it; True if there was none or every run is done.
+def finish_sweep(error: BaseException | None) -> int:
+    """Say how the sweep of this process ended and, if nothing ended it early, tabulate it.
 
     Args:
-        interrupted: Ctrl-C ended it early: say so, and tabulate nothing.
+        error: that ended it early: Ctrl-C, a mistake in an override, or a launcher that failed.
+
+    Returns:
+        An exit status: 1 if a run is not done or the launcher failed; 0 if all is well or ``error`` has yet to be told.
     """
     if not _running:
-        return True
+        return 0
     sweep, console = _running.pop(), Console()
     outcomes = read_outcomes(sweep.folder)
     if not outcomes:
-        return True  # nothing was started, and the error that says why is on its way
+        return 0  # nothing was started, and the error that says why is on its way
     for outcome in outcomes:
-        if outcome.status == BUSY and sweep.waits and not interrupted:
+        if outcome.status == BUSY and sweep.waits and error is None:
             _wait(outcome, console)
-        elif outcome.status == STARTED:
+        elif outcome.status == STARTED and not (error and sweep.queued):
             outcome.status, outcome.reason = INTERRUPTED, "its supervisor was ended; the same command goes on"
-    console.print(_summary(outcomes))
-    if interrupted:
-        console.print("Interrupted: the remaining jobs were not started. The same command goes on.")
-        return False
+    console.print(f"Sweep: {_counts(outcomes)}")
+    console.print(_table(outcomes))
+    if error is not None:
+        return _ended_early(sweep, error, console)
     good = all(outcome.status in GOOD for outcome in outcomes)
-    if sweep.tabulates:
+    if sweep.tabulates and any(outcome.key for outcome in outcomes):
         good &= _tabulate(sweep, outcomes, console)
-    return good
+    return 0 if good else 1
+
+
+def _ended_early(sweep: _Sweep, error: BaseException, console: Console) -> int:
+    if sweep.queued:
+        console.print("Jobs that SLURM has queued or started go on (scancel ends them). The same command waits for them.")
+    elif isinstance(error, KeyboardInterrupt):
+        console.print("The remaining jobs were not started. The same command goes on.")
+    told_elsewhere = isinstance(error, KeyboardInterrupt) or user_error(error) is not None
+    if told_elsewhere or not isinstance(error, Exception):
+        return 0
+    traceback.print_exception(error)  # of a launcher's own code: nobody can mend it without
+    fail_softly(f"the launcher failed, {type(error).__name__}: {error}")
+    return 1
 
 
 def _wait(outcome: Outcome, console: Console) -> None:
@@ -110,11 +131,13 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     return True
 
 
-def _summary(outcomes: list[Outcome]) -> Table:
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        counts[outcome.status] = counts.get(outcome.status, 0) + 1
-    table = Table(title="Sweep: " + ", ".join(f"{number} {status}" for status, number in counts.items()), title_justify="left")
+def _counts(outcomes: list[Outcome]) -> str:
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table()
     for column in ("run", "seed", "status", "key", "minutes", "why"):
         table.add_column(column, justify="right" if column in ("seed", "minutes") else "left", overflow="fold")
     for outcome in outcomes:

@@ -1,0 +1,162 @@
+import itertools
+import statistics
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
+
+from src.analysis.comparisons import compare_rows
+from src.analysis.figures import classes, cost, ladder, style
+from src.analysis.rendering import render_study
+from src.analysis.study import Study, load_study
+from tests.analysis.synthetic import StudyBuilder, make_counts
+
+FACTORS = ["seb", "dap"]
+
+
+def factorial(folder: Path, **content: object) -> Path:
+    builder = StudyBuilder(folder, factors=FACTORS, **content)
+    for bits in itertools.product((0, 1), repeat=2):
+        used = {name: option for (name, option), bit in zip((("seb", "product"), ("dap", "wide")), bits, strict=True) if bit}
+        on = "baseline" if used else None
+        status = {2: "failed"} if used == {"seb": "product"} else {}
+        builder.row("_".join(used) or "baseline", 0.6 + 0.05 * sum(bits), options=used, on=on, status=status)
+    return builder.finish()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return load_study(factorial(tmp_path))
+
+
+def drawn_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels())]
+
+
+def test_every_figure_is_written_twice_and_the_same_bytes_each_time(tmp_path):
+    folder = factorial(tmp_path)
+    render_study(folder, Console(quiet=True))
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in style.SUFFIXES)
+    expected = [f"{name}{suffix}" for name in ("classes", "cost", "effects", "ladder") for suffix in (".png", ".svg")]
+    assert names == expected
+    before = {name: (folder / name).read_bytes() for name in names}
+    render_study(folder, Console(quiet=True))
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    for name in names:
+        if name.endswith(".svg"):
+            ElementTree.fromstring(before[name])
+        else:
+            assert np.asarray(Image.open(folder / name).convert("L")).std() > 5  # something is drawn
+
+
+def test_figures_of_records_that_are_gone_go(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    builder.row("baseline", 0.6, status=dict.fromkeys(range(3), "missing"))
+    folder = builder.finish()
+    (folder / "cost.svg").write_text("of an earlier day")
+    render_study(folder, Console(quiet=True))
+    assert sorted(path.name for path in folder.glob("*.[sp][vn]g")) == ["ladder.png", "ladder.svg"]
+
+
+def test_ladder_shows_each_seed_the_mean_and_the_difference(study):
+    comparisons = compare_rows(study)
+    figure = ladder.draw(study, comparisons)
+    left, right = figure.axes
+    for place, row in enumerate(study.rows):
+        scores = [100 * record["scores"]["miou"] for record in row.records.values()]
+        dots, mean = (line for line in left.lines if place in line.get_ydata())
+        assert list(dots.get_xdata()) == pytest.approx(scores)
+        assert list(mean.get_xdata()) == pytest.approx([statistics.mean(scores)])
+        if row.on:
+            interval = comparisons[row.name].interval
+            bar, dot = (line for line in right.lines[1:] if place in line.get_ydata())
+            assert list(bar.get_xdata()) == pytest.approx([100 * interval.low, 100 * interval.high])
+            assert list(dot.get_xdata()) == pytest.approx([100 * interval.estimate])
+    assert "seb (2 of 3)" in drawn_texts(figure)
+    assert left.get_xlabel() == "mIoU (%)"
+    assert right.get_xlabel() == "difference in mIoU (points), 95 % interval"
+
+
+def test_heat_map_shows_the_change_of_each_class_over_common_seeds(study):
+    figure = classes.draw(study)
+    shown = np.ma.filled(figure.axes[0].images[0].get_array().astype(float), np.nan)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        f"{row.name} vs baseline" for row in study.rows[1:]
+    ]
+    expected = []
+    for row in study.rows[1:]:
+        quality = 0.6 + 0.05 * len(row.name.split("_"))
+        changes = []
+        for seed in row.records:
+            ours, base = (make_counts(one, seed).sum(0) for one in (quality, 0.6))
+            iou = [
+                [total[c, c] / (total[c].sum() + total[:, c].sum() - total[c, c]) for c in range(3)] for total in (ours, base)
+            ]
+            changes.append([100 * (a - b) for a, b in zip(*iou, strict=True)])
+        expected.append([*np.mean(changes, axis=0), np.nan])  # the last class never occurs: blank
+    np.testing.assert_allclose(shown, expected)
+    low, high = figure.axes[0].images[0].get_clim()
+    assert low == -high == -np.nanmax(np.abs(expected))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_hide_neither_points_nor_each_other(seed):
+    noise = np.random.default_rng(seed)
+    figure = Figure(figsize=(7.5, 4.8))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    points = [(x, y, f"row_{place}_of_some_length") for place, (x, y) in enumerate(noise.normal(size=(10, 2)))]
+    axes.plot(*zip(*((x, y) for x, y, _ in points), strict=True), "o")
+    axes.margins(0.2)
+    figure.draw_without_rendering()
+    boxes = cost.label_points(figure, axes, points)
+    assert len(boxes) == 10
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    centres = axes.transData.transform([(x, y) for x, y, _ in points])
+    assert not any(box.contains(*centre) for box in boxes for centre in centres)
+    renderer = figure.canvas.get_renderer()
+    names = [text for text in axes.texts if text.get_text()]
+    for text, box in zip(names, boxes, strict=True):  # the boxes are where the labels are
+        extent = text.get_window_extent(renderer)
+        assert box.x0 <= extent.x0 + 1 <= extent.x1 - 1 <= box.x1
+        assert box.y0 <= extent.y0 + 1 <= extent.y1 - 1 <= box.y1
+
+
+def test_many_rows_bear_numbers_and_too_many_are_left_out(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    for place in range(style.MOST_ROWS + 2):
+        builder.row(f"row{place}", 0.6, (0,), on="row0" if place else None)
+    study = load_study(builder.finish())
+    figure = cost.draw(study)
+    texts = drawn_texts(figure)
+    assert "40" in texts
+    assert any("40  row39" in text and "row40" not in text for text in texts)
+    assert figure.axes[0].get_title().endswith("(first 40 of 42 rows)")
+    assert "(first 40 of 42 rows)" in ladder.draw(study, {}).get_suptitle()
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    builder = StudyBuilder(tmp_path, title="costs $1 and $2_x^")
+    builder.row("a$b_{$c", 0.6)
+    render_study(builder.finish(), Console(quiet=True))  # would not be mathematics
+
+
+def test_writing_figures_is_atomic(tmp_path, monkeypatch):
+    folder = factorial(tmp_path)
+    render_study(folder, Console(quiet=True))
+    before = (folder / "ladder.svg").read_bytes()
+
+    def break_off(self: Figure, path: Path, **_: object) -> None:
+        Path(path).write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        render_study(folder, Console(quiet=True))
+    assert (folder / "ladder.svg").read_bytes() == before
+    assert not list(folder.glob(".*"))

@@ -1,0 +1,39 @@
+"""Costs: multiply-adds against counting by hand, throughput and memory of a real run."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.runs.costs import gigamacs, latency_ms
+from src.runs.folder import RunFolder
+
+
+def test_multiply_adds_are_those_of_the_formula() -> None:
+    convolutions = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1, stride=2)]
+    model = nn.Sequential(*convolutions, nn.ConvTranspose2d(4, 2, 4, stride=2, padding=1))
+    size = 32
+    by_hand = size**2 * 8 * 3 * 9 + (size // 2) ** 2 * 4 * 8 + (size // 2) ** 2 * 4 * 2 * 16
+    assert gigamacs(model, size) == pytest.approx(by_hand / 1e9, rel=1e-12)
+    assert model.training
+
+
+def test_counting_leaves_the_mode_and_the_statistics_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gigamacs(model, 8)
+    latency_ms(model, 8)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_knows_what_it_cost(finished_run: RunFolder) -> None:
+    record = finished_run.record()
+    assert record is not None
+    costs = record["costs"]
+    assert costs["parameters"] == record["parameters"]
+    assert costs["input"] == [1, 3, 64, 64]
+    assert "FlopCounterMode" in costs["counter"]
+    assert 0 < costs["gigamacs"] < 1
+    assert 0 < costs["latency_ms"] < 10_000
+    assert 0 < costs["train_images_per_second"] < 16 / 4 * 4 / 0.001
+    assert costs["peak_memory_mib"] > 100
+    assert costs["memory_of"] in ("process (resident set)", "CUDA allocator")

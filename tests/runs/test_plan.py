@@ -1,0 +1,95 @@
+"""Knowing a run before it starts: the same key as training, without torch."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from src.composition import precision
+from src.runs.folder import RunFolder
+from src.runs.plan import plan_run
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.parametrize("overrides", [[], ["+ablation=exfuse", "backbone.init=pretrained"], ["trainer=auto"]])
+def test_a_key_needs_no_torch(small_overrides: list[str], overrides: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from src.config_errors import compose_config\n"
+        "from src.runs.plan import plan_run\n"
+        "print(plan_run(compose_config('train', sys.argv[1:])).folder.key)\n"
+        "heavy = {'torch', 'timm', 'pytorch_lightning', 'torchvision', 'albumentations'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    command = [sys.executable, "-c", code, *small_overrides, *overrides]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()[-1]) == 16
+
+
+def test_a_planned_key_is_the_one_under_which_training_writes(
+    finished_run: RunFolder, compose_config: Callable[..., DictConfig], small_overrides: list[str]
+) -> None:
+    config = compose_config(*small_overrides, f"paths.runs={finished_run.root}", "+ablation=seb_ecre")
+    assert plan_run(config).folder == finished_run
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (REPOSITORY / "conf" / "study").glob("*.yaml")))
+def test_a_run_is_the_same_whatever_study_asks_for_it(
+    compose_config: Callable[..., DictConfig], small_overrides: list[str], study: str, tmp_path: Path
+) -> None:
+    alone = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}")).folder
+    asked = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}", f"+study={study}", "sweep.mixed=true")).folder
+    assert asked == alone
+
+
+class _Driver:
+    """What the driver says of GPUs of these compute capabilities."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *capabilities: tuple[int, int]) -> None:
+        self.capabilities = capabilities
+        self.nvmlShutdown = lambda: None
+        self.nvmlDeviceGetCount = lambda: len(capabilities)
+        self.nvmlDeviceGetHandleByIndex = lambda number: number
+        self.nvmlDeviceGetCudaComputeCapability = lambda number: capabilities[number]
+
+    def nvmlInit(self) -> None:
+        if not self.capabilities:
+            raise self.NVMLError
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "visible", "accelerator", "expected"),
+    [
+        ([], None, "auto", "32-true"),
+        ([(8, 0)], None, "auto", "bf16-mixed"),
+        ([(7, 5)], None, "auto", "32-true"),
+        ([(7, 5), (9, 0)], None, "gpu", "32-true"),
+        ([(7, 5), (9, 0)], "1", "gpu", "bf16-mixed"),
+        ([(9, 0)], "", "auto", "32-true"),
+        ([(9, 0)], "-1", "auto", "32-true"),
+        ([(9, 0)], "GPU-1234", "auto", "bf16-mixed"),
+        ([(9, 0)], None, "cpu", "32-true"),
+    ],
+)
+def test_automatic_precision_is_what_the_visible_gpus_do_best(
+    compose_config: Callable[..., DictConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: list[tuple[int, int]],
+    visible: str | None,
+    accelerator: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(precision, "pynvml", _Driver(*capabilities))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = compose_config(f"trainer.accelerator={accelerator}")
+    precision.resolve_precision(config)
+    assert config.trainer.precision == expected

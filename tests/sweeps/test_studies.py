@@ -1,0 +1,83 @@
+"""The studies in conf/: every job of every sweep composes, and the table's rows are just those that the sweep makes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from src.runs.label import TECHNIQUES, variant_label
+from src.sweeps.collect import _rows
+from src.sweeps.outcome import Outcome
+from src.sweeps.supervisor import _row
+from tests.conftest import REPOSITORY
+
+STUDIES = sorted((REPOSITORY / "conf" / "study").glob("*.yaml"))
+
+
+def jobs(path: Path) -> list[Outcome]:
+    """Every job of the study's sweep, as its supervisors would see it."""
+    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    parsed = OverridesParser.create().parse_overrides([f"{name}={value}" for name, value in params.items()])
+    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [job(number, list(overrides)) for number, overrides in enumerate(batch)]
+
+
+def job(number: int, overrides: list[str]) -> Outcome:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = compose("train", overrides, return_hydra_config=True)
+    choices = {name: option for name, option in config.hydra.runtime.choices.items() if option}
+    key = f"{variant_label(choices)} {config.seed}"
+    return Outcome(number, overrides, _row(overrides, choices), config.seed, choices, key=key)
+
+
+@pytest.fixture(scope="module", params=STUDIES, ids=lambda path: path.stem)
+def study(request: pytest.FixtureRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A study as it is declared, and the rows that its sweep makes."""
+    declared = yaml.safe_load(request.param.read_text())["study"]
+    assert declared["name"] == request.param.stem
+    return declared, _rows(jobs(request.param), declared["rows"])
+
+
+def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    declared, rows = study
+    if declared["rows"]:
+        assert [row["name"] for row in rows] == list(declared["rows"])
+    else:
+        assert len(rows) == 2 ** len(declared["factors"])
+    for row in rows:
+        assert row["runs"].keys() == {"0", "1", "2"}
+        assert row["on"] is None or row["on"] in {other["name"] for other in rows}
+    assert len({str((row["options"], row["decoder"])) for row in rows}) == len(rows)
+
+
+def test_a_factorial_has_every_combination_of_two_options(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    declared, rows = study
+    for factor in declared["factors"] or ():
+        assert factor in TECHNIQUES
+        assert len({row["options"][factor] for row in rows}) == 2
+
+
+def test_a_study_says_how_to_start_it(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    declared, _ = study
+    lines = (REPOSITORY / "conf" / "study" / f"{declared['name']}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert any(f"python -m src.train +study={declared['name']}" in line for line in lines[1:4])
+
+
+@pytest.mark.parametrize("name", ["table3_techniques", "table3_last"])
+def test_table_3_has_the_papers_rows_and_numbers(name: str, compose_config: Callable[..., DictConfig]) -> None:
+    rows = compose_config(f"+study={name}").study.rows
+    paper: list[float | None] = [76.0, 77.5, 78.3, 78.8, 79.0, 79.6, 80.0]
+    if name == "table3_last":
+        paper[5:] = [None, None]  # DAP in another form than the paper's
+    assert [row.paper for row in rows.values()] == paper
+    names = list(rows)
+    assert [row.builds_on for row in rows.values()] == [None, *(names[at] for at in (0, 1, 2, 2, 4, 5))]  # row 5 on row 3

@@ -1,0 +1,159 @@
+"""Whole sweeps as a user starts them, each training in a process of its own, with Hydra's in-process launcher."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
+
+from src.runs.folder import RunFolder
+from tests.conftest import REPOSITORY
+from tests.runs.conftest import SMALL
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """The start of a sweep whose files all lie in a folder of the test's own."""
+    places = [f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs", f"paths.backbones={tmp_path}/backbones"]
+    places += [f"sweep.output={tmp_path}/study", f"hydra.sweep.dir={tmp_path}/sweep"]
+    return [sys.executable, "-m", "src.train", "-m", *SMALL, *places]
+
+
+def run(command: list[str], *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, *overrides], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "200"}
+    )
+
+
+def start(command: list[str], *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*command, *overrides],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def records(runs: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/record.json")}
+
+
+def running(runs: Path, sweep: subprocess.Popen[str], epoch: bool = True) -> RunFolder:
+    """Wait until a run trains, with an epoch behind it."""
+    for _ in range(1200):
+        for key, record in records(runs).items():
+            folder = RunFolder(runs, key)
+            if record["status"] == "running" and (folder.last.exists() or not epoch):
+                return folder
+        assert sweep.poll() is None, sweep.communicate()[0]
+        time.sleep(0.1)
+    raise AssertionError("nothing was trained in two minutes")
+
+
+def training_of(folder: RunFolder) -> int:
+    """The process that holds a run, found by the open file of its lock."""
+    lock = folder.root / f".{folder.key}.lock"
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and any(link.resolve() == lock.resolve() for link in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody holds {lock}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what_is_missing(
+    command: list[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    # 17 is more than there are images; the run of batch 8 trains until it is killed
+    swept = "recipe.batch_size=17,8,4"
+    long = [*command, "recipe.epochs=40", "recipe.val_every=40"]
+    sweep = start(long, swept)
+    folder = running(runs, sweep)
+    os.kill(training_of(folder), signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, output
+    by_batch = {record["config"]["recipe"]["batch_size"]: record for record in records(runs).values()}
+    assert {batch: record["status"] for batch, record in by_batch.items()} == {17: "failed", 8: "killed", 4: "done"}
+    assert "17 is the batch" in by_batch[17]["traceback"] or "recipe.batch_size=17" in by_batch[17]["traceback"]
+    assert "SIGKILL" in by_batch[8]["reason"]
+    assert "1 failed, 1 killed, 1 done" in output
+    assert "recipe.batch_size=17 is more than the 16 images" in output
+    assert "signal 9" in output
+
+    before = (runs / by_batch[4]["key"] / "record.json").stat().st_mtime_ns
+    again = run(long, "recipe.batch_size=8,4")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 done, 1 skipped" in again.stdout
+    assert "Going on with" in again.stdout  # from its last epoch, not from the start
+    assert (runs / by_batch[4]["key"] / "record.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
+    command: list[str], tmp_path: Path, kind: signal.Signals
+) -> None:
+    runs = tmp_path / "runs"
+    sweep = start([*command, "recipe.epochs=400"], "seed=0,1")
+    folder = running(runs, sweep)
+    process = training_of(folder)
+    sweep.send_signal(kind)
+    output, _ = sweep.communicate(timeout=120)
+    for _ in range(600):
+        if not Path(f"/proc/{process}").exists():
+            break
+        time.sleep(0.1)
+    assert not Path(f"/proc/{process}").exists(), "the training outlived its sweep"
+    assert folder.last.exists()
+    record = folder.record()
+    assert record is not None
+    assert record["status"] == "interrupted"
+    assert len(records(runs)) == 1  # the second run was never started
+    if kind == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert "The same command goes on" in output
+        assert "1 interrupted" in output
+
+
+def test_two_sweeps_on_one_store_share_the_work_and_train_nothing_twice(command: list[str], tmp_path: Path) -> None:
+    other = [part.replace(f"{tmp_path}/sweep", f"{tmp_path}/sweep2").replace("/study", "/study2") for part in command]
+    sweeps = [start([*one, "recipe.epochs=10"], "seed=0,1,2") for one in (command, other)]
+    outputs = [sweep.communicate(timeout=300)[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+    found = records(tmp_path / "runs")
+    assert [record["status"] for record in found.values()] == ["done"] * 3
+    for key in found:  # one start each
+        assert [path.name for path in (tmp_path / "runs" / key / "logs").iterdir()] == ["version_0"]
+    study, study2 = (json.loads((tmp_path / name / "study.json").read_text()) for name in ("study", "study2"))
+    assert study["rows"] == study2["rows"]
+    assert study["rows"][0]["runs"].keys() == {"0", "1", "2"}
+
+
+def test_a_sweep_that_cannot_be_planned_says_why_and_fails(command: list[str], tmp_path: Path) -> None:
+    own = [part for part in command if not part.startswith("data.")]
+    done = run(own, "data=voc", "data.root=/no/such/folder", "seed=0,1")
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+    assert "/no/such/folder" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_tabulating_alone_starts_nothing(command: list[str], tmp_path: Path) -> None:
+    done = run(command, "sweep.missing=skip", "+ablation=baseline,seb")
+    assert done.returncode == 1
+    assert "2 missing" in done.stdout
+    assert not records(tmp_path / "runs")
+    assert "missing" in (tmp_path / "study" / "table.md").read_text()
