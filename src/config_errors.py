@@ -1,6 +1,7 @@
 """Typing errors in overrides: say what is wrong and which groups, options or keys there are."""
 
 import difflib
+import functools
 import inspect
 import re
 import sys
@@ -69,8 +70,9 @@ def _check_additions(overrides: list[Override], config: DictConfig) -> None:
 
 
 def _check_numbers(overrides: list[Override], config: DictConfig, config_name: str) -> None:
-    # trainer.* is Lightning's to judge: devices may well be a word
-    changed = [name for name in (override.key_or_group for override in overrides) if not name.startswith(("trainer.", "hydra"))]
+    # trainer.* is Lightning's to judge: devices may well be a word; and no place is a number
+    others = ("trainer.", "hydra", "paths.")
+    changed = [name for name in (override.key_or_group for override in overrides) if not name.startswith(others)]
     changed = [name for name in changed if not _is_group(name)]
     words = [key for key in changed if isinstance(OmegaConf.select(config, key), str)]
     base = _compose(config_name, overrides) if words else None
@@ -146,9 +148,14 @@ def compose_config(config_name: str, overrides: list[str]) -> DictConfig:
 def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
     """The config under the group choices alone, or with none of them where they do not compose."""
     groups = [override.input_line or "" for override in overrides if _is_group(override.key_or_group)]
-    for attempt in (groups, []):
+    return _composed_once(config_name, tuple(groups))
+
+
+@functools.lru_cache(maxsize=64)  # the jobs of a sweep choose the same groups again and again
+def _composed_once(config_name: str, groups: tuple[str, ...]) -> DictConfig | None:
+    for attempt in (groups, ()):
         try:
-            return compose_config(config_name, attempt)
+            return compose_config(config_name, list(attempt))
         except HydraException:
             continue
     return None

@@ -5,28 +5,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from src.analysis.comparisons import Comparison, compare_rows, effects_of
 from src.analysis.document import Table
 from src.analysis.effects import FactorialEffects
-from src.analysis.figures import classes, cost, effects, ladder, style
 from src.analysis.formats import csv, html, latex, markdown, terminal
 from src.analysis.study import Study, load_study
 from src.analysis.table import build_effects_table, build_table
 from src.errors import UserError
 from src.runs.files import write_atomically
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _FIGURES = ("ladder", "cost", "classes", "effects")
 _DIFF_LINES = 12
 
 
-def render_study(folder: Path, console: Console) -> None:
+def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
     """Write the tables and figures of the study in ``folder`` beside its records, show the table and name the files.
 
     The same records give the same bytes, on one version of the libraries.
+
+    Args:
+        folder: of the study.
+        console: shows the table, unless it is quiet.
+        redraw: False keeps the figures that are there, where the records are known to be those they were drawn from.
 
     Raises:
         UserError: see `src.analysis.study.load_study`; nothing is written then.
@@ -35,17 +42,28 @@ def render_study(folder: Path, console: Console) -> None:
     texts = rendering.texts()
     for name, text in texts.items():
         _write_text(folder / name, text)
-    drawn = rendering.figures()
-    for name in _FIGURES:
-        if name in drawn:
-            style.save(drawn[name](), folder / name)
-        else:  # of records that were here before
-            for suffix in style.SUFFIXES:
-                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    drawn = _draw(rendering, folder, redraw)
     for table in () if console.quiet else rendering.tables:  # a quiet console would lay it out all the same
         console.print(terminal.render(table, console.width))
     names = [*texts, *(f"{name}.{{svg,png}}" for name in drawn)]
     console.print(f"{folder}: {', '.join(names)}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _draw(rendering: "_Rendering", folder: Path, redraw: bool) -> list[str]:
+    """Names of the study's figures, drawn where they are missing or wanted anew; those of other records are removed."""
+    found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(_FIGURES))
+    if not redraw and found:
+        return found
+    from src.analysis.figures import style  # matplotlib: most of the time of a table
+
+    drawn = rendering.figures()
+    for name in _FIGURES:
+        if name in drawn:
+            style.save(drawn[name](), folder / name)
+        else:
+            for suffix in style.SUFFIXES:
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    return list(drawn)
 
 
 def check_study(folder: Path) -> None:
@@ -62,8 +80,10 @@ def check_study(folder: Path) -> None:
             raise UserError(f"{path} is missing. {remedy}")
         if (found := path.read_bytes().decode(errors="replace")) != expected:
             raise UserError(f"{path} is not what its records give:\n{_diff(found, expected)}\n{remedy}")
+    from src.analysis.figures.style import SUFFIXES
+
     for name in rendering.figures():
-        for suffix in style.SUFFIXES:
+        for suffix in SUFFIXES:
             if not (path := (folder / name).with_suffix(suffix)).is_file():
                 raise UserError(f"{path} is missing. {remedy}")
 
@@ -97,8 +117,10 @@ class _Rendering:
         }
         return found | ({"effects.csv": csv.render(self.tables[1])} if len(self.tables) > 1 else {})
 
-    def figures(self) -> dict[str, Callable[[], Figure]]:
+    def figures(self) -> dict[str, "Callable[[], Figure]"]:
         """What draws each figure that the records allow, by name."""
+        from src.analysis.figures import classes, cost, effects, ladder
+
         found: dict[str, Callable[[], Figure]] = {"ladder": lambda: ladder.draw(self.study, self.comparisons)}
         if cost.rows_with_cost(self.study):
             found["cost"] = lambda: cost.draw(self.study)

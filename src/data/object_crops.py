@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.progress import track
-from scipy import ndimage
 
 from src.data.labelled import LabelledItem, LabelledSplit
 from src.data.split import Item, Split, read_mask
@@ -32,6 +31,8 @@ def read_object_crops(of: Split, minimum_side: int, margin: float, skip: Sequenc
 
 
 def _crops(item: Item, of: Split, classes: tuple[str, ...], minimum_side: int, margin: float) -> Iterator[LabelledItem]:
+    from scipy import ndimage  # here: a run's key needs the split's manifest alone
+
     mask = read_mask(item.mask, len(of.classes), of.void_ids)
     height, width = mask.shape
     for label, name in enumerate(classes):

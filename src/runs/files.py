@@ -26,9 +26,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def as_json(content: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(content, indent=2) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_text(json.dumps(content, indent=2) + "\n"))
+    write_atomically(path, lambda scratch: scratch.write_text(as_json(content)))
 
 
 def sha256(path: Path) -> str:

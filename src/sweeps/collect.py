@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.runs.files import write_atomically, write_json
+from src.runs.files import as_json, write_atomically, write_json
 from src.runs.folder import COUNTS, RunFolder
 from src.runs.label import TECHNIQUES
 from src.runs.record import write_record
@@ -17,7 +17,7 @@ SCHEMA = 1
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
 
 
-def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command: str, mixed: bool, output: Path) -> None:
+def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command: str, mixed: bool, output: Path) -> bool:
     """Write ``study.json`` and ``records/`` into the folder ``output``; records of an earlier collection that no cell names go.
 
     Args:
@@ -27,6 +27,9 @@ def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command
         mixed: whether runs of different commits or settings may stand in one table, marked.
         output: the study's folder.
 
+    Returns:
+        Whether anything is other than it was at an earlier collection.
+
     Raises:
         UserError: if two runs claim one cell.
     """
@@ -35,11 +38,15 @@ def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command
     for stale in (output / "records").glob("*"):
         if stale.name not in keys:
             shutil.rmtree(stale)
-    for outcome in outcomes:
-        if outcome.key:
-            _copy_record(RunFolder(Path(outcome.store), outcome.key), RunFolder(output / "records", outcome.key))
+    sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
+    changed = [_copy_record(source, RunFolder(output / "records", source.key)) for source in sources]
     head = {name: study[name] for name in ("name", "title", "question", "paper", "factors")}
-    write_json(output / "study.json", {"schema": SCHEMA, **head, "command": command, "mixed": mixed, "rows": rows})
+    content = {"schema": SCHEMA, **head, "command": command, "mixed": mixed, "rows": rows}
+    path = output / "study.json"
+    if not any(changed) and path.is_file() and path.read_text() == as_json(content):
+        return False
+    write_json(path, content)
+    return True
 
 
 def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -91,18 +98,33 @@ def _swept_besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
     ]
 
 
-def _copy_record(source: RunFolder, target: RunFolder) -> None:
+def _copy_record(source: RunFolder, target: RunFolder) -> bool:
+    """Copy a record and its counts without what is of this machine alone; whether the copy was missing or another."""
     record = source.record()
     if record is None:
-        return
+        return False
     sealed = ("schema", "key", "status", "checksum", "traceback")
     content = {name: value for name, value in record.items() if name not in sealed}
     if "traceback" in record:
         content.setdefault("reason", record["traceback"].strip().rpartition("\n")[2])
+    content = portable(content)
+    if _is_copied(target, record["status"], content):
+        return False
     if record["status"] == "done":
-        source.counts()  # refuses what its record does not describe
+        source.counts(record)  # refuses what its record does not describe
         write_atomically(target.path / COUNTS, lambda path: shutil.copyfile(source.path / COUNTS, path))
-    write_record(target.path / "record.json", source.key, record["status"], portable(content))
+    write_record(target.path / "record.json", source.key, record["status"], content)
+    return True
+
+
+def _is_copied(target: RunFolder, status: str, content: dict[str, Any]) -> bool:
+    try:
+        copied = target.record()
+        if copied is not None and status == "done":
+            target.counts(copied)
+    except UserError:
+        return False  # damaged: copied anew
+    return copied is not None and copied["status"] == status and content.items() <= copied.items()
 
 
 def portable(content: Any) -> Any:

@@ -3,6 +3,7 @@
 import shlex
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from src.cli import fail_softly, user_error
 from src.errors import UserError
 from src.runs.folder import RunFolder
 from src.sweeps.collect import collect_study
+from src.sweeps.composing import compose_each_job_once
 from src.sweeps.outcome import BUSY, ELSEWHERE, GOOD, INTERRUPTED, STARTED, Outcome, forget_outcomes, read_outcomes
 
 _UNNAMED: dict[str, Any] = {"name": "multirun", "title": "Multirun", "question": "", "paper": None, "factors": None, "rows": {}}
@@ -46,6 +48,8 @@ class SweepWatch(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         hydra = config.hydra
+        if hydra.launcher._target_.endswith("BasicLauncher"):
+            compose_each_job_once()
         study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
         assert study is None or isinstance(study, dict)
         named = {**_UNNAMED, **{str(name): value for name, value in (study or {}).items()}}
@@ -56,7 +60,7 @@ class SweepWatch(Callback):
                 folder=Path(hydra.sweep.dir),
                 study=named,
                 output=output,
-                command=shlex.join(["python", "-m", f"src.{hydra.job.name}", *hydra.overrides.task]),
+                command=_command(f"src.{hydra.job.name}", hydra.overrides.task),
                 mixed=config.sweep.mixed or study is None,  # a multirun may well sweep a setting; its table marks it
                 waits=config.sweep.missing != "skip",
                 queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
@@ -120,15 +124,21 @@ def _wait(outcome: Outcome, console: Console) -> None:
 
 
 def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
-    from src.analysis.rendering import render_study  # matplotlib: slow to load
+    from src.analysis.rendering import render_study  # loads only once there is something to show
 
     try:
-        collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, sweep.output)
-        render_study(sweep.output, console)
+        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, sweep.output)
+        render_study(sweep.output, console, redraw=changed)
     except UserError as error:
         fail_softly(str(error))
         return False
     return True
+
+
+def _command(module: str, overrides: Sequence[str]) -> str:
+    """As a user types it, without where things lie and what only this start was told."""
+    kept = [override for override in overrides if not override.startswith(("sweep.", "paths."))]
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def _counts(outcomes: list[Outcome]) -> str:

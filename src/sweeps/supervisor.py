@@ -1,6 +1,7 @@
 """One job of a sweep: known without torch, skipped if it is done, else trained in a process of its own to a recorded end."""
 
 import functools
+import json
 import os
 import time
 import traceback
@@ -59,17 +60,19 @@ def supervise(module: str, config: DictConfig, plan: Plan) -> None:
     in_process = hydra.launcher._target_.endswith("BasicLauncher")
     log = None if in_process else sweep / f"job_{outcome.job}.log"
     outcome.log = str(log or "")
+    interrupted = False
     with _always_written(outcome, sweep, started):
         folder = plan(config)
         outcome.store, outcome.key = str(folder.root), folder.key
         if in_process:
             Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
-        _bring_to_an_end(module, config, folder, outcome, log)
-    if outcome.status == INTERRUPTED and in_process:
+        interrupted = _bring_to_an_end(module, config, folder, outcome, log)
+    if interrupted and in_process:
         raise KeyboardInterrupt
 
 
-def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome: Outcome, log: Path | None) -> None:
+def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome: Outcome, log: Path | None) -> bool:
+    """Fill in status and reason; whether Ctrl-C came meanwhile."""
     if folder.finished() and not config.overwrite:
         outcome.status = SKIPPED
     elif config.sweep.missing == "skip":
@@ -79,6 +82,8 @@ def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome
     else:
         ended = run_child(module, outcome.overrides, log)
         outcome.status, outcome.reason = (BUSY, "") if ended.held else _judge(folder, ended)
+        return ended.interrupted
+    return False
 
 
 def _judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
@@ -140,16 +145,17 @@ def _read_labelled_once(config: DictConfig, split: str) -> LabelledSplit:
 
 
 def _parts(config: DictConfig, names: Sequence[str]) -> str:
-    """Parts of a config, resolved, as text."""
-    whole = OmegaConf.create()
-    for name in names:
-        part = OmegaConf.select(config, name)
-        OmegaConf.update(whole, name, OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part)
-    return OmegaConf.to_yaml(whole)
+    """Parts of a config, resolved, as JSON."""
+    parts = {name: OmegaConf.select(config, name) for name in names}
+    plain = {
+        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part for name, part in parts.items()
+    }
+    return json.dumps(plain, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=16)
 def _read_cached(read: Callable[[DictConfig, str], Any], parts: str, split: str) -> Any:
-    config = OmegaConf.create(parts)
-    assert isinstance(config, DictConfig)
+    config = OmegaConf.create()
+    for name, part in json.loads(parts).items():
+        OmegaConf.update(config, name, part)
     return read(config, split)  # its manifest asks the files anew each time

@@ -55,6 +55,11 @@ def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[dict[s
     for row in rows:
         assert row["runs"].keys() == {"0", "1", "2"}
         assert row["on"] is None or row["on"] in {other["name"] for other in rows}
+        if declared["rows"]:
+            assert declared["rows"][row["name"]].keys() <= {"builds_on", "paper", "trust", "label"}
+            assert row["on"] == declared["rows"][row["name"]]["builds_on"]
+    if declared["rows"]:
+        assert sum(row["on"] is None for row in rows) == 1  # the row from which the others start
     assert len({str((row["options"], row["decoder"])) for row in rows}) == len(rows)
 
 
