@@ -1,0 +1,125 @@
+"""From outcomes to a study's folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.runs.files import sha256
+from src.runs.folder import COUNTS, RunFolder
+from src.sweeps.collect import collect_study, portable
+from src.sweeps.outcome import DONE, FAILED, Outcome
+
+STUDY: dict[str, Any] = {"name": "x", "title": "X", "question": "?", "paper": None, "factors": None}
+CHOICES = {f"technique/{name}": "none" for name in ("ss", "lr", "ecre", "seb", "dap")} | {"decoder": "levels_2345"}
+ROWS = {"baseline": {"builds_on": None, "paper": 76.0}, "seb": {"builds_on": "baseline"}}
+
+
+def key(number: int) -> str:
+    return f"{number:016x}"
+
+
+def run(store: Path, number: int) -> RunFolder:
+    """A finished run that remembers where it lay."""
+    folder = RunFolder(store, key(number))
+    folder.path.mkdir(parents=True)
+    np.savez_compressed(folder.path / COUNTS, counts=np.full((2, 3, 3), number), ids=np.array(["a", "b"]))
+    config = {"data": {"root": "/home/me/VOC2012", "name": "VOC 2012"}, "batch": 4}
+    folder.write_record("done", config=config, scores={}, confusion_sha256=sha256(folder.path / COUNTS))
+    return folder
+
+
+def outcome(store: Path, number: int, row: str, seed: int = 0, status: str = DONE, overrides: tuple[str, ...] = ()) -> Outcome:
+    own = [f"+ablation={row}", f"seed={seed}", *overrides]
+    return Outcome(number, own, row, seed, CHOICES, store=str(store), key=key(number), status=status)
+
+
+def collect(outcomes: list[Outcome], output: Path, rows: dict[str, Any] = ROWS) -> tuple[bool, dict[str, Any]]:
+    changed = collect_study(outcomes, STUDY | {"rows": rows}, "python -m src.train", False, output)
+    return changed, json.loads((output / "study.json").read_text())
+
+
+def test_cells_name_their_runs_and_records_are_copied_whole(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    runs = [run(store, number) for number in range(4)]
+    outcomes = [outcome(store, number, "baseline" if number < 2 else "seb", number % 2) for number in range(4)]
+    changed, study = collect(outcomes, output)
+    assert changed
+    assert [(row["name"], row["on"], row["paper"], row["runs"]) for row in study["rows"]] == [
+        ("baseline", None, 76.0, {"0": key(0), "1": key(1)}),
+        ("seb", "baseline", None, {"0": key(2), "1": key(3)}),
+    ]
+    for source in runs:
+        copied = RunFolder(output / "records", source.key)
+        assert copied.record()
+        assert np.array_equal(copied.counts()[0], source.counts()[0])
+
+
+def test_collecting_the_same_again_changes_nothing_and_damage_is_mended(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    run(store, 0)
+    outcomes = [outcome(store, 0, "baseline")]
+    assert collect(outcomes, output)[0]
+    assert not collect(outcomes, output)[0]
+    (output / "records" / key(0) / COUNTS).write_bytes(b"broken")
+    assert collect(outcomes, output)[0]
+    RunFolder(output / "records", key(0)).counts()
+
+
+def test_a_record_of_an_earlier_collection_that_no_cell_names_goes(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    for number in range(2):
+        run(store, number)
+    collect([outcome(store, 0, "baseline")], output)
+    collect([outcome(store, 1, "baseline")], output)
+    assert [path.name for path in (output / "records").iterdir()] == [key(1)]
+
+
+def test_a_run_whose_counts_are_not_its_records_is_not_collected(tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    (run(store, 0).path / COUNTS).write_bytes(b"other")
+    with pytest.raises(UserError, match="does not hold the confusion counts"):
+        collect([outcome(store, 0, "baseline")], tmp_path / "study")
+
+
+def test_a_failed_run_is_collected_with_its_reason_and_a_missing_one_as_an_empty_cell(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    RunFolder(store, key(0)).write_record("failed", traceback='Traceback\n  File "/home/me/x.py"\nValueError: too big')
+    unplanned = outcome(store, 1, "baseline", seed=1, status=FAILED)
+    unplanned.key = ""
+    _, study = collect([outcome(store, 0, "baseline", status=FAILED), unplanned], output)
+    record = RunFolder(output / "records", key(0)).record()
+    assert record is not None
+    assert record["reason"] == "ValueError: too big"
+    assert "traceback" not in record
+    assert study["rows"][0]["runs"] == {"0": key(0), "1": None}
+
+
+def test_two_settings_cannot_share_a_cell(tmp_path: Path) -> None:
+    outcomes = [outcome(tmp_path, number, "seb", overrides=(f"recipe.lr={number}",)) for number in range(2)]
+    with pytest.raises(UserError, match=r"row seb, seed 0: they differ in recipe\.lr=0, recipe\.lr=1"):
+        collect(outcomes, tmp_path / "study")
+
+
+def test_a_plain_multiruns_rows_say_what_else_was_swept(tmp_path: Path) -> None:
+    outcomes = [outcome(tmp_path, number, "seb", overrides=(f"recipe.lr={number}", "data=voc")) for number in range(2)]
+    _, study = collect(outcomes, tmp_path / "study", rows={})
+    assert [row["name"] for row in study["rows"]] == ["seb recipe.lr=0", "seb recipe.lr=1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("/home/me/data/VOC2012", "VOC2012"),
+        ("weights of /a/b/c.pth, 3 images/s", "weights of c.pth, 3 images/s"),
+        ("outputs/runs/abc", "outputs/runs/abc"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("10 GMACs/image", "10 GMACs/image"),
+        ("[Errno 2] No such file: '/srv/x/y.jpg'", "[Errno 2] No such file: 'y.jpg'"),
+    ],
+)
+def test_a_record_that_travels_tells_nothing_of_the_machines_folders(text: str, cut: str) -> None:
+    assert portable({"a": [text, 1, None], "b": {"c": text}}) == {"a": [cut, 1, None], "b": {"c": cut}}
