@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,7 +13,7 @@ from src.models.sources import PUBLIC
 from src.models.weights import weights_normalisation
 from src.runs.backbone_key import find_folder
 from src.runs.files import sha256
-from src.runs.folder import WEIGHTS
+from src.runs.folder import WEIGHTS, RunFolder
 from src.runs.plan import PRETRAINED
 from src.runs.pretrain_command import as_command, pretrain_overrides, run_pretraining
 
@@ -70,14 +70,14 @@ def backbone_label(config: DictConfig, choices: Mapping[str, str]) -> str:
 def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
     overrides = pretrain_overrides(config, choices)
     folder, _ = find_folder(config)
-    record = folder.finished()
+    record = _done(folder)
     what = f"{config.backbone.name} ({backbone_label(config, choices)})"
     if record is None and config.backbone.missing == "make":
         console.print(
             f"No pretrained backbone {what} yet, key {folder.key}: making it.\n  {as_command(overrides)}", soft_wrap=True
         )
         run_pretraining(overrides)
-        record = folder.finished()
+        record = _done(folder)
     if record is None:
         raise ConfigError(
             f"No pretrained backbone {what} with key {folder.key} in {folder.root}. Make it:\n  {as_command(overrides)}\n"
@@ -99,3 +99,9 @@ def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console
     accuracy = 100 * record["accuracy"]["main"]
     description = f"pretrained on {record['data']}, {record['label']}, accuracy {accuracy:.1f} %, {folder.path}"
     return ChosenWeights(str(path), folder.key, description)
+
+
+def _done(folder: RunFolder) -> dict[str, Any] | None:
+    """The record of a backbone that says done; whether its weights are still there is checked with them."""
+    record = folder.record()
+    return record if record and record["status"] == "done" else None

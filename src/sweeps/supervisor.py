@@ -17,7 +17,6 @@ from rich.console import Console
 from src.cli import choices, user_error
 from src.composition.reading import read_labelled_split, read_split
 from src.data.labelled import LabelledSplit
-from src.data.split import Split
 from src.runs.backbone_key import find_folder
 from src.runs.folder import RunFolder
 from src.runs.label import variant_label
@@ -30,12 +29,13 @@ Plan = Callable[[DictConfig], RunFolder]
 
 def plan_training(config: DictConfig) -> RunFolder:
     """The folder of a segmentation run; splits are read once per process, not once per job."""
-    return plan_run(config, _read_once, _read_labelled_once).folder
+    data = _parts(config, ["data"])
+    return plan_run(config, lambda _, split: _read_once(read_split, data, split), _labelled_reader(config)).folder
 
 
 def plan_pretraining(config: DictConfig) -> RunFolder:
     """The folder of a backbone."""
-    return find_folder(config, _read_labelled_once)[0]
+    return find_folder(config, _labelled_reader(config))[0]
 
 
 def supervise(module: str, config: DictConfig, plan: Plan) -> None:
@@ -136,12 +136,9 @@ def _row(overrides: list[str], chosen: dict[str, str]) -> str:
     return named[0] if named and not more else variant_label(chosen)
 
 
-def _read_once(config: DictConfig, split: str) -> Split:
-    return _read_cached(read_split, _parts(config, ["data"]), split)
-
-
-def _read_labelled_once(config: DictConfig, split: str) -> LabelledSplit:
-    return _read_cached(read_labelled_split, _parts(config, ["pretraining.data", "debug.images"]), split)
+def _labelled_reader(config: DictConfig) -> Callable[[DictConfig, str], LabelledSplit]:
+    data = _parts(config, ["pretraining.data", "debug.images"])
+    return lambda _, split: _read_once(read_labelled_split, data, split)
 
 
 def _parts(config: DictConfig, names: Sequence[str]) -> str:
@@ -154,7 +151,7 @@ def _parts(config: DictConfig, names: Sequence[str]) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _read_cached(read: Callable[[DictConfig, str], Any], parts: str, split: str) -> Any:
+def _read_once(read: Callable[[DictConfig, str], Any], parts: str, split: str) -> Any:
     config = OmegaConf.create()
     for name, part in json.loads(parts).items():
         OmegaConf.update(config, name, part)
