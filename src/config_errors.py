@@ -70,8 +70,8 @@ def _check_additions(overrides: list[Override], config: DictConfig) -> None:
 
 
 def _check_numbers(overrides: list[Override], config: DictConfig, config_name: str) -> None:
-    # trainer.* is Lightning's to judge: devices may well be a word; and no place is a number
-    others = ("trainer.", "hydra", "paths.")
+    # trainer.* is Lightning's to judge: devices may well be a word; and places are no numbers
+    others = ("trainer.", "hydra", "paths.", "sweep.output")
     changed = [name for name in (override.key_or_group for override in overrides) if not name.startswith(others)]
     changed = [name for name in changed if not _is_group(name)]
     words = [key for key in changed if isinstance(OmegaConf.select(config, key), str)]

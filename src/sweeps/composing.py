@@ -14,7 +14,7 @@ def compose_each_job_once() -> None:
     For the launcher that runs jobs in this process: others take the composer along to theirs.
     """
     loader: Any = GlobalHydra.instance().config_loader()
-    loader.repository = _ReadOnce(loader.repository, {})
+    loader.repository = _ReadOnce(loader.repository)
     compose, validated = loader.load_sweep_config, dict[tuple[str, ...], DictConfig]()
 
     def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -29,14 +29,12 @@ def compose_each_job_once() -> None:
 class _ReadOnce(ConfigRepository):
     """Config files by path, read and parsed once; a fresh copy for each composition, which changes it."""
 
-    def __init__(self, repository: ConfigRepository, read: dict[str, Any]) -> None:
+    def __init__(self, repository: ConfigRepository) -> None:
         self.__dict__ |= repository.__dict__
-        self._read = read
+        self._read: dict[str, Any] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadOnce":
-        fresh = ConfigRepository.__new__(ConfigRepository)
-        fresh.__dict__ |= copy.deepcopy({name: value for name, value in self.__dict__.items() if name != "_read"}, memo)
-        return _ReadOnce(fresh, self._read)
+    def __deepcopy__(self, _: dict[int, Any]) -> "_ReadOnce":
+        return self  # a composition copies its repository lest a new search path change it; no config here names one
 
     def load_config(self, config_path: str) -> Any:
         if config_path not in self._read:
