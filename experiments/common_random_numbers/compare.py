@@ -1,10 +1,13 @@
 """Intervals of one difference from paired and from independent seeds:  python compare.py BASELINE_STUDY SEB_STUDY"""
 
+import math
+import statistics
 import sys
 from pathlib import Path
 
 from src.analysis.resampling import Counts, Interval, difference
 from src.analysis.study import load_study
+from src.metrics.iou import mean_iou
 
 
 def counts(folder: str) -> dict[int, Counts]:
@@ -27,3 +30,13 @@ print(f"SEB minus baseline, generated scenes, {images} val images, seeds {sorted
 show(f"paired, SEB seeds {sorted(common)}", difference(common, baseline))
 show("the same runs, taken as independent", difference(common, baseline, paired_seeds=False))
 show(f"independent, SEB seeds {sorted(other)}", difference(other, baseline, paired_seeds=False))
+
+variants = {"baseline": baseline, "SEB": seb}
+scores = {name: {seed: 100 * float(mean_iou(one.sum(0))) for seed, one in runs.items()} for name, runs in variants.items()}
+for name, by_seed in scores.items():
+    print(f"{name} by seed: {', '.join(f'{seed}: {score:.2f}' for seed, score in by_seed.items())}")
+paired = [scores["SEB"][seed] - scores["baseline"][seed] for seed in common]
+apart = math.hypot(*(statistics.stdev(scores[name][seed] for seed in common) for name in scores))
+print(
+    f"Standard deviation of a difference over seeds: {statistics.stdev(paired):.2f} points paired, {apart:.2f} if independent."
+)
