@@ -17,6 +17,7 @@ from rich.console import Console
 from src.cli import choices, user_error
 from src.composition.reading import read_labelled_split, read_split
 from src.data.labelled import LabelledSplit
+from src.errors import ConfigError
 from src.runs.backbone_key import find_folder
 from src.runs.folder import RunFolder
 from src.runs.label import variant_label
@@ -47,8 +48,11 @@ def supervise(module: str, config: DictConfig, plan: Plan) -> None:
         plan: finds the run's folder without torch.
 
     Raises:
+        ConfigError: if ``sweep.missing`` is no choice, before anything starts.
         KeyboardInterrupt: after Ctrl-C, which ends the sweep.
     """
+    if config.sweep.missing not in ("train", "skip"):
+        raise ConfigError(f"sweep.missing={config.sweep.missing}: expected train or skip.")
     hydra = HydraConfig.get()
     os.chdir(hydra.runtime.cwd)  # a launcher's worker may stand elsewhere
     started, sweep = time.perf_counter(), Path(hydra.sweep.dir)

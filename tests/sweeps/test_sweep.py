@@ -157,3 +157,10 @@ def test_tabulating_alone_starts_nothing(command: list[str], tmp_path: Path) -> 
     assert "2 missing" in done.stdout
     assert not records(tmp_path / "runs")
     assert "missing" in (tmp_path / "study" / "table.md").read_text()
+
+
+def test_a_word_that_is_no_choice_starts_nothing(command: list[str], tmp_path: Path) -> None:
+    done = run(command, "sweep.missing=skp", "seed=0,1")
+    assert done.returncode == 1
+    assert "sweep.missing=skp: expected train or skip" in done.stderr
+    assert not records(tmp_path / "runs")
