@@ -1,0 +1,51 @@
+"""Look at a study instead of reading it:  python -m src.report page study=experiments/demo
+
+The first word says what to make; the rest are overrides of conf/report_WORD.yaml (--help lists them).
+"""
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import hydra
+from omegaconf import DictConfig
+
+from src import cli
+
+
+class _Kind(NamedTuple):
+    module: str
+    function: str
+    makes: str
+
+
+_KINDS: dict[str, _Kind] = {}
+
+
+def main() -> None:
+    """Read the first word and hand the rest to Hydra."""
+    if len(sys.argv) < 2 or sys.argv[1] not in _KINDS:
+        _explain(asked=" ".join(sys.argv[1:2]))
+    word = sys.argv.pop(1)
+
+    @hydra.main(config_path="../conf", config_name=f"report_{word}", version_base="1.3")
+    @cli.task
+    def make(config: DictConfig) -> None:
+        # torch and wandb load only for what needs them, once the config is known to compose
+        kind = _KINDS[word]
+        getattr(importlib.import_module(kind.module), kind.function)(config)
+
+    cli.run(make, f"report_{word}")
+
+
+def _explain(asked: str) -> None:
+    print(__doc__)
+    for word, kind in _KINDS.items():
+        print(f"  python -m src.report {word:<9} {kind.makes}")
+    if asked not in ("", "--help", "-h"):
+        sys.exit(f"\nError: there is no report {asked!r}: expected {', '.join(_KINDS)}.")
+    sys.exit(0 if asked else 2)
+
+
+if __name__ == "__main__":
+    main()
