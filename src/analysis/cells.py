@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from src.analysis.comparisons import Comparison
 from src.analysis.console import weights_name
@@ -29,6 +30,20 @@ def tick(row: StudyRow, technique: str) -> Cell:
     text = "" if not used else TICK if option == PAPER_OPTIONS[technique] else f"{TICK} {option}"
     blind = technique == "ss" and used and any(weights_name(record) in ("timm", "package") for record in row.records.values())
     return Cell(text, {technique: option}, (UNSUPERVISED,) if blind else ())
+
+
+def setting(row: StudyRow, name: str) -> Cell:
+    """The value of a setting that the study varies, such as ``backbone.output_stride``."""
+    values = {str(_setting_of(record, name)) for record in row.records.values()}
+    text = " or ".join(sorted(values)) or NOTHING
+    return Cell(text, {name: text if values else None}, state=not values)
+
+
+def _setting_of(record: Mapping[str, Any], name: str) -> Any:
+    node: Any = record["config"]
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def states(row: StudyRow) -> str:

@@ -40,17 +40,21 @@ class Deviation:
         return {run for runs in self.others.values() for run in runs}
 
 
-def find_deviations(runs: Sequence[Named]) -> tuple[Deviation, ...]:
+def find_deviations(runs: Sequence[Named], varies: Sequence[str] = ()) -> tuple[Deviation, ...]:
     """Compare finished runs in everything that may change a number but what a study varies.
 
     Pretrained weights differ by SS, LR and seed, so their keys are not compared; how they were pretrained is.
+
+    Args:
+        runs: of one table.
+        varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
     """
     settings = [_settings(record) for _, _, record in runs]
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
         return ()
     flat = [dict(_leaves(one)) for one in settings]
     found = []
-    for setting in sorted({name for one in flat for name in one}):
+    for setting in sorted({name for one in flat for name in one} - set(varies)):
         values = [_show(one.get(setting, _ABSENT)) for one in flat]
         if len(set(values)) == 1:
             continue
@@ -72,8 +76,8 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
     listed = "\n".join(f"  {deviation}" for deviation in deviations)
     raise UserError(
         f"The runs of study {study} differ in more than the study varies:\n{listed}\n"
-        'Train them anew under one setting, or add sweep.mixed=true (in study.json "mixed": true) to tabulate them all the '
-        "same: the table then marks them."
+        "Train them anew under one setting, or name a setting that rows differ in on purpose in the study's `varies`, or add "
+        'sweep.mixed=true (in study.json "mixed": true) to tabulate them all the same: the table then marks them.'
     )
 
 

@@ -105,6 +105,7 @@ class Study:
     factors: tuple[str, ...]
     mixed: bool
     rows: tuple[StudyRow, ...]
+    varies: tuple[str, ...] = ()  # settings, such as backbone.output_stride, that rows differ in on purpose
     deviations: tuple[Deviation, ...] = field(default=())
 
     def row(self, name: str) -> StudyRow:
@@ -151,11 +152,12 @@ def load_study(folder: Path) -> Study:
             factors=tuple(content["factors"] or ()),
             mixed=bool(content["mixed"]),
             rows=rows,
+            varies=tuple(content.get("varies") or ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a whole study ({type(error).__name__}: {error}). {_REMEDY}") from error
     _check_rows(study, path)
-    deviations = find_deviations([(row.name, seed, record) for row, seed, record in study.done()])
+    deviations = find_deviations([(row.name, seed, record) for row, seed, record in study.done()], study.varies)
     if deviations and not study.mixed:
         refuse(study.name, deviations)
     return replace(study, deviations=deviations)

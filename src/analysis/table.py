@@ -59,7 +59,9 @@ def columns(study: Study) -> list[Column]:
             for name in TECHNIQUES
         ]
     if len({row.decoder for row in study.rows}) > 1:
-        found.append(Column("decoder", "decoder", "which levels of the encoder it reads", "left"))
+        found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left"))
+    for setting in study.varies:
+        found.append(Column(setting, setting.rpartition(".")[2].replace("_", " "), f"{setting}, varied on purpose"))
     found.append(Column("miou", "mIoU %", "mean intersection over union, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):
@@ -134,6 +136,7 @@ def _row(
         "variant": Cell(row.title, {"variant": row.name}),
         **{name: cells.tick(row, name) for name in TECHNIQUES},
         "decoder": Cell(row.decoder, {"decoder": row.decoder}),
+        **{setting: cells.setting(row, setting) for setting in study.varies},
         "miou": cells.miou(row, study, seeds),
         "difference": cells.difference(row, study, comparison),
         "p": cells.adjusted_p(comparison),

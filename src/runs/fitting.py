@@ -22,6 +22,7 @@ from src.runs.files import write_atomically
 from src.runs.folder import RunFolder
 from src.runs.loggers import finish_logging
 from src.runs.processes import is_first_process
+from src.runs.step_seeds import StepSeeds
 from src.runs.sync_batch_norm import SyncBatchNormAnywhere
 
 
@@ -57,6 +58,7 @@ def build_trainer(
             enable_version_counter=False,
         ),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
+        StepSeeds(config.seed),
         *extra,
     ]
     if config.trainer.enable_progress_bar:

@@ -134,10 +134,10 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
 
 
 def _row(overrides: list[str], chosen: dict[str, str]) -> str:
-    """An ablation's name, unless something else about the variant was swept beside it; else the variant's label."""
-    named = [override.partition("=")[2] for override in overrides if override.startswith("+ablation=")]
+    """An overlay's name, unless something else about the variant was swept beside it; else the variant's label."""
+    named = [override.partition("=")[2] for override in overrides if override.startswith(("+ablation=", "+architecture="))]
     more = any(override.startswith(("technique/", "decoder=", "decoder.", "technique.")) for override in overrides)
-    return named[0] if named and not more else variant_label(chosen)
+    return named[0] if len(named) == 1 and not more else variant_label(chosen)
 
 
 def _labelled_reader(config: DictConfig) -> Callable[[DictConfig, str], LabelledSplit]:

@@ -14,7 +14,11 @@ from tests.conftest import REPOSITORY
 from tests.runs.conftest import only_run
 
 # Long enough epochs (32 steps) to be hit in the middle.
-LONGER = ["data.images.train=64", "recipe.batch_size=2", "recipe.epochs=4", "+ablation=seb_ecre", "runtime.workers=2"]
+LONGER = ["data.images.train=64", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]
+VARIANTS = [
+    ["+ablation=seb_ecre"],
+    ["+architecture=aspp_os16", "decoder.hidden=16"],
+]  # the latter with dropout
 
 
 def start(overrides: list[str], runs: Path) -> subprocess.Popen:
@@ -23,9 +27,10 @@ def start(overrides: list[str], runs: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda overrides: overrides[0])
+def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str], tmp_path: Path, variant: list[str]) -> None:
     # a data folder of its own: the number of images differs from the other tests'
-    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER]
+    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER, *variant]
     assert start(overrides, tmp_path / "whole").wait() == 0
     whole = only_run(tmp_path / "whole")
 

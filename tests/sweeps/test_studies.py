@@ -60,7 +60,8 @@ def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[dict[s
             assert row["on"] == declared["rows"][row["name"]]["builds_on"]
     if declared["rows"]:
         assert sum(row["on"] is None for row in rows) == 1  # the row from which the others start
-    assert len({str((row["options"], row["decoder"])) for row in rows}) == len(rows)
+    varied = declared.get("varies") or []
+    assert len({str((row["options"], row["decoder"], varied and row["name"])) for row in rows}) == len(rows)
 
 
 def test_a_factorial_has_every_combination_of_two_options(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
