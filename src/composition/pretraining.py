@@ -6,7 +6,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.composition.common import backbone_factory
+from src.composition.common import backbone_factory, cache_policy
 from src.composition.reading import describe_run, is_supervised, plain
 from src.data.classification import ClassificationData
 from src.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
@@ -45,6 +45,7 @@ def build_classification_data(config: DictConfig, train: LabelledSplit, val: Lab
         accumulate=config.trainer.accumulate_grad_batches,
         workers=config.runtime.workers,
         seed=config.pretraining.seed,
+        cache=cache_policy(config),
     )
 
 

@@ -4,7 +4,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from src.composition.common import backbone_factory
+from src.composition.common import backbone_factory, cache_policy
 from src.composition.reading import describe_run
 from src.data.module import SegmentationData
 from src.data.split import Split
@@ -28,6 +28,7 @@ def build_data(config: DictConfig, train: Split, val: Split) -> SegmentationData
         accumulate=config.trainer.accumulate_grad_batches,
         workers=config.runtime.workers,
         seed=config.seed,
+        cache=cache_policy(config),
     )
 
 

@@ -2,13 +2,16 @@
 
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from src.data.cache.layout import Shapes
+from src.data.cache.policy import NO_CACHE, CachePolicy
 from src.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
 from src.data.labelled import LabelledSplit
-from src.data.loading import LoadedData
+from src.data.loading import DecodedDataset, LoadedData
+from src.data.split import image_size
 from src.randomness import derive_seed
 
 
@@ -19,7 +22,32 @@ class LabelledBatch(TypedDict):
     label: Tensor
 
 
-class ClassificationDataset(Dataset):
+class LabelledPixels:
+    """The images of a split, or what their boxes cut out of them, (h, w, 3); see `src.data.cache`."""
+
+    def __init__(self, split: LabelledSplit) -> None:
+        self.split, self.name = split, split.name
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def read(self, position: int) -> tuple[np.ndarray]:
+        return (self.split.items[position].read(),)
+
+    def shapes(self, position: int) -> Shapes:
+        item = self.split.items[position]
+        if item.box is None:
+            width, height = image_size(item.image)
+        else:
+            left, top, right, bottom = item.box
+            width, height = right - left, bottom - top
+        return ((height, width, 3),)
+
+    def identity(self) -> str:
+        return f"{self.split.manifest()} {[(item.box, item.image.stat().st_mtime_ns) for item in self.split.items]}"
+
+
+class ClassificationDataset(DecodedDataset):
     """A split with its transform; indexed by (epoch, position) in training, by position in evaluation."""
 
     def __init__(
@@ -28,15 +56,13 @@ class ClassificationDataset(Dataset):
         transform: ClassificationTrainTransform | ClassificationEvalTransform,
         seed: int = 0,
     ) -> None:
+        super().__init__(LabelledPixels(split))
         self.items, self.transform, self.seed = split.items, transform, seed
-
-    def __len__(self) -> int:
-        return len(self.items)
 
     def __getitem__(self, index: int | tuple[int, int]) -> LabelledBatch:
         epoch, position = index if isinstance(index, tuple) else (0, index)
         item = self.items[position]
-        image = item.read()
+        (image,) = self.samples.read(position)
         if isinstance(self.transform, ClassificationTrainTransform):
             pixels = self.transform(image, derive_seed(self.seed, "augment", epoch, item.id))
         else:
@@ -50,7 +76,7 @@ class ClassificationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed: see `LoadedData`; the seed is the augmentation's too.
+        batch_size, accumulate, workers, seed, cache: see `LoadedData`; the seed is the augmentation's too.
     """
 
     def __init__(
@@ -63,6 +89,7 @@ class ClassificationData(LoadedData):
         accumulate: int,
         workers: int,
         seed: int,
+        cache: CachePolicy = NO_CACHE,
     ) -> None:
         super().__init__(
             ClassificationDataset(train, train_transform, seed),
@@ -73,5 +100,6 @@ class ClassificationData(LoadedData):
             workers,
             seed,
             val_batch=max(1, batch_size // 2),
+            cache=cache,
         )
         self.classes = train.classes

@@ -1,12 +1,23 @@
 """What every LightningDataModule here shares: how a training set becomes batches that a resume or a worker cannot change."""
 
-from collections.abc import Sized
-
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from src.data.cache.layout import Samples, Source
+from src.data.cache.policy import CachePolicy, keep
 from src.data.samplers import EvalSampler, TrainSampler
 from src.errors import ConfigError
+
+
+class DecodedDataset(Dataset):
+    """A data set that takes its samples from files, or from a cache before them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.samples: Samples = source
+
+    def __len__(self) -> int:
+        return len(self.source)
 
 
 class LoadedData(pl.LightningDataModule):
@@ -21,6 +32,7 @@ class LoadedData(pl.LightningDataModule):
         workers: loader processes; any number gives the same samples.
         seed: of the order.
         val_batch: samples per validation batch.
+        cache: what becomes of decoded samples.
 
     Raises:
         ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
@@ -28,20 +40,37 @@ class LoadedData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train_set: Dataset,
-        val_set: Dataset,
+        train_set: DecodedDataset,
+        val_set: DecodedDataset,
         name: str,
         batch_size: int,
         accumulate: int,
         workers: int,
         seed: int,
         val_batch: int,
+        cache: CachePolicy,
     ) -> None:
         super().__init__()
         self.train_set, self.val_set, self.name = train_set, val_set, name
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
-        self.val_batch = val_batch
+        self.val_batch, self.cache = val_batch, cache
+        self._cached = False
         self.first_epoch = 0
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - the same for every stage
+        """Put the cache before both data sets, the training set first; `fit` and `validate` call this.
+
+        Raises:
+            ConfigError, DataError: see `src.data.cache.policy.keep`.
+        """
+        if self._cached:
+            return
+        self._cached = True
+        processes = self.trainer.num_devices if self.trainer else 1
+        taken = 0
+        for dataset in (self.train_set, self.val_set):
+            kept = keep(dataset.source, self.cache, processes, taken, self.workers)
+            dataset.samples, taken = kept.samples, taken + kept.bytes
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps: the epoch with which a resumed run begins."""
@@ -58,7 +87,6 @@ class LoadedData(pl.LightningDataModule):
                 f"recipe.batch_size={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
                 f"{processes} processes x trainer.accumulate_grad_batches={self.accumulate}."
             )
-        assert isinstance(self.train_set, Sized)
         if len(self.train_set) < self.batch_size:
             raise ConfigError(
                 f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
@@ -72,7 +100,6 @@ class LoadedData(pl.LightningDataModule):
         return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        assert isinstance(self.val_set, Sized)
         return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)
 
     def _loader(self, dataset: Dataset, **arguments: object) -> DataLoader:

@@ -1,5 +1,6 @@
 """The LightningDataModule of segmentation."""
 
+from src.data.cache.policy import NO_CACHE, CachePolicy
 from src.data.dataset import SegmentationDataset
 from src.data.loading import LoadedData
 from src.data.split import Split
@@ -12,7 +13,7 @@ class SegmentationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed: see `LoadedData`; the seed is the augmentation's too.
+        batch_size, accumulate, workers, seed, cache: see `LoadedData`; the seed is the augmentation's too.
     """
 
     train_set: SegmentationDataset
@@ -28,6 +29,7 @@ class SegmentationData(LoadedData):
         accumulate: int,
         workers: int,
         seed: int,
+        cache: CachePolicy = NO_CACHE,
     ) -> None:
         super().__init__(
             SegmentationDataset(train, train_transform, seed),
@@ -39,5 +41,6 @@ class SegmentationData(LoadedData):
             seed,
             # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
             val_batch=1,
+            cache=cache,
         )
         self.classes = train.classes

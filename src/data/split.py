@@ -116,6 +116,19 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
         raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its header.
+
+    Raises:
+        DataError: if the file is not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} is not an image ({error}). Restore the file from its source, or unlist it.") from error
+
+
 def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np.ndarray:
     """Read a palette or grey-scale mask as (H, W) uint8 ids, void as 255.
 
@@ -129,13 +142,16 @@ def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np
             mask = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
-    mask[np.isin(mask, void_ids)] = VOID
-    unknown = np.setdiff1d(np.unique(mask), [*range(classes), VOID])
-    if unknown.size:
+    present = np.zeros(256, dtype=bool)
+    present[mask] = True
+    if unknown := set(np.flatnonzero(present).tolist()) - {*range(classes), VOID, *void_ids}:
         raise DataError(
-            f"{path} holds the ids {unknown.tolist()}, but there are only the {classes} classes 0..{classes - 1} "
+            f"{path} holds the ids {sorted(unknown)}, but there are only the {classes} classes 0..{classes - 1} "
             f"and void {sorted({VOID, *void_ids})}. Correct the mask or the data config's class list."
         )
+    for id in {*void_ids} - {VOID}:
+        if present[id]:
+            mask[mask == id] = VOID
     return mask
 
 

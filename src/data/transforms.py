@@ -46,7 +46,8 @@ class TrainTransform:
         std: Sequence[float],
     ) -> None:
         low, high = scale
-        steps = [_scale_to(long_side)] if long_side else []
+        self.scaling = _Scaling(long_side)
+        steps: list[A.BasicTransform] = []
         if colour > 0:  # before the padding, which is to keep the mean colour
             steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
         steps += [
@@ -58,10 +59,23 @@ class TrainTransform:
         self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+        return self.augment(*self.prepare(image, mask), seed)
+
+    def prepare(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first step, the same in every epoch: what a cache of images may hold."""
+        return self.scaling.both(image, mask)
+
+    def prepared_sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Sizes (h, w) of the image and mask that `prepare` makes of an image of this size."""
+        size = self.scaling.size(height, width)
+        return size, size
+
+    def augment(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+        """The random steps, of what `prepare` made; arrays are only read."""
         # Seeded anew for every sample: forked loader workers would otherwise replay one another's numbers.
         self.compose.set_random_seed(seed)
         result = self.compose(image=image, mask=mask)
-        return _to_tensor(result["image"]), torch.from_numpy(np.ascontiguousarray(result["mask"]))
+        return _to_tensor(result["image"]), torch.from_numpy(np.array(result["mask"], order="C"))
 
 
 class EvalTransform:
@@ -72,15 +86,47 @@ class EvalTransform:
     """
 
     def __init__(self, long_side: int | None, mean: Sequence[float], std: Sequence[float]) -> None:
-        steps = [_scale_to(long_side)] if long_side else []
-        self.compose = A.Compose([*steps, _normalise(mean, std)], strict=True)
+        self.scaling = _Scaling(long_side)
+        self.compose = A.Compose([_normalise(mean, std)], strict=True)
 
     def __call__(self, image: np.ndarray) -> Tensor:
+        return self.normalise(self.scaling.image(image))
+
+    def prepare(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a cache of images may hold: the scaled image and the mask as it is."""
+        return self.scaling.image(image), mask
+
+    def prepared_sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Sizes (h, w) of the image and mask that `prepare` makes of an image of this size."""
+        return self.scaling.size(height, width), (height, width)
+
+    def normalise(self, image: np.ndarray) -> Tensor:
+        """The last step, of an image that `prepare` made; the array is only read."""
         return _to_tensor(self.compose(image=image)["image"])
 
 
-def _scale_to(long_side: int) -> A.BasicTransform:
-    return A.LongestMaxSize(max_size=long_side, **_INTERPOLATION)
+class _Scaling:
+    """Scales images and masks to a longer side; None leaves them alone."""
+
+    def __init__(self, long_side: int | None) -> None:
+        self.long_side = long_side
+        self.compose = A.Compose([A.LongestMaxSize(max_size=long_side, **_INTERPOLATION)], strict=True) if long_side else None
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        return image if self.compose is None else self.compose(image=image)["image"]
+
+    def both(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.compose is None:
+            return image, mask
+        scaled = self.compose(image=image, mask=mask)
+        return scaled["image"], scaled["mask"]
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """What becomes of an image of this size, rounded as albumentations rounds."""
+        if self.long_side is None:
+            return height, width
+        scale = self.long_side / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _normalise(mean: Sequence[float], std: Sequence[float]) -> A.BasicTransform:

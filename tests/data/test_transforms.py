@@ -6,7 +6,7 @@ import torch
 
 from src.composition.segmentation import build_data
 from src.data.split import Split
-from src.data.transforms import EvalTransform, TrainTransform
+from src.data.transforms import A, EvalTransform, TrainTransform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AS_IS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # pixels in [0, 1]
@@ -198,6 +198,21 @@ def test_evaluation_shows_the_whole_image_at_its_own_size_or_at_the_long_side(lo
     pixels = EvalTransform(long_side, **AS_IS)(ramp)
     assert pixels.shape == (3, *expected)
     np.testing.assert_allclose(pixels[0, 0], np.linspace(0, 250 / 255, expected[1]), atol=0.03)  # nothing was cut off
+
+
+@pytest.mark.parametrize("long_side", [None, 33, 90])
+def test_scaling_on_its_own_changes_no_bit_of_the_whole_chain(long_side):
+    """The steps in one `Compose`, as anyone would write them, draw the very numbers that the split ones draw."""
+    transform = TrainTransform(40, long_side, (0.5, 2.0), flip=0.5, colour=0.4, mean=MEAN, std=STD)
+    ids = blocks(60, 75, side=4)
+    scaling = A.LongestMaxSize(max_size=long_side, interpolation=1, mask_interpolation=6) if long_side else A.NoOp()
+    whole = A.Compose([scaling, *transform.compose.transforms])
+    for seed in range(40):
+        pixels, target = transform(coloured(ids), ids, seed)
+        whole.set_random_seed(seed)
+        expected = whole(image=coloured(ids), mask=ids)
+        np.testing.assert_array_equal(pixels, expected["image"].transpose(2, 0, 1))
+        np.testing.assert_array_equal(target, expected["mask"])
 
 
 def test_an_unknown_augmentation_fails(compose_config):

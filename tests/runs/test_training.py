@@ -51,6 +51,15 @@ def test_the_final_score_equals_the_last_validation_during_training(finished_run
     assert record["scores"]["miou"] == pytest.approx(validated[-1], abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_cache_changes_no_bit_of_a_run(finished_run: RunFolder, train_small: TrainSmall, tmp_path: Path, kind: str) -> None:
+    folder = train_small("+ablation=seb_ecre", f"runtime.cache={kind}", f"paths.cache={tmp_path / 'cache'}")
+    uncached = train_small("+ablation=seb_ecre", "runtime.cache=none", runs=tmp_path / "uncached")
+    assert folder.key == uncached.key == finished_run.key
+    assert same_weights(folder, uncached)
+    assert (folder.record() or {})["scores"] == (uncached.record() or {})["scores"]
+
+
 def test_losses_are_logged_one_by_one_and_add_up(finished_run: RunFolder, train_small: TrainSmall) -> None:
     folder = train_small("+ablation=ecre", "trainer.log_every_n_steps=1")
     header, *lines = (folder.path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
