@@ -5,8 +5,9 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table3 table4 table5 tables tables-check test lint format clean
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
+BENCH :=               # options of python -m src.bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,12 @@ table5: study-table5_dap  ## likewise DAP against its controls
 
 study-%: $(STAMP)  ## likewise any study of conf/study: make study-factorial
 	$(RUN) -m src.train +study=$* $(ARGS)
+
+bench: $(STAMP)  ## measure speed against references on this CPU, two threads; BENCH='--only models' chooses
+	$(RUN) -m src.bench --output experiments/benchmarks $(BENCH)
+
+bench-gpu: $(STAMP)  ## likewise on a CUDA GPU, into outputs/benchmarks_gpu; without one it says so and ends
+	$(RUN) -m src.bench --device cuda --output outputs/benchmarks_gpu $(BENCH)
 
 tables: $(STAMP)  ## render every study in experiments/ from its committed records; trains nothing
 	$(RUN) -m src.tabulate experiments

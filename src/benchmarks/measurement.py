@@ -18,8 +18,8 @@ class Measurement:
         reference: median of what it is held against; None for an absolute bound.
         unit: of both, e.g. "ms", "GFLOPs", "images/s".
         ratio: the number that the target bounds.
-        target: the bound as a reader wants it, e.g. "<= 1.60".
-        met: whether the bound holds.
+        target: the bound as a reader wants it, e.g. "<= 1.60"; empty for a line that is only there to be compared with.
+        met: whether the bound holds; nothing without a target.
         details: number formats, batch, sizes, memory.
     """
 

@@ -1,0 +1,115 @@
+"""The bench command: a process a module, one table, files that are whole, and a status that says what happened."""
+
+import csv
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import bench
+from src.benchmarks.measurement import Measurement
+from src.benchmarks.running import BenchmarkError, run_module
+from tests.conftest import REPOSITORY
+
+STAND_INS = "tests.benchmarks.stand_ins"
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_PACKAGE", STAND_INS)
+    monkeypatch.setattr(bench, "MODULES", ("quick", "broken"))
+
+
+def test_a_module_runs_in_a_process_of_its_own_with_the_threads_asked_for():
+    said: list[str] = []
+    (process, hit, miss) = run_module(f"{STAND_INS}.quick", "cpu", 2, said.append)
+    assert said == ["looking around"]
+    assert process.ours != os.getpid()
+    assert process.reference == 2
+    assert process.details == "cpu"
+    assert hit == Measurement("a hit", 123.4, 200.4, "ms", 0.61577, "<= 0.65", True)
+    assert miss.reference is None
+
+
+def test_a_module_that_fails_is_named_with_what_it_said():
+    with pytest.raises(BenchmarkError, match=r"(?s)broken ended with status 1:.*there is no cpu today"):
+        run_module(f"{STAND_INS}.broken", "cpu", 1, lambda _: None)
+
+
+def test_a_missed_target_is_a_result_and_marked_everywhere(stand_ins, tmp_path, capsys):
+    assert bench.main(["--only", "quick", "--output", str(tmp_path), "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "MISSED" in shown
+    assert "0.616" in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"benchmarks.md", "benchmarks.csv", "benchmarks.json"}
+    content = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert [(line["item"], line["met"]) for line in content["measurements"][1:]] == [("a hit", True), ("a miss", False)]
+    machine = content["machine"]
+    assert machine["machine"].startswith(f"{os.cpu_count()} cores, ")
+    assert machine["gpu"] is None
+    assert machine["threads"] == 1
+    assert machine["versions"]["torch"]
+    assert machine["versions"]["python"]
+    assert len(machine["commit"]) == 40
+    rows = list(csv.DictReader((tmp_path / "benchmarks.csv").open()))
+    assert float(rows[1]["ratio"]) == 0.61577
+    lines = (tmp_path / "benchmarks.md").read_text().splitlines()
+    assert "| a hit | 123 ms | 200 ms | 0.616 | <= 0.65 | yes |  |" in lines
+    assert "| a miss | 1.5 GFLOPs |  | 1.5 | < 1 | MISSED | by half |" in lines
+    table = [line for line in lines if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in table} == {8}
+
+
+def test_strict_fails_on_a_miss(stand_ins, tmp_path):
+    assert bench.main(["--only", "quick", "--output", str(tmp_path), "--strict"]) == 1
+
+
+def test_a_benchmark_that_fails_stops_no_other_and_is_named(stand_ins, tmp_path, capsys):
+    assert bench.main(["--output", str(tmp_path), "--only", "broken,quick"]) == 1
+    assert "there is no cpu today" in capsys.readouterr().err
+    content = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert content["failed"] == ["broken"]
+    assert len(content["measurements"]) == 3
+    assert "broken ended without measurements" in (tmp_path / "benchmarks.md").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
+def test_without_a_gpu_it_says_so_in_one_line_and_ends_well(tmp_path, capsys):
+    assert bench.main(["--device", "cuda", "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines() == ["No CUDA GPU here: nothing measured."]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("only", ["models,nonsense", ","])
+def test_an_unknown_benchmark_is_refused_with_the_known_ones(only, capsys):
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["--only", only])
+    assert ended.value.code == 2
+    assert f"expected {', '.join(bench.MODULES)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", bench.MODULES)
+def test_every_benchmark_offers_measure(module):
+    measure = importlib.import_module(f"src.benchmarks.{module}").measure
+    assert list(inspect.signature(measure).parameters) == ["device", "progress"]
+
+
+def test_help_names_the_benchmarks():
+    done = subprocess.run(
+        [sys.executable, "-m", "src.bench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for word in ("--only", "--device", "--strict", "outputs/benchmarks", *bench.MODULES):
+        assert word in done.stdout
+
+
+def test_make_offers_both_benchmarks():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "src.bench --output experiments/benchmarks " in makefile
+    assert "src.bench --device cuda " in makefile
+    assert Path(REPOSITORY / "experiments").is_dir()
