@@ -100,7 +100,7 @@ class _BareStep:
         self.optimizer = task.optimizer_factory(groups, lr=task.lr)
         self.size = config.recipe.batch_size
         self.batches = [
-            default_collate([data.train_set[0, first + offset] for offset in range(self.size)])
+            default_collate([data.train_set[0, (first + offset) % len(data.train_set)] for offset in range(self.size)])
             for first in range(0, 3 * self.size, self.size)
         ]
 

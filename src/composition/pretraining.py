@@ -46,6 +46,7 @@ def build_classification_data(config: DictConfig, train: LabelledSplit, val: Lab
         workers=config.runtime.workers,
         seed=config.pretraining.seed,
         cache=cache_policy(config),
+        prefetch=config.runtime.prefetch,
     )
 
 

@@ -29,6 +29,7 @@ def build_data(config: DictConfig, train: Split, val: Split) -> SegmentationData
         workers=config.runtime.workers,
         seed=config.seed,
         cache=cache_policy(config),
+        prefetch=config.runtime.prefetch,
     )
 
 

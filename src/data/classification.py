@@ -76,7 +76,7 @@ class ClassificationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed, cache: see `LoadedData`; the seed is the augmentation's too.
+        batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class ClassificationData(LoadedData):
         workers: int,
         seed: int,
         cache: CachePolicy = NO_CACHE,
+        prefetch: int = 2,
     ) -> None:
         super().__init__(
             ClassificationDataset(train, train_transform, seed),
@@ -101,5 +102,6 @@ class ClassificationData(LoadedData):
             seed,
             val_batch=max(1, batch_size // 2),
             cache=cache,
+            prefetch=prefetch,
         )
         self.classes = train.classes

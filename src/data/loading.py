@@ -33,6 +33,7 @@ class LoadedData(pl.LightningDataModule):
         seed: of the order.
         val_batch: samples per validation batch.
         cache: what becomes of decoded samples.
+        prefetch: batches that each worker makes ahead.
 
     Raises:
         ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
@@ -49,11 +50,12 @@ class LoadedData(pl.LightningDataModule):
         seed: int,
         val_batch: int,
         cache: CachePolicy,
+        prefetch: int,
     ) -> None:
         super().__init__()
         self.train_set, self.val_set, self.name = train_set, val_set, name
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
-        self.val_batch, self.cache = val_batch, cache
+        self.val_batch, self.cache, self.prefetch = val_batch, cache, prefetch
         self._cached = False
         self.first_epoch = 0
 
@@ -106,6 +108,7 @@ class LoadedData(pl.LightningDataModule):
         return DataLoader(
             dataset,
             num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             **arguments,  # type: ignore[arg-type]

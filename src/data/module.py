@@ -13,7 +13,7 @@ class SegmentationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed, cache: see `LoadedData`; the seed is the augmentation's too.
+        batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
     """
 
     train_set: SegmentationDataset
@@ -30,6 +30,7 @@ class SegmentationData(LoadedData):
         workers: int,
         seed: int,
         cache: CachePolicy = NO_CACHE,
+        prefetch: int = 2,
     ) -> None:
         super().__init__(
             SegmentationDataset(train, train_transform, seed),
@@ -42,5 +43,6 @@ class SegmentationData(LoadedData):
             # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
             val_batch=1,
             cache=cache,
+            prefetch=prefetch,
         )
         self.classes = train.classes

@@ -16,11 +16,12 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 
 from src.composition.common import on_gpu
 from src.composition.precision import resolve_precision
-from src.errors import CheckpointError
+from src.errors import CheckpointError, ConfigError
 from src.runs.checkpoint_io import AtomicCheckpointIO
 from src.runs.files import write_atomically
 from src.runs.folder import RunFolder
 from src.runs.loggers import finish_logging
+from src.runs.number_formats import allow_tf32
 from src.runs.processes import is_first_process
 from src.runs.step_seeds import StepSeeds
 from src.runs.sync_batch_norm import SyncBatchNormAnywhere
@@ -36,14 +37,19 @@ def prepare_process(config: DictConfig, seed: int) -> None:
     pl.seed_everything(seed, verbose=False)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.runtime.tf32
+    allow_tf32(config.runtime.tf32)
     resolve_precision(config)
 
 
 def build_trainer(
     config: DictConfig, folder: RunFolder, origin: dict[str, Any], monitor: str, extra: Sequence[Callback] = ()
 ) -> pl.Trainer:
-    """The Trainer of a run with its logger, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar."""
+    """The Trainer of a run with its logger, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar.
+
+    Raises:
+        ConfigError: if the optimiser cannot work with the number format.
+    """
+    _check_fused(config)
     logger = instantiate(config.logger)(
         folder=folder.path, key=folder.key, label=origin["label"], tags=origin["label"].split("+"), config=origin["config"]
     )
@@ -96,6 +102,15 @@ def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataMod
         raise KeyboardInterrupt from None
     finally:
         finish_logging(trainer.loggers, exit_code=0 if finished else 1)
+
+
+def _check_fused(config: DictConfig) -> None:
+    """A fused optimiser undoes float16's loss scaling inside its step, where gradients can no longer be clipped before."""
+    if config.trainer.precision == "16-mixed" and config.recipe.optimizer.get("fused") and config.recipe.gradient_clip:
+        raise ConfigError(
+            "trainer.precision=16-mixed with a fused optimiser cannot clip gradients. Set recipe.optimizer.fused=false, "
+            "recipe.gradient_clip=null or trainer.precision=bf16-mixed."
+        )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ IRRELEVANT = {
     "sweep": None,
     "pretraining": None,  # the backbone's key or its file's hash stands for it
     "backbone": {"missing"},
-    "runtime": {"workers", "threads", "checkpoint_every", "cache", "cache_share"},
+    "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
     "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list
     "data": {"root", "sbd_root", "download", "counts", "name", "classes", "train", "val"},

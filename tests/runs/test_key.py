@@ -110,6 +110,7 @@ def test_key_does_not_know_where_things_lie_who_watches_or_how_work_is_spread(co
         ["paths.runs=/elsewhere", "paths.data=/data"],
         ["runtime.workers=0"],
         ["runtime.threads=1"],
+        ["runtime.prefetch=7"],
         ["runtime.cache=disk", "paths.cache=/elsewhere", "runtime.cache_share=0.5"],
         ["trainer=ddp", "trainer.precision=32-true"],
         ["trainer.devices=[0]"],
