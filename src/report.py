@@ -19,7 +19,9 @@ class _Kind(NamedTuple):
     makes: str
 
 
-_KINDS: dict[str, _Kind] = {}
+_KINDS: dict[str, _Kind] = {
+    "page": _Kind("src.reports.page.command", "make", "one HTML file a study, to open in any browser"),
+}
 
 
 def main() -> None:
@@ -27,6 +29,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _KINDS:
         _explain(asked=" ".join(sys.argv[1:2]))
     word = sys.argv.pop(1)
+    # conf/study is a config group, for which Hydra would take study=FOLDER: the key is study.folder
+    sys.argv = [f"study.folder={text.removeprefix('study=')}" if text.startswith("study=") else text for text in sys.argv]
 
     @hydra.main(config_path="../conf", config_name=f"report_{word}", version_base="1.3")
     @cli.task

@@ -38,7 +38,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
     Raises:
         UserError: see `src.analysis.study.load_study`; nothing is written then.
     """
-    rendering = _Rendering(load_study(folder))
+    rendering = Rendering(load_study(folder))
     texts = rendering.texts()
     for name, text in texts.items():
         _write_text(folder / name, text)
@@ -49,7 +49,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
     console.print(f"{folder}: {', '.join(names)}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _draw(rendering: "_Rendering", folder: Path, redraw: bool) -> list[str]:
+def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
     """Names of the study's figures, drawn where they are missing or wanted anew; those of other records are removed."""
     found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(_FIGURES))
     if not redraw and found:
@@ -72,7 +72,7 @@ def check_study(folder: Path) -> None:
     Raises:
         UserError: naming the first file that is missing or different, with the first lines of the difference.
     """
-    rendering = _Rendering(load_study(folder))
+    rendering = Rendering(load_study(folder))
     remedy = f"Render it anew: python -m src.tabulate {folder}"
     for name, expected in rendering.texts().items():
         path = folder / name
@@ -89,7 +89,7 @@ def check_study(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Rendering:
+class Rendering:
     """Everything that a study's files show, each number computed once."""
 
     study: Study
