@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean report screenshots
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 BENCH :=               # options of python -m src.bench
 
@@ -43,6 +43,13 @@ tables: $(STAMP)  ## render every study in experiments/ from its committed recor
 
 tables-check: $(STAMP)  ## fail if a committed table is not what its committed records give
 	$(RUN) -m src.tabulate --check experiments
+
+report: $(STAMP)  ## one HTML page a study in experiments/, into outputs/reports; ARGS='study=outputs/studies'
+	$(RUN) -m src.report page study=experiments $(ARGS)
+
+SCREENSHOTS_OF := experiments/table3_scenes
+screenshots: $(STAMP)  ## the README's pictures of a page, from committed records and examples (needs Chromium)
+	$(RUN) -m src.reports.screenshots $(SCREENSHOTS_OF)
 
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8

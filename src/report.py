@@ -11,6 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from src import cli
+from src.config_errors import CONFIG_DIR
 
 
 class _Kind(NamedTuple):
@@ -32,7 +33,7 @@ def main() -> None:
     # conf/study is a config group, for which Hydra would take study=FOLDER: the key is study.folder
     sys.argv = [f"study.folder={text.removeprefix('study=')}" if text.startswith("study=") else text for text in sys.argv]
 
-    @hydra.main(config_path="../conf", config_name=f"report_{word}", version_base="1.3")
+    @hydra.main(config_path=str(CONFIG_DIR), config_name=f"report_{word}", version_base="1.3")
     @cli.task
     def make(config: DictConfig) -> None:
         # torch and wandb load only for what needs them, once the config is known to compose

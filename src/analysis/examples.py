@@ -96,7 +96,9 @@ def load_examples(folder: Path) -> Examples | None:
         if schema != SCHEMA:
             raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
         images = tuple(Example(**image) for image in content.pop("images"))
-        found = Examples(folder, classes=tuple(content.pop("classes")), runs=tuple(content.pop("runs")), images=images, **content)
+        found = Examples(
+            folder, classes=tuple(content.pop("classes")), runs=tuple(content.pop("runs")), images=images, **content
+        )
         names = [image.name for image in images]
         if not all(map(_NAME.fullmatch, names)) or not all(map(_KEY.fullmatch, found.runs)):
             raise ValueError("a name that is no number or a run that is no key")

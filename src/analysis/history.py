@@ -42,10 +42,10 @@ def read_history(path: Path) -> History:
     """
     found: History = {}
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text())))
-        for place, line in enumerate(lines):
-            if None in line.values() and place == len(lines) - 1:
-                break
+        whole = path.read_text().rpartition("\n")[0]
+        for line in csv.DictReader(io.StringIO(whole)):
+            if None in line.values() or None in line:
+                raise ValueError(f"a line has more or fewer cells than the header: {list(line.values())}")
             values = {name: float(text) for name, text in line.items() if name != "step" and text}
             found.setdefault(int(line["step"]), {}).update(values)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:

@@ -129,15 +129,19 @@ class Reader(HTMLParser):
         self.attributes += attrs
         if tag != "meta":
             self.open.append(tag)
-        if tag == "td":
+        if self.in_cell():
             self.cells.append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "td":
+        if self.in_cell():
             self.cells[-1] += data
+
+    def in_cell(self) -> bool:
+        """Within a cell of the table's body, of which the first of each row is a heading."""
+        return "tbody" in self.open and self.open[-1] in ("td", "th")
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,18 +2,21 @@
 
 import base64
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.analysis.examples import Example, Examples, read_ids
+from src.analysis.examples import Example, Examples, read_ids, spread
 from src.analysis.study import Run
 from src.data.palette import voc_palette
 from src.data.split import VOID
 from src.metrics.iou import iou_per_class
 from src.reports.page.data import PageData, Section
+
+_AROUND = 400  # bytes of JSON around a picture, at most
 
 
 def section(data: PageData, room: int) -> Section | None:
@@ -32,10 +35,10 @@ def section(data: PageData, room: int) -> Section | None:
         for seed, run in row.runs.items()
         if run.done and run.folder.key in examples.runs and run.done["manifests"]["val"] == examples.manifest
     }
-    if not runs or not examples.images:
+    shown = _fitting(examples, runs, room) if runs else []
+    if not shown:
         return None
     places = {id: place for place, id in enumerate(next(iter(runs.values())).image_ids())}
-    shown = _fitting(examples, runs, room)
     images = [_image(examples, image, places.get(image.id), runs) for image in shown]
     occurring = sorted({id for image in images for id in image["present"]})
     seeds = sorted({seed for _, seed in runs})
@@ -47,7 +50,9 @@ def section(data: PageData, room: int) -> Section | None:
         "shown": len(shown),
         "there": len(examples.images),
         "total": len(places),
-        "based": [{"name": row.name, "title": f"{row.title} over {data.study.row(row.on).title}"} for row in data.study.rows if row.on],
+        "based": [
+            {"name": row.name, "title": f"{row.title} over {data.study.row(row.on).title}"} for row in data.study.rows if row.on
+        ],
     }
     return Section("browser", "Predictions", content, data=_shared(data, examples) | {"images": images})
 
@@ -73,25 +78,24 @@ def _shared(data: PageData, examples: Examples) -> dict[str, Any]:
     }
 
 
-def _fitting(examples: Examples, runs: dict[tuple[str, int], Run], room: int) -> list[Example]:
-    """The images that fit into ``room`` bytes once they are in base64."""
-    files = {
-        image.name: [examples.image(image), examples.truth(image), *(examples.prediction(image, run.folder.key) for run in runs.values())]
+def _fitting(examples: Examples, runs: Mapping[tuple[str, int], Run], room: int) -> list[Example]:
+    """The images that fit into ``room`` bytes once they are in base64, spread evenly."""
+    keys = [run.folder.key for run in runs.values()]
+    sizes = [
+        sum(
+            4 * math.ceil(path.stat().st_size / 3) + _AROUND
+            for path in (examples.image(image), examples.truth(image), *(examples.prediction(image, key) for key in keys))
+        )
         for image in examples.images
-    }
-    sizes = {name: sum(4 * math.ceil(path.stat().st_size / 3) + 120 for path in paths) for name, paths in files.items()}
-    number = len(examples.images)
-    while number > 0:
-        chosen = [examples.images[place] for place in np.unique(np.linspace(0, len(examples.images) - 1, number).round().astype(int))]
-        if sum(sizes[image.name] for image in chosen) <= room:
-            return chosen
-        number -= 1
+    ]
+    for number in range(len(sizes), 0, -1):
+        chosen = spread(len(sizes), number)
+        if sum(sizes[place] for place in chosen) <= room:
+            return [examples.images[place] for place in chosen]
     return []
 
 
-def _image(
-    examples: Examples, image: Example, place: int | None, runs: dict[tuple[str, int], Run]
-) -> dict[str, Any]:
+def _image(examples: Examples, image: Example, place: int | None, runs: Mapping[tuple[str, int], Run]) -> dict[str, Any]:
     truth = read_ids(examples.truth(image))
     present = [int(id) for id in np.unique(truth) if id != VOID]
     predicted: dict[str, dict[int, Any]] = {}
@@ -122,7 +126,7 @@ def _scores(counts: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _disagreement(
-    examples: Examples, image: Example, runs: dict[tuple[str, int], Run], truth: NDArray[np.uint8]
+    examples: Examples, image: Example, runs: Mapping[tuple[str, int], Run], truth: NDArray[np.uint8]
 ) -> dict[int, float]:
     """By seed, the share of labelled pixels in % on which the variants' predictions are not all the same."""
     found = {}

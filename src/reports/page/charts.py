@@ -3,13 +3,14 @@
 import base64
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+Trace = go.Scatter
 Chart = dict[str, Any]  # Plotly's data and layout; colours are CSS variables that the page resolves by its theme
 _INK, _FAINT, _GRID = "var(--ink)", "var(--faint)", "var(--grid)"
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif'
@@ -49,8 +50,8 @@ def chart(traces: Sequence[go.Scatter], height: int, x_title: str, y_title: str 
         hoverlabel={"bgcolor": "var(--paper)", "bordercolor": _FAINT, "font": {"color": _INK, "family": _FONT}},
         hovermode="closest",
         showlegend=False,
-        xaxis={**axis, "title": {"text": x_title, "standoff": 10}, "ticks": "outside", "ticklen": 4},
-        yaxis={**axis, "title": {"text": y_title, "standoff": 10}},
+        xaxis={**axis, "title": {"text": x_title, "standoff": 10, "font": {"size": 13}}, "ticks": "outside", "ticklen": 4},
+        yaxis={**axis, "title": {"text": y_title, "standoff": 10, "font": {"size": 13}}},
     )
     figure = go.Figure(list(traces), base)
     figure.layout.template = {}  # Plotly's own would repeat every default
@@ -71,6 +72,13 @@ def row_axis(names: Sequence[str]) -> dict[str, Any]:
         "zeroline": False,
         "ticks": "",
     }
+
+
+def span(values: Iterable[float]) -> list[float]:
+    """A range of an axis that holds all values, and zero, with a margin."""
+    known = [0.0, *values]
+    margin = 0.06 * (max(known) - min(known)) or 1.0
+    return [min(known) - margin, max(known) + margin]
 
 
 def row_height(rows: int) -> int:

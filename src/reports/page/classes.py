@@ -9,6 +9,8 @@ from src.analysis.figures.classes import changes, pairs
 from src.analysis.study import StudyRow
 from src.reports.page.data import PageData, Section
 
+Line = tuple[tuple[str, str], str, dict[str, float]]  # name and base of a row, its colour, a value by class
+
 _STEPS = 8  # shades on either side of nothing; chosen
 
 
@@ -17,9 +19,9 @@ def section(data: PageData) -> Section | None:
     rows = [row for row in data.study.rows if row.records]
     if not rows:
         return None
-    absolute = [(row.title, data.looks[row.name].colour, _means(row)) for row in rows]
+    absolute = [((row.title, ""), data.looks[row.name].colour, _means(row)) for row in rows]
     differences = [
-        (f"{row.title} vs {base.title}", data.looks[row.name].colour, changes(row, base)) for row, base in pairs(data.study)
+        ((row.title, f"vs {base.title}"), data.looks[row.name].colour, changes(row, base)) for row, base in pairs(data.study)
     ]
     maps = []
     if differences:
@@ -39,18 +41,18 @@ def _means(row: StudyRow) -> dict[str, float]:
     return found
 
 
-def _heat(kind: str, title: str, rows: list[tuple[str, str, dict[str, float]]], largest: float, signed: bool) -> dict[str, Any]:
+def _heat(kind: str, title: str, rows: list[Line], largest: float, signed: bool) -> dict[str, Any]:
     """Cells with a text and a shade: from -8 to 8 for changes, 0 to 8 for scores."""
     names = list(dict.fromkeys(name for _, _, values in rows for name in values))
     present = [name for name in names if any(math.isfinite(values.get(name, math.nan)) for _, _, values in rows)]
     lines = []
-    for title_of_row, colour, values in rows:
+    for name_and_base, colour, values in rows:
         cells = []
         for name in present:
             value = values.get(name, math.nan)
             known = math.isfinite(value)
             shade = round(_STEPS * max(-1.0, min(1.0, value / largest))) if known else None
             cells.append({"text": number(value, signed=signed) if known else "absent", "shade": shade})
-        lines.append({"title": title_of_row, "colour": colour, "cells": cells})
+        lines.append({"title": name_and_base[0], "base": name_and_base[1], "colour": colour, "cells": cells})
     absent = [name for name in names if name not in present]
     return {"kind": kind, "title": title, "classes": present, "rows": lines, "absent": absent}

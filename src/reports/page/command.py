@@ -35,7 +35,9 @@ def make(config: DictConfig) -> None:
     folders = find_studies([Path(config.study.folder)])
     output = Path(config.output)
     if output.suffix == ".html" and len(folders) > 1:
-        raise ConfigError(f"output={output} is one file, but {config.study.folder} holds {len(folders)} studies: give a folder.")
+        raise ConfigError(
+            f"output={output} is one file, but {config.study.folder} holds {len(folders)} studies: give a folder."
+        )
     console = Console()
     failed = []
     for folder in folders:

@@ -28,8 +28,9 @@ def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
     places = {}
     for row in data.study.rows:
         cost, scores = mean_cost(row, key), miou(row, data.study, ()).values
-        if cost is not None and isinstance(scores["miou_mean"], float):
-            places[row.name] = (scale * cost, scores["miou_mean"], scores["miou_sd"])
+        mean, spread = scores["miou_mean"], scores["miou_sd"]
+        if cost is not None and isinstance(mean, float):
+            places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
     traces = []
     for row in data.study.rows:
         if row.on in places and row.name in places:

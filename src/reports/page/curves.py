@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from src.analysis.history import History, curve, metrics
-from src.reports.page.charts import Chart, chart, points
+from src.reports.page.charts import Chart, Trace, chart, points
 from src.reports.page.data import PageData, Section
 from src.reports.page.palette import Look
 
@@ -46,7 +46,7 @@ def _title(metric: str) -> str:
 
 def _draw(metric: str, histories: Mapping[str, Mapping[int, History]], data: PageData) -> Chart:
     scale = 100 if metric in _PERCENT else 1
-    traces = []
+    bands, lines_of = [], []
     for row in data.study.rows:
         by_seed = {seed: curve(history, metric) for seed, history in histories.get(row.name, {}).items()}
         steps, lines = common_steps([one for one in by_seed.values() if one])
@@ -54,19 +54,26 @@ def _draw(metric: str, histories: Mapping[str, Mapping[int, History]], data: Pag
             continue
         look = data.looks[row.name]
         values = [[scale * value for value in line] for line in lines]
-        traces += _variant(row.name, row.title, steps, values, look)
-    return chart(traces, 420, "optimiser step", _title(metric), hovermode="closest")
+        bands += _band(row.name, steps, values, look)
+        lines_of.append(_mean(row.name, row.title, steps, values, look))
+    # all bands first, so that no line lies under one
+    return chart([*bands, *lines_of], 420, "optimiser step", _title(metric))
 
 
-def _variant(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list:
-    """The band first, so that no line lies under it."""
-    found = []
+def _band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list[Trace]:
+    """From the lowest to the highest seed; nothing for one seed."""
+    if len(lines) < 2:
+        return []
     across = list(zip(*lines, strict=True))
-    meta = {"variant": name}
-    if len(lines) > 1:
-        edge = {"mode": "lines", "line": {"width": 0, "color": look.colour}, "hoverinfo": "skip", "meta": meta}
-        found.append(points(steps, map(min, across), **edge))
-        found.append(points(steps, map(max, across), fill="tonexty", fillcolor=look.band, **edge))
+    there_and_back = [*steps, *reversed(steps)]
+    edge = [*map(max, across), *reversed([min(values) for values in across])]
+    style = {"mode": "lines", "line": {"width": 0, "color": look.colour}, "fill": "toself", "fillcolor": look.band}
+    return [points(there_and_back, edge, hoverinfo="skip", meta={"variant": name, "band": True}, **style)]
+
+
+def _mean(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> Trace:
+    """The mean over seeds."""
+    across = list(zip(*lines, strict=True))
     means = [statistics.mean(values) for values in across]
     seeds = f", mean of {len(lines)} seeds" if len(lines) > 1 else ""
     hover = [
@@ -76,8 +83,8 @@ def _variant(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequ
     mode = "lines+markers" if len(steps) <= 20 else "lines"
     line = {"color": look.colour, "width": 2.2, "dash": look.dash}
     marker = {"size": 6, "symbol": look.symbol, "color": look.colour}
-    found.append(points(steps, means, mode=mode, line=line, marker=marker, hovertext=hover, hoverinfo="text", meta=meta, name=title))
-    return found
+    described = {"hovertext": hover, "hoverinfo": "text", "meta": {"variant": name}, "name": title}
+    return points(steps, means, mode=mode, line=line, marker=marker, **described)
 
 
 def common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[float], list[list[float]]]:
@@ -89,7 +96,7 @@ def common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[fl
     if not curves:
         return [], []
     tables = [dict(one) for one in curves]
-    steps: Sequence[float] = sorted(set.intersection(*map(set, tables)))
+    steps = sorted(set.intersection(*(set(table) for table in tables)))
     lines = [[table[step] for step in steps] for table in tables]
     size = -(-len(steps) // _MOST)
     if size <= 1:

@@ -4,7 +4,7 @@ from src.analysis.cells import points_text
 from src.analysis.document import MINUS
 from src.analysis.effects import FactorialEffects
 from src.analysis.table import list_effects
-from src.reports.page.charts import Chart, chart, points, row_axis, row_height
+from src.reports.page.charts import Chart, chart, points, row_axis, row_height, span
 from src.reports.page.data import PageData, Section
 
 _TITLES = {
@@ -40,4 +40,6 @@ def _draw(kind: str, effects: FactorialEffects) -> Chart:
         marker = {"color": colour if clear else "var(--paper)", "size": 11, "line": {"color": colour, "width": 2.5}}
         traces.append(points([100 * interval.estimate], [place], mode="markers", marker=marker, **hovering))
     axis = row_axis([name for name, _ in shown])
-    return chart(traces, row_height(len(shown)), "points of mIoU", yaxis=axis, xaxis={"zeroline": True, "zerolinewidth": 1.5})
+    every = [100 * end for _, _, interval in list_effects(effects) for end in (interval.low, interval.high)]
+    zero = {"zeroline": True, "zerolinewidth": 1.5, "range": span(every)}  # the same for all kinds of effects
+    return chart(traces, row_height(len(shown)), "points of mIoU", yaxis=axis, xaxis=zero)

@@ -5,7 +5,7 @@ import statistics
 from src.analysis.cells import number, p_text, points_text, states
 from src.analysis.comparisons import Comparison
 from src.analysis.study import StudyRow
-from src.reports.page.charts import Chart, chart, points, row_axis, row_height
+from src.reports.page.charts import Chart, chart, points, row_axis, row_height, span
 from src.reports.page.data import PageData, Section
 
 
@@ -51,7 +51,7 @@ def _scores(data: PageData) -> Chart:
         hover = [f"{row.title}, seed {seed}<br>mIoU {number(score, 2)} %" for seed, score in scores.items()]
         hovering = {"hovertext": hover, "hoverinfo": "text"}
         dots = {"mode": "markers", "marker": {**marker, "size": 9, "opacity": 0.6}}
-        traces.append(points(scores.values(), [place] * len(scores), name=row.title, **dots, **hovering))
+        traces.append(points(list(scores.values()), [place] * len(scores), name=row.title, **dots, **hovering))
         mean = statistics.mean(scores.values())
         line = {"color": look.colour, "width": 3}
         text = f"{row.title}<br>mean {number(mean, 2)} %"
@@ -61,7 +61,7 @@ def _scores(data: PageData) -> Chart:
 
 
 def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
-    traces = [points([], [])]
+    traces = []
     rows = data.study.rows
     names = []
     for place, row in enumerate(rows):
@@ -80,6 +80,7 @@ def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
         fill = look.colour if comparison.excludes_zero else "var(--paper)"
         marker = {"color": fill, "size": 11, "line": {"color": look.colour, "width": 2.5}}
         traces.append(points([100 * interval.estimate], [place], mode="markers", marker=marker, **hovering))
-    zero = {"zeroline": True, "zerolinewidth": 1.5}
+    ends = [100 * end for one in intervals.values() if one.interval for end in (one.interval.low, one.interval.high)]
+    zero = {"zeroline": True, "zerolinewidth": 1.5, "range": span(ends)}
     axis = row_axis(names)
     return chart(traces, row_height(len(rows)), "difference in mIoU (points)", yaxis=axis, xaxis=zero)

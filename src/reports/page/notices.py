@@ -4,6 +4,11 @@ from collections import Counter
 
 from src.reports.page.data import PageData
 
+_REASONS = {
+    "missing": "no seed has finished in both rows of a comparison",
+    "other images": "rows were scored on different images",
+}
+
 
 def notices(data: PageData, sections: set[str]) -> list[str]:
     """Sentences on unfinished runs, single seeds and missing parts.
@@ -26,9 +31,8 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
         found.append("One seed: intervals are over images only and say nothing about the noise of training.")
     intervals = [one for one in data.rendering.comparisons.values() if one.interval]
     if not intervals:
-        reasons = dict.fromkeys(one.reason for one in data.rendering.comparisons.values() if one.reason)
-        why = f" ({'; '.join(reasons)})" if reasons else ": no row builds on another"
-        found.append(f"There are no differences with intervals{why}.")
+        reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
+        found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
     if "curves" not in sections:
         found.append("No training curves: no run's folder was found when this page was made.")
     if "browser" not in sections:

@@ -10,7 +10,7 @@ _LIGHT = ("#5f6b76", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc
 _DARK = ("#a3adb8", "#4ba3dd", "#f0b429", "#2bbf91", "#ee7733", "#8fd0f5", "#e39cc3")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-_BAND = 0.18  # opacity of a band over seeds; chosen
+_BAND = 0.13  # opacity of a band over seeds; chosen
 
 
 class Look:

@@ -89,9 +89,7 @@ def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Exam
 
 
 @torch.inference_mode()
-def _predict(
-    model: torch.nn.Module, dataset: SegmentationDataset, examples: Examples, key: str, device: torch.device
-) -> None:
+def _predict(model: torch.nn.Module, dataset: SegmentationDataset, examples: Examples, key: str, device: torch.device) -> None:
     model.to(device)
     for example in examples.images:
         position = int(example.name)

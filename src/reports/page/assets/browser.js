@@ -123,7 +123,7 @@
     const truthCanvas = canvas(image, `Truth: ${names(truth)}`);
     paintMask(truthCanvas, truth, ground);
     const picture = element("img", { src: image.image, alt: `Image ${image.id}`, width, height });
-    made.push(card(element("h3", {}, "image"), picture, element("h4", {}, "truth"), truthCanvas));
+    made.push(card(element("h3", {}, "image and truth"), picture, truthCanvas));
     for (const variant of shown()) {
       const found = run(image, variant.name);
       const swatch = element("span", { className: "swatch" });

@@ -3,6 +3,7 @@
 (() => {
   const charts = JSON.parse(document.getElementById("charts-data").textContent);
   const places = [...document.querySelectorAll(".chart")];
+  const bands = document.getElementById("bands");
   const coarse = matchMedia("(pointer: coarse)");
   const config = {
     displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -22,7 +23,9 @@
   function draw(place) {
     if (!window.Plotly) return;
     const { data, layout } = resolved(charts[place.dataset.chart]);
-    for (const trace of data) if (trace.meta?.variant) trace.visible = variants.isShown(trace.meta.variant);
+    for (const trace of data) {
+      if (trace.meta) trace.visible = variants.isShown(trace.meta.variant) && (!trace.meta.band || !bands || bands.checked);
+    }
     layout.dragmode = coarse.matches ? false : "zoom"; // a finger scrolls the page
     Plotly.react(place, data, layout, { ...config, displayModeBar: coarse.matches ? false : "hover" });
     place.dataset.drawn = place.dataset.chart;
@@ -61,6 +64,7 @@
     });
   }
   const redraw = () => places.forEach(draw);
+  bands?.addEventListener("change", redraw);
   document.addEventListener("themechange", redraw);
   document.addEventListener("variantschange", redraw);
   // The first paint comes first, and the rest of the document: the library is its end.

@@ -1,0 +1,91 @@
+"""A made-up study with everything a page can show, and a real headless Chromium to open it in."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from src.analysis.history import merge_logs, write_history
+from src.analysis.rendering import Rendering
+from src.analysis.study import load_study
+from src.reports.browser import find_chromium, headless_chromium
+from src.reports.page.data import PageData
+from src.reports.page.gathering import find_examples
+from src.reports.page.page import render_page
+from tests.analysis.synthetic import StudyBuilder
+from tests.reports.examples import add_examples, add_history
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if find_chromium() is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with headless_chromium() as browser:
+        yield browser
+
+
+def make_study(folder: Path) -> Path:
+    """Three rows, three seeds, one run failed; curves of all, examples of the finished ones."""
+    builder = StudyBuilder(folder, factors=["seb"])
+    rows = [
+        (0.60, builder.row("baseline", 0.6)),
+        (0.70, builder.row("seb", 0.7, options={"seb": "product"}, on="baseline", status={2: "failed"})),
+    ]
+    builder.finish()
+    keys = []
+    for quality, runs in rows:
+        for run in runs:
+            if (run.record() or {})["status"] == "done":
+                add_history(run, quality, starts=2)
+                write_history(run.path / "history.csv", merge_logs(run.path))
+                shutil.rmtree(run.path / "logs")
+                keys.append(run.key)
+    add_examples(folder, keys)
+    return folder
+
+
+def data_of(folder: Path, bound: int = 15_000_000) -> PageData:
+    study = load_study(folder)
+    return PageData(Rendering(study), find_examples(study, folder), {}, bound)
+
+
+@pytest.fixture(scope="session")
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test may change it."""
+    return make_study(tmp_path_factory.mktemp("page") / "study")
+
+
+@pytest.fixture(scope="session")
+def page_file(study_folder: Path) -> Path:
+    path = study_folder.parent / "page.html"
+    path.write_text(render_page(data_of(study_folder)))
+    return path
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a file as ``visit(path, width=390, dark=True)``; at the end nothing may have failed or asked for the network."""
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(path: Path, width: int = 1280, dark: bool = False, **settings: object) -> Page:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light", **settings
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: complaints.append(asked.url) if not asked.url.startswith(("data:", path.as_uri())) else None,
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
