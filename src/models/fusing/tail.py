@@ -1,0 +1,108 @@
+"""The end of a widened decoder, where its k*k*C maps at full resolution cost the most: deconvolution, BR and linear head.
+
+With y the map before, D the deconvolution, f and g the two convolutions of BR and A the head (DAP's averaging, or its control's)::
+
+    scores = A(D y + g(relu(f(D y)))) = (A D) y + (A g) relu((f D) y)
+
+Each pair in brackets is linear and becomes one convolution: A D and A g have C outputs instead of k*k*C, and D y is never made.
+All three work on the four sub-pixels of the result as channels at the size of y, so that nothing of k*k*C channels is rearranged.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.models.fusing.graph import Make
+from src.models.fusing.linear import (
+    as_convolution,
+    carried_bias,
+    compose,
+    compose_after_deconvolution,
+    convolution_to_phases,
+    deconvolution_to_phases,
+    mean_kernel,
+    shifted_mean_kernel,
+)
+from src.models.gcn import BoundaryRefinement
+from src.techniques.adjacent_prediction import AdjacentPrediction, WideControl
+
+
+def linear_head_kernel(head: nn.Module, like: Tensor) -> Tensor | None:
+    """The kernel (C, k*k*C, l, l) of a head that narrows a widened decoder's map; None for other heads."""
+    if isinstance(head, AdjacentPrediction):
+        return shifted_mean_kernel(head.classes, head.window, like)
+    if isinstance(head, WideControl):
+        return mean_kernel(head.classes, head.groups, like)
+    return None
+
+
+class FoldedTail(nn.Module):
+    """See the formula above. Exact at the borders too, where D y, f D y and g's output end but the composed kernels go on.
+
+    The outermost positions are computed layer by layer, on strips a few rows or columns wide, and put in place.
+
+    Args:
+        deconvolution: 2x, kernel 4.
+        refinement: BR.
+        head: `AdjacentPrediction` or `WideControl`.
+        make: makes a convolution joined with an activation.
+
+    Shapes:
+        input (B, k*k*C, h, w) and a size (H, W) with 2h - 1 <= H <= 2h, W likewise; output (B, C, H, W).
+    """
+
+    def __init__(self, deconvolution: nn.ConvTranspose2d, refinement: BoundaryRefinement, head: nn.Module, make: Make) -> None:
+        super().__init__()
+        first, second, spread = refinement.first, refinement.second, deconvolution.weight.detach()
+        narrow = linear_head_kernel(head, spread)
+        assert narrow is not None
+        assert first.bias is not None
+        assert second.bias is not None
+        assert deconvolution.bias is not None
+        self.reach, self.width = narrow.shape[-1] // 2, first.out_channels
+        # of a ConvTranspose2d: (I, M, 4, 4); composed with f: (I, M, 6, 6)
+        hidden = deconvolution_to_phases(compose_after_deconvolution(spread, first.weight.detach()), padding=2)
+        hidden_bias = carried_bias(deconvolution.bias.detach(), first.weight.detach()) + first.bias.detach()
+        self.hidden = make(as_convolution(hidden.flatten(0, 2), hidden_bias.repeat(4)), nn.ReLU())
+        # to channels (C, row, column), as pixel_shuffle wants them
+        skip = deconvolution_to_phases(compose_after_deconvolution(spread, narrow), padding=1 + self.reach)
+        bias = carried_bias(deconvolution.bias.detach() + second.bias.detach(), narrow)
+        self.skip = make(as_convolution(skip.permute(2, 0, 1, 3, 4, 5).flatten(0, 2), bias.repeat_interleave(4)), None)
+        refine = convolution_to_phases(compose(second.weight.detach(), narrow)).permute(2, 0, 1, 3, 4, 5, 6, 7)
+        refine = refine.flatten(3, 5).flatten(0, 2)
+        self.refine = make(as_convolution(refine, torch.zeros_like(bias).repeat_interleave(4)), None)
+        self.deconvolution, self.refinement, self.head = deconvolution, refinement, head
+
+    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        hidden = self.hidden(maps)  # (B, 4 k*k*C, h, w)
+        phases = hidden.unflatten(1, (2, 2, self.width))
+        overshoot = 2 * maps.shape[-2] - size[0], 2 * maps.shape[-1] - size[1]
+        edges = [(dim, at_end, *self._layer_by_layer(maps, overshoot, dim, at_end)) for dim in (2, 3) for at_end in (False, True)]
+        for dim, at_end, inside, _ in edges:
+            phases.narrow(dim + 2, (maps.shape[dim] - 1) * at_end, 1).copy_(_to_phases(inside))
+        scores = F.pixel_shuffle(self.refine(hidden, self.skip(maps)), 2)[..., : size[0], : size[1]]
+        for dim, at_end, _, edge in edges:
+            scores.narrow(dim, (size[dim - 2] - edge.shape[dim]) * at_end, edge.shape[dim]).copy_(edge)
+        return scores
+
+    def _layer_by_layer(self, maps: Tensor, overshoot: tuple[int, int], dim: int, at_end: bool) -> tuple[Tensor, Tensor]:
+        """One edge of the result: BR's map inside, two wide (zero beyond the result), and the scores, ``reach`` wide."""
+        length = min(self.reach + 2, maps.shape[dim])
+        strip = maps.narrow(dim, (maps.shape[dim] - length) * at_end, length)
+        wide = self.deconvolution(strip)
+        reaches_end = at_end or length == maps.shape[dim]
+        beyond = [overshoot[0] if dim == 3 or reaches_end else 0, overshoot[1] if dim == 2 or reaches_end else 0]
+        wide = wide[..., : wide.shape[-2] - beyond[0], : wide.shape[-1] - beyond[1]]
+        inside = F.relu(self.refinement.first(wide))
+        scores = self.head(wide + self.refinement.second(inside))
+        inside = F.pad(inside, (0, beyond[1], 0, beyond[0]))
+        width = min(self.reach, scores.shape[dim])
+        return (
+            inside.narrow(dim, (inside.shape[dim] - 2) * at_end, 2),
+            scores.narrow(dim, (scores.shape[dim] - width) * at_end, width),
+        )
+
+
+def _to_phases(maps: Tensor) -> Tensor:
+    """Sub-pixels as a dimension of their own: (B, C, 2h, 2w) -> (B, 2, 2, C, h, w)."""
+    return maps.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 3, 5, 1, 2, 4)
