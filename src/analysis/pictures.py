@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
@@ -41,7 +41,7 @@ def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequen
     figure = Figure(figsize=(6, 6 * height / width + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     _show(axes, overlay(image, ids))
-    _legend(figure, [ids], classes)
+    draw_legend(figure, [ids], classes)
     write_atomically(path, lambda scratch: figure.savefig(scratch))
 
 
@@ -74,7 +74,7 @@ def save_comparison(
         for axes, (title, picture) in zip(grid[row], cells, strict=True):
             _show(axes, picture, title if row == 0 else None)
     shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
-    _legend(figure, shown, classes)
+    draw_legend(figure, shown, classes)
     write_atomically(path, lambda scratch: figure.savefig(scratch))
 
 
@@ -85,7 +85,8 @@ def _show(axes: matplotlib.axes.Axes, picture: NDArray[np.uint8], title: str | N
         axes.set_title(title, fontsize=9)
 
 
-def _legend(figure: Figure, ids: Sequence[Ids], classes: Sequence[str]) -> None:
+def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequence[str]) -> None:
+    """Name the classes that occur in any of ``ids`` below the figure."""
     used = sorted(set(np.unique(np.concatenate([part.ravel() for part in ids]))) - {VOID})
     colours = voc_palette() / 255
     patches = [Patch(facecolor=colours[id], edgecolor="0.5", label=classes[id]) for id in used]

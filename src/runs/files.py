@@ -26,6 +26,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of whatever folder is there.
+
+    If ``write`` fails, the folder that was there stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        scratch, former = Path(name) / "new", Path(name) / "former"
+        scratch.mkdir()
+        write(scratch)
+        if path.exists():
+            path.replace(former)
+        scratch.replace(path)
+
+
 def as_json(content: Any) -> str:
     """What `write_json` writes."""
     return json.dumps(content, indent=2) + "\n"

@@ -37,12 +37,12 @@ def look(**settings: Any) -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write ``path`` with each of `SUFFIXES`, atomically and without a date."""
+def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Write ``path`` with each of ``suffixes``, atomically and without a date."""
     written = []
     with look():
         fix_layout(figure)
-        for suffix in SUFFIXES:
+        for suffix in suffixes:
             target = path.with_suffix(suffix)
             metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
 
