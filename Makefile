@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean report screenshots
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean report screenshots notebook
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 BENCH :=               # options of python -m src.bench
 
@@ -57,11 +57,17 @@ test: $(STAMP)  ## run all tests
 lint: $(STAMP)  ## check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 	$(VENV)/bin/mypy
+
+notebook: $(STAMP)  ## open the notebook that explores a study, in a browser (installs JupyterLab on the first use)
+	$(VENV)/bin/pip install --quiet --editable '.[notebook]'
+	$(RUN) -m jupyterlab notebooks/explore_study.ipynb
 
 format: $(STAMP)  ## mend style where a tool can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	$(VENV)/bin/nbstripout notebooks/*.ipynb
 
 clean:  ## remove the environment and caches; data/ and outputs/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

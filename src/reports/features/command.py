@@ -70,7 +70,7 @@ def _check(config: DictConfig) -> None:
 
 def _output(config: DictConfig) -> Path:
     """The folder to write; refused if replacing it would remove what is not this command's."""
-    output = Path(config.output or (Path(config.study) / FOLDER if config.study else Path("outputs") / FOLDER))
+    output = Path(config.output or (Path(config.study.folder) / FOLDER if config.study.folder else Path("outputs") / FOLDER))
     if output.exists() and not (output.is_dir() and ((output / INDEX).is_file() or not any(output.iterdir()))):
         raise UserError(
             f"{output} is there and holds no feature pictures: it is not overwritten. Set output= to another folder."

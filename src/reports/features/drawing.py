@@ -92,7 +92,7 @@ def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
     if scene.borders is not None:
         panels.append(("image, true borders", scene.image, True))
         panels.append(("truth", voc_palette()[scene.borders.ids], True))
-    predictions = ["prediction"] if len(runs) == 1 else [f"prediction:\n{run.title}" for run in runs]
+    predictions = ["prediction"] if len(runs) == 1 else [f"prediction:\n{run.title.replace('+', chr(10))}" for run in runs]
     panels += [(title, voc_palette()[run.prediction], True) for title, run in zip(predictions, runs, strict=True)]
     for axes, (title, picture, with_edges) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.imshow(picture, interpolation="nearest")
@@ -132,7 +132,7 @@ def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Scene
 def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Scene, values: Map, neutral: float, title: str) -> None:
     distance = np.abs(values[np.isfinite(values)] - neutral)
     half = float(np.percentile(distance, 99)) if distance.size else 0.0
-    drawn = _imshow(axes, scene, values, cmap="PuOr_r", norm=CenteredNorm(neutral, max(half, 1e-6)))
+    drawn = _imshow(axes, scene, values, cmap="PuOr_r", norm=CenteredNorm(neutral, half or 1.0))
     axes.set_title(title, fontsize=8)
     _draw_edges(axes, scene)
     _colour_bar(figure, drawn, [axes])

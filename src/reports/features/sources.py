@@ -39,13 +39,13 @@ class Chosen:
 
 
 def find_sources(config: DictConfig) -> list[Source]:
-    """The runs that ``config.checkpoint``, or else ``config.study``, names; a study's by seed, then by row.
+    """The runs that ``config.checkpoint``, or else ``config.study.folder``, names; a study's by seed, then by row.
 
     Raises:
         ConfigError: if neither is set.
         UserError: if a record is refused, a run is named twice, or no run of the study has a checkpoint in ``paths.runs``.
     """
-    study = load_study(Path(config.study)) if config.study else None
+    study = load_study(Path(config.study.folder)) if config.study.folder else None
     rows = {} if study is None else {run.folder.key: row.name for row in study.rows for run in row.runs.values() if run.done}
     if config.checkpoint is not None:
         paths = [Path(str(path)) for path in as_list(config.checkpoint)]
@@ -55,8 +55,8 @@ def find_sources(config: DictConfig) -> list[Source]:
         paths = [runs / key for _, _, key in cells if key in rows and RunFolder(runs, key).last.is_file()]
         if not paths:
             raise UserError(
-                f"No run of {config.study} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to the "
-                "folder of its runs, or run its sweep again."
+                f"No run of {config.study.folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
+                "the folder of its runs, or run its sweep again."
             )
     else:
         raise ConfigError("checkpoint is not set: add checkpoint=FOLDER with a run's folder, or study=FOLDER with a study's.")

@@ -115,7 +115,7 @@ def write_per_image(path: Path, collected: Iterable[tuple[FeatureRun, str, Colle
 
 def summary_table(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> Table:
     """One level's statistics, each with a line for every run; several runs are called A, B, ..., see `name_runs`."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     names = name_runs(runs)
     table.add_column("statistic", no_wrap=True)
     if len(runs) > 1:
@@ -152,7 +152,8 @@ def _cells(row: SummaryRow) -> list[str]:
 def _text(mean: float | None, spread: float | None = None) -> str:
     if mean is None:
         return ""
-    return f"{mean:.3g}" if spread is None else f"{mean:.3g} ± {spread:.2g}"
+    text = f"{mean:.3g}" if abs(mean) >= 1 else f"{mean:.2g}"
+    return text if spread is None else f"{text} ± {spread:.2g}"
 
 
 def _known(value: float) -> float | None:

@@ -1,0 +1,22 @@
+"""Runs to look into, made as the tests of runs make them."""
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from src.runs.folder import RunFolder
+from src.runs.training import train
+from tests.runs.conftest import finished_run, only_run, scenes_folder, small_overrides  # noqa: F401 - fixtures
+
+
+@pytest.fixture(scope="session")
+def baseline_run(
+    compose_config: Callable[..., DictConfig],
+    small_overrides: list[str],  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RunFolder:
+    """A finished run without SEB that no test may change."""
+    runs = tmp_path_factory.mktemp("baseline")
+    train(compose_config(*small_overrides, f"paths.runs={runs}"), {"technique/seb": "none"})
+    return only_run(runs)

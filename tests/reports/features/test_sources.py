@@ -1,0 +1,39 @@
+"""Which images a command means."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from src.data.split import Item, Split
+from src.errors import DataError
+from src.reports.features.sources import Chosen, find_images
+
+
+def test_an_image_is_named_by_place_id_or_what_the_command_line_makes_of_its_id(tmp_path: Path) -> None:
+    items = tuple(Item(id, Path(f"{id}.jpg"), Path(f"{id}.png")) for id in ("2007_000033", "2008_000009", "7"))
+    split = Split("some val", items, ("a", "b"))
+    asked = OverridesParser.create().parse_override("image=2008_000009").value()
+    assert asked == 2008000009  # Hydra reads underscores as separators of thousands
+    assert find_images(asked, split)[0].name == "2008_000009"
+    assert find_images(0, split)[0].name == "2007_000033"
+    assert find_images(7, split)[0].name == "7"  # an id before a place
+    assert find_images("2007_000033", split)[0].image == Path("2007_000033.jpg")
+    with pytest.raises(DataError, match=r"image=2007_00003: some val has no image.*2007_000033.*from 0 to 2"):
+        find_images("2007_00003", split)
+    with pytest.raises(DataError, match="image=-1"):
+        find_images(-1, split)
+    with pytest.raises(DataError, match="overwrite"):
+        find_images([0, "2007_000033"], split)
+    with pytest.raises(DataError, match="names no image"):
+        find_images([], split)
+
+
+def test_a_path_is_a_photograph_and_a_name_a_safe_folder(tmp_path: Path) -> None:
+    photo = tmp_path / "my cat.jpg"
+    photo.write_bytes(b"")
+    assert find_images([str(photo)], None) == [Chosen("my cat", photo, None)]
+    assert find_images(str(photo), None)[0].folder == "my_cat"
+    assert Chosen("../../x", photo, None).folder == "_.._x"
+    with pytest.raises(DataError, match="there is no such file"):
+        find_images("absent.jpg", None)
