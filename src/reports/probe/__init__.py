@@ -8,7 +8,7 @@ border     whether the cell lies in the band around a class border: boundary con
 
 Scores are balanced accuracies, the mean over the answers of the share that is right; guessing gives 1 / (number of answers).
 Cells are drawn evenly over the answers, the same in every run and before and after, so differences are paired. With several
-seeds the table shows the mean over seeds, its standard deviation and, for after minus before, Student's 95 % interval over seeds.
+seeds the table shows mean and standard deviation over seeds and, for after minus before, Student's 95 % interval.
 
 What they cannot show: that the decoder uses what is there; that SEB alone put it there, for the encoder was trained together
 with it (put a row without SEB beside it: its map before is what an encoder learns alone); or content that is there, but not
