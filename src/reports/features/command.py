@@ -16,7 +16,7 @@ from src.errors import CheckpointError, ConfigError, UserError
 from src.reports.features.folder import Content, write_content
 from src.reports.features.looking import Looked, Looker
 from src.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph
-from src.reports.features.summary import LEGEND, name_runs, summary_table
+from src.reports.features.summary import LEGEND, name_runs, summary_tables
 from src.reports.features_index import FOLDER, INDEX
 from src.runs.checkpoint import load_checkpoint
 from src.runs.device import choose_device
@@ -115,8 +115,9 @@ def _report(content: Content, output: Path, console: Console) -> None:
         assert content.split is not None
         title = f"{level} before and after SEB: {content.split.name}, {content.images_counted} images"
         title += "" if len(runs) > 1 else f", {runs[0].title}"
-        console.print(summary_table(rows, runs, level, title))
-        console.print()
+        for table in summary_tables(rows, runs, level, title):
+            console.print(table)
+            console.print()
     if rows:
         console.print(LEGEND, style="dim", markup=False, highlight=False)
     pictures = [str(output / image.folder / "features.png") for image in content.images]

@@ -113,22 +113,28 @@ def write_per_image(path: Path, collected: Iterable[tuple[FeatureRun, str, Colle
                     writer.writerow([image, run.key, run.row, run.seed, level, name, *pair])
 
 
-def summary_table(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> Table:
-    """One level's statistics, each with a line for every run; several runs are called A, B, ..., see `name_runs`."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> list[Table]:
+    """One level's statistics of the map and of the branch, each with a line for every run.
+
+    Several runs are called A, B, ..., see `name_runs`. Both fit into 80 columns.
+    """
     names = name_runs(runs)
-    table.add_column("statistic", no_wrap=True)
-    if len(runs) > 1:
-        table.add_column("run", no_wrap=True)
-    for header in ("before", "after", "ratio", "rises", "n"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for name in (*MAP, *BRANCH):
-        for place, row in enumerate(one for one in rows if one.level == level and one.statistic == name):
-            run = [names[row.run]] if len(runs) > 1 else []
-            table.add_row(name if place == 0 else "", *run, *_cells(row))
-            if row.pooled_after is not None:
-                table.add_row("  pooled", *run, _text(row.pooled_before), _text(row.pooled_after), style="dim")
-    return table
+    found = []
+    for statistics, headers in ((MAP, ("before", "after", "ratio", "rises", "n")), (BRANCH, ("value", "n"))):
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("statistic", no_wrap=True)
+        for header in ("run", *headers) if len(runs) > 1 else headers:
+            table.add_column(header, justify="right", no_wrap=True)
+        for name in statistics:
+            shown = [row for row in rows if (row.level, row.statistic) == (level, name)]
+            for place, row in enumerate(shown):
+                run = [names[row.run]] if len(runs) > 1 else []
+                table.add_row(name if place == 0 else "", *run, *(_cells(row) if statistics is MAP else _branch_cells(row)))
+                if row.pooled_after is not None:
+                    table.add_row("  pooled", *run, _text(row.pooled_before), _text(row.pooled_after), style="dim")
+        found.append(table)
+        title = f"{level}: what SEB multiplies by or adds"
+    return found
 
 
 def name_runs(runs: Sequence[FeatureRun]) -> dict[str, str]:
@@ -149,11 +155,17 @@ def _cells(row: SummaryRow) -> list[str]:
     return [_text(row.before, row.before_sd), _text(row.after, row.after_sd), ratio, rises, str(row.images)]
 
 
+def _branch_cells(row: SummaryRow) -> list[str]:
+    return [_text(row.after, row.after_sd), str(row.images)]
+
+
 def _text(mean: float | None, spread: float | None = None) -> str:
+    """Two significant digits, three from 1 on; the spread to the same place."""
     if mean is None:
         return ""
-    text = f"{mean:.3g}" if abs(mean) >= 1 else f"{mean:.2g}"
-    return text if spread is None else f"{text} ± {spread:.2g}"
+    digits = 2 if abs(mean) >= 1 or mean == 0 else 1 - math.floor(math.log10(abs(mean)))
+    digits = max(0, digits - 1) if abs(mean) >= 10 else digits
+    return f"{mean:.{digits}f}" if spread is None else f"{mean:.{digits}f}±{spread:.{digits}f}"
 
 
 def _known(value: float) -> float | None:
