@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.runs.files import sha256, write_atomically, write_json
+from src.runs.files import sha256, write_atomically, write_folder, write_json
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -88,3 +88,20 @@ def test_hash_is_sha256_of_the_whole_content(tmp_path, size):
 
 def test_a_missing_file_hashes_like_an_empty_one(tmp_path):
     assert sha256(tmp_path / "nothing") == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "pictures"
+    write_folder(folder, lambda scratch: (scratch / "a.txt").write_text("first"))
+    assert (folder / "a.txt").read_text() == "first"
+
+    def fail(scratch: Path) -> None:
+        (scratch / "b.txt").write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_folder(folder, fail)
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    write_folder(folder, lambda scratch: (scratch / "b.txt").write_text("second"))
+    assert [path.name for path in folder.iterdir()] == ["b.txt"]
+    assert [path.name for path in folder.parent.iterdir()] == ["pictures"]

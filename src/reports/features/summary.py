@@ -133,7 +133,7 @@ def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level
                 if row.pooled_after is not None:
                     table.add_row("  pooled", *run, _text(row.pooled_before), _text(row.pooled_after), style="dim")
         found.append(table)
-        title = f"{level}: what SEB multiplies by or adds"
+        title = f"{level}: the branch of SEB"
     return found
 
 
