@@ -121,9 +121,11 @@ def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level
     names = name_runs(runs)
     found = []
     for statistics, headers in ((MAP, ("before", "after", "ratio", "rises", "n")), (BRANCH, ("value", "n"))):
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table = Table(
+            title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
+        )
         table.add_column("statistic", no_wrap=True)
-        for header in ("run", *headers) if len(runs) > 1 else headers:
+        for header in ("", *headers) if len(runs) > 1 else headers:
             table.add_column(header, justify="right", no_wrap=True)
         for name in statistics:
             shown = [row for row in rows if (row.level, row.statistic) == (level, name)]
