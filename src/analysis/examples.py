@@ -10,9 +10,10 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Examples:
         data: name of the data set.
         manifest: of the split that the images are from, as records name it.
         long_side: bound of the pictures' longer side in pixels.
-        runs: keys of the runs whose predictions are there.
+        runs: whose predictions are there: by key, the record's ``confusion_sha256``, which tells one training from another.
     """
 
     folder: Path
@@ -57,7 +58,7 @@ class Examples:
     classes: tuple[str, ...]
     long_side: int
     images: tuple[Example, ...]
-    runs: tuple[str, ...] = ()
+    runs: Mapping[str, str] = field(default_factory=dict)
 
     def image(self, example: Example) -> Path:
         return self.folder / "images" / f"{example.name}.jpg"
@@ -68,9 +69,13 @@ class Examples:
     def prediction(self, example: Example, key: str) -> Path:
         return self.folder / "predictions" / key / f"{example.name}.png"
 
-    def with_run(self, key: str) -> "Examples":
+    def holds(self, key: str, record: Mapping[str, Any]) -> bool:
+        """Whether the predictions of this very training are there."""
+        return self.runs.get(key) == record["confusion_sha256"]
+
+    def with_run(self, key: str, record: Mapping[str, Any]) -> "Examples":
         """The same with one more run, written into index.json."""
-        more = replace(self, runs=tuple(sorted({*self.runs, key})))
+        more = replace(self, runs=dict(sorted({**self.runs, key: record["confusion_sha256"]}.items())))
         more.write()
         return more
 
@@ -96,9 +101,8 @@ def load_examples(folder: Path) -> Examples | None:
         if schema != SCHEMA:
             raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
         images = tuple(Example(**image) for image in content.pop("images"))
-        found = Examples(
-            folder, classes=tuple(content.pop("classes")), runs=tuple(content.pop("runs")), images=images, **content
-        )
+        classes, runs = tuple(content.pop("classes")), dict(content.pop("runs"))
+        found = Examples(folder, classes=classes, runs=runs, images=images, **content)
         names = [image.name for image in images]
         if not all(map(_NAME.fullmatch, names)) or not all(map(_KEY.fullmatch, found.runs)):
             raise ValueError("a name that is no number or a run that is no key")

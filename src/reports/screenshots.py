@@ -9,7 +9,7 @@ from src import cli
 from src.analysis.rendering import Rendering
 from src.analysis.study import load_study
 from src.errors import UserError
-from src.reports.browser import headless_chromium
+from src.reports.chromium import headless_chromium
 from src.reports.page.data import PageData
 from src.reports.page.gathering import find_examples
 from src.reports.page.page import render_page

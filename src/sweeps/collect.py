@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.analysis.history import HISTORY
 from src.errors import UserError
 from src.runs.files import as_json, write_atomically, write_json
 from src.runs.folder import COUNTS, RunFolder
@@ -114,6 +115,7 @@ def _copy_record(source: RunFolder, target: RunFolder) -> bool:
         return False
     if record["status"] == "done":
         source.counts(record)  # refuses what its record does not describe
+        (target.path / HISTORY).unlink(missing_ok=True)  # of an earlier training
         write_atomically(target.path / COUNTS, lambda path: shutil.copyfile(source.path / COUNTS, path))
     write_record(target.path / "record.json", source.key, record["status"], content)
     return True

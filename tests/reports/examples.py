@@ -14,8 +14,8 @@ SIZE = (48, 36)  # width, height
 SHOWN = 6  # images, every second one
 
 
-def add_examples(folder: Path, keys: list[str], size: tuple[int, int] = SIZE) -> Examples:
-    """Examples of the runs ``keys`` in the study ``folder``: a boat on the left, a cart below; runs miss some of it."""
+def add_examples(folder: Path, runs: list[RunFolder], size: tuple[int, int] = SIZE) -> Examples:
+    """Examples of ``runs`` in the study ``folder``: a boat on the left, a cart below; runs miss some of it."""
     noise = np.random.default_rng(0)
     images = tuple(Example(f"image{2 * place:04d}", f"{2 * place:05d}", *size) for place in range(SHOWN))
     found = Examples(folder / "examples", "generated scenes", "b" * 64, CLASSES, 320, images)
@@ -24,10 +24,10 @@ def add_examples(folder: Path, keys: list[str], size: tuple[int, int] = SIZE) ->
         pixels = noise.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
         write_image(found.image(image), pixels, size)
         write_ids(found.truth(image), truth, size, CLASSES)
-        for turn, key in enumerate(keys):
-            write_ids(found.prediction(image, key), predicted(truth, turn), size, CLASSES)
-    for key in keys:
-        found = found.with_run(key)
+        for turn, run in enumerate(runs):
+            write_ids(found.prediction(image, run.key), predicted(truth, turn), size, CLASSES)
+    for run in runs:
+        found = found.with_run(run.key, run.record() or {})
     assert 2 * SHOWN <= IMAGES
     return found
 

@@ -33,7 +33,7 @@ def section(data: PageData, room: int) -> Section | None:
         (row.name, seed): run
         for row in data.study.rows
         for seed, run in row.runs.items()
-        if run.done and run.folder.key in examples.runs and run.done["manifests"]["val"] == examples.manifest
+        if run.done and examples.holds(run.folder.key, run.done) and run.done["manifests"]["val"] == examples.manifest
     }
     shown = _fitting(examples, runs, room) if runs else []
     if not shown:

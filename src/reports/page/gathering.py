@@ -99,7 +99,7 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
     if there is not None and not _fits(there, manifest, records, wish):
         shutil.rmtree(folder)
         there = None
-    wanted = {key: record for key, record in records.items() if there is None or key not in there.runs}
+    wanted = {key: record for key, record in records.items() if there is None or not there.holds(key, record)}
     wanted = {key: record for key, record in wanted.items() if (runs / key / "checkpoints" / "last.ckpt").is_file()}
     reasons = {key: "its folder holds another training than the record" for key in wanted if not _same(runs, key, wanted[key])}
     wanted = {key: record for key, record in wanted.items() if key not in reasons}

@@ -55,7 +55,7 @@ def predict_examples(
         except (UserError, KeyError, AttributeError, TypeError, RuntimeError, ValueError) as error:
             reasons[key] = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
         else:
-            examples = examples.with_run(key)
+            examples = examples.with_run(key, record)
     return reasons
 
 

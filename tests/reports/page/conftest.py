@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 from src.analysis.history import merge_logs, write_history
 from src.analysis.rendering import Rendering
 from src.analysis.study import load_study
-from src.reports.browser import find_chromium, headless_chromium
+from src.reports.chromium import find_chromium, headless_chromium
 from src.reports.page.data import PageData
 from src.reports.page.gathering import find_examples
 from src.reports.page.page import render_page
@@ -34,15 +34,15 @@ def make_study(folder: Path) -> Path:
         (0.70, builder.row("seb", 0.7, options={"seb": "product"}, on="baseline", status={2: "failed"})),
     ]
     builder.finish()
-    keys = []
+    finished = []
     for quality, runs in rows:
         for run in runs:
             if (run.record() or {})["status"] == "done":
                 add_history(run, quality, starts=2)
                 write_history(run.path / "history.csv", merge_logs(run.path))
                 shutil.rmtree(run.path / "logs")
-                keys.append(run.key)
-    add_examples(folder, keys)
+                finished.append(run)
+    add_examples(folder, finished)
     return folder
 
 

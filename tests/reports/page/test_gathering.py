@@ -112,12 +112,27 @@ def test_a_run_that_comes_later_is_added(study, store, tmp_path):
     shutil.copytree(store / one, some / one)
     examples, reasons = gather(study, some)
     assert examples is not None
-    assert (examples.runs, reasons) == ((one,), {})  # the other has no checkpoint here: no word of it
+    assert (list(examples.runs), reasons) == ([one], {})  # the other has no checkpoint here: no word of it
     before = examples.prediction(examples.images[0], one).stat().st_mtime_ns
     examples, _ = gather(study, store)
     assert examples is not None
-    assert examples.runs == (one, other)
+    assert list(examples.runs) == [one, other]
     assert examples.prediction(examples.images[0], one).stat().st_mtime_ns == before
+
+
+def test_a_run_trained_anew_is_predicted_anew(study, store):
+    """Its record was collected again: the predictions of the training before it are of no use."""
+    examples, _ = gather(study, store)
+    assert examples is not None
+    key = keys_of(study)[0]
+    path = examples.folder / "index.json"
+    index = json.loads(path.read_text())
+    index["runs"][key] = "0" * 64
+    path.write_text(json.dumps(index))
+    examples.prediction(examples.images[0], key).write_bytes(b"of the training before")
+    again, _ = gather(study, store)
+    assert again == examples
+    assert read_ids(again.prediction(again.images[0], key)).any()
 
 
 def test_other_wishes_gather_anew(study, store):
@@ -154,7 +169,7 @@ def test_an_old_checkpoint_is_left_out_and_the_others_are_not(study, store, tmp_
     torch.save(content, path)
     examples, reasons = gather(study, runs)
     assert examples is not None
-    assert examples.runs == (other,)
+    assert list(examples.runs) == [other]
     assert list(reasons) == [one]
 
 
@@ -220,8 +235,8 @@ def test_masks_are_scaled_without_mixing_ids(tmp_path):
     [
         ({"schema": 9}, "has schema 9"),
         ({"images": [{"id": "x", "name": "../../x", "width": 1, "height": 1}]}, "not a whole index"),
-        ({"runs": ["../../etc"]}, "not a whole index"),
-        ({"runs": ["0123456789abcdef"]}, "is missing"),
+        ({"runs": {"../../etc": "0"}}, "not a whole index"),
+        ({"runs": {"0123456789abcdef": "0"}}, "is missing"),
         ({"images": [{"id": "x"}]}, "not a whole index"),
     ],
 )
