@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from src.analysis.history import merge_logs, write_history
 from src.analysis.rendering import Rendering
@@ -16,6 +16,9 @@ from src.reports.page.gathering import find_examples
 from src.reports.page.page import render_page
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.examples import add_examples, add_history
+
+_PATIENCE = 120_000  # milliseconds: on a busy machine a chart takes its time
+expect.set_options(timeout=_PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,7 @@ def visit(chromium: Browser) -> Iterator[Callable[..., Page]]:
         context = chromium.new_context(
             viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light", **settings
         )
+        context.set_default_timeout(_PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
