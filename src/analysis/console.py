@@ -7,23 +7,52 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from src.metrics.detail import EDGE_RADIUS, Detail
+from src.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
 
 
-def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str) -> Table:
-    """IoU per class from confusion counts (C, C), classes absent from the truth named as such, with the mean below."""
+def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, detail: Detail | None = None) -> Table:
+    """IoU per class, classes absent from the truth named as such, with the mean below.
+
+    Args:
+        counts: confusion counts (C, C).
+        classes: names of the C ids.
+        title: of the table.
+        detail: if known, IoU inside objects, near borders and along contours are columns too.
+    """
     table = Table(title=title, show_footer=True)
     scores = iou_per_class(counts)
     present = int(np.isfinite(scores).sum())
     table.add_column("class", footer=f"mean of {present} classes")
     table.add_column("IoU %", justify="right", footer=f"{100 * float(mean_iou(counts)):.1f}")
     table.add_column("share of pixels %", justify="right", footer=f"accuracy {100 * float(pixel_accuracy(counts)):.1f}")
+    parts = _detail_columns(detail) if detail else {}
+    for header, areas in parts.items():
+        footer = f"{100 * float(areas.mean_iou()):.1f}" if areas.true.any() else ""
+        table.add_column(header, justify="right", footer=footer)
     shares = counts.sum(1) / counts.sum()
-    for name, score, share in zip(classes, scores, shares, strict=True):
-        table.add_row(name, f"{100 * score:.1f}" if np.isfinite(score) else "absent", f"{100 * share:.1f}")
+    for place, (name, score, share) in enumerate(zip(classes, scores, shares, strict=True)):
+        rest = [_percent(areas.iou()[place]) for areas in parts.values()]
+        table.add_row(name, _percent(score), f"{100 * share:.1f}", *rest)
+    notes = []
     if present < len(classes):
-        table.caption = f"{len(classes) - present} classes are absent from these images and left out of the mean."
+        notes.append(f"{len(classes) - present} classes are absent from these images and left out of the mean.")
+    if parts:
+        notes.append(f"Edge: IoU within {EDGE_RADIUS} px of a border; interior: of the rest; boundary: boundary IoU.")
+    table.caption = "\n".join(notes) or None
     return table
+
+
+def _detail_columns(detail: Detail) -> dict[str, Areas]:
+    return {
+        "interior": detail.interior(EDGE_RADIUS).total(),
+        "edge": detail.band(EDGE_RADIUS).total(),
+        "boundary": detail.boundary.total(),
+    }
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f}" if np.isfinite(score) else "absent"
 
 
 def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:

@@ -1,7 +1,8 @@
 """From a composed config to the live objects of segmentation. Nothing below this knows of configs."""
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src.composition.common import backbone_factory, cache_policy
@@ -9,11 +10,12 @@ from src.composition.reading import describe_run
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.data.transforms import EvalTransform, TrainTransform
-from src.errors import CheckpointError
+from src.errors import CheckpointError, ConfigError
 from src.models.backbone import Backbone
 from src.models.segmenter import Segmenter, build_segmenter
 from src.models.sources import PUBLIC
 from src.models.weights import load_backbone_weights
+from src.tasks.protocols import EvaluationProtocol
 from src.tasks.segmentation import SegmentationTask
 
 
@@ -36,6 +38,22 @@ def build_data(config: DictConfig, train: Split, val: Split) -> SegmentationData
 def build_eval_transform(config: DictConfig) -> EvalTransform:
     """The transform under which a model of this config is scored."""
     return EvalTransform(config.recipe.long_side, **config.backbone.normalisation)
+
+
+def build_protocol(protocol: DictConfig, trained: DictConfig) -> EvaluationProtocol:
+    """A choice of conf/protocol for a model of the config ``trained``.
+
+    Windows whose size is left open become as large as the crop it was trained with, in place.
+
+    Raises:
+        ConfigError: if a window, overlap or scale makes no sense.
+    """
+    if OmegaConf.select(protocol, "windows.window", default=0) is None:
+        protocol.windows.window = trained.recipe.augmentation.crop
+    try:
+        return instantiate({name: value for name, value in protocol.items() if name != "name"})
+    except InstantiationException as error:
+        raise ConfigError(f"protocol={protocol.name} cannot be used: {error.__cause__ or error}.") from error
 
 
 def build_model(config: DictConfig, classes: int, weights: str = "random") -> Segmenter:

@@ -6,18 +6,32 @@ from torchmetrics import Metric
 
 from src.data.split import VOID
 
+_HISTOGRAMS = 4  # counted side by side; more gain nothing
+
 
 def confusion_counts(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
     """Count (true, predicted) pairs of ids, void left out.
 
     Args:
-        predicted: ids in 0..C-1, any integer dtype and shape.
+        predicted: ids in 0..C-1, any integer dtype and shape of one or more dimensions.
         truth: ids in 0..C-1 or 255 for void, same shape.
         classes: number of classes C.
 
     Returns:
         (C, C) int64, row = true class, column = predicted class.
     """
+    # Void counts as one more true class, whose row is then dropped: selecting the other pixels first takes ten times as long
+    # as counting them. Neighbouring columns count in histograms of their own: most neighbours are the same pair, and adding
+    # one to the same number again has to wait for the addition before.
+    bins = (classes + 1) * classes
+    histogram = bins * (torch.arange(truth.shape[-1], dtype=torch.int32, device=truth.device) % _HISTOGRAMS)
+    pairs = torch.add(predicted.to(torch.int32), truth.clamp(max=classes), alpha=classes) + histogram
+    counts = torch.bincount(pairs.flatten(), minlength=_HISTOGRAMS * bins).view(_HISTOGRAMS, bins).sum(0)
+    return counts[: classes**2].reshape(classes, classes)
+
+
+def plain_confusion_counts(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """`confusion_counts` as it is defined: take the labelled pixels, count their pairs. The reference for tests and timings."""
     known = truth != VOID
     pairs = truth[known].long() * classes + predicted[known].long()
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)

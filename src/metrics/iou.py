@@ -1,7 +1,48 @@
 """Intersection over union from confusion counts, as the VOC benchmark defines it. numpy only: tables need no torch."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Areas(NamedTuple):
+    """All that IoU needs to know of each class, in pixels: (..., C) int64 each; areas add up over images and regions.
+
+    Attributes:
+        hit: true and predicted.
+        true: in the truth.
+        predicted: in the prediction, where the truth is not void.
+    """
+
+    hit: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    @classmethod
+    def of_counts(cls, counts: NDArray[np.int64]) -> "Areas":
+        """From confusion counts (..., C, C), row = true class."""
+        return cls(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2))
+
+    def total(self) -> "Areas":
+        """Summed over the first dimension, such as the images."""
+        return Areas(*(area.sum(0) for area in self))
+
+    def iou(self) -> NDArray[np.float64]:
+        """(..., C) in [0, 1]; not a number for a class that never occurs in the truth."""
+        hit = self.hit.astype(np.float64)
+        union = self.true + self.predicted - hit
+        return np.divide(hit, union, out=np.full_like(hit, np.nan), where=self.true > 0)
+
+    def mean_iou(self) -> NDArray[np.float64]:
+        """Mean over the classes that occur in the truth: (...).
+
+        Raises:
+            ValueError: if no pixel was counted at all.
+        """
+        if not np.all(self.true.sum(-1) > 0):
+            raise ValueError("mean IoU of no labelled pixel at all")
+        return np.nanmean(self.iou(), axis=-1)
 
 
 def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -14,10 +55,7 @@ def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         (..., C) in [0, 1]; not a number for a class that never occurs in the truth. Its false positives are not lost:
         each counts as a miss of the class that was there.
     """
-    hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    true, predicted = counts.sum(-1), counts.sum(-2)
-    union = true + predicted - hit
-    return np.divide(hit, union, out=np.full_like(hit, np.nan), where=true > 0)
+    return Areas.of_counts(counts).iou()
 
 
 def mean_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -26,9 +64,7 @@ def mean_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     Raises:
         ValueError: if no pixel was counted at all.
     """
-    if not np.all(counts.sum((-2, -1)) > 0):
-        raise ValueError("mean IoU of no labelled pixel at all")
-    return np.nanmean(iou_per_class(counts), axis=-1)
+    return Areas.of_counts(counts).mean_iou()
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:

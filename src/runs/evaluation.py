@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from src.analysis.console import per_class_table
-from src.composition.reading import read_split
-from src.composition.segmentation import build_eval_transform
+from src.composition.reading import plain, read_split
+from src.composition.segmentation import build_eval_transform, build_protocol
 from src.data.dataset import SegmentationDataset
 from src.errors import CheckpointError, ConfigError
 from src.runs.checkpoint import load_checkpoint
@@ -30,7 +31,8 @@ def evaluate(config: DictConfig) -> None:
     path = Path(config.checkpoint)
     model, trained, classes = load_checkpoint(path)
     if config.get("data") is None:
-        config = OmegaConf.merge(config, {"data": trained.data})  # type: ignore[assignment]
+        with open_dict(config):  # a composed config knows no key that its files do not
+            config.data = trained.data
     if config.split not in ("train", "val"):
         raise ConfigError(f"split={config.split}: expected train or val.")
     split = read_split(config, config.split)
@@ -40,17 +42,19 @@ def evaluate(config: DictConfig) -> None:
             f"{len(split.classes)} ({', '.join(split.classes[:4])}, ...). Choose the data set it was trained for."
         )
     dataset = SegmentationDataset(split, build_eval_transform(trained))
+    protocol = build_protocol(config.protocol, trained)
+    if trained.runtime.channels_last:  # the layout in which its training scored it
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     device = choose_device(config.device)
-    per_image = score(model, dataset, device)
+    scored = score(model, dataset, device, config.workers, protocol)
     run = path if path.is_dir() else path.parent.parent
     name = split.name.lower().replace(" ", "_")
-    output = Path(config.output) if config.output else run / "evaluation" / name
-    write_scores(output, per_image, dataset)
-    save_examples(output / "predictions.png", model, dataset, "prediction", device)
-    write_json(
-        output / "scores.json",
-        {"checkpoint": str(path), "data": split.name, "manifest": split.manifest()} | summarise(per_image, dataset),
-    )
+    output = Path(config.output) if config.output else run / "evaluation" / name / config.protocol.name
+    write_scores(output, scored, dataset)
+    save_examples(output / "predictions.png", model, dataset, "prediction", device, decide=protocol)
+    origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": plain(config.protocol)}
+    write_json(output / "scores.json", origin | summarise(scored, dataset))
     console = Console()
-    console.print(per_class_table(per_image.sum(0), classes, f"{split.name}, {len(split)} images"))
+    title = f"{split.name}, {len(split)} images, {config.protocol.name.replace('_', ' ')}"
+    console.print(per_class_table(scored.counts.sum(0), classes, title, scored.detail))
     console.print(f"Scores and examples: {output}")

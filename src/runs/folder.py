@@ -12,10 +12,13 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from src.errors import HeldError, UserError
+from src.metrics.detail import Detail
+from src.metrics.iou import Areas
 from src.runs.files import sha256
 from src.runs.record import read_record, write_record
 
 COUNTS = "confusion.npz"
+DETAIL = "boundary.npz"
 WEIGHTS = "backbone.safetensors"
 
 
@@ -28,6 +31,7 @@ class RunFolder:
     record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C) and the images' ids
+    boundary.npz        per-image areas near borders, inside objects and along contours, see `src.metrics.detail`
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
     checkpoints/        last.ckpt after every epoch, best.ckpt by val mIoU
@@ -91,6 +95,27 @@ class RunFolder:
             )
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
+
+    def detail(self, record: dict[str, Any]) -> Detail | None:
+        """Areas near borders and inside objects, of the images and in the order of `counts`; None for a run without them.
+
+        Args:
+            record: the run's.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        if (expected := record.get("boundary_sha256")) is None:
+            return None
+        path = self.path / DETAIL
+        if expected != sha256(path):
+            raise UserError(
+                f"{path} does not hold the areas near borders that its record describes: it was cut short, altered or removed. "
+                "Copy it anew, or add overwrite=true to train this run anew."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            radii = tuple(int(radius) for radius in arrays["radii"])
+            return Detail(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
 
     def clear(self) -> None:
         """Forget everything of an earlier start."""

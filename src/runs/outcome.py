@@ -6,44 +6,57 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from src.analysis.console import per_class_table
 from src.analysis.pictures import save_comparison
 from src.data.dataset import SegmentationDataset
 from src.data.split import read_image, read_mask
+from src.metrics.detail import EDGE_RADIUS
 from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from src.models.segmenter import Segmenter
 from src.runs.files import sha256, write_atomically
-from src.runs.folder import COUNTS, RunFolder
-from src.tasks.scoring import score
+from src.runs.folder import COUNTS, DETAIL, RunFolder
+from src.tasks.protocols import EvaluationProtocol
+from src.tasks.scoring import Scores, score
 from src.tasks.segmentation import predict_ids
 
 _PICTURES = 6
 
 
 def report_outcome(
-    folder: RunFolder, origin: dict[str, Any], model: Segmenter, dataset: SegmentationDataset, device: torch.device
+    folder: RunFolder,
+    origin: dict[str, Any],
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    workers: int,
 ) -> dict[str, Any]:
-    """Score the last weights on one device and write everything the run leaves; the record, saying done, comes last."""
-    per_image = score(model, dataset, device)
-    write_scores(folder.path, per_image, dataset)
+    """Score the last weights on one device and write everything the run leaves; the record, saying done, comes last.
+
+    A run's own score is that of the single scale at native size, whatever else it is evaluated with later.
+    """
+    scored = score(model, dataset, device, workers)
+    write_scores(folder.path, scored, dataset)
     save_examples(folder.path / "predictions.png", model, dataset, origin["label"], device)
-    scores, counted = summarise(per_image, dataset), sha256(folder.path / COUNTS)
-    return folder.write_record("done", **origin, scores=scores, confusion_sha256=counted)
+    hashes = {"confusion_sha256": sha256(folder.path / COUNTS), "boundary_sha256": sha256(folder.path / DETAIL)}
+    return folder.write_record("done", **origin, scores=summarise(scored, dataset), **hashes)
 
 
-def write_scores(path: Path, per_image: NDArray[np.int64], dataset: SegmentationDataset) -> None:
-    """Write the per-image confusion counts and ``per_class.csv`` into the folder ``path``."""
+def write_scores(path: Path, scored: Scores, dataset: SegmentationDataset) -> None:
+    """Write the per-image counts, the per-image areas near borders and ``per_class.csv`` into the folder ``path``."""
     ids = np.array([item.id for item in dataset.split.items])
-    write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, counts=per_image.astype(np.int32), ids=ids))
-    write_atomically(path / "per_class.csv", lambda file: _write_csv(file, per_image.sum(0), dataset.split.classes))
+    counts, detail = scored
+    areas = {name: area.astype(np.int32) for name, area in detail.areas._asdict().items()}
+    radii = np.array(detail.radii)
+    write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, counts=counts.astype(np.int32), ids=ids))
+    write_atomically(path / DETAIL, lambda file: np.savez_compressed(file, radii=radii, ids=ids, **areas))
+    write_atomically(path / "per_class.csv", lambda file: _write_csv(file, scored, dataset.split.classes))
 
 
-def summarise(per_image: NDArray[np.int64], dataset: SegmentationDataset) -> dict[str, Any]:
+def summarise(scored: Scores, dataset: SegmentationDataset) -> dict[str, Any]:
     """Scores as plain data; IoU is None for a class that the truth does not hold."""
-    counts = per_image.sum(0)
+    counts = scored.counts.sum(0)
     scores = iou_per_class(counts)
     return {
         "miou": float(mean_iou(counts)),
@@ -52,7 +65,8 @@ def summarise(per_image: NDArray[np.int64], dataset: SegmentationDataset) -> dic
             name: float(value) if np.isfinite(value) else None
             for name, value in zip(dataset.split.classes, scores, strict=True)
         },
-        "images": len(per_image),
+        "detail": scored.detail.summary(),
+        "images": len(scored.counts),
         "confusion": counts.tolist(),
     }
 
@@ -69,24 +83,37 @@ def show_outcome(folder: RunFolder, record: dict[str, Any], console: Console) ->
 
 @torch.inference_mode()
 def save_examples(
-    path: Path, model: Segmenter, dataset: SegmentationDataset, name: str, device: torch.device, number: int = _PICTURES
+    path: Path,
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    name: str,
+    device: torch.device,
+    number: int = _PICTURES,
+    decide: EvaluationProtocol = predict_ids,
 ) -> None:
-    """Draw images spread evenly over the split beside their truth and the model's prediction."""
+    """Draw images spread evenly over the split beside their truth and the model's prediction by the protocol ``decide``."""
     positions = np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int))
     items = [dataset.split.items[position] for position in positions]
     truths = [read_mask(item.mask, len(dataset.split.classes), dataset.split.void_ids) for item in items]
     model.to(device).eval()
     predictions = [
-        predict_ids(model, dataset[int(position)]["image"][None].to(device), truth.shape)[0].byte().cpu().numpy()
+        decide(model, dataset[int(position)]["image"][None].to(device), truth.shape)[0].byte().cpu().numpy()
         for position, truth in zip(positions, truths, strict=True)
     ]
     images = [read_image(item.image) for item in items]
     save_comparison(path, images, truths, {name: predictions}, dataset.split.classes)
 
 
-def _write_csv(path: Path, counts: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+def _write_csv(path: Path, scored: Scores, classes: tuple[str, ...]) -> None:
+    counts, detail = scored.counts.sum(0), scored.detail
+    parts = [area.total().iou() for area in (detail.interior(EDGE_RADIUS), detail.band(EDGE_RADIUS), detail.boundary)]
+    names = ["class", "iou", "true_pixels", f"interior_iou_{EDGE_RADIUS}px", f"edge_iou_{EDGE_RADIUS}px", "boundary_iou"]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["class", "iou", "true_pixels"])
-        for name, value, pixels in zip(classes, iou_per_class(counts), counts.sum(1), strict=True):
-            writer.writerow([name, f"{value:.6f}" if np.isfinite(value) else "absent", int(pixels)])
+        writer.writerow(names)
+        for name, value, pixels, *rest in zip(classes, iou_per_class(counts), counts.sum(1), *parts, strict=True):
+            writer.writerow([name, _share(value), int(pixels), *map(_share, rest)])
+
+
+def _share(value: float) -> str:
+    return f"{value:.6f}" if np.isfinite(value) else "absent"

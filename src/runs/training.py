@@ -75,7 +75,8 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                 }
                 device = trainer.strategy.root_device
                 origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
-                record = report_outcome(folder, origin, task.model, data_module.val_set, device)
+                workers = config.runtime.workers
+                record = report_outcome(folder, origin, task.model, data_module.val_set, device, workers)
                 show_outcome(folder, record, console)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from src.analysis.history import HISTORY
 from src.errors import UserError
 from src.runs.files import as_json, write_atomically, write_json
-from src.runs.folder import COUNTS, RunFolder
+from src.runs.folder import COUNTS, DETAIL, RunFolder
 from src.runs.label import TECHNIQUES
 from src.runs.record import write_record
 from src.sweeps.outcome import Outcome
@@ -116,7 +116,9 @@ def _copy_record(source: RunFolder, target: RunFolder) -> bool:
     if record["status"] == "done":
         source.counts(record)  # refuses what its record does not describe
         (target.path / HISTORY).unlink(missing_ok=True)  # of an earlier training
-        write_atomically(target.path / COUNTS, lambda path: shutil.copyfile(source.path / COUNTS, path))
+        files = [COUNTS] if source.detail(record) is None else [COUNTS, DETAIL]
+        for name in files:
+            write_atomically(target.path / name, lambda path, name=name: shutil.copyfile(source.path / name, path))  # type: ignore[misc]
     write_record(target.path / "record.json", source.key, record["status"], content)
     return True
 
@@ -126,6 +128,7 @@ def _is_copied(target: RunFolder, status: str, content: dict[str, Any]) -> bool:
         copied = target.record()
         if copied is not None and status == "done":
             target.counts(copied)
+            target.detail(copied)
     except UserError:
         return False  # damaged: copied anew
     return copied is not None and copied["status"] == status and content.items() <= copied.items()

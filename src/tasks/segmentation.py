@@ -113,4 +113,4 @@ def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.S
     scores = model(image).scores
     if scores.shape[-2:] != tuple(size):
         scores = F.interpolate(scores, size, mode="bilinear")
-    return scores.argmax(1)
+    return scores.max(1).indices  # the first of equal ones, as argmax, which takes three times as long on a CPU

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 import src.metrics.confusion
-from src.metrics.confusion import ConfusionMatrix, confusion_counts
+from src.metrics.confusion import ConfusionMatrix, confusion_counts, plain_confusion_counts
 
 CLASSES = 5
 VOID = 255
@@ -41,6 +41,25 @@ def test_counts_equal_a_plain_loop_and_scikit_learn(seed):
     labelled = truth.numpy() != VOID
     oracle = confusion_matrix(truth.numpy()[labelled], predicted.numpy()[labelled], labels=range(CLASSES))
     np.testing.assert_array_equal(counts, oracle)
+
+
+@pytest.mark.parametrize("shape", [(1,), (13,), (1, 1), (5, 1), (2, 9, 11), (1, 375, 500)])
+@pytest.mark.parametrize("classes", [1, 2, 21, 255])
+def test_the_fast_form_counts_what_the_plain_one_does(shape, classes):
+    rng = np.random.default_rng(7)
+    predicted, truth = (torch.from_numpy(rng.integers(0, classes, shape)) for _ in range(2))
+    truth[torch.from_numpy(rng.random(shape) < 0.3)] = VOID
+    expected = plain_confusion_counts(predicted, truth, classes)
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        assert torch.equal(confusion_counts(predicted.to(dtype), truth.to(torch.uint8), classes), expected)
+    assert torch.equal(confusion_counts(predicted, truth, classes), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_counts_on_a_gpu_are_those_of_the_cpu():
+    predicted, truth = random_ids(9, 2, 375, 500)
+    counts = confusion_counts(predicted.cuda(), truth.cuda(), CLASSES)
+    assert torch.equal(counts.cpu(), plain_confusion_counts(predicted, truth, CLASSES))
 
 
 def test_rows_are_the_truth():

@@ -17,11 +17,13 @@ from src.runs.comparison import compare
 from src.runs.evaluation import evaluate
 from src.runs.folder import RunFolder
 from src.runs.prediction import predict
+from tests.conftest import REPOSITORY
 
 
-def evaluation(checkpoint: Path, output: Path, **content: object) -> DictConfig:
-    defaults = {"checkpoint": str(checkpoint), "split": "val", "output": str(output), "device": "cpu"}
-    return OmegaConf.create(defaults | content)
+def evaluation(checkpoint: Path, output: Path, protocol: str = "single_scale", **content: object) -> DictConfig:
+    chosen = OmegaConf.load(REPOSITORY / f"conf/protocol/{protocol}.yaml")
+    defaults = {"checkpoint": str(checkpoint), "split": "val", "output": str(output), "device": "cpu", "workers": 0}
+    return OmegaConf.create(defaults | {"protocol": chosen} | content)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])

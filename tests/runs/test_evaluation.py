@@ -1,0 +1,110 @@
+"""python -m src.evaluate under every protocol, and its scores against the devkit's measure on the masks that a model writes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from src.composition.reading import read_split
+from src.metrics.iou import Areas
+from src.runs.evaluation import evaluate
+from src.runs.folder import RunFolder
+from src.runs.prediction import predict
+from tests.conftest import REPOSITORY
+from tests.metrics.devkit import devkit_accuracies
+
+
+def evaluation(run: RunFolder, output: Path, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return compose("evaluate", [f"checkpoint={run.path}", f"output={output}", "device=cpu", "workers=0", *overrides])
+
+
+@pytest.fixture(scope="module")
+def varied_run(finished_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run with weights so disturbed that it predicts many classes, where two epochs teach it little but background."""
+    copy = RunFolder(tmp_path_factory.mktemp("varied"), finished_run.key)
+    shutil.copytree(finished_run.path, copy.path)
+    content = torch.load(copy.last, weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in content["state_dict"].items():
+        if name.startswith("model.decoder.") and value.is_floating_point():
+            value += 0.5 * torch.randn(value.shape, generator=generator)
+    torch.save(content, copy.last)
+    return copy
+
+
+def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:
+    evaluate(evaluation(varied_run, tmp_path))
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    record = varied_run.record()
+    assert record is not None
+    split = read_split(OmegaConf.create(record["config"]), "val")
+    predict(varied_run.path, [item.image for item in split.items], tmp_path / "masks", "cpu")
+    pairs = [
+        (np.array(Image.open(tmp_path / "masks" / f"{item.image.stem}.png")), np.array(Image.open(item.mask)))
+        for item in split.items
+    ]
+    expected = devkit_accuracies(pairs, len(split.classes))
+    present = [name for name, value in scores["iou"].items() if value is not None]
+    ours = {name: 100 * value for name, value in scores["iou"].items() if value is not None}
+    theirs = dict(zip(split.classes, expected, strict=True))
+    assert len(present) > 3
+    assert len(np.unique(np.concatenate([mask.ravel() for mask, _ in pairs]))) > 3
+    assert all(abs(ours[name] - theirs[name]) < 1e-9 for name in present)
+    assert abs(100 * scores["miou"] - np.mean([theirs[name] for name in present])) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("protocol=multi_scale", "protocol.scales=[0.75,1.25]"), ("protocol=multi_scale_flip",), ("protocol=sliding",)],
+)
+def test_every_protocol_scores_the_same_pixels(overrides, varied_run: RunFolder, tmp_path: Path) -> None:
+    config = evaluation(varied_run, tmp_path, *overrides)
+    if config.protocol.name == "sliding":
+        config.protocol.windows.window = 40  # of images of 64 px
+    evaluate(config)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    evaluate(evaluation(varied_run, tmp_path / "single"))
+    single = json.loads((tmp_path / "single" / "scores.json").read_text())
+    assert scores["protocol"]["name"] == config.protocol.name
+    assert np.sum(scores["confusion"], 1).tolist() == np.sum(single["confusion"], 1).tolist()
+    assert scores["confusion"] != single["confusion"]
+    assert (tmp_path / "predictions.png").stat().st_size > 0
+
+
+def test_scores_of_several_protocols_lie_beside_each_other(
+    finished_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = RunFolder(tmp_path, finished_run.key)
+    shutil.copytree(finished_run.path, copy.path)
+    for protocol in ("single_scale", "sliding"):
+        config = evaluation(copy, tmp_path, f"protocol={protocol}")
+        config.output = None
+        evaluate(config)
+    written = sorted(path.parent.name for path in copy.path.glob("evaluation/*/*/scores.json"))
+    assert written == ["single_scale", "sliding"]
+    assert "boundary: boundary IoU." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_run: RunFolder) -> None:
+    record = finished_run.record()
+    assert record is not None
+    detail = finished_run.detail(record)
+    assert detail is not None
+    assert record["scores"]["detail"] == json.loads(json.dumps(detail.summary()))
+    counts, _ = finished_run.counts(record)
+    for area, whole in zip(detail.areas, Areas.of_counts(counts), strict=True):
+        np.testing.assert_array_equal(area[:, :-1].sum(1), whole)
+    with (finished_run.path / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    edge = detail.band(5).total().iou()
+    assert [row["edge_iou_5px"] for row in rows] == ["absent" if np.isnan(value) else f"{value:.6f}" for value in edge]
