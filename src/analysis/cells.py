@@ -9,6 +9,7 @@ from typing import Any
 from src.analysis.comparisons import Comparison
 from src.analysis.console import weights_name
 from src.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
+from src.analysis.measures import Measure
 from src.analysis.paper import departures
 from src.analysis.resampling import Interval
 from src.analysis.study import MISSING, Study, StudyRow
@@ -91,6 +92,29 @@ def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Ce
     both = {*_marks(row, study), *_marks(study.row(comparison.base), study)}
     marks = [mark for mark, bears in ((MIXED, MIXED in both), (ONE_SEED, interval.seeds == 1)) if bears]
     return Cell(f"{points_text(interval)} vs {study.row(comparison.base).title}", values, tuple(marks))
+
+
+def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell:
+    """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
+    names = ("", "_sd", "_difference", "_low", "_high", "_p")
+    values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
+    details = [row.runs[seed].detail for seed in row.records]
+    if not details or any(detail is None for detail in details):
+        return Cell("not measured" if details else NOTHING, values, state=True)
+    totals = [measure.areas(detail).total() for detail in details if detail is not None]
+    if not all(total.true.any() for total in totals):
+        return Cell("no such pixel", values, state=True)
+    scores = [100 * float(total.mean_iou()) for total in totals]
+    values[measure.key] = mean = statistics.mean(scores)
+    values[f"{measure.key}_sd"] = statistics.stdev(scores) if len(scores) > 1 else None
+    if comparison is None:
+        return Cell(number(mean), values)
+    if comparison.interval is None:
+        return Cell(f"{number(mean)} ({comparison.reason})", values)
+    interval = comparison.interval
+    points = (100 * interval.estimate, 100 * interval.low, 100 * interval.high, interval.p_value)
+    values |= dict(zip([f"{measure.key}{name}" for name in names[2:]], points, strict=True))
+    return Cell(f"{number(mean)} ({points_text(interval)})", values, (ONE_SEED,) if interval.seeds == 1 else ())
 
 
 def points_text(interval: Interval) -> str:

@@ -1,28 +1,25 @@
 """The differences that a study's table shows: each row against the row that it builds on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from src.analysis.effects import FactorialEffects, factorial_effects
 from src.analysis.multiple_comparisons import holm
-from src.analysis.resampling import Interval, Resampled
-from src.analysis.study import Study, StudyRow
+from src.analysis.resampling import Interval, Resampled, Scored, TooFewLabelledError
+from src.analysis.study import Run, Study, StudyRow
 from src.analysis.techniques import BASELINE
 from src.errors import UserError
 
-Cell = dict[int, NDArray[np.int64]]  # seed -> per-image confusion counts (images, C, C)
+Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row's mIoU minus that of the row it builds on.
+    """A row's mIoU, or another mean IoU, minus that of the row it builds on.
 
     Attributes:
         interval: fractions; None where there is nothing to compare.
-        reason: why there is no interval: "missing" or "other images".
+        reason: why there is no interval: "missing", "other images", "not measured" or "too few pixels".
         adjusted: p by Holm's method over all comparisons of the study; None without a p.
     """
 
@@ -38,37 +35,46 @@ class Comparison:
         return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
 
-def compare_rows(study: Study) -> dict[str, Comparison]:
+def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Comparison]:
     """Every row that builds on another, by its name.
 
     All runs that were scored on the same images share one set of resamples.
+
+    Args:
+        study: with its records.
+        scoring: what is compared, by default mIoU.
 
     Raises:
         UserError: if runs that were scored on the same images list them differently.
     """
     pairs = [(row, study.row(row.on)) for row in study.rows if row.on is not None]
-    reasons = {row.name: _why_not(row, base) for row, base in pairs}
+    reasons = {row.name: _why_not(row, base, scoring) for row, base in pairs}
     taking_part = {one.name: one for row, base in pairs if not reasons[row.name] for one in (row, base)}
     by_images: dict[str, dict[str, StudyRow]] = {}
     for name, row in taking_part.items():
         by_images.setdefault(next(iter(_images(row))), {})[name] = row
     runs = len(study.done())
-    resampled = {images: _resample(rows, resamples(runs)) for images, rows in by_images.items()}
+    resampled = {images: _resample(rows, resamples(runs), scoring) for images, rows in by_images.items()}
     found = {}
     for row, base in pairs:
-        interval = None
-        if not reasons[row.name]:
-            interval = resampled[next(iter(_images(row)))].contrast({row.name: 1, base.name: -1})
-        found[row.name] = Comparison(row.name, base.name, interval, reasons[row.name])
+        interval, reason = None, reasons[row.name]
+        if not reason:
+            drawn = resampled[next(iter(_images(row)))]
+            interval = drawn.contrast({row.name: 1, base.name: -1}) if drawn else None
+            reason = "" if interval else "too few pixels"
+        found[row.name] = Comparison(row.name, base.name, interval, reason)
     tested = {name: one.interval.p_value for name, one in found.items() if one.interval}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {name: replace(one, adjusted=adjusted.get(name)) for name, one in found.items()}
 
 
-def _why_not(row: StudyRow, base: StudyRow) -> str:
+def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
     if not set(row.records) & set(base.records):
         return "missing"
-    return "other images" if len(_images(row) | _images(base)) > 1 else ""
+    if len(_images(row) | _images(base)) > 1:
+        return "other images"
+    runs = [one.runs[seed] for one in (row, base) for seed in one.records]
+    return "not measured" if any(scoring(run) is None for run in runs) else ""
 
 
 def _images(row: StudyRow) -> set[str]:
@@ -76,9 +82,15 @@ def _images(row: StudyRow) -> set[str]:
     return {record["manifests"]["val"] for record in row.records.values()}
 
 
-def _resample(rows: Mapping[str, StudyRow], number: int) -> Resampled[str]:
+def _resample(rows: Mapping[str, StudyRow], number: int, scoring: Scoring) -> Resampled[str] | None:
+    """None where the images hold too few labelled pixels to compare: of mIoU that is a mistake, of a part of them it may be."""
     _check_images(list(rows.values()))
-    return Resampled({name: _cell(row, sorted(row.records)) for name, row in rows.items()}, number)
+    try:
+        return Resampled({name: _cell(row, sorted(row.records), scoring) for name, row in rows.items()}, number)
+    except TooFewLabelledError:
+        if scoring is Run.counts:
+            raise
+        return None
 
 
 def resamples(runs: int) -> int:
@@ -105,12 +117,13 @@ def effects_of(study: Study) -> FactorialEffects | str:
     if len({record["manifests"]["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
     _check_images(list(study.rows))
-    cells = {used: _cell(row, seeds) for used, row in by_techniques.items()}
+    cells = {used: {seed: row.runs[seed].counts() for seed in seeds} for used, row in by_techniques.items()}
     return factorial_effects(cells, study.factors, resamples(len(study.done())))
 
 
-def _cell(row: StudyRow, seeds: list[int]) -> Cell:
-    return {seed: row.runs[seed].counts() for seed in seeds}
+def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored]:
+    scored = {seed: scoring(row.runs[seed]) for seed in seeds}
+    return {seed: found for seed, found in scored.items() if found is not None}
 
 
 def _check_images(rows: list[StudyRow]) -> None:

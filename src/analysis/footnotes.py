@@ -23,6 +23,8 @@ def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequenc
     records = [record for _, _, record in study.done()]
     found = [note for note in _marked(study) if note.mark in used]
     sentences = [*_unfinished(study), *_statistics(study, comparisons)]
+    if study.edge_radius is not None:
+        sentences.append(_parts(study.edge_radius))
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         sentences += _paper(study)
     if records:
@@ -86,6 +88,14 @@ def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping
     else:
         sentences.append("Every interval includes zero: these runs establish no difference between any two rows compared.")
     return sentences
+
+
+def _parts(radius: int) -> str:
+    return (
+        f"Edge: mIoU of the labelled pixels within {radius} px of a pixel with another label or void; interior: of all others. "
+        "Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and prediction, summed "
+        "over the images. Mean over seeds and classes; the intervals in parentheses are not adjusted for their number."
+    )
 
 
 def _paper(study: Study) -> list[str]:

@@ -21,7 +21,7 @@ from src.runs.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FIGURES = ("ladder", "cost", "classes", "effects")
+_FIGURES = ("ladder", "cost", "classes", "trimap", "effects")
 _DIFF_LINES = 12
 
 
@@ -119,13 +119,15 @@ class Rendering:
 
     def figures(self) -> dict[str, "Callable[[], Figure]"]:
         """What draws each figure that the records allow, by name."""
-        from src.analysis.figures import classes, cost, effects, ladder
+        from src.analysis.figures import classes, cost, effects, ladder, trimap
 
         found: dict[str, Callable[[], Figure]] = {"ladder": lambda: ladder.draw(self.study, self.comparisons)}
         if cost.rows_with_cost(self.study):
             found["cost"] = lambda: cost.draw(self.study)
         if classes.pairs(self.study):
             found["classes"] = lambda: classes.draw(self.study)
+        if trimap.rows_with_detail(self.study):
+            found["trimap"] = lambda: trimap.draw(self.study)
         known = self.effects
         if isinstance(known, FactorialEffects):
             found["effects"] = lambda: effects.draw(self.study, known)

@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from src.errors import UserError
-from src.metrics.iou import mean_iou
+from src.metrics.iou import Areas
 
 Counts = NDArray[np.int64]  # of one run: (images, C, C), row = true class, column = predicted class, void left out
+Scored = (
+    Counts | Areas
+)  # of one run: areas (images, C) are all that IoU takes from counts, and all there is of a part of an image
 Cell = TypeVar("Cell", bound=Hashable)  # a variant's name
 
 _DRAWS_AT_ONCE = 1 << 20  # image draws held in memory at a time: 8 MiB, in a few arrays of that size
@@ -40,6 +43,10 @@ class _Seeds(NamedTuple):
     resampled: NDArray[np.float64]
 
 
+class TooFewLabelledError(UserError):
+    """A resample of the images may hold no labelled pixel at all."""
+
+
 class Resampled(Generic[Cell]):
     """Dataset mIoU of every run on the same bootstrap resamples of the images, for any number of contrasts.
 
@@ -47,14 +54,15 @@ class Resampled(Generic[Cell]):
     over the classes that occur in the truth of the drawn images. All runs share the draws.
 
     Args:
-        cells: by the variant's name, the counts of its runs by seed. All runs were scored on the same images in the
-            same order.
+        cells: by the variant's name, the counts or areas of its runs by seed. All runs were scored on the same images in
+            the same order.
         resamples: how many.
         seed: of the draws.
 
     Raises:
         UserError: if there is no cell, a cell has no run, runs differ in images, classes or truth, or there are less than
-            two images or resamples.
+            two images or resamples. A `TooFewLabelledError`, if so few images have labelled pixels that a resample may miss
+            them all.
 
     **Method.** The contrast d_s of a seed s varies with the drawn images, partly alike for all seeds (variance A) and partly
     for this seed alone, and with the training. With S seeds, and * for resamples, the variance of their mean is estimated as
@@ -76,12 +84,15 @@ class Resampled(Generic[Cell]):
     ``tests/analysis/test_calibration.py`` measures this, and the whole chain on simulated segmentations.
     """
 
-    def __init__(self, cells: Mapping[Cell, Mapping[int, Counts]], resamples: int = 10_000, seed: int = 0) -> None:
+    def __init__(self, cells: Mapping[Cell, Mapping[int, Scored]], resamples: int = 10_000, seed: int = 0) -> None:
         if resamples < 2:
             raise UserError(f"{resamples} resamples have no spread: take thousands.")
-        true, images = _check(cells)
-        runs = [(cell, number, counts) for cell, by_seed in cells.items() for number, counts in by_seed.items()]
-        hit_and_predicted = [_hit_and_predicted(counts) for _, _, counts in runs]
+        scored = {
+            cell: {run: _areas(each, f"{cell}, seed {run}") for run, each in by_seed.items()} for cell, by_seed in cells.items()
+        }
+        true, images = _check(scored)
+        runs = [(cell, number, areas) for cell, by_seed in scored.items() for number, areas in by_seed.items()]
+        hit_and_predicted = [np.concatenate([areas.hit, areas.predicted], axis=1).astype(np.float64) for _, _, areas in runs]
         resampled = np.empty((resamples, len(runs)))
         start = 0
         for drawn in draws(images, resamples, seed):  # float64 holds sums of counts exactly, in whatever order they are added
@@ -90,12 +101,12 @@ class Resampled(Generic[Cell]):
             for column, sums in enumerate(hit_and_predicted):
                 resampled[rows, column] = _mean_iou(true_sums, drawn @ sums)
         if np.isnan(resampled).any():
-            raise UserError("A resample of the images has no labelled pixel at all: too few images are labelled.")
+            raise TooFewLabelledError("A resample of the images has no labelled pixel at all: too few images are labelled.")
         self.images = images
         self._score: dict[Cell, dict[int, float]] = {cell: {} for cell in cells}
         self._resampled: dict[Cell, dict[int, NDArray[np.float64]]] = {cell: {} for cell in cells}
-        for column, (cell, number, counts) in enumerate(runs):
-            self._score[cell][number] = float(mean_iou(counts.sum(0, dtype=np.int64)))
+        for column, (cell, number, areas) in enumerate(runs):
+            self._score[cell][number] = float(areas.total().mean_iou())
             self._resampled[cell][number] = resampled[:, column]
 
     def contrast(self, weights: Mapping[Cell, float], level: float = 0.95, paired_seeds: bool = True) -> Interval:
@@ -235,12 +246,15 @@ def _mean_iou(true: NDArray[np.float64], hit_and_predicted: NDArray[np.float64])
     return np.divide(ious.sum(-1), classes, out=np.full(len(hit), np.nan), where=classes > 0)
 
 
-def _hit_and_predicted(counts: Counts) -> NDArray[np.float64]:
-    """Correct and predicted pixels of each class: (images, C, C) -> (images, 2C)."""
-    return np.concatenate([np.diagonal(counts, axis1=1, axis2=2), counts.sum(1)], axis=1).astype(np.float64)
+def _areas(scored: Scored, name: str) -> Areas:
+    if isinstance(scored, Areas):
+        return scored
+    if scored.ndim != 3 or scored.shape[1] != scored.shape[2]:
+        raise UserError(f"Counts of {name} have shape {scored.shape}, expected (images, classes, classes).")
+    return Areas.of_counts(scored.astype(np.int64, copy=False))
 
 
-def _check(cells: Mapping[Cell, Mapping[int, Counts]]) -> tuple[NDArray[np.float64], int]:
+def _check(cells: Mapping[Cell, Mapping[int, Areas]]) -> tuple[NDArray[np.float64], int]:
     """True pixels per image and class (images, C) and the number of images, the same for all runs."""
     if not cells:
         raise UserError("No variant to resample: give at least one with a finished run.")
@@ -248,11 +262,8 @@ def _check(cells: Mapping[Cell, Mapping[int, Counts]]) -> tuple[NDArray[np.float
         raise UserError(f"No finished run of {', '.join(empty)}: train it, or leave it out.")
     first, reference = None, None
     for cell, by_seed in cells.items():
-        for seed, counts in by_seed.items():
-            name = f"{cell}, seed {seed}"
-            if counts.ndim != 3 or counts.shape[1] != counts.shape[2]:
-                raise UserError(f"Counts of {name} have shape {counts.shape}, expected (images, classes, classes).")
-            true = counts.sum(2, dtype=np.int64)
+        for seed, areas in by_seed.items():
+            name, true = f"{cell}, seed {seed}", areas.true
             if reference is None:
                 first, reference = name, true
             if true.shape != reference.shape:
@@ -269,5 +280,5 @@ def _check(cells: Mapping[Cell, Mapping[int, Counts]]) -> tuple[NDArray[np.float
     if len(reference) < 2:
         raise UserError(f"{len(reference)} image cannot be resampled: score the runs on two or more.")
     if not reference.any():
-        raise UserError("No labelled pixel in any image: there is nothing to score. Check the masks.")
+        raise TooFewLabelledError("No labelled pixel in any image: there is nothing to score. Check the masks.")
     return reference.astype(np.float64), len(reference)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from src.analysis.consistency import Deviation, find_deviations, refuse
 from src.analysis.techniques import TECHNIQUES, short_name
 from src.errors import UserError
+from src.metrics.detail import RADII, Detail
 from src.runs.folder import RunFolder
 
 SCHEMA = 1
@@ -57,6 +58,15 @@ class Run:
         return self._counted[1]
 
     @cached_property
+    def detail(self) -> Detail | None:
+        """Areas near borders and inside objects of a finished run; None where they were not counted.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        return self.folder.detail(self.record) if self.done and self.record else None
+
+    @cached_property
     def _counted(self) -> tuple[NDArray[np.int64], list[str]]:
         return self.folder.counts(self.record)
 
@@ -94,7 +104,10 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class Study:
-    """A study and its records. `deviations` is empty unless ``mixed``: `load_study` refuses otherwise."""
+    """A study and its records. `deviations` is empty unless ``mixed``: `load_study` refuses otherwise.
+
+    ``edge_radius`` asks for columns that part edges from interiors, so many px from borders; None for a table without.
+    """
 
     folder: Path
     name: str
@@ -106,6 +119,7 @@ class Study:
     mixed: bool
     rows: tuple[StudyRow, ...]
     varies: tuple[str, ...] = ()  # settings, such as backbone.output_stride, that rows differ in on purpose
+    edge_radius: int | None = None
     deviations: tuple[Deviation, ...] = field(default=())
 
     def row(self, name: str) -> StudyRow:
@@ -153,6 +167,7 @@ def load_study(folder: Path) -> Study:
             mixed=bool(content["mixed"]),
             rows=rows,
             varies=tuple(content.get("varies") or ()),
+            edge_radius=content.get("edge_radius"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a whole study ({type(error).__name__}: {error}). {_REMEDY}") from error
@@ -261,5 +276,9 @@ def _check_rows(study: Study, path: Path) -> None:
             raise UserError(
                 f"{path}: row {row.name} builds on {row.on!r}, which is no other row. There are {', '.join(names)}."
             )
+    if study.edge_radius not in (None, *RADII):
+        raise UserError(
+            f"{path}: edge_radius is {study.edge_radius}, expected one of {', '.join(map(str, RADII))} (px) or null."
+        )
     if unknown := [name for name in study.factors if name not in TECHNIQUES]:
         raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(TECHNIQUES)}.")

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from src.analysis import cells
-from src.analysis.comparisons import Comparison, compare_rows, effects_of
+from src.analysis.comparisons import Comparison, Scoring, compare_rows, effects_of
 from src.analysis.document import TIMES, Cell, Column, Footnote, Table, Value
 from src.analysis.effects import FactorialEffects
 from src.analysis.footnotes import IMAGES_ONLY, footnotes
+from src.analysis.measures import Measure, measures
 from src.analysis.resampling import Interval
 from src.analysis.study import Study, StudyRow
 from src.analysis.techniques import BASELINE, FULL_NAMES, TECHNIQUES
@@ -33,7 +34,8 @@ def build_table(study: Study, comparisons: Mapping[str, Comparison] | None = Non
     found = compare_rows(study) if comparisons is None else comparisons
     seeds = sorted({seed for row in study.rows for seed in row.runs})
     chosen = columns(study)
-    rows = [_row(row, study, found, seeds, chosen) for row in study.rows]
+    parts = compare_parts(study)
+    rows = [_row(row, study, found, seeds, chosen, parts) for row in study.rows]
     return Table(
         name=study.name,
         title=study.title,
@@ -67,11 +69,28 @@ def columns(study: Study) -> list[Column]:
     if any(row.on for row in study.rows):
         found.append(Column("difference", "Δ mIoU [95 %]", "points above the row it builds on, with the 95 % interval", "left"))
         found.append(Column("p", "p", "of the difference, adjusted for the number of comparisons"))
+    found += [Column(measure.key, measure.header, measure.explanation, "left") for measure in _measures(study)]
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points"))
     found += [Column(key, header, explanation) for key, header, explanation, _, _ in _COSTS]
     return found
+
+
+Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
+
+
+def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
+    """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it."""
+    return {measure.key: compare_rows(study, _scoring(measure)) for measure in _measures(study)}
+
+
+def _scoring(measure: Measure) -> Scoring:
+    return lambda run: None if run.detail is None else measure.areas(run.detail)
+
+
+def _measures(study: Study) -> tuple[Measure, ...]:
+    return () if study.edge_radius is None else measures(study.edge_radius)
 
 
 def build_effects_table(study: Study, effects: FactorialEffects | str | None = None) -> Table | None:
@@ -127,7 +146,12 @@ def _effect_row(kind: str, techniques: str, interval: Interval) -> dict[str, Cel
 
 
 def _row(
-    row: StudyRow, study: Study, comparisons: Mapping[str, Comparison], seeds: Sequence[int], chosen: Sequence[Column]
+    row: StudyRow,
+    study: Study,
+    comparisons: Mapping[str, Comparison],
+    seeds: Sequence[int],
+    chosen: Sequence[Column],
+    parts: Parts,
 ) -> dict[str, Cell]:
     comparison = comparisons.get(row.name)
     base = study.row(row.on) if row.on is not None else None
@@ -144,6 +168,8 @@ def _row(
         "difference_to_paper": ahead,
         "seeds": cells.seeds(row),
     }
+    for measure in _measures(study):
+        found[measure.key] = cells.part(row, measure, parts[measure.key].get(row.name))
     for key, _, _, digits, scale in _COSTS:
         found[key] = cells.cost(row, base if key in cells.DIFFERENCES else None, key, digits, scale)
     return {column.key: found[column.key] for column in chosen}

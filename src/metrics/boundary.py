@@ -105,7 +105,7 @@ def border_distance(ids: Ids) -> NDArray[np.float32]:
 
 
 def complete(truth: Ids) -> Ids:
-    """The mask with each void pixel given the label of the nearest labelled one, the least of several; a copy, if any is void."""
+    """The mask with each void pixel given the label of the nearest labelled one, the least of several."""
     void = truth == VOID
     if not void.any() or void.all():
         return truth

@@ -24,7 +24,7 @@ def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command
     Args:
         outcomes: of the sweep's jobs.
         study: ``name``, ``title``, ``question``, ``paper``, ``factors`` and ``rows``; without rows, each variant becomes one.
-            ``varies`` lists the settings that rows differ in on purpose.
+            ``varies``: settings that rows differ in on purpose; ``edge_radius``, if the table is to part edges from interiors.
         command: that made the runs.
         mixed: whether runs of different commits or settings may stand in one table, marked.
         output: the study's folder.
@@ -43,8 +43,8 @@ def collect_study(outcomes: Sequence[Outcome], study: Mapping[str, Any], command
     sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
     changed = [_copy_record(source, RunFolder(output / "records", source.key)) for source in sources]
     head = {name: study[name] for name in ("name", "title", "question", "paper", "factors")}
-    varies = list(study.get("varies") or ())
-    content = {"schema": SCHEMA, **head, "varies": varies, "command": command, "mixed": mixed, "rows": rows}
+    head |= {name: study[name] for name in ("varies", "edge_radius") if name in study}
+    content = {"schema": SCHEMA, **head, "command": command, "mixed": mixed, "rows": rows}
     path = output / "study.json"
     if not any(changed) and path.is_file() and path.read_text() == as_json(content):
         return False

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from src.metrics.detail import RADII, Detail
+from src.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
 from src.runs.files import sha256, write_json
-from src.runs.folder import COUNTS, RunFolder
+from src.runs.folder import COUNTS, DETAIL, RunFolder
 
 CLASSES = ("background", "boat", "cart", "absent_thing")
 IMAGES = 12
@@ -51,6 +52,13 @@ def make_counts(quality: float, seed: int, images: int = IMAGES, classes: int = 
     return counts
 
 
+def make_detail(quality: float, seed: int, images: int = IMAGES, classes: int = len(CLASSES)) -> Detail:
+    """Areas of predictions that are right for about ``quality`` of the pixels, ever less the nearer to a border."""
+    rings = len(RADII) + 1
+    parts = [make_counts(quality * (0.6 + 0.4 * ring / rings), 100 * seed + ring, images, classes) for ring in range(rings + 1)]
+    return Detail(RADII, Areas(*(np.stack(areas, 1) for areas in zip(*map(Areas.of_counts, parts), strict=True))))
+
+
 class StudyBuilder:
     """Writes ``folder`` row by row; `finish` writes study.json."""
 
@@ -79,12 +87,14 @@ class StudyBuilder:
         status: Mapping[int, str] | None = None,
         change: Callable[[dict[str, Any]], object] | None = None,
         decoder: str = "levels_2345",
+        detail: Sequence[int] = (),
     ) -> list[RunFolder]:
         """Add a row and the records of its runs.
 
         Args:
             status: by seed, of the runs that did not finish; "missing" writes no record.
             change: alters the record's content before it is written.
+            detail: seeds whose runs keep their areas near borders.
         """
         chosen = BASELINE | dict(options or {})
         runs = {seed: f"{len(self.rows):08x}{seed:08x}" for seed in seeds}
@@ -98,7 +108,8 @@ class StudyBuilder:
             folder = RunFolder(self.folder / "records", key)
             folders.append(folder)
             if state != "missing":
-                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change)
+                areas = make_detail(quality, seed) if seed in detail else None
+                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change, detail=areas)
         return folders
 
     def finish(self) -> Path:
@@ -118,8 +129,9 @@ def write_run(
     change: Callable[[dict[str, Any]], object] | None = None,
     counts: NDArray[np.int32] | None = None,
     classes: Sequence[str] = CLASSES,
+    detail: Detail | None = None,
 ) -> None:
-    """Write one run's record and, if it is done, its counts."""
+    """Write one run's record and, if it is done, its counts and areas."""
     used = [name for name, option in options.items() if option != BASELINE[name]]
     config = copy.deepcopy(CONFIG) | {"seed": seed, "technique": {name: {"_target_": options[name]} for name in options}}
     config["pretraining"]["seed"] = seed
@@ -161,6 +173,10 @@ def write_run(
             },
             "confusion_sha256": sha256(folder.path / COUNTS),
         }
+        if detail is not None:
+            np.savez_compressed(folder.path / DETAIL, radii=np.array(detail.radii), ids=ids, **detail.areas._asdict())
+            content["boundary_sha256"] = sha256(folder.path / DETAIL)
+            content["scores"]["detail"] = detail.summary()
     elif status == "failed":
         content["traceback"] = "Traceback (most recent call last):\n  somewhere\nRuntimeError: out of memory"
     if change:

@@ -12,7 +12,7 @@ from scipy import stats
 from src.analysis import resampling
 from src.analysis.resampling import Counts, Resampled, contrast, difference, draws
 from src.errors import UserError
-from src.metrics.iou import mean_iou
+from src.metrics.iou import Areas, mean_iou
 
 IMAGES, CLASSES = 30, 4
 
@@ -245,3 +245,18 @@ def test_importing_the_analysis_loads_neither_torch_nor_hydra():
     code = f"import sys, {modules}; print({{'torch', 'hydra', 'scipy.stats'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"
+
+
+def test_areas_give_the_very_intervals_of_the_counts_they_come_from():
+    rng = np.random.default_rng(5)
+    truth = rng.integers(1, 60, (20, 3))
+    cells = {
+        name: {
+            seed: np.stack([[rng.multinomial(pixels, rng.dirichlet([5, 3, 2])) for pixels in image] for image in truth])
+            for seed in (0, 1)
+        }
+        for name in ("row", "base")
+    }
+    areas = {name: {seed: Areas.of_counts(counts) for seed, counts in runs.items()} for name, runs in cells.items()}
+    weights = {"row": 1, "base": -1}
+    assert Resampled(areas, 500).contrast(weights) == Resampled(cells, 500).contrast(weights)

@@ -8,24 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from src.composition.reading import read_split
+from src.config_errors import compose_config
 from src.metrics.iou import Areas
 from src.runs.evaluation import evaluate
 from src.runs.folder import RunFolder
 from src.runs.prediction import predict
-from tests.conftest import REPOSITORY
 from tests.metrics.devkit import devkit_accuracies
 
 
 def evaluation(run: RunFolder, output: Path, *overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return compose("evaluate", [f"checkpoint={run.path}", f"output={output}", "device=cpu", "workers=0", *overrides])
+    return compose_config("evaluate", [f"checkpoint={run.path}", f"output={output}", "device=cpu", "workers=0", *overrides])
 
 
 @pytest.fixture(scope="module")

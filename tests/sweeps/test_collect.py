@@ -9,7 +9,7 @@ import pytest
 
 from src.errors import UserError
 from src.runs.files import sha256
-from src.runs.folder import COUNTS, RunFolder
+from src.runs.folder import COUNTS, DETAIL, RunFolder
 from src.sweeps.collect import collect_study, portable
 from src.sweeps.outcome import DONE, FAILED, Outcome
 
@@ -67,6 +67,36 @@ def test_collecting_the_same_again_changes_nothing_and_damage_is_mended(tmp_path
     (output / "records" / key(0) / COUNTS).write_bytes(b"broken")
     assert collect(outcomes, output)[0]
     RunFolder(output / "records", key(0)).counts()
+
+
+def test_areas_near_borders_are_copied_where_a_run_has_them_and_mended(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    folder = run(store, 0)
+    record = folder.record()
+    assert record is not None
+    np.savez_compressed(
+        folder.path / DETAIL, radii=np.array([1]), **dict.fromkeys(("hit", "true", "predicted"), np.ones((2, 3, 3)))
+    )
+    content = {name: record[name] for name in ("config", "scores", "confusion_sha256")}
+    folder.write_record("done", **content, boundary_sha256=sha256(folder.path / DETAIL))
+    run(store, 1)
+    outcomes = [outcome(store, 0, "baseline"), outcome(store, 1, "seb")]
+    assert collect(outcomes, output)[0]
+    copied = output / "records" / key(0) / DETAIL
+    assert copied.read_bytes() == (folder.path / DETAIL).read_bytes()
+    assert not (output / "records" / key(1) / DETAIL).exists()
+    assert not collect(outcomes, output)[0]
+    copied.unlink()
+    assert collect(outcomes, output)[0]
+    assert copied.is_file()
+
+
+def test_the_radius_that_parts_edges_from_interiors_goes_into_the_study(tmp_path: Path) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    run(store, 0)
+    assert "edge_radius" not in collect([outcome(store, 0, "baseline")], output)[1]
+    collect_study([outcome(store, 0, "baseline")], STUDY | {"rows": ROWS, "edge_radius": 5}, "again", False, output)
+    assert json.loads((output / "study.json").read_text())["edge_radius"] == 5
 
 
 def test_a_record_of_an_earlier_collection_that_no_cell_names_goes(tmp_path: Path) -> None:

@@ -2,18 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.composition.segmentation import build_model, build_protocol
+from src.config_errors import compose_config
 from src.errors import ConfigError
 from src.models.segmenter import Prediction
 from src.tasks.protocols import AveragedProbabilities, SlidingWindows, Whole
@@ -43,9 +41,7 @@ def picture(height: int, width: int, seed: int = 1) -> Tensor:
 
 
 def evaluate_config(*overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return compose("evaluate", ["checkpoint=nowhere", *overrides])
+    return compose_config("evaluate", ["checkpoint=nowhere", *overrides])
 
 
 @pytest.mark.parametrize("length", [1, 5, 15, 16, 17, 31, 32, 33, 100])
@@ -141,10 +137,8 @@ def test_probabilities_that_take_too_much_of_the_device_are_added_up_on_the_cpu(
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_protocol_of_the_configs_decides_for_every_pixel(
-    name: str, compose_config: Callable[..., DictConfig], tmp_path: Path
-):
-    trained = compose_config("trainer=cpu", "recipe.augmentation.crop=32", f"data.root={tmp_path}")
+def test_every_protocol_of_the_configs_decides_for_every_pixel(name: str, tmp_path: Path):
+    trained = compose_config("train", ["trainer=cpu", "recipe.augmentation.crop=32", f"data.root={tmp_path}"])
     protocol = evaluate_config(f"protocol={name}").protocol
     decide = build_protocol(protocol, trained)
     model = build_model(trained, CLASSES).eval()
@@ -156,8 +150,8 @@ def test_every_protocol_of_the_configs_decides_for_every_pixel(
         assert protocol.windows.window == 32  # stated with the scores
 
 
-def test_protocols_that_make_no_sense_are_refused(compose_config: Callable[..., DictConfig]):
-    trained = compose_config()
+def test_protocols_that_make_no_sense_are_refused():
+    trained = compose_config("train", [])
     for override, complaint in (
         ("protocol.windows.overlap=1", "overlap"),
         ("protocol.windows.window=0", "window"),
