@@ -1,6 +1,7 @@
 """What happens to an image on its way to the network; the only file that knows albumentations."""
 
 import os
+import random
 from collections.abc import Sequence
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer release on import
@@ -72,8 +73,9 @@ class TrainTransform:
 
     def augment(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
         """The random steps, of what `prepare` made; arrays are only read."""
-        # Seeded anew for every sample: forked loader workers would otherwise replay one another's numbers.
-        self.compose.set_random_seed(seed)
+        # Seeded anew for every sample: forked loader workers would otherwise replay one another's numbers. The steps draw from
+        # one generator in turn: `set_random_seed` would give each a copy, and whoever is scaled down would always be flipped.
+        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self.compose(image=image, mask=mask)
         return _to_tensor(result["image"]), torch.from_numpy(np.array(result["mask"], order="C"))
 

@@ -1,3 +1,4 @@
+import random
 import warnings
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_flip_mirrors_image_and_mask_in_its_share_of_cases():
     assert 35 <= mirrored <= 65  # beyond three standard deviations of a fair coin
 
 
+def test_scale_place_and_flip_are_drawn_independently():
+    """Each step's own copy of one generator would flip just the images that it scales down."""
+    side = 64
+    # red falls from left to right and green from top to bottom by one level a pixel of the original
+    image = np.zeros((side, side, 3), np.uint8)
+    image[..., 0] = 200 - np.arange(side)
+    image[..., 1] = 200 - np.arange(side)[:, None]
+    transform = still(16, scale=(0.7, 1.6), flip=0.5)
+    shown = []
+    for seed in range(400):
+        pixels = transform(image, image[..., 0] * 0, seed)[0].numpy() * 255
+        slope = float(np.diff(pixels[0], axis=1).mean())
+        shown.append((1 / abs(slope), float(slope > 0), pixels[0].mean(), pixels[1].mean()))
+    correlations = np.corrcoef(np.array(shown).T)
+    assert np.abs(correlations[np.triu_indices(4, 1)]).max() < 0.2  # of 400 independent pairs: 0.05
+
+
 def test_scale_factors_spread_over_the_whole_range():
     ids = np.zeros((40, 40), np.uint8)
     sides = []
@@ -202,15 +220,16 @@ def test_evaluation_shows_the_whole_image_at_its_own_size_or_at_the_long_side(lo
 
 @pytest.mark.parametrize("long_side", [None, 33, 90])
 def test_scaling_on_its_own_changes_no_bit_of_the_whole_chain(long_side):
-    """The steps in one `Compose`, as anyone would write them, draw the very numbers that the split ones draw."""
+    """albumentations' own scaling and then the other steps."""
     transform = TrainTransform(40, long_side, (0.5, 2.0), flip=0.5, colour=0.4, mean=MEAN, std=STD)
     ids = blocks(60, 75, side=4)
     scaling = A.LongestMaxSize(max_size=long_side, interpolation=1, mask_interpolation=6) if long_side else A.NoOp()
-    whole = A.Compose([scaling, *transform.compose.transforms])
+    first, rest = A.Compose([scaling]), A.Compose(transform.compose.transforms)
     for seed in range(40):
         pixels, target = transform(coloured(ids), ids, seed)
-        whole.set_random_seed(seed)
-        expected = whole(image=coloured(ids), mask=ids)
+        scaled = first(image=coloured(ids), mask=ids)
+        rest.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        expected = rest(**scaled)
         np.testing.assert_array_equal(pixels, expected["image"].transpose(2, 0, 1))
         np.testing.assert_array_equal(target, expected["mask"])
 
