@@ -1,7 +1,6 @@
 """From a trained segmenter to an equivalent one that is faster to evaluate."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.fx.proxy import TraceError
 from src.models.decoder import Decoder
 from src.models.fusing.adjacent import ComposedLastBlock
 from src.models.fusing.convolution import FusedConvolution
+from src.models.fusing.crop import crop, divided
 from src.models.fusing.embedding import fuse_embedding
 from src.models.fusing.graph import Make, fuse_graph
 from src.models.fusing.packed import PackedConvolution
@@ -54,7 +54,7 @@ class FusedDecoder(nn.Module):
         for step, (upsampling, refinement, stride) in enumerate(
             zip(self.upsamplings, self.refinements, self.strides, strict=True)
         ):
-            scores = _cropped(upsampling(scores), size, stride)
+            scores = crop(upsampling(scores), *divided(size, stride))
             scores = refinement(scores + skips[step] if step < len(skips) else scores)
         return scores
 
@@ -67,7 +67,7 @@ class PlainTail(nn.Module):
         self.upsampling, self.refinement, self.head = upsampling, refinement, head
 
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.head(self.refinement(_cropped(self.upsampling(maps), size, 1)))
+        return self.head(self.refinement(crop(self.upsampling(maps), *size)))
 
 
 @torch.no_grad()
@@ -120,7 +120,3 @@ def _fused_tail(upsampling: nn.Module, refinement: nn.Module, head: nn.Module, m
     fused_head = ComposedLastBlock(head, make) if isinstance(head, LastBlockPrediction) else head
     return PlainTail(_fused(upsampling, make), _fused(refinement, make), fused_head)
 
-
-def _cropped(maps: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Cut off by how much doubling overshoots a size that an encoder had rounded up."""
-    return maps[..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.models.fusing.crop import crop
 from src.models.fusing.graph import Make
 from src.models.fusing.linear import (
     as_convolution,
@@ -76,33 +77,40 @@ class FoldedTail(nn.Module):
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         hidden = self.hidden(maps)  # (B, 4 k*k*C, h, w)
         phases = hidden.unflatten(1, (2, 2, self.width))
-        overshoot = 2 * maps.shape[-2] - size[0], 2 * maps.shape[-1] - size[1]
-        edges = [(dim, at_end, *self._layer_by_layer(maps, overshoot, dim, at_end)) for dim in (2, 3) for at_end in (False, True)]
+        edges = [(dim, at_end, *self._layer_by_layer(maps, size, dim, at_end)) for dim in (2, 3) for at_end in (False, True)]
         for dim, at_end, inside, _ in edges:
-            phases.narrow(dim + 2, (maps.shape[dim] - 1) * at_end, 1).copy_(_to_phases(inside))
-        scores = F.pixel_shuffle(self.refine(hidden, self.skip(maps)), 2)[..., : size[0], : size[1]]
+            phases.narrow(dim + 2, maps.shape[dim] - 1 if at_end else 0, 1).copy_(_to_phases(inside))
+        scores = crop(F.pixel_shuffle(self.refine(hidden, self.skip(maps)), 2), *size)
         for dim, at_end, _, edge in edges:
-            scores.narrow(dim, (size[dim - 2] - edge.shape[dim]) * at_end, edge.shape[dim]).copy_(edge)
+            length = edge.shape[dim]
+            edge = crop(edge, *((length, size[1]) if dim == 2 else (size[0], length)))
+            scores.narrow(dim, size[dim - 2] - length if at_end else 0, length).copy_(edge)
         return scores
 
-    def _layer_by_layer(self, maps: Tensor, overshoot: tuple[int, int], dim: int, at_end: bool) -> tuple[Tensor, Tensor]:
+    def _layer_by_layer(self, maps: Tensor, size: tuple[int, int], dim: int, at_end: bool) -> tuple[Tensor, Tensor]:
         """One edge of the result: BR's map inside, two wide (zero beyond the result), and the scores, ``reach`` wide."""
-        length = min(self.reach + 2, maps.shape[dim])
-        strip = maps.narrow(dim, (maps.shape[dim] - length) * at_end, length)
-        wide = self.deconvolution(strip)
-        reaches_end = at_end or length == maps.shape[dim]
-        beyond = [overshoot[0] if dim == 3 or reaches_end else 0, overshoot[1] if dim == 2 or reaches_end else 0]
-        wide = wide[..., : wide.shape[-2] - beyond[0], : wide.shape[-1] - beyond[1]]
-        inside = F.relu(self.refinement.first(wide))
-        scores = self.head(wide + self.refinement.second(inside))
-        inside = F.pad(inside, (0, beyond[1], 0, beyond[0]))
-        width = min(self.reach, scores.shape[dim])
-        return (
-            inside.narrow(dim, (inside.shape[dim] - 2) * at_end, 2),
-            scores.narrow(dim, (scores.shape[dim] - width) * at_end, width),
+        length = _at_most(self.reach + 2, maps.shape[dim])
+        start = maps.shape[dim] - length if at_end else 0
+        strip = maps.narrow(dim, start, length)
+        rows, columns = (
+            torch.arange(2 * strip.shape[axis], device=maps.device) + (2 * start if axis == dim else 0) < size[axis - 2]
+            for axis in (2, 3)
         )
+        within = (rows[:, None] & columns).to(maps.dtype)  # what doubling overshoots is zero, as padding is
+        wide = self.deconvolution(strip) * within
+        inside = F.relu(self.refinement.first(wide)) * within
+        scores = self.head((wide + self.refinement.second(inside)) * within)
+        width = _at_most(self.reach, size[dim - 2])
+        place = 2 * length - size[dim - 2] % 2 - width if at_end else 0
+        return inside.narrow(dim, 2 * length - 2 if at_end else 0, 2), scores.narrow(dim, place, width)
+
+
+def _at_most(number: int, bound: int) -> int:
+    # not min(), of which torch.export makes an expression where it could know the result
+    return number if bound >= number else bound
 
 
 def _to_phases(maps: Tensor) -> Tensor:
     """Sub-pixels as a dimension of their own: (B, C, 2h, 2w) -> (B, 2, 2, C, h, w)."""
-    return maps.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 3, 5, 1, 2, 4)
+    rows = [torch.stack([maps[..., row::2, column::2] for column in (0, 1)], 1) for row in (0, 1)]
+    return torch.stack(rows, 1)
