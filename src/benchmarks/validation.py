@@ -133,8 +133,8 @@ def _scoring(model: Segmenter, name: str, config: DictConfig, device: str) -> Me
         ratio=float(np.median([whole / alone for whole, alone in rates])),
         target="",
         met=True,
-        details=f"{len(split)} generated scenes of {max(_SIZE)} px, {_CLASSES} classes; with the start of 2 loader workers, reading, "
-        "all counts and areas near borders",
+        details=f"{len(split)} generated scenes of {max(_SIZE)} px, {_CLASSES} classes; with the start of 2 loader workers, "
+        "reading, all counts and areas near borders",
     )
 
 

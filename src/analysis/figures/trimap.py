@@ -41,7 +41,7 @@ def draw(study: Study) -> Figure:
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
     looks = dict(zip([row.name for row in rows], cycle((c, line) for line in _LINES for c in _COLOURS), strict=False))
     with style.look():
-        figure = Figure(figsize=(10.5 if pairs else 7.5, 4.4 + 0.06 * max(0, len(rows) - 16)), layout="constrained")
+        figure = Figure(figsize=(10.5 if pairs else 7.5, 4.5 + 0.03 * len(rows)), layout="constrained")
         panels = figure.subplots(1, 2 if pairs else 1, squeeze=False)[0]
         spread = False
         for row in rows:
@@ -55,7 +55,8 @@ def draw(study: Study) -> Figure:
             panels[1].yaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True))
         for axes in panels:
             _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
-        panels[0].legend(loc="lower right", frameon=False, fontsize=7.5, ncols=1 if len(rows) <= 10 else 2)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=7.5, ncols=min(8, len(rows)))
         note = ", ± standard deviation over seeds" if spread else ""
         figure.suptitle(f"{study.title}: edges{note}{style.left_out(every)}", fontsize=11)
     return figure
