@@ -20,6 +20,8 @@ def section(data: PageData) -> Section | None:
     if not histories:
         return None
     chosen = _chosen(histories)
+    if not chosen:
+        return None
     charts = {f"curves-{place}": _draw(metric, histories, data) for place, metric in enumerate(chosen)}
     lacking = [row.title for row in data.study.rows if row.records and len(data.histories[row.name]) < len(row.records)]
     choices = [{"chart": f"curves-{place}", "name": _title(metric)} for place, metric in enumerate(chosen)]
@@ -29,8 +31,9 @@ def section(data: PageData) -> Section | None:
 
 
 def _chosen(histories: Mapping[str, Mapping[int, History]]) -> list[str]:
-    """Scores and losses, then one learning rate: its groups differ by a factor alone."""
-    known = metrics(history for by_seed in histories.values() for history in by_seed.values())
+    """Scores and losses, then one learning rate: its groups differ by a factor alone. What no run has twice is no curve."""
+    every = [history for by_seed in histories.values() for history in by_seed.values()]
+    known = [name for name in metrics(every) if any(len(curve(history, name)) > 1 for history in every)]
     losses = [name for name in known if name.startswith("train/loss_")]
     rates = [name for name in known if name.startswith("lr")][:1]
     return [name for name in _FIRST if name in known] + losses + rates

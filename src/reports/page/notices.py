@@ -34,7 +34,7 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
         reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
         found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
     if "curves" not in sections:
-        found.append("No training curves: no run's folder was found when this page was made.")
+        found.append("No training curves: no logs of the runs were found when this page was made.")
     if "browser" not in sections:
         found.append("No predictions on images: none were gathered from the runs' checkpoints.")
     return found + _left_out(data)
