@@ -1,4 +1,4 @@
-"""Look at a study instead of reading it:  python -m src.report page study=experiments/demo
+"""Look at a study instead of reading it:  python -m src.report page study=outputs/studies/demo
 
 The first word says what to make; the rest are overrides of conf/report_WORD.yaml (--help lists them).
 """
