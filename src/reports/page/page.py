@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from src.analysis.document import Value
 from src.analysis.formats.html import environment
-from src.reports.page import browser, charts, classes, cost, curves, effects, ladder, palette
+from src.reports.page import browser, charts, classes, cost, curves, effects, features, ladder, palette
 from src.reports.page.data import PageData, Section
 from src.reports.page.notices import notices
 
@@ -30,9 +30,11 @@ def render_page(data: PageData) -> str:
     sections = [section for section in found if section is not None]
     library = charts.library() if any(section.charts for section in sections) else ""
     text = _fill(data, sections, library)
-    examples = browser.section(data, data.bound - len(text.encode()))
-    if examples is not None:
-        text = _fill(data, [*sections, examples], library)
+    for pictures in (browser.section, features.section):
+        found_too = pictures(data, data.bound - len(text.encode()))
+        if found_too is not None:
+            sections.append(found_too)
+            text = _fill(data, sections, library)
     return text
 
 
