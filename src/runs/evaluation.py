@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -11,10 +12,13 @@ from src.composition.reading import plain, read_split
 from src.composition.segmentation import build_eval_transform, build_protocol
 from src.data.dataset import SegmentationDataset
 from src.errors import CheckpointError, ConfigError
+from src.runs.card import evaluation_card
 from src.runs.checkpoint import load_checkpoint
 from src.runs.device import choose_device
 from src.runs.files import write_json
+from src.runs.mirror import mirrored
 from src.runs.outcome import save_examples, summarise, write_scores
+from src.runs.showing import show_scores
 from src.tasks.scoring import score
 
 
@@ -53,7 +57,12 @@ def evaluate(config: DictConfig) -> None:
     write_scores(output, scored, dataset)
     save_examples(output / "predictions.png", model, dataset, "prediction", device, decide=protocol)
     origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": plain(config.protocol)}
-    write_json(output / "scores.json", origin | summarise(scored, dataset))
+    scores = summarise(scored, dataset)
+    write_json(output / "scores.json", origin | scores)
+    if config.get("logger") is not None:
+        key = f"{run.resolve().name}-{name}-{config.protocol.name}"
+        with mirrored(instantiate(config.logger)(evaluation_card(output, key, run, trained, split.name)).loggers) as mirrors:
+            show_scores(mirrors, scores, {}, model, dataset, device, protocol)
     console = Console()
     title = f"{split.name}, {len(split)} images, {config.protocol.name.replace('_', ' ')}"
     console.print(per_class_table(scored.counts.sum(0), classes, title, scored.detail))

@@ -17,10 +17,11 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 from src.composition.common import on_gpu
 from src.composition.precision import resolve_precision
 from src.errors import CheckpointError, ConfigError
+from src.runs.card import run_card, study_name
 from src.runs.checkpoint_io import AtomicCheckpointIO
 from src.runs.files import write_atomically
 from src.runs.folder import RunFolder
-from src.runs.loggers import finish_logging
+from src.runs.loggers import Logging
 from src.runs.number_formats import allow_tf32
 from src.runs.processes import is_first_process
 from src.runs.step_seeds import StepSeeds
@@ -42,17 +43,15 @@ def prepare_process(config: DictConfig, seed: int) -> None:
 
 
 def build_trainer(
-    config: DictConfig, folder: RunFolder, origin: dict[str, Any], monitor: str, extra: Sequence[Callback] = ()
+    config: DictConfig, folder: RunFolder, origin: dict[str, Any], stage: str, monitor: str, extra: Sequence[Callback] = ()
 ) -> pl.Trainer:
-    """The Trainer of a run with its logger, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar.
+    """The Trainer of a run with its loggers, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar.
 
     Raises:
         ConfigError: if the optimiser cannot work with the number format.
     """
     _check_fused(config)
-    logger = instantiate(config.logger)(
-        folder=folder.path, key=folder.key, label=origin["label"], tags=origin["label"].split("+"), config=origin["config"]
-    )
+    logging_to: Logging = instantiate(config.logger)(run_card(folder.path, folder.key, stage, origin, study_name(config)))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
         # What an interrupted run goes on from.
@@ -66,12 +65,13 @@ def build_trainer(
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(config.seed),
         *extra,
+        *logging_to.callbacks,
     ]
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar())
     return instantiate(
         config.trainer,
-        logger=logger,
+        logger=logging_to.loggers,
         callbacks=callbacks,
         plugins=[
             AtomicCheckpointIO(),
@@ -91,17 +91,13 @@ def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataMod
     """
     if folder.last.exists() and not zipfile.is_zipfile(folder.last):
         raise CheckpointError(f"{folder.last} is cut short. Delete it, or add overwrite=true to train the run anew.")
-    finished = False
     try:
         trainer.fit(task, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
         trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
-        finished = True
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
-    finally:
-        finish_logging(trainer.loggers, exit_code=0 if finished else 1)
 
 
 def _check_fused(config: DictConfig) -> None:

@@ -1,38 +1,60 @@
-"""Where training curves go. Local records stay the truth; a logger is a mirror."""
+"""Where training curves go: always into the run's folder, and to W&B if it is chosen."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, Logger
 
-
-def csv_logger(folder: Path, **_: Any) -> Logger:
-    """metrics.csv under ``folder``/logs, one version per start of the run."""
-    return CSVLogger(folder, name="logs")
+from src.runs.gradient_norms import GradientNorms
+from src.runs.mirror import MirrorLogger, RunCard
 
 
-def wandb_logger(
-    folder: Path, key: str, label: str, tags: list[str], config: dict[str, Any], *, project: str, mode: str, group: str | None
-) -> Logger:
-    """A W&B run whose id is the run's key, so that a resumed run continues its own.
+class Logging(NamedTuple):
+    """What a choice of ``conf/logger`` adds to a trainer."""
+
+    loggers: list[Logger]
+    callbacks: list[Callback]
+
+
+def csv_logging(card: RunCard, *, gradients: int | None) -> Logging:
+    """metrics.csv under the folder's ``logs``, one version per start of the run.
 
     Args:
-        folder: local files go to ``folder``/wandb.
-        key: of the run.
-        label: a readable name.
-        tags: the technique options that differ from the baseline.
-        config: the run's config, shown flat by W&B.
-        project, mode, group: W&B's own; mode is ``offline`` or ``online``.
+        card: of the run.
+        gradients: log norms of gradients every so many steps; None for never.
     """
-    return WandbLogger(
-        save_dir=folder, project=project, id=key, name=label, tags=tags, config=config, mode=mode, group=group, resume="allow"
-    )
+    callbacks: list[Callback] = [GradientNorms(gradients)] if gradients else []
+    return Logging([CSVLogger(card.folder, name="logs")], callbacks)
 
 
-def finish_logging(loggers: Sequence[Logger], exit_code: int) -> None:
-    """End a W&B run with its exit state, so that the next run of this process does not go on in it."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        import wandb  # slow to load, and off by default
+def wandb_logging(
+    card: RunCard,
+    *,
+    gradients: int | None,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    mode: str,
+    timeout: float,
+    examples: int,
+    examples_every: int,
+) -> Logging:
+    """What `csv_logging` writes, and the same in a W&B run.
 
-        wandb.finish(exit_code=exit_code)
+    Args:
+        card: of the run.
+        gradients: see `csv_logging`.
+        project, entity: W&B's own.
+        group: of related runs; None for the study.
+        mode: ``offline`` or ``online``.
+        timeout: seconds that W&B may take, at the start to answer and at the end to take what is left.
+        examples: val images with masks, of a segmentation; 0 for none.
+        examples_every: validations between two showings of them.
+    """
+    from src.runs.example_pictures import ExamplePictures
+    from src.runs.wandb_mirror import WandbMirror
+
+    local = csv_logging(card, gradients=gradients)
+    mirror = WandbMirror(card, project, entity, group or card.study, mode, timeout, examples)
+    pictures: list[Callback] = [ExamplePictures(examples, examples_every)] if card.stage == "train" and examples else []
+    return Logging([*local.loggers, MirrorLogger(mirror, card)], [*local.callbacks, *pictures])

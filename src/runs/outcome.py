@@ -11,10 +11,10 @@ from rich.console import Console
 from src.analysis.console import per_class_table
 from src.analysis.pictures import save_comparison
 from src.data.dataset import SegmentationDataset
-from src.data.split import read_image, read_mask
 from src.metrics.detail import EDGE_RADIUS
 from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from src.models.segmenter import Segmenter
+from src.runs.example_pictures import predict_examples
 from src.runs.files import sha256, write_atomically
 from src.runs.folder import COUNTS, DETAIL, RunFolder
 from src.tasks.protocols import EvaluationProtocol
@@ -81,7 +81,6 @@ def show_outcome(folder: RunFolder, record: dict[str, Any], console: Console) ->
     console.print(f"Run folder: {folder.path}  (predictions.png shows examples)")
 
 
-@torch.inference_mode()
 def save_examples(
     path: Path,
     model: Segmenter,
@@ -92,16 +91,9 @@ def save_examples(
     decide: EvaluationProtocol = predict_ids,
 ) -> None:
     """Draw images spread evenly over the split beside their truth and the model's prediction by the protocol ``decide``."""
-    positions = np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int))
-    items = [dataset.split.items[position] for position in positions]
-    truths = [read_mask(item.mask, len(dataset.split.classes), dataset.split.void_ids) for item in items]
-    model.to(device).eval()
-    predictions = [
-        decide(model, dataset[int(position)]["image"][None].to(device), truth.shape)[0].byte().cpu().numpy()
-        for position, truth in zip(positions, truths, strict=True)
-    ]
-    images = [read_image(item.image) for item in items]
-    save_comparison(path, images, truths, {name: predictions}, dataset.split.classes)
+    examples = predict_examples(model, dataset, device, number, decide)
+    images, truths = [example.image for example in examples], [example.truth for example in examples]
+    save_comparison(path, images, truths, {name: [example.prediction for example in examples]}, dataset.split.classes)
 
 
 def _write_csv(path: Path, scored: Scores, classes: tuple[str, ...]) -> None:

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from src.config_errors import compose_config
 from src.errors import ConfigError
 
-_GROUPS = ("backbone", "technique/ss", "technique/lr", "data", "pretraining", "trainer")
+_GROUPS = ("backbone", "technique/ss", "technique/lr", "data", "pretraining", "trainer", "logger")
 # Everything in these that differs from what the choices alone compose to is repeated on the command line.
 _SECTIONS = (
-    *("backbone.", "pretraining.", "data.", "seed", "paths.", "runtime.", "debug.images"),
+    *("backbone.", "pretraining.", "data.", "seed", "paths.", "runtime.", "logger.", "debug.images"),
     *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar"),
 )
 _NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")

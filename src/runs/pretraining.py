@@ -25,8 +25,10 @@ from src.runs.environment import describe_environment
 from src.runs.files import sha256, write_atomically, write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
 from src.runs.folder import WEIGHTS, RunFolder
+from src.runs.mirror import mirrored
 from src.runs.pretraining_cost import count_cost
 from src.runs.processes import is_first_process
+from src.runs.showing import show_accuracy
 from src.tasks.classification import ClassificationTask
 
 
@@ -104,31 +106,34 @@ def _make(
     if config.runtime.compile:
         model.compile()
     task = build_classification_task(config, model, data)
-    trainer = build_trainer(config, folder, origin, monitor="val/accuracy", extra=_averaging(config))
-    started = time.perf_counter()
-    fit(trainer, task, data, folder)
-    accuracy = _validate(trainer, task, data)
-    if not trainer.is_global_zero:
-        return
-    environment = describe_environment(task.device)
-    write_json(folder.path / "environment.json", environment)
-    normalisation = Normalisation(**plain(config.backbone.normalisation))
-    write_atomically(
-        folder.path / WEIGHTS,
-        lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
-    )
-    record = folder.write_record(
-        "done",
-        **origin,
-        environment=environment,
-        accuracy=accuracy,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        gigamacs=cost.gigamacs,
-        seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
-        precision=config.trainer.precision,
-        sha256=sha256(folder.path / WEIGHTS),
-    )
-    _show(folder, record, console)
+    trainer = build_trainer(config, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(config))
+    with mirrored(trainer.loggers) as mirrors:
+        started = time.perf_counter()
+        fit(trainer, task, data, folder)
+        accuracy = _validate(trainer, task, data)
+        if not trainer.is_global_zero:
+            return
+        environment = describe_environment(task.device)
+        write_json(folder.path / "environment.json", environment)
+        normalisation = Normalisation(**plain(config.backbone.normalisation))
+        write_atomically(
+            folder.path / WEIGHTS,
+            lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
+        )
+        record = folder.write_record(
+            "done",
+            **origin,
+            environment=environment,
+            accuracy=accuracy,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            gigamacs=cost.gigamacs,
+            seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+            precision=config.trainer.precision,
+            sha256=sha256(folder.path / WEIGHTS),
+        )
+        costs = {"parameters": record["parameters"], "gigamacs": cost.gigamacs, "seconds": record["seconds"]}
+        show_accuracy(mirrors, accuracy, costs)
+        _show(folder, record, console)
 
 
 def _exclude_more(folder: RunFolder, record: dict[str, Any], train: LabelledSplit, held_out: Split, console: Console) -> None:

@@ -20,9 +20,11 @@ from src.runs.files import write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
 from src.runs.folder import RunFolder
 from src.runs.label import variant_label
+from src.runs.mirror import mirrored
 from src.runs.outcome import report_outcome, show_outcome
 from src.runs.plan import plan_run
 from src.runs.processes import is_first_process
+from src.runs.showing import show_scores
 from src.tasks.segmentation import SegmentationTask
 
 
@@ -63,21 +65,23 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             costs = TrainingCosts(config.recipe.batch_size)
             task, data_module, trainer = _assemble(config, splits, weights, folder, origin, costs)
             console.print(_headline(origin, folder, task, splits), soft_wrap=True)
-            started = time.perf_counter()
-            fit(trainer, task, data_module, folder)
-            if trainer.is_global_zero:
-                environment = describe_environment(task.device)
-                write_json(folder.path / "environment.json", environment)
-                origin |= {
-                    "environment": environment,
-                    "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-                    "seconds": round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
-                }
-                device = trainer.strategy.root_device
-                origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
-                workers = config.runtime.workers
-                record = report_outcome(folder, origin, task.model, data_module.val_set, device, workers)
-                show_outcome(folder, record, console)
+            with mirrored(trainer.loggers) as mirrors:
+                started = time.perf_counter()
+                fit(trainer, task, data_module, folder)
+                if trainer.is_global_zero:
+                    environment = describe_environment(task.device)
+                    write_json(folder.path / "environment.json", environment)
+                    origin |= {
+                        "environment": environment,
+                        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+                        "seconds": round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+                    }
+                    device = trainer.strategy.root_device
+                    origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
+                    workers = config.runtime.workers
+                    record = report_outcome(folder, origin, task.model, data_module.val_set, device, workers)
+                    show_scores(mirrors, record["scores"], record["costs"], task.model, data_module.val_set, device)
+                    show_outcome(folder, record, console)
 
 
 def _assemble(
@@ -93,7 +97,7 @@ def _assemble(
     if config.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
     task = build_task(config, model, data_module)
-    return task, data_module, build_trainer(config, folder, origin, monitor="val/miou", extra=[costs])
+    return task, data_module, build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[costs])
 
 
 def _headline(origin: dict[str, Any], folder: RunFolder, task: SegmentationTask, splits: dict[str, Split]) -> str:

@@ -1,5 +1,6 @@
 """The LightningModule: losses, optimiser and validation around a segmenter."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from src.data.dataset import Batch
 from src.data.split import VOID
 from src.metrics.confusion import ConfusionMatrix
-from src.metrics.iou import mean_iou, pixel_accuracy
+from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from src.models.segmenter import Segmenter
 from src.tasks.parameter_groups import parameter_groups
 
@@ -80,6 +81,8 @@ class SegmentationTask(pl.LightningModule):
             raise RuntimeError(f"validation counted {images} images instead of {self.val_images}")
         self.log("val/miou", float(mean_iou(counts)), prog_bar=True)
         self.log("val/pixel_accuracy", float(pixel_accuracy(counts)))
+        scores = zip(self.classes, iou_per_class(counts).tolist(), strict=True)
+        self.log_dict({f"val/iou/{name}": score for name, score in scores if not math.isnan(score)})  # absent: no curve
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay)

@@ -1,0 +1,237 @@
+"""W&B as a mirror of a run: the only place that knows wandb's runs."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from src.data.split import VOID
+from src.errors import ConfigError
+from src.runs.example import WRONG, Example
+from src.runs.mirror import Mirror, RunCard
+
+# set before wandb loads: it reports its own errors home, which prints and waits where there is no network
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+import wandb
+
+# of curves by the beginning of their names: the axis, and what the summary keeps beside the last value
+_CURVES = {"train/": ("step", "min"), "val/": ("epoch", "max"), "gradients/": ("step", "mean"), "lr-": ("step", "max")}
+_FLUSHED = 1.0  # seconds until a value is on the disk; W&B's 15 would lose a run that is killed early
+_HEADER = 7  # bytes of a W&B file that holds no record yet; `wandb sync` stops at such a file
+_DATA_DIR = "WANDB_DATA_DIR"
+_SIDE = 512  # pixels, the longest side of a picture (chosen)
+
+
+class WandbMirror(Mirror):
+    """A W&B run whose id is the run's key, so that a resumed run continues its own.
+
+    W&B's step is the optimiser's. Offline, each start of a run leaves a folder of its own, and ``wandb sync FOLDER/wandb``
+    sends them in order as one run. Online, a run that cannot start within ``timeout`` seconds goes on offline, and one that
+    loses its connection is kept on the disk; either is said once, with the command that sends it later.
+
+    Args:
+        card: of the run.
+        project, entity, group: W&B's own.
+        mode: ``offline`` or ``online``.
+        timeout: seconds that W&B may take to answer at the start, and again to take what is left at the end.
+        examples: see `Mirror`.
+
+    Raises:
+        ConfigError: if ``mode`` is another word.
+    """
+
+    def __init__(
+        self,
+        card: RunCard,
+        project: str,
+        entity: str | None,
+        group: str | None,
+        mode: str,
+        timeout: float,
+        examples: int,
+    ) -> None:
+        if mode not in ("offline", "online"):
+            raise ConfigError(f"logger.mode={mode}: expected offline or online.")
+        self._card, self._project, self._entity, self._group = card, project, entity, group
+        self._mode, self._timeout, self.examples = mode, timeout, examples
+        self._run: wandb.Run | None = None
+        self._first_step = self._last_step = 0
+        self._places_data = False
+
+    def start(self) -> None:
+        """See `Mirror.start`; W&B asks for no key: who has none is told how to log in."""
+        self._remove_empty()
+        # what tables hold waits there until it is sent: in the run's folder, not in the home of a node that comes and goes
+        self._places_data = _DATA_DIR not in os.environ
+        os.environ.setdefault(_DATA_DIR, str(self._folder / "data"))
+        if self._mode == "online" and (why := self._start_online()):
+            self._say(why)
+        if self._run is None:
+            self._guarded(lambda: setattr(self, "_run", self._begin("offline")))
+        self._guarded(self._choose_axes)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """See `Mirror.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
+        if step >= self._first_step:
+            self._log(lambda: {**values, "step": step}, step)
+
+    def log_examples(self, examples: Sequence[Example], classes: Sequence[str], step: int) -> None:
+        """See `Mirror.log_examples`: images whose masks W&B's viewer switches on and off, with a slider over the steps."""
+
+        def pictures() -> dict[str, Any]:
+            # W&B shows the images of one key at one size
+            shown = [example.at_most(_SIDE) for example in examples]
+            height, width = np.max([example.truth.shape for example in shown], axis=0)
+            return {"val/examples": [_masked(example.padded(int(height), int(width)), classes) for example in shown]}
+
+        self._log(pictures, step)
+
+    def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[Example], classes: Sequence[str]) -> None:
+        """See `Mirror.log_outcome`."""
+        self._log(lambda: {"final/confusion": _confusion_chart(counts, classes)}, self._last_step)
+        if examples:
+            self._log(lambda: {"final/examples": _examples_table(examples, classes)}, self._last_step)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """See `Mirror.summarise`."""
+        if (run := self._run) is not None:
+            self._guarded(lambda: run.summary.update(dict(values)))
+
+    def finish(self, exit_code: int) -> None:
+        """See `Mirror.finish`."""
+        if self._places_data:
+            os.environ.pop(_DATA_DIR, None)
+        run, self._run = self._run, None
+        if run is not None:
+            self._guarded(lambda: run.finish(exit_code=exit_code))
+
+    def _start_online(self) -> str:
+        """Start; or say why not, with nothing left of the attempt."""
+        before = set(self._folder.glob("run-*"))
+        try:
+            wandb.setup(wandb.Settings(silent=True))
+            if not wandb.login(prompt=False, verify=False):
+                return "no API key is configured (`wandb login` asks for one)"
+            self._run = self._begin("online")
+            return ""
+        except Exception as error:  # wandb raises all sorts, and none of them is worth a training
+            wandb.teardown()  # its service would hold the id of the run that failed
+            for folder in set(self._folder.glob("run-*")) - before:
+                shutil.rmtree(folder, ignore_errors=True)
+            return _first_line(error)
+
+    def _begin(self, mode: Any) -> Any:
+        card = self._card
+        return wandb.init(
+            id=card.key,
+            name=card.name,
+            project=self._project,
+            entity=self._entity,
+            group=self._group,
+            job_type=card.stage,
+            tags=list(card.tags),
+            config=dict(card.config),
+            dir=card.folder,
+            mode=mode,
+            resume="allow",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",  # the folder has the output; progress bars would flood W&B's page
+                init_timeout=self._timeout,
+                finish_timeout=self._timeout,
+                finish_timeout_raises=True,
+                x_transaction_log_flush_interval=_FLUSHED,
+            ),
+        )
+
+    def _choose_axes(self) -> None:
+        if (run := self._run) is None:
+            return
+        self._first_step = self._last_step = int(run.step)
+        for axis in ("step", "epoch"):
+            run.define_metric(axis, hidden=True)
+        for beginning, (axis, kept) in _CURVES.items():
+            run.define_metric(f"{beginning}*", step_metric=axis, summary=f"{kept},last")
+
+    def _log(self, make: Callable[[], dict[str, Any]], step: int) -> None:
+        if (run := self._run) is not None:
+            self._last_step = max(step, self._last_step)  # W&B drops what comes with an earlier one
+            self._guarded(lambda: run.log(make(), step=self._last_step))
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """A failure of W&B's ends the mirror, with one line, and not the training."""
+        try:
+            call()
+        except Exception as error:  # wandb raises all sorts, and none of them is worth a training
+            self._run = None
+            self._say(_first_line(error))
+
+    def _say(self, why: str) -> None:
+        console = Console(stderr=True)
+        online = " --include-online" if list(self._folder.glob("run-*")) else ""
+        console.print(
+            f"[yellow]W&B:[/] {why.replace('[', '(')}. The run goes on and is kept locally; later: "
+            f"wandb sync{online} {self._folder}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return self._card.folder / "wandb"
+
+    def _remove_empty(self) -> None:
+        """Remove what starts left that were ended before W&B wrote anything."""
+        for file in self._folder.glob("*run-*/*.wandb"):
+            if file.stat().st_size <= _HEADER:
+                shutil.rmtree(file.parent, ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _masked(example: Example, classes: Sequence[str]) -> wandb.Image:
+    """An image with three masks: truth, prediction and where they differ."""
+    names = {**dict(enumerate(classes)), WRONG: "wrong", VOID: "void"}
+    masks = {"truth": example.truth, "prediction": example.prediction, "errors": example.errors()}
+    return wandb.Image(
+        example.image,
+        caption=example.id,
+        masks={name: {"mask_data": mask, "class_labels": names} for name, mask in masks.items()},
+        classes=[{"id": id, "name": name} for id, name in names.items()],
+    )
+
+
+def _examples_table(examples: Sequence[Example], classes: Sequence[str]) -> wandb.Table:
+    """One row an image, the worst first, so that the table opens where there is something to see."""
+    scored = [(example, example.scores(classes)) for example in examples]
+    scored.sort(key=lambda pair: (pair[1]["miou"] is None, pair[1]["miou"]))
+    columns = ["miou", "pixel_accuracy", "worst"]
+    rows = [
+        [example.id, _masked(example.at_most(_SIDE), classes), *(scores[name] for name in columns)]
+        for example, scores in scored
+    ]
+    return wandb.Table(columns=["id", "image", "mIoU", "pixel accuracy", "worst class"], data=rows)
+
+
+def _confusion_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:
+    """W&B's own heat map; in % of each true class' pixels, as counts of millions would not fit into its cells."""
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows = [
+        [true, predicted, round(float(shares[row, column]), 1)]
+        for row, true in enumerate(classes)
+        for column, predicted in enumerate(classes)
+    ]
+    return wandb.plot_table(
+        "wandb/confusion_matrix/v1",
+        wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows),
+        {name: name for name in ("Actual", "Predicted", "nPredictions")},
+        {"title": "% of each true class' pixels"},
+    )
