@@ -78,8 +78,12 @@ class WandbMirror(Mirror):
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Mirror.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
-        if step >= self._first_step:
-            self._log(lambda: {**values, "step": step}, step)
+        if step < self._first_step:
+            return
+        row = {**values, "step": step}
+        if not any(name.startswith(beginning) for name in row for beginning, (axis, _) in _CURVES.items() if axis == "epoch"):
+            row.pop("epoch", None)  # W&B joins what has one step: the next epoch's first would move a validation's point
+        self._log(lambda: row, step)
 
     def log_examples(self, examples: Sequence[Example], classes: Sequence[str], step: int) -> None:
         """See `Mirror.log_examples`: images whose masks W&B's viewer switches on and off, with a slider over the steps."""
