@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import default_collate
 
 from src.benchmarks.measurement import Measurement
+from src.composition.reading import describe_run
 from src.composition.segmentation import build_data, build_model, build_task
 from src.config_errors import compose_config
 from src.data.module import SegmentationData
@@ -86,8 +87,8 @@ def measure_epochs(config: DictConfig, epochs: int) -> EpochRates:
         data = build_data(config, splits["train"], splits["val"])
         task, other = (build_task(config, build_model(config, len(data.classes)), data) for _ in range(2))
         watch = _Watch(_BareStep(config, other, data), config.recipe.batch_size)
-        origin: dict[str, Any] = {"label": "baseline", "config": {}}
-        fit(build_trainer(config, folder, origin, monitor="val/miou", extra=[watch]), task, data, folder)
+        origin = {"label": "baseline", "choices": {}, "seed": config.seed, "config": describe_run(config)}
+        fit(build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
     return EpochRates(watch.epochs, watch.bare)
 
 

@@ -47,7 +47,7 @@ def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
         sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
         settings=ws.WorkspaceSettings(max_runs=max(10, len(view.ids))),
         runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("ID").isin(view.ids)], groupby=[ws.Config("variant")], pinned_columns=_COLUMNS
+            filters=expr.And(expr.Metric("ID").isin(view.ids)), groupby=[ws.Config("variant")], pinned_columns=_COLUMNS
         ),
     )
 
@@ -76,7 +76,7 @@ def default_entity() -> str:
 
 def _grid(view: StudyView, panels: list[Any], grouped: bool = True) -> wr.PanelGrid:
     runsets = [
-        wr.Runset(name=name, filters=[expr.Metric("ID").isin(ids)], groupby=["config.variant"] if grouped else [])
+        wr.Runset(name=name, filters=expr.And(expr.Metric("ID").isin(ids)), groupby=["config.variant"] if grouped else [])
         for name, ids in view.rows.items()
     ]
     return wr.PanelGrid(runsets=runsets, panels=panels)

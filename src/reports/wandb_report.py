@@ -52,6 +52,5 @@ def _of_wandb(call: Callable[[], _Answer]) -> _Answer:
     except Exception as error:  # wandb raises all sorts; each means that W&B did not take it
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"W&B did not take the report: {first}. Check the network, entity= and project=, and that the study's runs are "
-            "there. Its specs are written when publish is false."
+            f"W&B did not take the report: {first.rstrip('.')}. Check the network, the key (`wandb login`), entity and project."
         ) from error

@@ -23,6 +23,8 @@ class Server:
         uploads: names of uploaded files.
         runs: what the last request said of each run, by id.
         exits: exit codes by run id.
+        views: reports and workspace views that were saved.
+        asked: names of every query.
     """
 
     url: str
@@ -32,6 +34,8 @@ class Server:
     uploads: list[str] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     exits: dict[str, int] = field(default_factory=dict)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     def stop(self) -> None:
         """Go away, as a network does."""
@@ -50,6 +54,12 @@ class Server:
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:
         asked = re.search(r"(?:query|mutation) (\w+)", query["query"])
         name, variables = asked[1] if asked else "", query.get("variables") or {}
+        self.asked.append(name)
+        if name.lower().startswith("upsertview"):
+            self.views.append(variables)
+            view = {"id": f"view{len(self.views)}", "name": variables["name"], "displayName": variables["displayName"]}
+            more = {"description": "", "spec": variables["spec"], "type": variables["type"], "project": self._project()}
+            return {"data": {"upsertView": {"view": view | more, "inserted": True}}}
         if name == "UpsertBucket":
             known = self.runs.setdefault(variables["name"], {})
             known |= {key: value for key, value in variables.items() if value is not None}
@@ -60,7 +70,15 @@ class Server:
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.url}/upload/{file}"} for file in variables["files"]]
             return {"data": {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}}
+        if re.search(r"\bviewer\b", query["query"]):
+            who = {"id": "u", "name": "someone", "username": "someone", "entity": "someone", "email": "", "flags": "{}"}
+            return {"data": {"viewer": who | {"admin": False, "teams": {"edges": []}, "apiKeys": {"edges": []}}}}
+        if name == "GetProjects":
+            return {"data": {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}}
         return {"data": {}}
+
+    def _project(self) -> dict[str, Any]:
+        return {"id": "p", "name": "exfuse-ablation", "entityName": "someone", "entity": {"id": "e", "name": "someone"}}
 
     def _bucket(self, id: str) -> dict[str, Any]:
         rows = self.rows.get(id, [])
@@ -78,7 +96,7 @@ class Server:
             "eventsTail": "[]",
             "tags": self.runs[id].get("tags", []),
             "wandbConfig": '{"t": 1}',
-            "project": {"id": "p", "name": "p", "entity": {"id": "e", "name": "someone"}},
+            "project": self._project(),
         }
 
     def _stream(self, id: str, sent: dict[str, Any]) -> None:
