@@ -10,6 +10,13 @@ from rich.table import Table
 from src.metrics.detail import EDGE_RADIUS, Detail
 from src.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
 
+_COSTS = {
+    "gigamacs": "10^9 multiply-adds",
+    "latency_ms": "latency ms",
+    "train_images_per_second": "training images/s",
+    "peak_memory_mib": "peak memory MiB",
+}
+
 
 def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, detail: Detail | None = None) -> Table:
     """IoU per class, classes absent from the truth named as such, with the mean below.
@@ -65,7 +72,7 @@ def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     table = Table(title=title)
     table.add_column("class")
     for record in records:
-        table.add_column(f"{record['label'].replace('+', chr(10))}\nseed {record['seed']}", justify="right")
+        table.add_column(_column(record), justify="right")
     for name in records[0]["scores"]["iou"]:
         values = [record["scores"]["iou"][name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
@@ -73,8 +80,39 @@ def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     table.add_row("[bold]mIoU", *(f"[bold]{100 * record['scores']['miou']:.1f}" for record in records))
     table.add_row("M parameters", *(f"{record['parameters'] / 1e6:.2f}" for record in records))
     table.add_row("backbone", *(weights_name(record) for record in records))
+    for name, shown in _COSTS.items():
+        values = [(record.get("costs") or {}).get(name) for record in records]
+        if any(value is not None for value in values):
+            table.add_row(shown, *("-" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values))
     table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
     return table
+
+
+def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table:
+    """The most frequent mistakes, runs as columns: % of a true class' pixels that are taken for another class.
+
+    Args:
+        records: of finished runs that were scored on the same images.
+        most: how many mistakes, by the pixels they cost over all runs.
+    """
+    table = Table(title=f"The {most} mistakes that cost most pixels, % of the true class")
+    table.add_column("truth")
+    table.add_column("taken for")
+    for record in records:
+        table.add_column(_column(record), justify="right")
+    counts = np.array([record["scores"]["confusion"] for record in records])  # (runs, C, C)
+    wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
+    classes = list(records[0]["scores"]["iou"])
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
+        true, predicted = divmod(int(place), len(classes))
+        if wrong[true, predicted]:
+            shares = 100 * counts[:, true, predicted] / counts[:, true].sum(-1)
+            table.add_row(classes[true], classes[predicted], *(f"{share:.1f}" for share in shares))
+    return table
+
+
+def _column(record: Mapping[str, Any]) -> str:
+    return f"{record['label'].replace('+', chr(10))}\nseed {record['seed']}"
 
 
 def weights_name(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from src.analysis.console import comparison_table
+from src.analysis.console import comparison_table, mistakes_table
 from src.analysis.pictures import save_comparison
 from src.composition.reading import read_split
 from src.composition.segmentation import build_eval_transform
@@ -33,6 +33,7 @@ def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
     console = Console()
     data = records[0]["config"]["data"]["name"]
     console.print(comparison_table(records, f"{data} val, {records[0]['scores']['images']} images, IoU %"))
+    console.print(mistakes_table(records))
     _draw(runs, picture, images)
     console.print(f"Predictions side by side: {picture}")
 
