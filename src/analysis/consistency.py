@@ -10,7 +10,7 @@ from src.errors import UserError
 from src.runs.key import IRRELEVANT as IRRELEVANT
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
-_PLACES = {"root", "sbd_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
+_PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
 _ABSENT = "(absent)"
 
 Named = tuple[str, int, Mapping[str, Any]]  # row, seed, record

@@ -32,12 +32,14 @@ class Split:
         items: the images; their order never depends on the file system.
         classes: names of the ids 0..C-1.
         void_ids: ids in the mask files that mean void; they are read as 255.
+        seen: whether these are known to be images that are trained on as well, as the name then says.
     """
 
     name: str
     items: tuple[Item, ...]
     classes: tuple[str, ...]
     void_ids: tuple[int, ...] = (VOID,)
+    seen: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,12 +90,13 @@ def make_split(
 
 
 def check_disjoint(train: Split, val: Split) -> None:
-    """Refuse two splits that share an image or name their ids differently.
+    """Refuse two splits that share an image, unless ``val`` says that it does, or that name their ids differently.
 
     Raises:
         DataError: naming one of the shared images, or the classes.
     """
-    if shared := {item.image for item in train.items} & {item.image for item in val.items}:
+    shared = {item.image for item in train.items} & {item.image for item in val.items}
+    if shared and not val.seen:
         raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {min(shared)}: unlist them in one.")
     if train.classes != val.classes:
         raise DataError(f"{train.name} and {val.name} name different classes: {train.classes} and {val.classes}.")

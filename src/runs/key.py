@@ -18,7 +18,7 @@ IRRELEVANT = {
     "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
     "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list
-    "data": {"root", "sbd_root", "download", "counts", "name", "classes", "train", "val"},
+    "data": {"root", "sbd_root", "coco_root", "download", "counts", "name", "classes", "train", "val"},
     "trainer": {
         "_target_",
         "accelerator",

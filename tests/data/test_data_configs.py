@@ -1,5 +1,7 @@
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import get_method
@@ -8,21 +10,37 @@ from omegaconf import DictConfig, OmegaConf
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 
 
+def readers(node: Any) -> Iterator[dict[str, Any]]:
+    """Every reader of a data config's split with its arguments, those that another joins or marks included."""
+    if isinstance(node, dict):
+        for part in node.values():
+            yield from readers(part)
+        if "_target_" in node:
+            yield node
+    elif isinstance(node, list):
+        for part in node:
+            yield from readers(part)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_data_config_gives_its_reader_just_the_arguments_that_it_takes(compose_config, name):
     config = compose_config(f"data={name}", "data.root=/nowhere")
     for split in ("train", "val"):
-        arguments = OmegaConf.to_container(config.data[split], resolve=True, throw_on_missing=True)
-        reader = get_method(arguments.pop("_target_"))
-        bound = inspect.signature(reader).bind(**arguments)
-        assert bound.arguments["root"] == "/nowhere"
+        content = OmegaConf.to_container(config.data[split], resolve=True, throw_on_missing=True)
+        roots = []
+        for arguments in readers(content):
+            reader = get_method(arguments["_target_"])
+            given = {key: value for key, value in arguments.items() if key != "_target_"}
+            roots.append(inspect.signature(reader).bind(**given).arguments.get("root"))
+        assert "/nowhere" in roots
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_expected_count_is_of_a_split_that_is_read(compose_config, name):
     """A count under a misspelt split would never be asserted."""
     data = OmegaConf.to_container(compose_config(f"data={name}").data, resolve=True)
-    read = {data[split].get("split", "train_aug") for split in ("train", "val")}
+    counted = [one for split in ("train", "val") for one in readers(data[split]) if "counts" in one]
+    read = {one.get("split", "train_aug") for one in counted}
     assert set(data.get("counts", read)) == read
 
 
