@@ -94,6 +94,7 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         if irrelevant and isinstance(value, Mapping):
             value = {name: item for name, item in value.items() if name not in irrelevant}
         settings[group] = value
+    settings["init_from"] = (record.get("init_from") or {}).get("data")  # keys differ by seed and variant
     backbone = config.get("backbone")
     if backbone:
         settings["backbone"] = settings["backbone"] | {"init": weights_name(record)}

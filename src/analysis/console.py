@@ -116,7 +116,9 @@ def _column(record: Mapping[str, Any]) -> str:
 
 
 def weights_name(record: Mapping[str, Any]) -> str:
-    """A word for what a run's encoder started from: random, timm, package, pretrained or file."""
+    """A word for what a run's encoder started from: random, timm, package, pretrained, file or run."""
+    if record.get("init_from"):
+        return "run"
     init = record["config"]["backbone"]["init"]
     return init if init in ("random", "timm", "package", "pretrained") else "file"
 

@@ -40,6 +40,8 @@ def departures(record: Mapping[str, Any], paper: Mapping[str, Any]) -> list[str]
 
 def _pretraining(record: Mapping[str, Any]) -> str:
     """``ImageNet``, or what the encoder started from instead."""
+    if start := record.get("init_from"):
+        return f"a whole model trained on {start['data']}"
     weights = weights_name(record)
     if weights in ("timm", "package"):
         return "ImageNet"

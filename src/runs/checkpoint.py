@@ -28,6 +28,25 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, DictConfig, list[str]]:
     """
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
+    content = _read(path)
+    config = OmegaConf.create(content["description"]["config"])
+    classes = list(content["description"]["classes"])
+    assert isinstance(config, DictConfig)
+    model = build_model(config, len(classes))
+    _load(model, content["state_dict"], path)
+    return model.eval(), config, classes
+
+
+def load_weights(model: Segmenter, path: Path) -> None:
+    """Fill ``model`` in place with the weights and batch norm statistics of a checkpoint of the same architecture.
+
+    Raises:
+        CheckpointError: see `load_checkpoint`.
+    """
+    _load(model, _read(path)["state_dict"], path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"No checkpoint {path}. Give a run's folder or one of the files in its checkpoints/.")
     try:
@@ -42,12 +61,7 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, DictConfig, list[str]]:
             f"{path} was not written by this project's training: it does not say which variant it holds. "
             "For a bare backbone's weights, use backbone.init=FILE."
         )
-    config = OmegaConf.create(content["description"]["config"])
-    classes = list(content["description"]["classes"])
-    assert isinstance(config, DictConfig)
-    model = build_model(config, len(classes))
-    _load(model, content["state_dict"], path)
-    return model.eval(), config, classes
+    return content
 
 
 def _load(model: Segmenter, state_dict: dict[str, Any], path: Path) -> None:

@@ -11,6 +11,7 @@ IRRELEVANT = {
     "paths": None,
     "logger": None,
     "overwrite": None,
+    "init_from": None,  # the key of the run that it names stands for it
     "study": None,  # a run may belong to several
     "sweep": None,
     "pretraining": None,  # the backbone's key or its file's hash stands for it
@@ -42,7 +43,8 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
     Args:
         config: plain containers; ``paths``, ``logger``, ``data.root`` and their like are left out.
         manifests: of each split, see `src.data.split.Split.manifest`; under ``backbone`` the key of a pretrained backbone or
-            the hash of a weight file, which then stands for its path.
+            the hash of a weight file, which then stands for its path; under ``init_from`` the key of the run whose whole model
+            this one starts from, beside which no other weights count.
     """
     relevant: dict[str, Any] = {}
     for group, value in config.items():
@@ -50,7 +52,7 @@ def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
             relevant[group] = value
         elif (without := IRRELEVANT[group]) is not None and value is not None:
             relevant[group] = {key: item for key, item in value.items() if key not in without}
-    if "backbone" in manifests:
+    if "backbone" in manifests or "init_from" in manifests:
         relevant["backbone"] = {key: item for key, item in relevant["backbone"].items() if key != "init"}
     relevant["batch_norm"] = _batch_norm_share(config["trainer"])
     text = json.dumps({"config": relevant, "manifests": dict(manifests)}, sort_keys=True)

@@ -75,7 +75,7 @@ def show_outcome(folder: RunFolder, record: dict[str, Any], console: Console) ->
     """Print the per-class table of a finished run and where its files are."""
     scores = record["scores"]
     title = f"{record['label']}, seed {record['seed']}: {record['config']['data']['name']} val, {scores['images']} images"
-    if record["config"]["backbone"]["init"] == "random":
+    if record["config"]["backbone"]["init"] == "random" and "init_from" not in record:
         title += " (backbone from random weights)"
     console.print(per_class_table(np.array(scores["confusion"]), list(scores["iou"]), title))
     console.print(f"Run folder: {folder.path}  (predictions.png shows examples)")

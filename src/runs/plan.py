@@ -16,6 +16,7 @@ from src.runs.backbone_key import find_folder
 from src.runs.files import sha256
 from src.runs.folder import RunFolder
 from src.runs.key import run_key
+from src.runs.start import start_folder
 
 PRETRAINED = "pretrained"
 
@@ -26,7 +27,8 @@ class RunPlan(NamedTuple):
     Attributes:
         folder: where it lies or will lie; knows the key.
         splits: ``train`` and ``val``.
-        manifests: of both and, where ``backbone.init`` itself does not say what they are, of the weights to start from.
+        manifests: of both and, where ``backbone.init`` itself does not say what they are, of the weights to start from: under
+            ``backbone``, or under ``init_from`` the key of the run whose model that is.
     """
 
     folder: RunFolder
@@ -47,12 +49,15 @@ def plan_run(
 
     Raises:
         DataError: if the data cannot be used.
+        ConfigError: if ``init_from`` names no run; whether that run is there is asked when training starts.
     """
     resolve_precision(config)
     splits = _read_splits(config, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
-    init = config.backbone.init
-    if init == PRETRAINED:
+    init, start = config.backbone.init, start_folder(config)
+    if start is not None:
+        manifests["init_from"] = start.key
+    elif init == PRETRAINED:
         manifests["backbone"] = find_folder(config, read_labelled)[0].key
     elif init not in PUBLIC:
         manifests["backbone"] = sha256(Path(init))

@@ -14,9 +14,10 @@ from src.composition.segmentation import build_data, build_model, build_task
 from src.data.module import SegmentationData
 from src.data.split import Split
 from src.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
+from src.runs.checkpoint import load_weights
 from src.runs.costs import TrainingCosts, describe_costs
 from src.runs.environment import describe_environment
-from src.runs.files import write_json
+from src.runs.files import sha256, write_json
 from src.runs.fitting import build_trainer, fit, prepare_process, recorded
 from src.runs.folder import RunFolder
 from src.runs.label import variant_label
@@ -25,6 +26,7 @@ from src.runs.outcome import report_outcome, show_outcome
 from src.runs.plan import plan_run
 from src.runs.processes import is_first_process
 from src.runs.showing import show_scores
+from src.runs.start import Start, find_start
 from src.tasks.segmentation import SegmentationTask
 
 
@@ -43,7 +45,10 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
     console = Console(quiet=not first)
     prepare_process(config, config.seed)
     folder, splits, manifests = plan_run(config)
-    weights = choose_weights(config, choices, console)
+    start = find_start(config, splits["train"].classes)
+    weights = choose_weights(config, choices, console) if start is None else ChosenWeights("random", None, str(start))
+    if start is not None:
+        start.lend_normalisation(config)
     resolve_normalisation(config)
     with folder.locked() if first else nullcontext():
         if config.overwrite and first:
@@ -61,9 +66,11 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             "images": {name: len(split) for name, split in splits.items()},
             "config": describe_run(config),
         }
+        if start is not None:
+            origin["init_from"] = start.describe()
         with recorded(folder, config, origin):
             costs = TrainingCosts(config.recipe.batch_size)
-            task, data_module, trainer = _assemble(config, splits, weights, folder, origin, costs)
+            task, data_module, trainer = _assemble(config, splits, weights, start, folder, origin, costs)
             console.print(_headline(origin, folder, task, splits), soft_wrap=True)
             with mirrored(trainer.loggers) as mirrors:
                 started = time.perf_counter()
@@ -71,6 +78,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                 if trainer.is_global_zero:
                     environment = describe_environment(task.device)
                     write_json(folder.path / "environment.json", environment)
+                    origin["checkpoint_sha256"] = sha256(folder.last)
                     origin |= {
                         "environment": environment,
                         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
@@ -88,12 +96,15 @@ def _assemble(
     config: DictConfig,
     splits: dict[str, Split],
     weights: ChosenWeights,
+    start: Start | None,
     folder: RunFolder,
     origin: dict[str, Any],
     costs: TrainingCosts,
 ) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     data_module = build_data(config, splits["train"], splits["val"])
     model = build_model(config, len(data_module.classes), weights.init)
+    if start is not None:
+        load_weights(model, start.folder.last)
     if config.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
     task = build_task(config, model, data_module)

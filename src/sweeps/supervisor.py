@@ -85,12 +85,12 @@ def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome
         outcome.status = BUSY
     else:
         ended = run_child(module, outcome.overrides, log)
-        outcome.status, outcome.reason = (BUSY, "") if ended.held else _judge(folder, ended)
+        outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
 
 
-def _judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
+def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
     """Status and reason after a child's end; a record that still says running is set right."""
     record = folder.record()
     if ended.returncode == 0 and folder.finished():

@@ -1,0 +1,111 @@
+"""Starting from another run's whole model: what the key knows of it, which weights arrive, and what is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from src.analysis.paper import departures
+from src.errors import CheckpointError, ConfigError
+from src.runs.folder import RunFolder
+from src.runs.plan import plan_run
+from src.runs.start import find_start
+from tests.runs.conftest import only_run
+
+TrainSmall = Callable[..., RunFolder]
+VARIANT = "+ablation=seb_ecre"
+
+
+@pytest.fixture
+def key_of(compose_config: Callable[..., DictConfig], small_overrides: list[str]) -> Callable[..., str]:
+    return lambda *overrides: plan_run(compose_config(*small_overrides, VARIANT, *overrides)).folder.key
+
+
+def test_the_key_knows_the_run_by_its_key_and_no_other_weights_beside_it(key_of: Callable[..., str]) -> None:
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    assert key_of(f"init_from={one}") == key_of(f"init_from=/elsewhere/runs/{one}")
+    assert len({key_of(), key_of("init_from=null"), key_of(f"init_from={one}"), key_of(f"init_from={other}")}) == 3
+    assert key_of(f"init_from={one}", "backbone.init=timm") == key_of(f"init_from={one}", "backbone.init=random")
+    assert key_of(f"init_from={one}", "seed=1") != key_of(f"init_from={one}")
+
+
+@pytest.mark.parametrize("wrong", ["best", "/runs/0123", "0123456789ABCDEF"])
+def test_what_is_no_key_is_refused(key_of: Callable[..., str], wrong: str) -> None:
+    with pytest.raises(ConfigError, match=f"init_from={wrong}: expected a run's folder"):
+        key_of(f"init_from={wrong}")
+
+
+def test_training_starts_from_every_weight_and_statistic_of_the_run(
+    finished_run: RunFolder, train_small: TrainSmall, tmp_path: Path
+) -> None:
+    # at a rate of nothing only the running statistics of batch norm move, and they begin where that run's ended
+    still = train_small(
+        VARIANT, f"init_from={finished_run.path}", "recipe.lr=1e-30", "recipe.weight_decay=0", "seed=5", "recipe.epochs=1"
+    )
+    before, after = (torch.load(run.last, weights_only=True)["state_dict"] for run in (finished_run, still))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if "running" not in name and "batches" not in name:
+            assert torch.equal(after[name], value), name
+    batches = next(name for name in before if name.endswith("num_batches_tracked"))
+    assert after[batches] == before[batches] + 4
+    record, source = still.record(), finished_run.record()
+    assert record is not None
+    assert source is not None
+    assert record["manifests"]["init_from"] == finished_run.key
+    assert record["init_from"] == {
+        "key": finished_run.key,
+        "data": "generated scenes",
+        "label": source["label"],
+        "checkpoint": source["checkpoint_sha256"],
+    }
+    assert "whole model of run" in record["weights"]
+    assert record["config"]["backbone"]["normalisation"] == source["config"]["backbone"]["normalisation"]
+    paper = {"images": record["images"], "backbone": "resnet18", "pretraining": "ImageNet"}
+    assert any("a whole model trained on generated scenes" in reason for reason in departures(record, paper))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["technique/dap=last"], r"another architecture: technique\.dap\._target_ is \S+ there and \S+ here"),
+        (["backbone.arguments.layers=[1,1,1,1]"], r"backbone\.arguments\.layers is \[1, 1, 5, 1\] there and \[1, 1, 1, 1\]"),
+        (["decoder=levels_45"], r"decoder\.levels is \[2, 3, 4, 5\] there and \[4, 5\] here"),
+    ],
+)
+def test_another_architecture_is_refused_by_its_option(
+    finished_run: RunFolder, train_small: TrainSmall, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        train_small(VARIANT, f"init_from={finished_run.path}", *overrides)
+
+
+def test_other_classes_are_refused(
+    finished_run: RunFolder, compose_config: Callable[..., DictConfig], small_overrides: list[str]
+) -> None:
+    config = compose_config(*small_overrides, VARIANT, f"init_from={finished_run.path}")
+    with pytest.raises(ConfigError, match=r"knows 11 classes \(background, boat, .* this run's data name 2 \(background, leaf"):
+        find_start(config, ("background", "leaf"))
+
+
+def test_a_run_that_is_not_there_or_not_whole_is_refused(
+    finished_run: RunFolder, train_small: TrainSmall, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="0123456789abcdef holds no finished run"):
+        train_small(VARIANT, "init_from=0123456789abcdef")
+    copy = tmp_path / "copy" / finished_run.key
+    shutil.copytree(finished_run.path, copy)
+    last = copy / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is not the checkpoint that its record describes"):
+        train_small(VARIANT, f"init_from={copy}")
+    last.unlink()
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is not the checkpoint that its record describes"):
+        train_small(VARIANT, f"init_from={copy}")
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+    assert only_run(finished_run.root) == finished_run
