@@ -19,3 +19,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A weight file or checkpoint that does not fit the model it is meant for."""
+
+
+class SubmissionError(UserError):
+    """An archive that the test server would refuse, or score wrongly."""

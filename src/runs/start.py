@@ -58,7 +58,9 @@ def start_folder(config: DictConfig) -> RunFolder | None:
         return None
     path = Path(str(config.init_from))
     if not _KEY.fullmatch(path.name):
-        raise ConfigError(f"init_from={config.init_from}: expected a run's folder, .../KEY, or its key of 16 hexadecimal digits.")
+        raise ConfigError(
+            f"init_from={config.init_from}: expected a run's folder, .../KEY, or its key of 16 hexadecimal digits."
+        )
     return RunFolder(path.parent if len(path.parts) > 1 else Path(config.paths.runs), path.name)
 
 
