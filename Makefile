@@ -6,11 +6,13 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean report screenshots notebook
+.PHONY: data-voc data-sbd data-coco data-imagenet-check voc-final voc-test-submission
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
+DATA := data           # folder of the data sets: make data-voc DATA=/data
 BENCH :=               # options of python -m src.bench
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make the environment .venv
 
@@ -37,6 +39,24 @@ bench: $(STAMP)  ## measure speed against references on this CPU, two threads; B
 
 bench-gpu: $(STAMP)  ## likewise on a CUDA GPU, into outputs/benchmarks_gpu; without one it says so and ends
 	$(RUN) -m src.bench --device cuda --output outputs/benchmarks_gpu $(BENCH)
+
+data-voc: $(STAMP)  ## fetch and check VOC 2012 in DATA=data; goes on where it stopped
+	$(RUN) -m src.prepare voc paths.data=$(strip $(DATA)) $(ARGS)
+
+data-sbd: $(STAMP)  ## likewise SBD
+	$(RUN) -m src.prepare sbd paths.data=$(strip $(DATA)) $(ARGS)
+
+data-coco: $(STAMP)  ## likewise COCO (20 GB), with the masks of VOC's classes
+	$(RUN) -m src.prepare coco paths.data=$(strip $(DATA)) $(ARGS)
+
+data-imagenet-check: $(STAMP)  ## is DATA/imagenet complete? (its licence lets nobody hand it out)
+	$(RUN) -m src.prepare imagenet-check paths.data=$(strip $(DATA)) $(ARGS)
+
+voc-final: $(STAMP)  ## the paper's three stages, COCO + SBD + VOC to VOC alone; ARGS='backbone=resnext131_32x4d trainer=ddp'
+	$(RUN) -m src.chain +ablation=exfuse paths.data=$(strip $(DATA)) $(ARGS)
+
+voc-test-submission: $(STAMP)  ## the test server's archive of a run, checked: ARGS='run=outputs/runs/KEY'
+	$(RUN) -m src.submission make paths.data=$(strip $(DATA)) $(ARGS)
 
 tables: $(STAMP)  ## render every study in experiments/ from its committed records; trains nothing
 	$(RUN) -m src.tabulate experiments

@@ -66,6 +66,19 @@ def test_the_stack_trace_is_there_for_who_asks() -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("entry", ["src.train", "src.pretrain", "src.evaluate", "src.predict", "src.compare", "src.summarise"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "src.train",
+        "src.pretrain",
+        "src.evaluate",
+        "src.predict",
+        "src.compare",
+        "src.summarise",
+        "src.chain",
+        "src.submission",
+        "src.prepare",
+    ],
+)
 def test_every_entry_point_explains_itself(entry: str) -> None:
     assert f"python -m {entry}" in output_of(entry, "--help", status=0)
