@@ -6,9 +6,9 @@ from pathlib import Path
 from src.data.split import Item, Split, make_split, read_list
 from src.errors import DataError
 
-_DOWNLOAD = (
-    "Set data.root to the folder that holds VOC2012 (usually .../VOCdevkit/VOC2012), or add data.download=true to fetch "
-    "PASCAL VOC 2012 (2 GB) into it."
+_HINT = (
+    "Set data.root to the folder that holds VOC2012 (usually .../VOCdevkit/VOC2012), or run `make data-voc` to fetch "
+    "PASCAL VOC 2012 (2 GB)."
 )
 
 
@@ -18,7 +18,6 @@ def read_voc(
     classes: Sequence[str],
     counts: Mapping[str, int | None] | None = None,
     name: str = "VOC",
-    download: bool = False,
 ) -> Split:
     """Read one split of a data set in VOC layout.
 
@@ -28,35 +27,18 @@ def read_voc(
         classes: names of the ids 0..C-1; 255 is void.
         counts: how many images each split of a complete copy has, to be asserted; None where any number will do.
         name: of the data set, for messages.
-        download: fetch PASCAL VOC 2012 with torchvision if ``root`` does not exist; root must then end in VOCdevkit/VOC2012.
 
     Raises:
         DataError: see `make_split`; or if ``root`` is not in this layout.
     """
     root = Path(root)
-    if download and not root.exists():
-        _download(root)
     for folder in ("JPEGImages", "SegmentationClass"):
         if not (root / folder).is_dir():
-            raise DataError(f"{name} data not found: no folder {root / folder}.\n{_DOWNLOAD}")
-    ids = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _DOWNLOAD)
+            raise DataError(f"{name} data not found: no folder {root / folder}.\n{_HINT}")
+    ids = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
     return make_split(f"{name} {split}", [voc_item(root, id) for id in ids], classes, count=(counts or {}).get(split))
 
 
 def voc_item(root: Path, id: str) -> Item:
     """Where VOC layout keeps an image and its mask."""
     return Item(id, root / "JPEGImages" / f"{id}.jpg", root / "SegmentationClass" / f"{id}.png")
-
-
-def _download(root: Path) -> None:
-    if root.parts[-2:] != ("VOCdevkit", "VOC2012"):
-        raise DataError(f"data.download=true unpacks into .../VOCdevkit/VOC2012; data.root={root} does not end so.")
-    from torchvision.datasets import VOCSegmentation
-
-    try:
-        VOCSegmentation(str(root.parent.parent), year="2012", image_set="trainval", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"PASCAL VOC 2012 could not be downloaded to {root} ({error}). Fetch VOCtrainval_11-May-2012.tar by hand "
-            f"and unpack it in {root.parent.parent}."
-        ) from error

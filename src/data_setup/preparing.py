@@ -17,7 +17,7 @@ from src.errors import DataError
 
 _TEST = (
     "VOC's test images come from its evaluation server alone (host.robots.ox.ac.uk:8080, after registration): unpack "
-    "VOC2012test.tar over {root}; training needs none of them."
+    "VOC2012test.tar in {root}; training needs none of them."
 )
 _PAPER = "The paper's first stage has 109,892 images in all (second-hand), of which SBD and VOC are 10,582."
 

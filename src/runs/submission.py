@@ -23,7 +23,7 @@ from src.tasks.segmentation import predict_ids
 
 _HINT = (
     "VOC's test images are handed out by the evaluation server (host.robots.ox.ac.uk:8080) after registration: unpack "
-    "VOC2012test.tar over data.root."
+    "VOC2012test.tar in the folder that holds VOCdevkit."
 )
 
 

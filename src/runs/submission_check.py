@@ -77,7 +77,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 def _id_of(path: Path, name: str, folder: PurePosixPath) -> str:
     place = PurePosixPath(name)
     if place.parent != folder:
-        raise SubmissionError(f"{path}: {name} lies in {place.parent}, the server looks in {folder}.")
+        raise SubmissionError(f"{path}: {name} does not lie in {folder}, where the server looks.")
     if place.suffix != ".png":
         raise SubmissionError(f"{path}: {name} is no .png. Leave it out; the masks alone belong in.")
     return place.stem

@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from src.config_errors import compose_config
 from src.errors import ConfigError
 from src.runs.folder import RunFolder
 from src.sweeps.chain import Stage, plan_chain, run_chain
@@ -80,6 +81,16 @@ def test_the_chain_for_the_test_server_shares_all_but_the_last_stage(layouts: li
     assert usual[2].folder.key != for_the_server[2].folder.key
     assert for_the_server[2].images == 12
     assert "trained on its val" in for_the_server[2].data
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "conf" / "chain").glob("*.yaml")))
+def test_every_chain_composes_with_its_own_recipes_at_falling_rates(layouts: list[str], tmp_path: Path, name: str) -> None:
+    last = "trainval" if "test" in name else "train"
+    own = [one.replace("counts.train=", f"counts.{last}=") for one in typed(layouts, tmp_path) if "recipe." not in one]
+    stages = plan_chain([f"chain={name}"], own)
+    rates = [compose_config("train", stage.overrides).recipe.lr for stage in stages]
+    assert rates == sorted(rates, reverse=True)
+    assert len(set(rates)) == len(rates) == 3
 
 
 @pytest.mark.parametrize(
@@ -166,7 +177,7 @@ class Chains:
     def wait_for_an_epoch_of(self, stage: str, chain: "subprocess.Popen[str]", after: int = 0) -> int:
         """Wait until a stage has saved an epoch later than ``after`` nanoseconds; the process that trains it."""
         last = self.stages[stage].last
-        for _ in range(6000):
+        for _ in range(30000):
             if last.exists() and last.stat().st_mtime_ns > after:
                 for entry in Path("/proc").glob("[0-9]*"):
                     try:
@@ -195,7 +206,7 @@ def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
 def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(layouts: list[str], tmp_path: Path) -> None:
     whole = Chains(layouts, tmp_path / "whole")
     chain = whole.start()
-    told, _ = chain.communicate(timeout=400)
+    told, _ = chain.communicate(timeout=900)
     assert chain.returncode == 0, told
     assert f"The model of the last stage: {whole.stages['voc'].path}" in told
 
@@ -226,7 +237,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
     assert killed.record("sbd")["status"] in ("interrupted", "done")
 
     chain = killed.start()
-    told, _ = chain.communicate(timeout=400)
+    told, _ = chain.communicate(timeout=900)
     assert chain.returncode == 0, told
     assert f"Stage 1 of 3, coco: run {killed.stages['coco'].key} is done." in told
     assert killed.stages["coco"].last.stat().st_mtime_ns == first_stage
@@ -248,7 +259,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
 def test_a_stage_that_fails_stops_the_chain_with_its_reason(layouts: list[str], tmp_path: Path) -> None:
     chains = Chains(layouts, tmp_path / "runs")
     chains.command.append("recipe.batch_size=17")
-    done = subprocess.run(chains.command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(chains.command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
     assert done.returncode == 1
     assert "Stage 2 of 3, sbd" in done.stderr
     assert "recipe.batch_size=17 is more than the 16 images" in done.stderr
