@@ -55,7 +55,7 @@ data-imagenet-check: $(STAMP)  ## is DATA/imagenet complete? (its licence lets n
 voc-final: $(STAMP)  ## the paper's three stages, COCO + SBD + VOC to VOC alone; ARGS='backbone=resnext131_32x4d trainer=ddp'
 	$(RUN) -m src.chain +ablation=exfuse paths.data=$(strip $(DATA)) $(ARGS)
 
-voc-test-submission: $(STAMP)  ## the test server's archive of a run, checked: ARGS='run=outputs/runs/KEY'
+voc-test-submission: $(STAMP)  ## the test server's archive of a run, checked: ARGS='run=outputs/runs/KEY protocol=multi_scale_flip'
 	$(RUN) -m src.submission make paths.data=$(strip $(DATA)) $(ARGS)
 
 tables: $(STAMP)  ## render every study in experiments/ from its committed records; trains nothing

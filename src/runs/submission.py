@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
-from src.composition.segmentation import build_eval_transform
+from src.composition.segmentation import build_eval_transform, build_protocol
 from src.data.palette import voc_palette
 from src.data.split import read_image, read_list
 from src.errors import CheckpointError, ConfigError, DataError
@@ -19,7 +19,6 @@ from src.runs.device import choose_device
 from src.runs.files import sha256, write_atomically
 from src.runs.submission_archive import COMPETITIONS, results_folder, write_archive
 from src.runs.submission_check import Size, check_archive
-from src.tasks.segmentation import predict_ids
 
 _HINT = (
     "VOC's test images are handed out by the evaluation server (host.robots.ox.ac.uk:8080) after registration: unpack "
@@ -28,7 +27,7 @@ _HINT = (
 
 
 def make_submission(config: DictConfig) -> None:
-    """Predict every listed image at its own size and write the archive, which appears whole and checked or not at all.
+    """Predict every listed image at its own size by ``config.protocol`` and write the archive, whole and checked or not at all.
 
     Raises:
         ConfigError: if no run is named or the competition is none.
@@ -103,10 +102,13 @@ def _predict(config: DictConfig, run: Path, sizes: dict[str, Size]) -> dict[str,
         )
     device = choose_device(config.device)
     model.to(device)
-    transform, predicted = build_eval_transform(trained), dict[str, bytes]()
+    if trained.runtime.channels_last:  # the layout in which its training scored it
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decide, transform = build_protocol(config.protocol, trained), build_eval_transform(trained)
+    predicted: dict[str, bytes] = {}
     for id, (width, height) in track(sizes.items(), description="Predicting", total=len(sizes)):
         image = read_image(_image(Path(config.data.root), id))
-        ids = predict_ids(model, transform(image)[None].to(device), (height, width))[0]
+        ids = decide(model, transform(image)[None].to(device), (height, width))[0]
         mask, encoded = Image.fromarray(ids.cpu().numpy().astype(np.uint8)), io.BytesIO()
         mask.putpalette(voc_palette().tobytes())
         mask.save(encoded, "PNG")

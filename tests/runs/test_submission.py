@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import DictConfig
 from PIL import Image
 
 from src.config_errors import compose_config
@@ -215,6 +217,23 @@ def test_the_competition_names_the_folder(compose, tmp_path: Path) -> None:
         assert all(name.startswith("results/VOC2012/Segmentation/comp5_test_cls/") for name in archive.getnames())
     with pytest.raises(SubmissionError, match=r"comp5_test_cls/\S+ does not lie in"):
         check_submission(compose())
+
+
+def test_the_chosen_protocol_decides(compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_submission(compose("protocol=multi_scale_flip"))
+    check_archive(tmp_path / "out" / "a.tar.gz", FOLDER, SIZES, 21)
+
+    def always_five(protocol: DictConfig, _: DictConfig) -> Callable[..., torch.Tensor]:
+        assert protocol.name == "multi_scale_flip"
+        return lambda _, image, size: torch.full((len(image), *size), 5)
+
+    monkeypatch.setattr("src.runs.submission.build_protocol", always_five)
+    make_submission(compose("protocol=multi_scale_flip"))
+    with tarfile.open(tmp_path / "out" / "a.tar.gz") as archive:
+        stored = archive.extractfile(FIRST)
+        assert stored is not None
+        with Image.open(stored) as mask:
+            assert set(np.unique(np.asarray(mask))) == {5}
 
 
 def test_an_interruption_leaves_no_archive(compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
