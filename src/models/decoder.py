@@ -3,11 +3,54 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from src.models.composed import convolve_twice, convolve_upsampled
 from src.models.gcn import BoundaryRefinement, GlobalConvolution
 from src.models.upsample import Deconvolution
+
+
+class LastStep(NamedTuple):
+    """The decoder's last upsampling and BR before they are calculated: a linear head may compose itself with their layers.
+
+    Attributes:
+        scores: (B, width, h, w), what they start from.
+        upsampling, refinement: the two blocks.
+        size: (H, W) of their output.
+    """
+
+    scores: Tensor
+    upsampling: Deconvolution
+    refinement: BoundaryRefinement
+    size: tuple[int, int]
+
+    def maps(self) -> Tensor:
+        """The decoder's output, (B, width, H, W)."""
+        return self.refinement(self.upsampling(self.scores)[..., : self.size[0], : self.size[1]])
+
+    def read_by(self, kernel: Tensor, factor: float) -> Tensor:
+        """``factor * conv(maps(), kernel)`` without the map that the decoder outputs and without the upsampled one.
+
+        BR is ``x + second(relu(first(x)))`` and x is a deconvolution's output, so that the kernel passes through both summands:
+        ``first``, and the kernel itself, are composed with the deconvolution, and the kernel with ``second``. Of the maps with
+        the decoder's width at full resolution only relu's is made and kept for the backward pass.
+
+        Args:
+            kernel: (C, width, 3, 3), applied with padding 1.
+            factor: of the result.
+
+        Returns:
+            (B, C, H, W).
+        """
+        layer, first, second = self.upsampling.layer, self.refinement.first, self.refinement.second
+        assert layer.bias is not None and second.bias is not None
+        hidden = F.relu_(convolve_upsampled(self.scores, layer.weight, layer.bias, first.weight, first.bias, self.size))
+        passed = convolve_upsampled(self.scores, layer.weight * factor, layer.bias * factor, kernel, None, self.size)
+        return passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
 
 
 class Decoder(nn.Module):
@@ -23,6 +66,8 @@ class Decoder(nn.Module):
         width: channels of every map inside: the number of classes, or DAP's multiple of it.
         first_upsampling: makes the first upsampling from (channels=, scale=), ECRE's slot; it knows its ``auxiliary_weight``.
         kernel: k of the global convolutions.
+        checkpoint_activations: keep only what enters each block for the backward pass, which calculates the rest again:
+            less memory, more time, the same numbers.
 
     Shapes:
         input one (B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i])) map per level and the image's (H, W);
@@ -37,8 +82,11 @@ class Decoder(nn.Module):
         width: int,
         first_upsampling: Callable[..., nn.Module],
         kernel: int,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        # runs a block on its arguments
+        self.run: Callable[..., Any] = _checkpointed if checkpoint_activations else _directly
         self.lateral = nn.ModuleDict(
             {
                 f"res{level}": nn.Sequential(GlobalConvolution(level_channels, width, kernel), BoundaryRefinement(width))
@@ -56,18 +104,30 @@ class Decoder(nn.Module):
         self.refinements = nn.ModuleList(BoundaryRefinement(width) for _ in steps)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        laterals = [lateral(level) for lateral, level in zip(self.lateral.values(), maps, strict=True)]
+        last, first = self.until_last(maps, size)
+        return self.run(last.maps), first
+
+    def until_last(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[LastStep, Tensor]:
+        """As `forward`, but without the last upsampling and its BR."""
+        laterals = [self.run(lateral, level) for lateral, level in zip(self.lateral.values(), maps, strict=True)]
         scores, skips = laterals[-1], laterals[-2::-1]  # deepest first
         first = scores
-        for step, (upsampling, refinement, stride) in enumerate(
-            zip(self.upsamplings, self.refinements, self.strides, strict=True)
-        ):
-            scores = upsampling(scores)
+        for step, (upsampling, stride) in enumerate(zip(self.upsamplings[:-1], self.strides[:-1], strict=True)):
+            scores = self.run(upsampling, scores)
             # An encoder rounds sizes up, so doubling overshoots by up to one row and column: cut them off.
             scores = scores[..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
             if step == 0:
                 first = scores
             if step < len(skips):
                 scores = scores + skips[step]
-            scores = refinement(scores)
-        return scores, first
+            scores = self.run(self.refinements[step], scores)
+        return LastStep(scores, self.upsamplings[-1], self.refinements[-1], (size[0], size[1])), first
+
+
+def _directly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    return block(*arguments)
+
+
+def _checkpointed(block: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    # no block of the decoder draws random numbers
+    return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -31,11 +31,13 @@ class Segmenter(nn.Module):
     def forward(self, image: Tensor) -> Prediction:
         levels = self.encoder(image)
         levels = self.embedding(levels)
-        maps, first = self.decoder(levels, image.shape[-2:])
-        scores = self.head(maps)
-        auxiliary = {}
-        if self.training:
-            auxiliary = {name: self.head.auxiliary(first) for name in self.auxiliary_weights}  # type: ignore[operator]
+        if not self.training:
+            maps, _ = self.decoder(levels, image.shape[-2:])
+            return Prediction(self.head(maps), {})
+        # The same function; a linear head composes itself with the decoder's last layers.
+        last, first = self.decoder.until_last(levels, image.shape[-2:])
+        scores = self.decoder.run(self.head.finish, last)
+        auxiliary = {name: self.head.auxiliary(first) for name in self.auxiliary_weights}  # type: ignore[operator]
         return Prediction(scores, auxiliary)
 
 

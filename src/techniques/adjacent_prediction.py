@@ -2,7 +2,8 @@
 
 Each option is the model's head. It says how many channels the decoder must have (``decoder_channels``), turns the
 decoder's last map into scores (``forward``), and turns an earlier map of that width into scores without parameters of its own
-(``auxiliary``, for ECRE's loss).
+(``auxiliary``, for ECRE's loss). ``finish`` is ``forward`` after the decoder's last step, for training: where the head is linear it
+composes itself with the linear layers before it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.models.composed import convolve_twice
+from src.models.decoder import LastStep
+
 Region = tuple[EllipsisType, slice, slice]  # indexes rows and columns of (..., H, W)
+
+_WIDEST_COMPOSED = 3  # src.models.composed knows second layers of 3x3
 
 
 class PlainPrediction(nn.Module):
@@ -25,6 +31,9 @@ class PlainPrediction(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return scores
+
+    def finish(self, last: LastStep) -> Tensor:
+        return last.maps()
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return scores
@@ -53,11 +62,17 @@ class AdjacentPrediction(nn.Module):
             raise ValueError(f"DAP needs an odd window, got {window}")
         self.classes, self.window = classes, window
         self.decoder_channels = classes * window**2
+        self.register_buffer("readout", shifts_as_kernel(classes, window), persistent=False)
 
     def forward(self, scores: Tensor) -> Tensor:
         if torch.is_grad_enabled() and scores.requires_grad:
             return _ShiftedMean.apply(scores, self.classes, self.window)
         return shifted_mean(scores, self.classes, self.window)
+
+    def finish(self, last: LastStep) -> Tensor:
+        if self.window > _WIDEST_COMPOSED:
+            return self(last.maps())
+        return last.read_by(self.readout, 1 / self.window**2)
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self(scores)
@@ -74,6 +89,16 @@ def shifted_mean(scores: Tensor, classes: int, window: int) -> Tensor:
         for col in range(k):
             total = total + padded[:, row * k + col, :, row : row + height, col : col + width]
     return total / k**2
+
+
+def shifts_as_kernel(classes: int, window: int) -> Tensor:
+    """The sum in DAP as a convolution, (C, k*k*C, k', k') with k' = max(k, 3): ones at ``[c, (l*k + m)*C + c, l, m]``."""
+    side = max(window, _WIDEST_COMPOSED)
+    kernel = torch.zeros(classes, window, window, classes, side, side)
+    for row in range(window):
+        for col in range(window):
+            kernel[:, row, col, :, row + (side - window) // 2, col + (side - window) // 2] = torch.eye(classes)
+    return kernel.flatten(1, 3)
 
 
 class _ShiftedMean(torch.autograd.Function):
@@ -135,6 +160,13 @@ class LastBlockPrediction(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         return self.adjacent(self.widen(scores))
 
+    def finish(self, last: LastStep) -> Tensor:
+        if self.adjacent.window > _WIDEST_COMPOSED:
+            return self(last.maps())
+        assert self.widen.bias is not None
+        share = 1 / self.adjacent.window**2
+        return convolve_twice(last.maps(), self.widen.weight * share, self.widen.bias * share, self.adjacent.readout)
+
     def auxiliary(self, scores: Tensor) -> Tensor:
         return scores
 
@@ -153,9 +185,13 @@ class WideControl(nn.Module):
         super().__init__()
         self.groups, self.classes = window**2, classes
         self.decoder_channels = classes * window**2
+        self.register_buffer("readout", shifts_as_kernel(classes, 1).repeat(1, self.groups, 1, 1), persistent=False)
 
     def forward(self, scores: Tensor) -> Tensor:
         return scores.unflatten(1, (self.groups, self.classes)).mean(1)
+
+    def finish(self, last: LastStep) -> Tensor:
+        return last.read_by(self.readout, 1 / self.groups)
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self(scores)
