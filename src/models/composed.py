@@ -9,6 +9,7 @@ Everything here is for a second layer with a 3x3 kernel and padding 1.
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, autograd
 from torch.nn import functional as F
 
@@ -20,6 +21,15 @@ class Frame(NamedTuple):
     bottom: Tensor
     left: Tensor
     right: Tensor
+
+    def read_by(self, kernel: Tensor) -> "Frame":
+        """What a 3x3 ``kernel`` (O, C, 3, 3) reads from here at the border of the map: (B, O, 1, W) and (B, O, H, 1)."""
+        return Frame(
+            F.conv2d(self.top, kernel[:, :, :1]),
+            F.conv2d(self.bottom, kernel[:, :, 2:]),
+            F.conv2d(self.left, kernel[..., :1], padding=(1, 0)),
+            F.conv2d(self.right, kernel[..., 2:], padding=(1, 0)),
+        )
 
 
 def convolve_twice(maps: Tensor, weight: Tensor, bias: Tensor, second: Tensor) -> Tensor:
@@ -37,29 +47,31 @@ def convolve_twice(maps: Tensor, weight: Tensor, bias: Tensor, second: Tensor) -
     """
     # out[o, i, p] = sum over m and u + v = p of second[o, m, u] * weight[m, i, v]
     composed = F.conv_transpose2d(second, weight)
+    maps, edges = with_edges(maps)
     outcome = F.conv2d(maps, composed, _bias_through(second, bias), padding=2)
-    frame = Frame(
-        F.conv2d(maps[:, :, :1], weight[:, :, 2:], bias, padding=(0, 2)),
-        F.conv2d(maps[:, :, -1:], weight[:, :, :1], bias, padding=(0, 2)),
-        F.conv2d(maps[..., :1], weight[..., 2:], bias, padding=(1, 0)),
-        F.conv2d(maps[..., -1:], weight[..., :1], bias, padding=(1, 0)),
+    outside = Frame(
+        F.conv2d(edges.top, weight[:, :, 2:], bias, padding=(0, 2)),
+        F.conv2d(edges.bottom, weight[:, :, :1], bias, padding=(0, 2)),
+        F.conv2d(edges.left, weight[..., 2:], bias, padding=(1, 0)),
+        F.conv2d(edges.right, weight[..., :1], bias, padding=(1, 0)),
     )
-    return _without(outcome, frame, second)
+    return _TakeOff.apply(outcome, *outside.read_by(second))
 
 
 def convolve_upsampled(
-    maps: Tensor, weight: Tensor, bias: Tensor, second: Tensor, second_bias: Tensor | None, size: tuple[int, int]
+    maps: Tensor, weight: Tensor, bias: Tensor, outside: Frame, second: Tensor, second_bias: Tensor | None, size: tuple[int, int]
 ) -> Tensor:
     """``conv(deconv(maps)[..., :H, :W], second, second_bias)`` as one sub-pixel convolution at the resolution of ``maps``.
 
     Args:
         maps: (B, I, h, w).
         weight, bias: of a 4x4 deconvolution of stride 2 and padding 1, (I, M, 4, 4) and (M,).
+        outside: `frame_of_upsampled`.
         second, second_bias: of the convolution behind it, (O, M, 3, 3) and (O,); no bias if None.
         size: (H, W), to which the deconvolution's output is cut: 2h or 2h - 1, 2w or 2w - 1.
 
     Returns:
-        (B, O, H, W).
+        (B, O, H, W), in channels_last.
     """
     inputs, outputs = len(weight), len(second)
     # An output at 2 * i + k - 1 of the deconvolution lies at tap u of the convolution at 2 * i + k - u.
@@ -70,19 +82,17 @@ def convolve_upsampled(
     shift = _bias_through(second, bias)
     if second_bias is not None:
         shift = shift + second_bias
-    outcome = F.conv2d(maps, phases, shift.repeat(4), padding=1)
-    outcome = _shuffle(outcome)[..., : size[0], : size[1]]
-    return _without(outcome, _frame_of_upsampled(maps, weight, bias, size), second)
+    return _Shuffle.apply(F.conv2d(maps, phases, shift.repeat(4), padding=1), size, *outside.read_by(second))
 
 
-def _frame_of_upsampled(maps: Tensor, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> Frame:
-    height, width = size
+def frame_of_upsampled(edges: Frame, inner: tuple[int, int], weight: Tensor, bias: Tensor, size: tuple[int, int]) -> Frame:
+    """What a 4x4 deconvolution of stride 2 makes of the positions around its output, cut to ``size``, from its (h, w) input's edges."""
     first_row, last_row, first_column, last_column = (
         # without padding the output starts one position outside
         F.conv_transpose2d(edge, weight, bias, stride=2)
-        for edge in (maps[:, :, :1], maps[:, :, -1:], maps[..., :1], maps[..., -1:])
+        for edge in edges
     )
-    below, beside = height - 2 * maps.shape[2] + 3, width - 2 * maps.shape[3] + 3
+    (height, width), below, beside = size, size[0] - 2 * inner[0] + 3, size[1] - 2 * inner[1] + 3
     return Frame(
         first_row[:, :, :1, : width + 2],
         last_row[:, :, below : below + 1, : width + 2],
@@ -91,44 +101,81 @@ def _frame_of_upsampled(maps: Tensor, weight: Tensor, bias: Tensor, size: tuple[
     )
 
 
-def _without(outcome: Tensor, frame: Frame, kernel: Tensor) -> Tensor:
-    """``outcome`` less what ``kernel`` reads from ``frame``, in place."""
-    return _TakeOffBorder.apply(
-        outcome,
-        F.conv2d(frame.top, kernel[:, :, :1]),
-        F.conv2d(frame.bottom, kernel[:, :, 2:]),
-        F.conv2d(frame.left, kernel[..., :1], padding=(1, 0)),
-        F.conv2d(frame.right, kernel[..., 2:], padding=(1, 0)),
-    )
+def with_edges(maps: Tensor) -> tuple[Tensor, Frame]:
+    """``maps`` and its first and last row and column. Use the returned map instead of the given one, and for one layer only."""
+    whole, *edges = _Edges.apply(maps)
+    return whole, Frame(*edges)
 
 
-class _TakeOffBorder(autograd.Function):
-    """Subtract (B, C, 1, W) from the first and last row and (B, C, H, 1) from the first and last column, in place.
-
-    Autograd's own slices would copy the whole gradient once for each of the four.
-    """
+class _Edges(autograd.Function):
+    """The gradients of rows and columns are added to the map's in place: autograd would add a whole map for each of the four."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
+        return maps.view_as(maps), *(edge.clone() for edge in _borders(maps))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *edges: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+        for border, edge in zip(_borders(gradient), edges, strict=True):
+            border += edge
+        return gradient
+
+
+class _TakeOff(autograd.Function):
+    """Subtract (B, C, 1, W) from the first and last row and (B, C, H, 1) from the first and last column, in place."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, *edges: Tensor) -> Tensor:
         ctx.mark_dirty(maps)
-        maps[:, :, :1] -= top
-        maps[:, :, -1:] -= bottom
-        maps[..., :1] -= left
-        maps[..., -1:] -= right
+        for border, edge in zip(_borders(maps), edges, strict=True):
+            border -= edge
         return maps
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        borders = gradient[:, :, :1], gradient[:, :, -1:], gradient[..., :1], gradient[..., -1:]
-        return gradient, *(-border for border in borders)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # noqa: ARG004
+        return gradient, *(-border for border in _borders(gradient))
+
+
+class _Shuffle(autograd.Function):
+    """(B, 2 * 2 * C, h, w), row phase first, then column phase, to (B, C, H, W); then as `_TakeOff`. In channels_last."""
+
+    @staticmethod
+    def forward(ctx: Any, phases: Tensor, size: tuple[int, int], *edges: Tensor) -> Tensor:
+        batch, channels, *inner = phases.shape
+        ctx.inner = inner
+        whole = _channels_last(phases, (batch, channels // 4, 2 * inner[0], 2 * inner[1]))
+        _by_phase(whole).copy_(phases.permute(0, 2, 3, 1).unflatten(3, (2, -1)))
+        maps = whole
+        if tuple(whole.shape[2:]) != tuple(size):  # a copy: autograd lets nobody work in place on a view
+            maps = whole[..., : size[0], : size[1]].clone(memory_format=torch.channels_last)
+        for border, edge in zip(_borders(maps), edges, strict=True):
+            border -= edge
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (height, width), (batch, channels, *size) = ctx.inner, gradient.shape
+        whole = F.pad(gradient, (0, 2 * width - size[1], 0, 2 * height - size[0]))
+        whole = whole.contiguous(memory_format=torch.channels_last)
+        phases = _channels_last(gradient, (batch, 4 * channels, height, width))
+        phases.permute(0, 2, 3, 1).unflatten(3, (2, -1)).copy_(_by_phase(whole))
+        return phases, None, *(-border for border in _borders(gradient))
+
+
+def _by_phase(maps: Tensor) -> Tensor:
+    """A view of (B, C, 2h, 2w) in channels_last as (B, h, w, 2, 2C): runs of 2C stay together."""
+    batch, channels, height, width = maps.shape
+    rows = maps.permute(0, 2, 3, 1).view(batch, height // 2, 2, width // 2, 2 * channels)
+    return rows.transpose(2, 3)
+
+
+def _channels_last(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _borders(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return maps[:, :, :1], maps[:, :, -1:], maps[..., :1], maps[..., -1:]
 
 
 def _bias_through(second: Tensor, bias: Tensor) -> Tensor:
     return (second.sum((2, 3)) * bias).sum(1)
-
-
-def _shuffle(phases: Tensor) -> Tensor:
-    """(B, 2 * 2 * C, h, w), row phase first, then column phase, to (B, C, 2h, 2w) in channels_last: runs of 2C stay together."""
-    batch, channels, height, width = phases.shape
-    rows = phases.permute(0, 2, 3, 1).reshape(batch, height, width, 2, channels // 2)
-    return rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)

@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from src.models.composed import convolve_twice, convolve_upsampled
+from src.models.composed import convolve_twice, convolve_upsampled, frame_of_upsampled, with_edges
 from src.models.gcn import BoundaryRefinement, GlobalConvolution
 from src.models.upsample import Deconvolution
 
@@ -48,9 +49,12 @@ class LastStep(NamedTuple):
         """
         layer, first, second = self.upsampling.layer, self.refinement.first, self.refinement.second
         assert layer.bias is not None and second.bias is not None
-        hidden = F.relu_(convolve_upsampled(self.scores, layer.weight, layer.bias, first.weight, first.bias, self.size))
-        passed = convolve_upsampled(self.scores, layer.weight * factor, layer.bias * factor, kernel, None, self.size)
-        return passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
+        scores, edges = with_edges(self.scores)
+        outside = frame_of_upsampled(edges, scores.shape[-2:], layer.weight, layer.bias, self.size)
+        upsampled = partial(convolve_upsampled, maps=scores, weight=layer.weight, bias=layer.bias, outside=outside, size=self.size)
+        hidden = F.relu_(upsampled(second=first.weight, second_bias=first.bias))
+        passed = upsampled(second=kernel, second_bias=None)
+        return factor * passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
 
 
 class Decoder(nn.Module):
