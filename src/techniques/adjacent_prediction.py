@@ -6,18 +6,13 @@ decoder's last map into scores (``forward``), and turns an earlier map of that w
 composes itself with the linear layers before it.
 """
 
-from collections.abc import Iterator
-from types import EllipsisType
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.models.composed import convolve_twice
 from src.models.decoder import LastStep
-
-Region = tuple[EllipsisType, slice, slice]  # indexes rows and columns of (..., H, W)
+from src.techniques.shifted_mean import ShiftedMean
 
 _WIDEST_COMPOSED = 3  # src.models.composed knows second layers of 3x3
 
@@ -66,7 +61,7 @@ class AdjacentPrediction(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         if torch.is_grad_enabled() and scores.requires_grad:
-            return _ShiftedMean.apply(scores, self.classes, self.window)
+            return ShiftedMean.apply(scores, self.classes, self.window)
         return shifted_mean(scores, self.classes, self.window)
 
     def finish(self, last: LastStep) -> Tensor:
@@ -99,44 +94,6 @@ def shifts_as_kernel(classes: int, window: int) -> Tensor:
         for col in range(window):
             kernel[:, row, col, :, row + (side - window) // 2, col + (side - window) // 2] = torch.eye(classes)
     return kernel.flatten(1, 3)
-
-
-class _ShiftedMean(torch.autograd.Function):
-    """`shifted_mean` for training: the same sum without padded copies, and nothing kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, classes: int, window: int) -> Tensor:
-        ctx.classes, ctx.window, ctx.template = classes, window, (scores.shape, scores.dtype)
-        height, width = scores.shape[-2:]
-        total = scores.new_zeros((len(scores), height, width, classes), dtype=_wide(scores.dtype)).permute(0, 3, 1, 2)
-        for group, here, there in _shifts(window, height, width):
-            total[here] += scores[:, group * classes : (group + 1) * classes][there]
-        return (total / window**2).to(scores.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (batch, channels, height, width), dtype = ctx.template
-        share = (gradient / ctx.window**2).to(dtype)
-        result = share.new_zeros((batch, height, width, channels)).permute(0, 3, 1, 2)
-        for group, here, there in _shifts(ctx.window, height, width):
-            result[:, group * ctx.classes : (group + 1) * ctx.classes][there] = share[here]
-        return result, None, None
-
-
-def _shifts(window: int, height: int, width: int) -> Iterator[tuple[int, Region, Region]]:
-    """For each group: its number, the output positions that it predicts for, and the positions that it predicts from."""
-    for row in range(window):
-        for col in range(window):
-            offsets = (row - window // 2, height), (col - window // 2, width)
-            # clipped at 0: a window may reach past a small map on both sides
-            here = [slice(max(0, -offset), max(0, size - max(0, offset))) for offset, size in offsets]
-            there = [slice(max(0, offset), max(0, size - max(0, -offset))) for offset, size in offsets]
-            yield row * window + col, (..., here[0], here[1]), (..., there[0], there[1])
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """Half-precision scores are summed in float32."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 class LastBlockPrediction(nn.Module):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.models.small_maps import convolve_each
+
 
 class NoEmbedding(nn.Module):
     """The baseline: every level reaches the decoder as the encoder made it."""
@@ -45,15 +47,20 @@ class _FusingEmbedding(nn.Module):
                     self.guides[f"res{high}_to_res{low}"] = _Guide(high_channels, low_channels, self.neutral)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        # figure 4: 3x3 convolution at the high level's own size, then bilinear upsampling
+        guides: dict[int, list[Tensor]] = {low: [] for low in self.levels}
+        for position, (high, high_map) in enumerate(zip(self.levels, maps, strict=True)):
+            guided = self.levels[:position]
+            for low, guide in zip(guided, self._convolve(high, high_map, guided), strict=True):
+                guides[low].append(guide)
         embedded = []
-        for position, (low, low_map) in enumerate(zip(self.levels, maps, strict=True)):
-            guides = [
-                # figure 4: 3x3 convolution at the high level's own size, then bilinear upsampling
-                F.interpolate(self.guides[f"res{high}_to_res{low}"](high_map), low_map.shape[-2:], mode="bilinear")
-                for high, high_map in zip(self.levels[position + 1 :], maps[position + 1 :], strict=True)
-            ]
-            embedded.append(self.fuse(low, low_map, guides) if guides else low_map)
+        for low, low_map in zip(self.levels, maps, strict=True):
+            enlarged = [F.interpolate(guide, low_map.shape[-2:], mode="bilinear") for guide in guides[low]]
+            embedded.append(self.fuse(low, low_map, enlarged) if enlarged else low_map)
         return embedded
+
+    def _convolve(self, high: int, high_map: Tensor, guided: Sequence[int]) -> list[Tensor]:
+        return convolve_each(high_map, [self.guides[f"res{high}_to_res{low}"] for low in guided])  # type: ignore[misc]
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:
         """Combine ``low`` (B, C, H, W) with its guides, each of the same shape, into one map of that shape."""
