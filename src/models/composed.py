@@ -1,12 +1,13 @@
 """Two linear layers in a row as one convolution: the same function with fewer operations and no map between them.
 
-Off the border the composition of the kernels is all there is to it. At the border the plain layers pad the map between them with
-zeros, where a composed kernel would see what the first layer makes of positions just outside. Those values, a frame one position
-wide, are calculated and what the second layer reads from them is taken off again, so that the border is exact too.
+Off the border the composition of the kernels is all there is to it. At the border the plain layers pad the map between them
+with zeros, where a composed kernel sees what the first layer would make of positions just outside. Those values, a frame one
+position wide, are calculated, and what the second layer reads from them is taken off again: the border is exact too.
 
 Everything here is for a second layer with a 3x3 kernel and padding 1.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,7 +60,13 @@ def convolve_twice(maps: Tensor, weight: Tensor, bias: Tensor, second: Tensor) -
 
 
 def convolve_upsampled(
-    maps: Tensor, weight: Tensor, bias: Tensor, outside: Frame, second: Tensor, second_bias: Tensor | None, size: tuple[int, int]
+    maps: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    outside: Frame,
+    second: Tensor,
+    second_bias: Tensor | None,
+    size: tuple[int, int],
 ) -> Tensor:
     """``conv(deconv(maps)[..., :H, :W], second, second_bias)`` as one sub-pixel convolution at the resolution of ``maps``.
 
@@ -85,14 +92,21 @@ def convolve_upsampled(
     return _Shuffle.apply(F.conv2d(maps, phases, shift.repeat(4), padding=1), size, *outside.read_by(second))
 
 
-def frame_of_upsampled(edges: Frame, inner: tuple[int, int], weight: Tensor, bias: Tensor, size: tuple[int, int]) -> Frame:
-    """What a 4x4 deconvolution of stride 2 makes of the positions around its output, cut to ``size``, from its (h, w) input's edges."""
+def frame_of_upsampled(edges: Frame, inner: Sequence[int], weight: Tensor, bias: Tensor, size: Sequence[int]) -> Frame:
+    """What the deconvolution of `convolve_upsampled` makes of the positions around its output, cut to ``size``.
+
+    Args:
+        edges: of its input, from `with_edges`.
+        inner: (h, w) of its input.
+        weight, bias, size: as there.
+    """
     first_row, last_row, first_column, last_column = (
         # without padding the output starts one position outside
         F.conv_transpose2d(edge, weight, bias, stride=2)
         for edge in edges
     )
-    (height, width), below, beside = size, size[0] - 2 * inner[0] + 3, size[1] - 2 * inner[1] + 3
+    height, width = size
+    below, beside = height - 2 * inner[0] + 3, width - 2 * inner[1] + 3
     return Frame(
         first_row[:, :, :1, : width + 2],
         last_row[:, :, below : below + 1, : width + 2],
@@ -102,7 +116,7 @@ def frame_of_upsampled(edges: Frame, inner: tuple[int, int], weight: Tensor, bia
 
 
 def with_edges(maps: Tensor) -> tuple[Tensor, Frame]:
-    """``maps`` and its first and last row and column. Use the returned map instead of the given one, and for one layer only."""
+    """``maps`` and its first and last row and column; what follows must use the returned map instead of the given one."""
     whole, *edges = _Edges.apply(maps)
     return whole, Frame(*edges)
 

@@ -48,10 +48,13 @@ class LastStep(NamedTuple):
             (B, C, H, W).
         """
         layer, first, second = self.upsampling.layer, self.refinement.first, self.refinement.second
-        assert layer.bias is not None and second.bias is not None
+        assert layer.bias is not None
+        assert second.bias is not None
         scores, edges = with_edges(self.scores)
         outside = frame_of_upsampled(edges, scores.shape[-2:], layer.weight, layer.bias, self.size)
-        upsampled = partial(convolve_upsampled, maps=scores, weight=layer.weight, bias=layer.bias, outside=outside, size=self.size)
+        upsampled = partial(
+            convolve_upsampled, maps=scores, weight=layer.weight, bias=layer.bias, outside=outside, size=self.size
+        )
         hidden = F.relu_(upsampled(second=first.weight, second_bias=first.bias))
         passed = upsampled(second=kernel, second_bias=None)
         return factor * passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
@@ -111,7 +114,7 @@ class Decoder(nn.Module):
         last, first = self.until_last(maps, size)
         return self.run(last.maps), first
 
-    def until_last(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[LastStep, Tensor]:
+    def until_last(self, maps: list[Tensor], size: Sequence[int]) -> tuple[LastStep, Tensor]:
         """As `forward`, but without the last upsampling and its BR."""
         laterals = [self.run(lateral, level) for lateral, level in zip(self.lateral.values(), maps, strict=True)]
         scores, skips = laterals[-1], laterals[-2::-1]  # deepest first
@@ -125,7 +128,7 @@ class Decoder(nn.Module):
             if step < len(skips):
                 scores = scores + skips[step]
             scores = self.run(self.refinements[step], scores)
-        return LastStep(scores, self.upsamplings[-1], self.refinements[-1], (size[0], size[1])), first
+        return LastStep(scores, self.upsamplings[-1], self.refinements[-1], (size[0], size[1])), first  # type: ignore[arg-type]
 
 
 def _directly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:

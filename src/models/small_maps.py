@@ -12,7 +12,7 @@ _FEWEST_CHANNELS = 1024
 
 
 def convolve_each(maps: Tensor, convolutions: Sequence[nn.Conv2d]) -> list[Tensor]:
-    """``[convolution(maps) for convolution in convolutions]``, their patches gathered once where products of matrices are faster.
+    """``[convolution(maps) for convolution in convolutions]``, with the patches gathered once where that is faster.
 
     Args:
         maps: (B, I, H, W).

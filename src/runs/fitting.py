@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 from src.composition.common import on_gpu
 from src.composition.precision import resolve_precision
 from src.errors import CheckpointError, ConfigError
+from src.runs.allocator import keep_freed_memory
 from src.runs.card import run_card, study_name
 from src.runs.checkpoint_io import AtomicCheckpointIO
 from src.runs.files import write_atomically
@@ -38,6 +39,7 @@ def prepare_process(config: DictConfig, seed: int) -> None:
     pl.seed_everything(seed, verbose=False)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
+    keep_freed_memory()
     allow_tf32(config.runtime.tf32)
     resolve_precision(config)
 

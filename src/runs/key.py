@@ -16,6 +16,7 @@ IRRELEVANT = {
     "sweep": None,
     "pretraining": None,  # the backbone's key or its file's hash stands for it
     "backbone": {"missing"},
+    "decoder": {"checkpoint_activations"},
     "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
     "recipe": {"val_every"},
     # the manifests stand for these; `classes` may be the path of a list

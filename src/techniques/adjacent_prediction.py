@@ -2,8 +2,8 @@
 
 Each option is the model's head. It says how many channels the decoder must have (``decoder_channels``), turns the
 decoder's last map into scores (``forward``), and turns an earlier map of that width into scores without parameters of its own
-(``auxiliary``, for ECRE's loss). ``finish`` is ``forward`` after the decoder's last step, for training: where the head is linear it
-composes itself with the linear layers before it.
+(``auxiliary``, for ECRE's loss). ``finish`` is ``forward`` after the decoder's last step, for training: a linear head composes
+itself there with the linear layers before it.
 """
 
 import torch
@@ -50,6 +50,8 @@ class AdjacentPrediction(nn.Module):
     Raises:
         ValueError: if ``window`` is even: such a window has no centre.
     """
+
+    readout: Tensor
 
     def __init__(self, classes: int, window: int = 3) -> None:
         super().__init__()
@@ -137,6 +139,8 @@ class WideControl(nn.Module):
     Shapes:
         input (B, k*k*C, H, W); output (B, C, H, W).
     """
+
+    readout: Tensor
 
     def __init__(self, classes: int, window: int = 3) -> None:
         super().__init__()

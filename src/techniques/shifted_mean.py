@@ -1,4 +1,5 @@
-"""DAP's mean for training: no padded copies, nothing kept for the backward pass; `adjacent_prediction.shifted_mean` is the plain form."""
+"""DAP's mean for training, whose plain form is `src.techniques.adjacent_prediction.shifted_mean`: the same sum without padded
+copies, with nothing kept for the backward pass."""
 
 from collections.abc import Iterator
 from types import EllipsisType
@@ -9,8 +10,8 @@ from torch import Tensor, autograd
 
 Region = tuple[EllipsisType, slice, slice]  # indexes rows and columns of (..., H, W)
 
-# Scores that a CPU works on at a time, so that the k*k passes over them find them in its cache.
-_BAND = 2**18
+# Half-precision scores that a CPU widens at a time: so many in float32 stay in its cache for the k*k passes over them.
+_BAND = 2**19
 
 
 class ShiftedMean(autograd.Function):
@@ -42,7 +43,12 @@ class ShiftedMean(autograd.Function):
         result = torch.empty(ctx.shape, dtype=ctx.dtype, device=share.device, memory_format=ctx.layout)
         height, width = ctx.shape[-2:]
         edge = ctx.window // 2
-        for border in (result[:, :, :edge], result[:, :, max(0, height - edge) :], result[..., :edge], result[..., max(0, width - edge) :]):
+        for border in (
+            result[:, :, :edge],
+            result[:, :, max(0, height - edge) :],
+            result[..., :edge],
+            result[..., max(0, width - edge) :],
+        ):
             border.zero_()  # some of their scores predict for positions outside: nobody reads them
         for image, first, last in _bands(result):
             groups = result[image, :, first:last].unflatten(1, (ctx.window**2, ctx.classes))
@@ -52,9 +58,9 @@ class ShiftedMean(autograd.Function):
 
 
 def _bands(scores: Tensor) -> Iterator[tuple[slice, int, int]]:
-    """Images and rows to work on at a time: all of them except on a CPU."""
+    """Images and rows to work on at a time: all of them, except in half precision on a CPU."""
     batch, channels, height, width = scores.shape
-    if scores.device.type != "cpu" or torch.compiler.is_compiling():
+    if scores.dtype == _wide(scores.dtype) or scores.device.type != "cpu" or torch.compiler.is_compiling():
         yield slice(None), 0, height
         return
     rows = max(1, _BAND // max(1, channels * width))
@@ -73,7 +79,11 @@ def _shifts(window: int, height: int, width: int, first: int, last: int, start: 
             left, end = max(0, -right), min(width, width - right)
             if top < bottom and left < end:  # a window may reach past a small map on both sides
                 here = (..., slice(top - first, bottom - first), slice(left, end))
-                yield row * window + col, here, (..., slice(top + down - start, bottom + down - start), slice(left + right, end + right))
+                yield (
+                    row * window + col,
+                    here,
+                    (..., slice(top + down - start, bottom + down - start), slice(left + right, end + right)),
+                )
 
 
 def _layout(scores: Tensor) -> torch.memory_format:
