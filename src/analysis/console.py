@@ -83,9 +83,15 @@ def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     for name, shown in _COSTS.items():
         values = [(record.get("costs") or {}).get(name) for record in records]
         if any(value is not None for value in values):
-            table.add_row(shown, *("-" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values))
+            table.add_row(shown, *(_cost(value) for value in values))
     table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
     return table
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table:

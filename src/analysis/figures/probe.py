@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.analysis.figures import style
@@ -11,15 +12,32 @@ from src.analysis.figures import style
 class Probed(Protocol):
     """A summary over seeds; fractions."""
 
-    row: str
-    level: str
-    question: str
-    seeds: int
-    before: float
-    after: float
-    before_sd: float | None
-    after_sd: float | None
-    chance: float
+    @property
+    def row(self) -> str: ...
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def seeds(self) -> int: ...
+
+    @property
+    def before(self) -> float: ...
+
+    @property
+    def after(self) -> float: ...
+
+    @property
+    def before_sd(self) -> float | None: ...
+
+    @property
+    def after_sd(self) -> float | None: ...
+
+    @property
+    def chance(self) -> float: ...
 
 
 _TITLES = {"class": "class of a cell", "border": "border or not"}
@@ -57,7 +75,7 @@ def draw(summaries: Sequence[Probed], title: str) -> Figure:
     return figure
 
 
-def _draw_one(axes, place: int, one: Probed) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes
+def _draw_one(axes: Axes, place: int, one: Probed) -> None:
     before, after = 100 * one.before, 100 * one.after
     if before != after:
         axes.annotate("", (after, place), (before, place), arrowprops={"arrowstyle": "->", "color": style.GREY, "lw": 1})
