@@ -1,0 +1,55 @@
+"""From a segmenter to a graph that needs none of this project's code; the only file that calls `torch.export.export`."""
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from src.errors import UserError
+from src.models.fusing.fuse import fuse
+from src.models.segmenter import Segmenter
+
+LARGEST_SIDE = 16384
+_LARGEST_BATCH = 1024
+# No stride of an encoder divides these, so nothing that the graph does at other sizes is left out of it.
+_EXAMPLE = (97, 130)
+
+
+class _Scores(nn.Module):
+    """The scores alone: (B, 3, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model(image).scores
+
+
+def smallest_side(model: Segmenter) -> int:
+    """Pixels; below it the deepest map has a single row or column, for which torch makes another graph."""
+    reductions: tuple[int, ...] = model.encoder.reductions  # type: ignore[assignment]
+    return max(reductions) + 1
+
+
+def trace(model: Segmenter, size: tuple[int, int] | None) -> ExportedProgram:
+    """The fused model as a graph of torch's own operators, for any number of images.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        size: the (H, W) that it will take; None for any from `smallest_side` on.
+
+    Raises:
+        UserError: if the graph would be true for some sizes alone.
+    """
+    fused = fuse(model, portable=True).to(memory_format=torch.contiguous_format)
+    sides = {axis: Dim(name, min=smallest_side(model), max=LARGEST_SIDE) for axis, name in ((2, "height"), (3, "width"))}
+    dimensions = {0: Dim("batch", min=1, max=_LARGEST_BATCH), **({} if size else sides)}
+    example = torch.zeros(2, 3, *(size or _EXAMPLE))
+    try:
+        with torch.no_grad():
+            return torch.export.export(_Scores(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
+    except RuntimeError as error:
+        raise UserError(
+            f"This model cannot be exported for {'images of %dx%d' % size if size else 'images of any size'}: "
+            f"{str(error).strip().splitlines()[0]}" + ("" if size else ". Add --size HEIGHT WIDTH to export it for one size.")
+        ) from error
