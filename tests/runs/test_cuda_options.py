@@ -62,7 +62,7 @@ def test_a_fused_step_is_the_plain_step_but_for_rounding(compose_config):
 def test_fused_and_float16_cannot_clip_and_say_so(compose_config, tmp_path):
     config = compose_config("recipe=voc", "trainer=cpu", "trainer.precision=16-mixed")
     with pytest.raises(ConfigError, match=r"recipe\.optimizer\.fused=false"):
-        build_trainer(config, RunFolder(tmp_path, "key"), {"label": "baseline", "config": {}}, monitor="val/miou")
+        build_trainer(config, RunFolder(tmp_path, "key"), {"label": "baseline", "config": {}}, "train", monitor="val/miou")
 
 
 def test_pinned_batches_are_copied_without_waiting():
