@@ -41,8 +41,8 @@ def show_scores(
     values = {"final/miou": scores["miou"], "final/pixel_accuracy": scores["pixel_accuracy"], "final/images": scores["images"]}
     values |= {f"final/iou/{name}": value for name, value in scores["iou"].items() if value is not None}
     for mirror in mirrors:
+        mirror.summarise(values | _numbers("cost", costs))  # first: tables are what a lost network may hold up
         mirror.log_outcome(np.array(scores["confusion"]), examples, classes)
-        mirror.summarise(values | _numbers("cost", costs))
 
 
 def show_accuracy(mirrors: Sequence[Mirror], accuracy: Mapping[str, float], costs: Mapping[str, Any]) -> None:

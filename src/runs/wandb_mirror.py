@@ -12,8 +12,10 @@ from rich.console import Console
 
 from src.data.split import VOID
 from src.errors import ConfigError
+from src.runs.background import Background
 from src.runs.example import WRONG, Example
 from src.runs.mirror import Mirror, RunCard
+from src.runs.wandb_log import cut_to_whole_records
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -22,8 +24,8 @@ import wandb
 
 # of curves by the beginning of their names: the axis, and what the summary keeps beside the last value
 _CURVES = {"train/": ("step", "min"), "val/": ("epoch", "max"), "gradients/": ("step", "mean"), "lr-": ("step", "max")}
-_FLUSHED = 1.0  # seconds until a value is on the disk; W&B's 15 would lose a run that is killed early
-_HEADER = 7  # bytes of a W&B file that holds no record yet; `wandb sync` stops at such a file
+_FLUSHED = 0.25  # seconds until a value is on the disk; W&B's 15 would lose a run that is killed early
+_GRACE = 5.0  # seconds
 _DATA_DIR = "WANDB_DATA_DIR"
 _SIDE = 512  # pixels, the longest side of a picture (chosen)
 
@@ -31,9 +33,10 @@ _SIDE = 512  # pixels, the longest side of a picture (chosen)
 class WandbMirror(Mirror):
     """A W&B run whose id is the run's key, so that a resumed run continues its own.
 
-    W&B's step is the optimiser's. Offline, each start of a run leaves a folder of its own, and ``wandb sync FOLDER/wandb``
-    sends them in order as one run. Online, a run that cannot start within ``timeout`` seconds goes on offline, and one that
-    loses its connection is kept on the disk; either is said once, with the command that sends it later.
+    The optimiser's step is logged as ``step``, the axis of training curves; W&B's own count only grows. Offline, each start of
+    a run leaves a folder of its own, and ``wandb sync FOLDER/wandb`` sends them in order as one run. Online, a run that cannot
+    start within ``timeout`` seconds goes on offline, and one that loses its connection is kept on the disk; either is said
+    once, with the command that sends it later. Once started, W&B works in a thread of its own and training never waits for it.
 
     Args:
         card: of the run.
@@ -62,19 +65,23 @@ class WandbMirror(Mirror):
         self._mode, self._timeout, self.examples = mode, timeout, examples
         self._run: wandb.Run | None = None
         self._first_step = self._last_step = 0
-        self._places_data = False
+        self._places_data = self._said = False
+        self._background: Background | None = None
 
     def start(self) -> None:
         """See `Mirror.start`; W&B asks for no key: who has none is told how to log in."""
-        self._remove_empty()
+        self._mend_earlier_starts()
         # what tables hold waits there until it is sent: in the run's folder, not in the home of a node that comes and goes
         self._places_data = _DATA_DIR not in os.environ
         os.environ.setdefault(_DATA_DIR, str(self._folder / "data"))
         if self._mode == "online" and (why := self._start_online()):
             self._say(why)
-        if self._run is None:
-            self._guarded(lambda: setattr(self, "_run", self._begin("offline")))
-        self._guarded(self._choose_axes)
+        try:
+            self._run = self._run or self._begin("offline")
+            self._choose_axes(self._run)
+            self._background = Background(lambda error: self._say(_first_line(error)))
+        except Exception as error:  # wandb raises all sorts, and none of them is worth a training
+            self._say(_first_line(error))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Mirror.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
@@ -104,16 +111,17 @@ class WandbMirror(Mirror):
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """See `Mirror.summarise`."""
-        if (run := self._run) is not None:
-            self._guarded(lambda: run.summary.update(dict(values)))
+        self._do(lambda run: run.summary.update(dict(values)))
 
     def finish(self, exit_code: int) -> None:
         """See `Mirror.finish`."""
+        self._do(lambda run: run.finish(exit_code=exit_code))
+        # twice: W&B may first have to take what was logged before
+        if self._background is not None and not self._background.finish(2 * self._timeout + _GRACE):
+            self._say("it did not answer")
+        self._background = self._run = None
         if self._places_data:
             os.environ.pop(_DATA_DIR, None)
-        run, self._run = self._run, None
-        if run is not None:
-            self._guarded(lambda: run.finish(exit_code=exit_code))
 
     def _start_online(self) -> str:
         """Start; or say why not, with nothing left of the attempt."""
@@ -154,9 +162,7 @@ class WandbMirror(Mirror):
             ),
         )
 
-    def _choose_axes(self) -> None:
-        if (run := self._run) is None:
-            return
+    def _choose_axes(self, run: Any) -> None:
         self._first_step = self._last_step = int(run.step)
         for axis in ("step", "epoch"):
             run.define_metric(axis, hidden=True)
@@ -164,19 +170,19 @@ class WandbMirror(Mirror):
             run.define_metric(f"{beginning}*", step_metric=axis, summary=f"{kept},last")
 
     def _log(self, make: Callable[[], dict[str, Any]], step: int) -> None:
-        if (run := self._run) is not None:
-            self._last_step = max(step, self._last_step)  # W&B drops what comes with an earlier one
-            self._guarded(lambda: run.log(make(), step=self._last_step))
+        self._last_step = last = max(step, self._last_step)  # W&B drops what comes with an earlier one
+        self._do(lambda run: run.log(make(), step=last))
 
-    def _guarded(self, call: Callable[[], object]) -> None:
-        """A failure of W&B's ends the mirror, with one line, and not the training."""
-        try:
-            call()
-        except Exception as error:  # wandb raises all sorts, and none of them is worth a training
-            self._run = None
-            self._say(_first_line(error))
+    def _do(self, call: Callable[[Any], object]) -> None:
+        """Have W&B do something in its own time; a failure is said once and ends no training."""
+        if self._background is not None:
+            run = self._run
+            self._background.do(lambda: call(run))
 
     def _say(self, why: str) -> None:
+        if self._said:
+            return
+        self._said = True
         console = Console(stderr=True)
         online = " --include-online" if list(self._folder.glob("run-*")) else ""
         console.print(
@@ -190,10 +196,10 @@ class WandbMirror(Mirror):
     def _folder(self) -> Path:
         return self._card.folder / "wandb"
 
-    def _remove_empty(self) -> None:
-        """Remove what starts left that were ended before W&B wrote anything."""
+    def _mend_earlier_starts(self) -> None:
+        """Make what killed processes left such that `wandb sync` takes it, and then what follows."""
         for file in self._folder.glob("*run-*/*.wandb"):
-            if file.stat().st_size <= _HEADER:
+            if not cut_to_whole_records(file):
                 shutil.rmtree(file.parent, ignore_errors=True)
 
 

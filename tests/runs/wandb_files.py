@@ -55,7 +55,7 @@ def read_only_start(wandb_folder: Path) -> Shown:
 def _read(folder: Path) -> Shown:
     (path,) = folder.glob("*.wandb")
     shown = Shown(folder)
-    for record in _records(path.read_bytes()):
+    for record in records_of(path.read_bytes()):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             shown.run = record.run
@@ -85,7 +85,7 @@ def _update(values: dict[str, Any], items: Any) -> None:
         place[keys[-1]] = json.loads(item.value_json)
 
 
-def _records(data: bytes) -> Iterator[Record]:
+def records_of(data: bytes) -> Iterator[Record]:
     assert data[:4] == b":W&B"
     position, parts = 7, b""
     while position + 7 <= len(data):
