@@ -198,10 +198,51 @@ def test_an_unknown_mode_is_refused(train_small: TrainSmall) -> None:
 
 
 @pytest.mark.slow
+def test_a_pretraining_shows_its_stage_and_the_accuracies_of_head_and_branches(
+    small_overrides: list[str], tmp_path: Path
+) -> None:
+    from src.config_errors import compose_config as compose
+    from src.runs.pretraining import pretrain
+
+    small = [override for override in small_overrides if not override.startswith(("backbone.init", "recipe."))]
+    recipe = {"epochs": 1, "val_every": 1, "batch_size": 8, "augmentation.size": 32, "evaluation.size": 32}
+    recipe_overrides = [f"pretraining.recipe.{name}={value}" for name, value in recipe.items()]
+    choices = {"technique/ss": "heads_removed", "technique/lr": "rearranged"}
+    overrides = ["pretraining.data.minimum_side=4", f"paths.backbones={tmp_path}", "+ablation=ss_lr", "logger=wandb"]
+    pretrain(compose("pretrain", [*small, *recipe_overrides, *overrides]), choices)
+    wandb.teardown()
+    backbone = only_run(tmp_path)
+    shown = read_only_start(backbone.path / "wandb")
+    assert (shown.run.run_id, shown.run.job_type, shown.exit_code) == (backbone.key, "pretrain", 0)
+    assert list(shown.run.tags) == ["ss", "lr"]
+    record = record_of(backbone)
+    assert record["accuracy"].keys() == {"main", "res2", "res3", "res4", "res5"}
+    for name, value in record["accuracy"].items():
+        assert shown.summary[f"final/accuracy_{name}"] == value
+        assert shown.curve(f"val/accuracy_{name}", "epoch")
+    assert shown.summary["cost/parameters"] == record["parameters"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_a_run_of_its_own(mirrored_run: RunFolder, tmp_path: Path) -> None:
+    overrides = [f"checkpoint={mirrored_run.path}", f"output={tmp_path}", "device=cpu", "logger=wandb", "logger.examples=1"]
+    done = run([sys.executable, "-m", "src.evaluate", *overrides], environment(tmp_path))
+    assert done.returncode == 0
+    shown = read_only_start(tmp_path / "wandb")
+    assert shown.run.run_id == f"{mirrored_run.key}-generated_scenes_val"
+    assert (shown.run.job_type, shown.exit_code) == ("evaluate", 0)
+    assert shown.config["trained_run"] == mirrored_run.key
+    assert shown.config["data"] == "generated scenes val"
+    assert shown.config["technique_seb"] == "product"
+    assert shown.summary["final/miou"] == record_of(mirrored_run)["scores"]["miou"]
+
+
+@pytest.mark.slow
 def test_three_jobs_of_a_multirun_are_three_runs(tmp_path: Path) -> None:
-    sweep = command(tmp_path, "-m", "+study=seb_fusion", "seed=0", "recipe.epochs=1", "logger.examples=2")
-    sweep += ["+ablation=", "technique/seb=none,product,gate", f"hydra.sweep.dir={tmp_path}/sweep"]
-    sweep = [part for part in sweep if part != "+ablation="] + [f"sweep.output={tmp_path}/study"]
+    start, module = [sys.executable, "-m", "src.train", "-m"], len([sys.executable, "-m", "src.train"])
+    swept = ["+study=seb_fusion", "technique/seb=none,product,gate", "seed=0", "recipe.epochs=1", "logger.examples=2"]
+    places = [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={tmp_path}/study"]
+    sweep = [*start, *command(tmp_path)[module:], *swept, *places]
     done = run(sweep, environment(tmp_path))
     assert done.returncode == 0
     starts = [read_only_start(folder / "wandb") for folder in (tmp_path / "runs").iterdir() if folder.is_dir()]
