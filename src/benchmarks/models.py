@@ -1,4 +1,4 @@
-"""Training steps of whole models: the baseline against another library's FPN, ExFuse against the baseline and its plain form."""
+"""Training steps of whole models: the baseline against smp's FPN, ExFuse against the baseline and against its plain form."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,8 @@ from src.models.segmenter import Segmenter
 from src.runs.allocator import keep_freed_memory
 from src.techniques.embedding_branch import ProductEmbedding
 
-_SIZE = 256
+_SIZE, _BACKBONE = 256, "resnet50"
+_CHANNELS = (256, 512, 1024, 2048)  # of its maps
 _REPEATS = 7
 
 
@@ -26,8 +27,8 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
 
 def _against_fpn(device: str, progress: Callable[[str], None]) -> list[Measurement]:
-    fpn = smp.FPN("resnet50", encoder_weights=None, classes=CLASSES).to(device).to(memory_format=torch.channels_last).train()
-    baseline, last = build("GCN baseline", device), build("ExFuse, DAP last", device)
+    fpn = smp.FPN(_BACKBONE, encoder_weights=None, classes=CLASSES).to(device).to(memory_format=torch.channels_last).train()
+    baseline, last = build("GCN baseline", device, _BACKBONE), build("ExFuse, DAP last", device, _BACKBONE)
     progress("training steps: FPN of segmentation_models_pytorch, the GCN baseline, ExFuse with DAP last")
     times = best_steps([(fpn, fpn), (baseline, baseline), (last, last)], device)
     (fpn_ms, fpn_in), (baseline_ms, baseline_in), (last_ms, last_in) = times
@@ -69,7 +70,7 @@ def _against_fpn(device: str, progress: Callable[[str], None]) -> list[Measureme
 
 
 def _wide(device: str, progress: Callable[[str], None]) -> list[Measurement]:
-    wide = build("ExFuse, DAP wide", device)
+    wide = build("ExFuse, DAP wide", device, _BACKBONE)
     progress("training steps: ExFuse with DAP wide, fast and plain")
     (fast, fast_in), (plain, plain_in) = best_steps([(wide, wide), (wide, partial(plain_forward, wide))], device)
     return [
@@ -87,11 +88,12 @@ def _wide(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
 
 def _embedding(device: str, progress: Callable[[str], None]) -> list[Measurement]:
-    levels, channels, sides = (2, 3, 4, 5), (256, 512, 1024, 2048), (64, 32, 16, 8)
-    embedding = ProductEmbedding(channels, levels).to(device).to(memory_format=torch.channels_last)
+    levels = (2, 3, 4, 5)
+    sides = [_SIZE // 2**level for level in levels]
+    embedding = ProductEmbedding(_CHANNELS, levels).to(device).to(memory_format=torch.channels_last)
     maps = [
         torch.randn(2, width, side, side, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
-        for width, side in zip(channels, sides, strict=True)
+        for width, side in zip(_CHANNELS, sides, strict=True)
     ]
     progress("SEB alone")
     fast, plain = (

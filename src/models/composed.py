@@ -122,7 +122,7 @@ def with_edges(maps: Tensor) -> tuple[Tensor, Frame]:
 
 
 class _Edges(autograd.Function):
-    """The gradients of rows and columns are added to the map's in place: autograd would add a whole map for each of the four."""
+    """Gradients of rows and columns are added to the map's in place, where autograd would add a whole map for each."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from src.composition.segmentation import build_model
+from src.techniques import shifted_mean as shifted_mean_module
 from src.techniques.adjacent_prediction import (
     AdjacentPrediction,
     LastBlockPrediction,
@@ -85,6 +86,31 @@ def test_bfloat16_scores_are_averaged_as_float32_ones_and_rounded_once():
     torch.testing.assert_close(for_training.double(), exact, rtol=1.01 * rounding, atol=1e-6)
     # nine roundings of a running sum that stays below about 10
     torch.testing.assert_close(for_validation.double(), exact, rtol=0, atol=10 * rounding)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_averaging_in_bands_of_rows_is_the_same_average(monkeypatch, window, layout):
+    dap = AdjacentPrediction(4, window)
+    x = scores_for(dap, (11, 13)).bfloat16().contiguous(memory_format=layout).requires_grad_()
+    outcomes, bands = [], []
+    for band in (1, 3 * dap.decoder_channels * 13, 2**30):
+        monkeypatch.setattr(shifted_mean_module, "_BAND", band)
+        bands.append(len(list(shifted_mean_module._bands(x))))
+        mean = dap(x)
+        outcomes.append((mean, *torch.autograd.grad(mean, x, torch.linspace(-1, 1, mean.numel()).view(mean.shape).bfloat16())))
+    assert bands == [2 * 11, 2 * 4, 2 * 1]
+    for outcome in outcomes[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(outcome, outcomes[0], strict=True))
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_kernels_of_both_heads_are_what_they_average(window):
+    for head in (AdjacentPrediction(3, window), WideControl(3, window)):
+        x = scores_for(head, (6, 7))
+        read = F.conv2d(x, head.readout.double(), padding=head.readout.shape[-1] // 2) / window**2
+        torch.testing.assert_close(read, head(x))
+        assert head.state_dict() == {}  # checkpoints do not know it
 
 
 @pytest.mark.parametrize("option", [AdjacentPrediction, LastBlockPrediction])

@@ -1,0 +1,160 @@
+"""The training graph against the modules called one after the other: values and gradients of whole variants."""
+
+import copy
+
+import pytest
+import torch
+
+from src.benchmarks.variants import loss_of
+from src.composition.segmentation import build_model
+
+CLASSES = 4
+VARIANTS = [
+    "technique/dap=none",
+    "technique/dap=wide technique/seb=product technique/ecre=subpixel_supervised",
+    "technique/dap=wide technique.dap.window=1",
+    "technique/dap=wide technique.dap.window=5 decoder=levels_45",
+    "technique/dap=wide_control decoder=levels_345",
+    "technique/dap=last technique/seb=product technique/ecre=subpixel_supervised",
+    "technique/dap=last technique.dap.window=5",
+    "technique/dap=wide backbone.output_stride=8",
+]
+SIZES = [(64, 96), (65, 47), (33, 64), (1, 40)]
+
+
+@pytest.fixture(scope="module")
+def variant(compose_config):
+    """A variant in float64, its weights moved away from their start (zero biases, identical groups)."""
+    built = {}
+
+    def of(overrides):
+        if overrides not in built:
+            model = build_model(compose_config("backbone=resnet_tiny", *overrides.split()), CLASSES).double()
+            generator = torch.Generator().manual_seed(0)
+            for parameter in model.parameters():
+                parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            # statistics of a batch would tie every value to every other
+            built[overrides] = model.train()
+            model.encoder.eval()
+        return copy.deepcopy(built[overrides])
+
+    return of
+
+
+def batch(size):
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64)
+    truth = torch.randint(CLASSES, (2, *size), generator=generator).to(torch.uint8)
+    truth[0, :, : size[1] // 3] = 255
+    return image, truth
+
+
+def outcome_and_gradients(model, forward, image, truth):
+    model.zero_grad()
+    prediction = forward(image)
+    loss_of(prediction, truth, model.auxiliary_weights).backward()
+    return prediction.scores, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def as_modules(model):
+    """What evaluation runs: every module by itself, in the order of the figures."""
+
+    def forward(image):
+        levels = model.embedding(model.encoder(image))
+        maps, first = model.decoder(levels, image.shape[-2:])
+        auxiliary = {name: model.head.auxiliary(first) for name in model.auxiliary_weights}
+        return type(model(image))(model.head(maps), auxiliary)
+
+    return forward
+
+
+def assert_equal_gradients(ours, expected, tolerance=1e-6):
+    assert ours.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (ours[name] - gradient).abs().max() <= tolerance * gradient.abs().max() + 1e-12, name
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_training_has_values_and_gradients_of_the_modules_in_order(variant, overrides, size, layout):
+    model, (image, truth) = variant(overrides).to(memory_format=layout), batch(size)
+    image = image.contiguous(memory_format=layout)
+    scores, gradients = outcome_and_gradients(model, model, image, truth)
+    expected, plain = outcome_and_gradients(model, as_modules(model), image, truth)
+    torch.testing.assert_close(scores, expected)
+    assert_equal_gradients(gradients, plain)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(image).scores, expected)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS[1:6:4])
+def test_bfloat16_training_is_as_near_to_the_truth_as_the_plain_form(variant, overrides):
+    exact, (image, truth) = variant(overrides), batch((64, 96))
+    true_scores, true_gradients = outcome_and_gradients(exact, exact, image, truth)
+    model = copy.deepcopy(exact).float().to(memory_format=torch.channels_last)
+
+    def error(forward):
+        with torch.autocast("cpu", torch.bfloat16):
+            scores, gradients = outcome_and_gradients(model, forward, image.float(), truth)
+        off = {
+            name: ((gradients[name] - gradient).norm() / gradient.norm()).item()
+            for name, gradient in true_gradients.items()
+            if gradient.norm() > 1e-9
+        }
+        return ((scores - true_scores).norm() / true_scores.norm()).item(), sum(off.values()) / len(off)
+
+    (scores, gradients), (plain_scores, plain_gradients) = error(model), error(as_modules(model))
+    assert scores < 1.5 * plain_scores < 0.1
+    assert gradients < 1.5 * plain_gradients
+
+
+@pytest.mark.parametrize("overrides", VARIANTS[:3])
+def test_checkpointing_changes_no_value_and_no_gradient_and_keeps_less(variant, compose_config, overrides):
+    model, (image, truth) = variant(overrides), batch((65, 47))
+    config = compose_config("backbone=resnet_tiny", *overrides.split(), "decoder.checkpoint_activations=true")
+    checkpointed = build_model(config, CLASSES).double().train()
+    checkpointed.load_state_dict(model.state_dict())
+    checkpointed.encoder.eval()
+    kept = [0, 0]
+
+    def noting(index):
+        def note(tensor):
+            kept[index] += tensor.untyped_storage().nbytes()
+            return tensor
+
+        return torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+
+    with noting(0):
+        scores, gradients = outcome_and_gradients(model, model, image, truth)
+    with noting(1):
+        again, recalculated = outcome_and_gradients(checkpointed, checkpointed, image, truth)
+    assert torch.equal(scores, again)
+    assert all(torch.equal(gradients[name], recalculated[name]) for name in gradients)
+    assert kept[1] < kept[0]
+
+
+def test_training_keeps_one_map_of_the_decoders_width_at_full_resolution(variant):
+    model, (image, truth) = variant(VARIANTS[1]), batch((64, 96))
+    kept = {}
+
+    def note(tensor):
+        if tensor.ndim == 4 and tensor.shape[1] >= 9 * CLASSES and tensor.shape[-2:] == image.shape[-2:]:
+            kept[tensor.untyped_storage().data_ptr()] = tuple(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        prediction = model(image)
+    loss_of(prediction, truth, model.auxiliary_weights).backward()
+    assert list(kept.values()) == [(2, 9 * CLASSES, 64, 96)]  # relu's
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [VARIANTS[1], VARIANTS[5], f"{VARIANTS[1]} decoder.checkpoint_activations=true"])
+def test_a_compiled_model_trains_the_same(variant, overrides):
+    model, (image, truth) = variant(overrides), batch((64, 96))
+    scores, gradients = outcome_and_gradients(model, model, image, truth)
+    compiled = torch.compile(model, backend="aot_eager")
+    again, recalculated = outcome_and_gradients(model, compiled, image, truth)
+    torch.testing.assert_close(again, scores)
+    assert_equal_gradients(recalculated, gradients)
