@@ -49,7 +49,11 @@ def trace(model: Segmenter, size: tuple[int, int] | None) -> ExportedProgram:
         with torch.no_grad():
             return torch.export.export(_Scores(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
     except RuntimeError as error:
+        if size is None:
+            raise UserError(
+                "torch.export finds no graph of this model that holds at every size (an encoder that pads by the image's size "
+                "has none). Add --size HEIGHT WIDTH to export it for images of one size."
+            ) from error
         raise UserError(
-            f"This model cannot be exported for {'images of %dx%d' % size if size else 'images of any size'}: "
-            f"{str(error).strip().splitlines()[0]}" + ("" if size else ". Add --size HEIGHT WIDTH to export it for one size.")
+            f"torch.export cannot take this model at {size[0]}x{size[1]}: {str(error).strip().splitlines()[0]}"
         ) from error
