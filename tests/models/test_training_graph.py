@@ -18,6 +18,11 @@ VARIANTS = [
     "technique/dap=last technique/seb=product technique/ecre=subpixel_supervised",
     "technique/dap=last technique.dap.window=5",
     "technique/dap=wide backbone.output_stride=8",
+    "technique/dap=wide_kernel",
+    "technique/dap=wide_kernel technique.dap.window=5 decoder=levels_45",
+    "technique/dap=last_kernel",
+    "technique/dap=last_control",
+    "technique/dap=wide decoder=plain backbone.output_stride=8",
 ]
 SIZES = [(64, 96), (65, 47), (33, 64), (1, 40)]
 
