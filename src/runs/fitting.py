@@ -35,6 +35,7 @@ def prepare_process(config: DictConfig, seed: int) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
+    warnings.filterwarnings("ignore", message=r".*`srun` command is available")  # a run is no SLURM task of Lightning's
     # Nothing should draw from the global generators; seed them all the same.
     pl.seed_everything(seed, verbose=False)
     if config.runtime.threads:
