@@ -169,7 +169,8 @@ class _Shuffle(autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (height, width), (batch, channels, *size) = ctx.inner, gradient.shape
-        whole = F.pad(gradient, (0, 2 * width - size[1], 0, 2 * height - size[0]))
+        missing = 2 * height - size[0], 2 * width - size[1]
+        whole = F.pad(gradient, (0, missing[1], 0, missing[0])) if any(missing) else gradient
         whole = whole.contiguous(memory_format=torch.channels_last)
         phases = _channels_last(gradient, (batch, 4 * channels, height, width))
         phases.permute(0, 2, 3, 1).unflatten(3, (2, -1)).copy_(_by_phase(whole))

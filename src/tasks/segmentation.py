@@ -107,8 +107,16 @@ def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
     if scores.shape[-2:] != truth.shape[-2:]:
         scores = F.interpolate(scores, truth.shape[-2:], mode="bilinear")
     target = truth.long()
-    total = F.cross_entropy(scores.float(), target, ignore_index=VOID, reduction="sum")
+    if scores.device.type == "cpu":
+        # Pixels as rows: the same sum, for which a CPU copies no map into another layout.
+        total = F.cross_entropy(_rows(scores).float(), target.flatten(), ignore_index=VOID, reduction="sum")
+    else:
+        total = F.cross_entropy(scores.float(), target, ignore_index=VOID, reduction="sum")
     return total / (target != VOID).sum().clamp(min=1)
+
+
+def _rows(scores: Tensor) -> Tensor:
+    return scores.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from src.tasks.segmentation import segmentation_loss
+
+
+def by_pixel(scores, truth):
+    """Cross entropy pixel by pixel; scores are enlarged first where they are smaller."""
+    if scores.shape[-2:] != truth.shape[-2:]:
+        scores = F.interpolate(scores, truth.shape[-2:], mode="bilinear")
+    logarithms = scores - scores.exp().sum(1, keepdim=True).log()
+    losses = [
+        -logarithms[image, int(truth[image, row, col]), row, col] for image, row, col in (truth != 255).nonzero().tolist()
+    ]
+    return sum(losses) / max(1, len(losses))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("size", [(6, 7), (3, 4), (1, 1)], ids=str)
+def test_loss_and_gradient_are_the_mean_over_labelled_pixels(size, layout):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 5, *size, generator=generator).contiguous(memory_format=layout).requires_grad_()
+    truth = torch.randint(5, (2, 6, 7), generator=generator).to(torch.uint8)
+    truth[0, :2] = 255
+    loss, expected = segmentation_loss(scores, truth), by_pixel(scores, truth)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, scores)[0], torch.autograd.grad(expected, scores)[0])
+
+
+def test_nothing_labelled_costs_nothing():
+    scores = torch.randn(2, 5, 3, 3, requires_grad=True)
+    loss = segmentation_loss(scores, torch.full((2, 3, 3), 255, dtype=torch.uint8))
+    assert loss == 0
+    assert torch.autograd.grad(loss, scores)[0].count_nonzero() == 0
+
+
+def test_half_precision_scores_are_summed_in_float32():
+    scores = torch.randn(2, 5, 40, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
+    truth = torch.zeros(2, 40, 40, dtype=torch.uint8)
+    loss = segmentation_loss(scores, truth)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, segmentation_loss(scores.float(), truth))
