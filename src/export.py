@@ -43,7 +43,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="torch: torch.export (default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=("onnx", "torch"), default="onnx", help="torch: torch.export (default: %(default)s)"
+    )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of all images that the file will take")
     sizes.add_argument("--dynamic", action="store_true", help="images of any size (the default)")

@@ -16,7 +16,7 @@ _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over all images: the largest difference of scores, relative to the largest score, and the share of pixels of one class."""
+    """Over all images: the largest difference relative to the largest score, and the share of pixels of the same class."""
 
     difference: float
     equal: float

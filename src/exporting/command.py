@@ -29,7 +29,7 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
         output: where to; None for ``export/KEY.onnx`` or ``.pt2`` in the run's folder.
 
     Raises:
-        UserError: if the run is missing, broken or unfinished, its model cannot be exported, or the file does not agree with it.
+        UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
     form = FORMATS[format_name]
     form.require()

@@ -13,6 +13,7 @@ from src.analysis.pictures import save_mask, save_overlay
 from src.composition.segmentation import build_eval_transform
 from src.data.split import read_image
 from src.errors import DataError
+from src.models.fusing.fuse import fuse
 from src.runs.checkpoint import load_checkpoint
 from src.runs.device import choose_device
 from src.tasks.segmentation import predict_ids
@@ -32,7 +33,8 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
         raise DataError(f"No image {missing[0]}. Check the path.")
     model, config, classes = load_checkpoint(checkpoint)
     device = choose_device(device_name)
-    model.to(device)
+    # A mask is no score: it may come from the faster equivalent, which differs in rounding.
+    model = fuse(model.to(device), portable=device.type != "cpu")
     transform = build_eval_transform(config)
     for path in track(images, description="Predicting", transient=True):
         image = read_image(path, upright=True)

@@ -1,36 +1,45 @@
 """DAP's last convolution and its averaging as one convolution, the border corrected."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.models.fusing.graph import Make
-from src.models.fusing.linear import as_convolution, carried_bias, compose, shifted_mean_kernel
-from src.techniques.adjacent_prediction import LastBlockPrediction
+from src.models.fusing.heads import Readout
+from src.models.fusing.linear import as_convolution, carried_bias, compose
 
 
 class ComposedLastBlock(nn.Module):
-    """`LastBlockPrediction` without its k*k*C maps: a 3x3 and a 3x3 convolution make one of 5x5, C -> C.
+    """`LastBlockPrediction` (or its control) without its k*k*C maps: two convolutions make one, for DAP 5x5, C -> C.
 
     The composed kernel sees scores in the ring just outside the map, which DAP counts as zero. What they contribute depends on
     the map's outermost rows and columns and reaches no farther, so it is computed there alone and subtracted.
+
+    Args:
+        widen: the 3x3 convolution.
+        readout: the averaging as a convolution, without a bias.
+        make: makes a convolution joined with an activation.
 
     Shapes:
         input (B, C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, head: LastBlockPrediction, make: Make) -> None:
+    inner: Tensor
+    bias: Tensor
+    outer: Tensor
+
+    def __init__(self, widen: nn.Conv2d, readout: Readout, make: Make) -> None:
         super().__init__()
-        assert head.widen.bias is not None
-        self.reach = head.adjacent.window // 2
-        outer = shifted_mean_kernel(head.adjacent.classes, head.adjacent.window, head.widen.weight)
-        inner, bias = head.widen.weight.detach(), head.widen.bias.detach()
+        assert widen.bias is not None
+        inner, bias, outer = widen.weight.detach(), widen.bias.detach(), readout.kernel
+        self.reach = outer.shape[-1] // 2
         self.convolution = make(as_convolution(compose(inner, outer), carried_bias(bias, outer)), None)
         for name, tensor in (("inner", inner), ("bias", bias), ("outer", outer)):
             self.register_buffer(name, tensor.clone(), persistent=False)
 
     def forward(self, scores: Tensor) -> Tensor:
         result = self.convolution(scores)
+        if self.reach == 0:
+            return result
         # the ring's corners go with its rows
         self._subtract_rows(result, scores, self.inner, self.outer, corners=self.reach)
         self._subtract_rows(result.mT, scores.mT, self.inner.mT, self.outer.mT, corners=0)

@@ -47,6 +47,8 @@ class ComposedConcat(nn.Module):
             self.low[f"res{low}"] = make(as_convolution(own, bias), None)
             for high, part in zip(self.levels[position + 1 :], others, strict=True):
                 guide = embedding.guides[f"res{high}_to_res{low}"]
+                assert isinstance(guide, nn.Conv2d)
+                assert guide.bias is not None
                 kernel, shift = compose(guide.weight.detach(), part), part[..., 0, 0] @ guide.bias.detach()
                 self.guides[f"res{high}_to_res{low}"] = make(as_convolution(kernel, shift), None)
 

@@ -12,8 +12,9 @@ from src.models.fusing.convolution import FusedConvolution
 from src.models.fusing.crop import crop, divided
 from src.models.fusing.embedding import fuse_embedding
 from src.models.fusing.graph import Make, fuse_graph
+from src.models.fusing.heads import readout_of
 from src.models.fusing.packed import PackedConvolution
-from src.models.fusing.tail import FoldedTail, linear_head_kernel
+from src.models.fusing.tail import FoldedTail
 from src.models.gcn import BoundaryRefinement
 from src.models.segmenter import Prediction, Segmenter
 from src.models.upsample import Deconvolution
@@ -23,13 +24,16 @@ from src.techniques.adjacent_prediction import LastBlockPrediction
 class FusedSegmenter(Segmenter):
     """What `fuse` returns: a `Segmenter` to evaluate, never to train.
 
+    Its decoder gives the map that the tail makes scores of; a fold may move layers from the one to the other.
+
     Shapes:
         input (B, 3, H, W) of any size; output a `Prediction` at that size, without auxiliary scores.
     """
 
     def __init__(self, encoder: nn.Module, embedding: nn.Module, decoder: nn.Module, tail: nn.Module) -> None:
         nn.Module.__init__(self)  # a Segmenter's own would ask the decoder for its auxiliary loss
-        self.encoder, self.embedding, self.decoder, self.tail = encoder, embedding, decoder, tail
+        self.encoder, self.embedding, self.tail = encoder, embedding, tail
+        self.decoder = decoder  # type: ignore[assignment]  # in the place of a `Decoder`
         self.auxiliary_weights = {}
 
     def forward(self, image: Tensor) -> Prediction:
@@ -70,6 +74,28 @@ class PlainTail(nn.Module):
         return self.head(self.refinement(crop(self.upsampling(maps), *size)))
 
 
+class WholeDecoder(nn.Module):
+    """A decoder that is not U-shaped: its own layers, the first of its two outputs."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        return self.decoder(maps, size)[0]
+
+
+class HeadAlone(nn.Module):
+    """The head behind a decoder that already gives maps of the image's size."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002 - one signature for all
+        return self.head(maps)
+
+
 @torch.no_grad()
 def fuse(model: Segmenter, portable: bool = False) -> FusedSegmenter:
     """An equivalent of a trained model that is faster to evaluate, to 1e-4 relative in float32.
@@ -88,12 +114,8 @@ def fuse(model: Segmenter, portable: bool = False) -> FusedSegmenter:
     """
     model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
     make: Make = FusedConvolution if portable else _fastest
-    fused = FusedSegmenter(
-        _fused(model.encoder, make),
-        fuse_embedding(model.embedding, make),
-        FusedDecoder(model.decoder, make),
-        _fused_tail(model.decoder.upsamplings[-1], model.decoder.refinements[-1], model.head, make),
-    )
+    decoder, tail = _fused_parts(model.decoder, model.head, make)
+    fused = FusedSegmenter(_fused(model.encoder, make), fuse_embedding(model.embedding, make), decoder, tail)
     return fused.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
@@ -109,14 +131,22 @@ def _fused(module: nn.Module, make: Make) -> nn.Module:
         return module
 
 
-def _fused_tail(upsampling: nn.Module, refinement: nn.Module, head: nn.Module, make: Make) -> nn.Module:
-    if (
-        isinstance(upsampling, Deconvolution)
-        and isinstance(upsampling.layer, nn.ConvTranspose2d)
-        and isinstance(refinement, BoundaryRefinement)
-        and linear_head_kernel(head, upsampling.layer.weight) is not None
-    ):
-        return FoldedTail(upsampling.layer, refinement, head, make)
-    fused_head = ComposedLastBlock(head, make) if isinstance(head, LastBlockPrediction) else head
-    return PlainTail(_fused(upsampling, make), _fused(refinement, make), fused_head)
+def _fused_parts(decoder: nn.Module, head: nn.Module, make: Make) -> tuple[nn.Module, nn.Module]:
+    """The decoder and the tail, see `FusedSegmenter`."""
+    if not isinstance(decoder, Decoder):
+        for name, child in decoder.named_children():
+            setattr(decoder, name, _fused(child, make))
+        return WholeDecoder(decoder), HeadAlone(_fused_head(head, make))
+    upsampling, refinement = decoder.upsamplings[-1], decoder.refinements[-1]
+    assert isinstance(refinement, BoundaryRefinement)
+    layer = upsampling.layer if isinstance(upsampling, Deconvolution) else None
+    if isinstance(layer, nn.ConvTranspose2d) and readout_of(head) is not None:
+        return FusedDecoder(decoder, make), FoldedTail(layer, refinement, head, make)
+    tail = PlainTail(_fused(upsampling, make), _fused(refinement, make), _fused_head(head, make))
+    return FusedDecoder(decoder, make), tail
 
+
+def _fused_head(head: nn.Module, make: Make) -> nn.Module:
+    if isinstance(head, LastBlockPrediction) and (readout := readout_of(head.adjacent)) is not None:
+        return ComposedLastBlock(head.widen, readout, make)
+    return _fused(head, make)

@@ -1,6 +1,5 @@
 """Kernels of composed linear layers. Each is exact where no layer's zero padding shows; the callers see to the borders."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,7 +66,7 @@ def convolution_to_phases(kernel: Tensor) -> Tensor:
         kernel: (O, I, k, k), k odd, padded by k // 2.
 
     Returns:
-        (2, 2, O, 2, 2, I, l, l), l = 2 * ceil(k // 2 / 2) + 1: from sub-pixels (row, column) of the input to those of the output.
+        (2, 2, O, 2, 2, I, l, l), l = 2 * ceil(k // 2 / 2) + 1: to sub-pixels (row, column) from those of the input.
     """
     radius = kernel.shape[-1] // 2
     reach = (radius + 1) // 2
@@ -79,20 +78,6 @@ def convolution_to_phases(kernel: Tensor) -> Tensor:
         for col, of_col, low_col, from_col in taps:
             phases[row, col, :, of_row, of_col, :, low_row + reach, low_col + reach] = kernel[:, :, from_row, from_col]
     return phases
-
-
-def shifted_mean_kernel(classes: int, window: int, like: Tensor) -> Tensor:
-    """DAP's averaging as a convolution: (C, k*k*C, k, k), 1 / k^2 at each group's own offset."""
-    kernel = like.new_zeros(classes, window**2, classes, window, window)
-    for group in range(window**2):
-        for one in range(classes):
-            kernel[one, group, one, group // window, group % window] = 1 / window**2
-    return kernel.flatten(1, 2)
-
-
-def mean_kernel(classes: int, groups: int, like: Tensor) -> Tensor:
-    """The mean over groups of channels as a 1x1 convolution: (C, groups * C, 1, 1)."""
-    return (torch.eye(classes, dtype=like.dtype, device=like.device) / groups).repeat(1, groups)[..., None, None]
 
 
 def as_convolution(kernel: Tensor, bias: Tensor) -> nn.Conv2d:

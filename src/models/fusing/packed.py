@@ -4,6 +4,8 @@ torch reorders a convolution's weights anew in every call, a quarter of ResNet50
 again for the addition and the activation. These operators, on which ``torch.compile`` builds too, do neither.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -55,8 +57,8 @@ class PackedConvolution(FusedConvolution):
 
 def _pack(convolution: nn.Conv2d, shape: torch.Size) -> Tensor:
     plain = convolution.weight.detach().to_mkldnn()
-    geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
-    return torch._C._nn.mkldnn_reorder_conv2d_weight(plain, *geometry, list(shape))
+    geometry: list[Any] = [convolution.padding, convolution.stride, convolution.dilation, convolution.groups]
+    return torch._C._nn.mkldnn_reorder_conv2d_weight(plain, *geometry, list(shape))  # type: ignore[call-arg]
 
 
 def _pointwise(activation: nn.Module) -> tuple[str, list[float]]:

@@ -1,11 +1,11 @@
 """The end of a widened decoder, where its k*k*C maps at full resolution cost the most: deconvolution, BR and linear head.
 
-With y the map before, D the deconvolution, f and g the two convolutions of BR and A the head (DAP's averaging, or its control's)::
+With y the map before, D the deconvolution, f and g the convolutions of BR and A the head (DAP's averaging, or a control's)::
 
     scores = A(D y + g(relu(f(D y)))) = (A D) y + (A g) relu((f D) y)
 
 Each pair in brackets is linear and becomes one convolution: A D and A g have C outputs instead of k*k*C, and D y is never made.
-All three work on the four sub-pixels of the result as channels at the size of y, so that nothing of k*k*C channels is rearranged.
+All three work on the four sub-pixels of the result as channels at the size of y, so that no k*k*C channels are rearranged.
 """
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from src.models.fusing.crop import crop
 from src.models.fusing.graph import Make
+from src.models.fusing.heads import readout_of
 from src.models.fusing.linear import (
     as_convolution,
     carried_bias,
@@ -21,20 +22,8 @@ from src.models.fusing.linear import (
     compose_after_deconvolution,
     convolution_to_phases,
     deconvolution_to_phases,
-    mean_kernel,
-    shifted_mean_kernel,
 )
 from src.models.gcn import BoundaryRefinement
-from src.techniques.adjacent_prediction import AdjacentPrediction, WideControl
-
-
-def linear_head_kernel(head: nn.Module, like: Tensor) -> Tensor | None:
-    """The kernel (C, k*k*C, l, l) of a head that narrows a widened decoder's map; None for other heads."""
-    if isinstance(head, AdjacentPrediction):
-        return shifted_mean_kernel(head.classes, head.window, like)
-    if isinstance(head, WideControl):
-        return mean_kernel(head.classes, head.groups, like)
-    return None
 
 
 class FoldedTail(nn.Module):
@@ -45,7 +34,7 @@ class FoldedTail(nn.Module):
     Args:
         deconvolution: 2x, kernel 4.
         refinement: BR.
-        head: `AdjacentPrediction` or `WideControl`.
+        head: one that `readout_of` knows.
         make: makes a convolution joined with an activation.
 
     Shapes:
@@ -55,8 +44,9 @@ class FoldedTail(nn.Module):
     def __init__(self, deconvolution: nn.ConvTranspose2d, refinement: BoundaryRefinement, head: nn.Module, make: Make) -> None:
         super().__init__()
         first, second, spread = refinement.first, refinement.second, deconvolution.weight.detach()
-        narrow = linear_head_kernel(head, spread)
-        assert narrow is not None
+        readout = readout_of(head)
+        assert readout is not None
+        narrow = readout.kernel
         assert first.bias is not None
         assert second.bias is not None
         assert deconvolution.bias is not None
@@ -67,7 +57,7 @@ class FoldedTail(nn.Module):
         self.hidden = make(as_convolution(hidden.flatten(0, 2), hidden_bias.repeat(4)), nn.ReLU())
         # to channels (C, row, column), as pixel_shuffle wants them
         skip = deconvolution_to_phases(compose_after_deconvolution(spread, narrow), padding=1 + self.reach)
-        bias = carried_bias(deconvolution.bias.detach() + second.bias.detach(), narrow)
+        bias = carried_bias(deconvolution.bias.detach() + second.bias.detach(), narrow) + readout.bias
         self.skip = make(as_convolution(skip.permute(2, 0, 1, 3, 4, 5).flatten(0, 2), bias.repeat_interleave(4)), None)
         refine = convolution_to_phases(compose(second.weight.detach(), narrow)).permute(2, 0, 1, 3, 4, 5, 6, 7)
         refine = refine.flatten(3, 5).flatten(0, 2)
