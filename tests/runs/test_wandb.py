@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from PIL import Image
 
-import wandb
 from src.errors import ConfigError
 from src.runs.folder import RunFolder
 from tests.conftest import REPOSITORY
