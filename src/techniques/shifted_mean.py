@@ -11,7 +11,7 @@ from torch import Tensor, autograd
 Region = tuple[EllipsisType, slice, slice]  # indexes rows and columns of (..., H, W)
 
 # Half-precision scores that a CPU widens at a time: so many in float32 stay in its cache for the k*k passes over them.
-_BAND = 2**19
+_BAND = 2**20
 
 
 class ShiftedMean(autograd.Function):
@@ -34,7 +34,7 @@ class ShiftedMean(autograd.Function):
             for group, here, there in _shifts(window, height, width, first, last, start):
                 if group != centre:
                     total[here] += groups[:, group][there]
-            mean[image, :, first:last] = total.div_(window**2)
+            torch.div(total, window**2, out=mean[image, :, first:last])
         return mean
 
     @staticmethod
@@ -50,10 +50,9 @@ class ShiftedMean(autograd.Function):
             result[..., max(0, width - edge) :],
         ):
             border.zero_()  # some of their scores predict for positions outside: nobody reads them
-        for image, first, last in _bands(result):
-            groups = result[image, :, first:last].unflatten(1, (ctx.window**2, ctx.classes))
-            for group, here, there in _shifts(ctx.window, height, width, first, last, 0):
-                groups[:, ctx.window**2 - 1 - group][here] = share[image][there]
+        groups = result.unflatten(1, (ctx.window**2, ctx.classes))
+        for group, here, there in _shifts(ctx.window, height, width, 0, height, 0):
+            groups[:, ctx.window**2 - 1 - group][here] = share[there]
         return result, None, None
 
 
