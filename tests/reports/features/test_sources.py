@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from src.config_errors import check_overrides, compose_config
 from src.data.split import Item, Split
 from src.errors import DataError
 from src.reports.features.sources import Chosen, find_images
@@ -37,3 +38,8 @@ def test_a_path_is_a_photograph_and_a_name_a_safe_folder(tmp_path: Path) -> None
     assert Chosen("../../x", photo, None).folder == "_.._x"
     with pytest.raises(DataError, match="there is no such file"):
         find_images("absent.jpg", None)
+
+
+@pytest.mark.parametrize("asked", ["image=val_000090", "image=photo.jpg", "image=3", "image=[3,p.jpg]", "image=2008_000009"])
+def test_the_command_line_takes_every_way_to_name_an_image(asked: str) -> None:
+    check_overrides([asked], compose_config("report_features", [asked]), "report_features")
