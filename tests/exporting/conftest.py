@@ -1,0 +1,47 @@
+"""Finished runs with random weights, made without training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from src.composition.reading import describe_run
+from src.composition.segmentation import build_model
+from src.exporting.command import export
+from src.runs.folder import RunFolder
+
+CLASSES = ["background", "bird", "boat", "cart", "cat"]
+NORMALISATION = {"mean": [0.4, 0.45, 0.5], "std": [0.2, 0.25, 0.3]}
+
+
+@pytest.fixture(scope="session")
+def make_run(compose_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunFolder]:
+    """The folder of a finished run of a variant: ``make_run("+ablation=seb")``."""
+
+    def made(*overrides: str) -> RunFolder:
+        tmp_path = tmp_path_factory.mktemp("run")
+        config = compose_config("backbone=resnet_tiny", f"data.root={tmp_path / 'nowhere'}", *overrides)
+        config.backbone.normalisation = NORMALISATION
+        torch.manual_seed(0)
+        model = build_model(config, len(CLASSES))
+        with torch.no_grad():
+            for parameter in model.decoder.parameters():  # scores that differ from class to class
+                parameter.add_(0.3 * torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
+        folder = RunFolder(tmp_path / "runs", "0123456789abcdef")
+        folder.checkpoints.mkdir(parents=True)
+        description = {"config": describe_run(config), "classes": CLASSES}
+        state = {f"model.{name}": value for name, value in model.state_dict().items()}
+        torch.save({"state_dict": state, "description": description}, folder.last)
+        folder.write_record("done", label="variant", config=description["config"], environment={"commit": "c0ffee"})
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported_run(make_run: Callable[..., RunFolder]) -> tuple[RunFolder, Path]:
+    """A run and its ONNX file for images of any size; no test may change them."""
+    run = make_run("recipe.long_side=null")
+    return run, export(run.path, "onnx", None, None)

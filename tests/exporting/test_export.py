@@ -1,0 +1,201 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import src.export
+from src.data.palette import voc_palette
+from src.data.transforms import EvalTransform
+from src.errors import CheckpointError, UserError
+from src.exporting import command, onnx_format, torch_format
+from src.exporting.check import agreement
+from src.exporting.command import export
+from src.exporting.description import Description
+from src.runs.checkpoint import load_checkpoint
+from tests.exporting.conftest import CLASSES, NORMALISATION
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+skimage = pytest.importorskip("skimage.data", reason="scikit-image, whose photographs are used, is not installed")
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def photographs():
+    """Normalised, of several sizes, (3, H, W) each."""
+    transform = EvalTransform(None, **NORMALISATION)
+    pictures = [skimage.chelsea(), skimage.astronaut()[:96, :128], skimage.coffee()[:67, :130], skimage.rocket()[:33, :200]]
+    return [transform(picture).numpy() for picture in pictures]
+
+
+def relative(scores, expected):
+    return float(np.abs(scores - expected).max() / np.abs(expected).max())
+
+
+def check(run, path, load, images):
+    """The file against the unfused model, one image at a time and several at once."""
+    model, _, _ = load_checkpoint(run.path)
+    exported = load(path)
+    found = agreement(model, exported, images)
+    assert found.difference < 1e-5
+    assert found.equal == 1
+    together = np.stack([images[0], images[0][:, ::-1], images[0][..., ::-1]])
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(together)).scores.numpy()
+    assert relative(exported(together), expected) < 1e-5
+
+
+def test_an_onnx_file_takes_photographs_of_any_size(exported_run):
+    run, path = exported_run
+    assert path == run.path / "export" / f"{run.key}.onnx"
+    check(run, path, onnx_format.load, photographs())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "+ablation=exfuse",
+        "+ablation=exfuse_last technique/ss=second_conv_features",
+        "technique/dap=wide_control technique/seb=concat",
+        "technique/dap=wide_kernel technique/seb=gate decoder=levels_345",
+        "technique/dap=last_control technique/seb=sum backbone.output_stride=16",
+        "decoder=aspp backbone.output_stride=8",
+    ],
+)
+def test_so_does_every_other_kind_of_layer(make_run, overrides):
+    run = make_run(*overrides.split())
+    check(run, export(run.path, "onnx", None, None), onnx_format.load, photographs())
+
+
+@pytest.mark.parametrize("overrides", ["+ablation=seb_ecre", pytest.param("+ablation=exfuse", marks=pytest.mark.slow)])
+def test_so_does_a_file_of_torch_export(make_run, overrides, tmp_path):
+    run = make_run(*overrides.split())
+    path = export(run.path, "torch", None, tmp_path / "model.pt2")
+    check(run, path, torch_format.load, photographs())
+
+
+@pytest.mark.parametrize("name", [pytest.param("onnx", marks=pytest.mark.slow), "torch"])
+def test_an_encoder_that_pads_by_the_images_size_takes_one_size_alone(make_run, name):
+    run = make_run("backbone=efficientnet_lite0", "backbone.init=random")
+    with pytest.raises(UserError, match="--size HEIGHT WIDTH"):
+        export(run.path, name, None, None)
+    assert list((run.path / "export").iterdir()) == []
+    path = export(run.path, name, (67, 90), None)
+    check(run, path, command.FORMATS[name].load, [image[:, :67, :90] for image in photographs()[:3]])
+
+
+def test_the_file_alone_says_how_to_use_it(exported_run, tmp_path):
+    run, path = exported_run
+    about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    about = {name: json.loads(value) for name, value in about.items()}
+    assert about["classes"] == CLASSES
+    assert {"mean": about["mean"], "std": about["std"]} == NORMALISATION
+    assert (about["run"], about["commit"], about["label"], about["long_side"]) == (run.key, "c0ffee", "variant", None)
+    assert about["palette"] == voc_palette()[: len(CLASSES)].ravel().tolist()
+    assert "at least 33" in about["sizes"]
+    extra = {"description.json": ""}
+    torch.export.load(export(run.path, "torch", (40, 40), tmp_path / "model.pt2"), extra_files=extra)
+    same = {name: json.loads(value) for name, value in json.loads(extra["description.json"]).items()}
+    assert same == about | {"sizes": "40x40"}
+
+
+def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_run, tmp_path):
+    run, path = exported_run
+    photograph = skimage.chelsea()
+    Image.fromarray(photograph).save(tmp_path / "photo.png")
+    (example,) = re.findall(r"PIL alone:\n\n(.*?)\n\n(?!    )", src.export.__doc__, re.DOTALL)
+    code = "\n".join(line[4:] for line in example.splitlines())
+    code = code.replace("photo.jpg", "photo.png").replace('"model.onnx"', repr(str(path)))
+    guard = "\nimport sys\nassert not {'torch', 'src'} & sys.modules.keys()\n"
+    subprocess.run([sys.executable, "-I", "-c", code + guard], cwd=tmp_path, check=True)
+    model, _, _ = load_checkpoint(run.path)
+    with torch.inference_mode():
+        expected = model(EvalTransform(None, **NORMALISATION)(photograph)[None]).scores[0].argmax(0)
+    mask = Image.open(tmp_path / "mask.png")
+    assert mask.mode == "P"
+    assert np.array_equal(np.asarray(mask), expected)
+
+
+def test_a_file_that_differs_is_not_kept(make_run, monkeypatch, tmp_path):
+    load = torch_format.load
+    monkeypatch.setattr(torch_format, "load", lambda path: lambda image: load(path)(image) * np.float32(1.001))
+    with pytest.raises(UserError, match="does not say what the model says"):
+        export(make_run().path, "torch", (40, 48), tmp_path / "out" / "model.pt2")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_scores_that_are_not_finite_are_a_difference(make_run):
+    model, _, _ = load_checkpoint(make_run().path)
+    with pytest.raises(UserError, match="does not say"):
+        agreement(model, lambda image: np.full((1, len(CLASSES), *image.shape[2:]), np.nan, np.float32), photographs()[:1])
+
+
+def test_runs_that_cannot_be_exported_are_refused_in_one_line(make_run, tmp_path):
+    with pytest.raises(CheckpointError, match="No run's folder"):
+        export(tmp_path / "missing", "onnx", None, None)
+    with pytest.raises(CheckpointError, match="no record"):
+        export(tmp_path, "onnx", None, None)
+    run = make_run()
+    with pytest.raises(UserError, match=r"ends with \.pt2"):
+        export(run.path, "torch", None, tmp_path / "model.onnx")
+    whole = run.last.read_bytes()
+    run.last.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read"):
+        export(run.path, "onnx", None, None)
+    run.last.unlink()
+    with pytest.raises(CheckpointError, match="No checkpoint"):
+        export(run.path, "onnx", None, None)
+    record = run.path / "record.json"
+    record.write_text(record.read_text().replace("c0ffee", "coffee"))
+    with pytest.raises(UserError, match="checksum"):
+        export(run.path, "onnx", None, None)
+    run.write_record("failed", label="variant", config={}, environment={})
+    with pytest.raises(CheckpointError, match="not finished"):
+        export(run.path, "onnx", None, None)
+
+
+def test_the_command_line(make_run, tmp_path):
+    run = make_run()
+    run_command = partial(subprocess.run, cwd=REPOSITORY, capture_output=True, text=True)
+    command_line = [sys.executable, "-m", "src.export"]
+    helped = run_command([*command_line, "--help"], check=True)
+    assert "onnxruntime.InferenceSession" in helped.stdout
+    done = run_command([*command_line, run.path, "--format", "torch", "--size", "40", "64"])
+    assert done.returncode == 0, done.stderr
+    assert "100.000% of the pixels have the same class" in " ".join(done.stdout.split())
+    missing = run_command([*command_line, tmp_path / "x"])
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("Error: No run's folder")
+    assert missing.stderr.count("\n") == 1
+    both = run_command([*command_line, run.path, "--size", "9", "9", "--dynamic"])
+    assert both.returncode == 2
+
+
+@pytest.mark.slow
+def test_it_is_checked_on_the_runs_own_images(make_run, capsys):
+    root = os.environ.get("VOC_ANIMALS")
+    if not root:
+        pytest.skip("VOC_ANIMALS is not set: no real VOC images")
+    run = make_run("+ablation=seb_ecre_dap_last", "data=voc_animals", f"data.root={root}", "recipe.long_side=null")
+    path = export(run.path, "onnx", None, None)
+    assert "images of VOC animals" in " ".join(capsys.readouterr().out.split())
+    from src.composition.reading import read_split
+    from src.data.split import read_image
+
+    _, config, _ = load_checkpoint(run.path)
+    items = read_split(config, "val").items[10:20]
+    check(run, path, onnx_format.load, [EvalTransform(None, **NORMALISATION)(read_image(item.image)).numpy() for item in items])
+
+
+def test_a_description_is_text_that_says_the_same():
+    one = Description("key", "label", None, ["a"], [0.1], [0.2], None, [0, 0, 0], "any")
+    assert {name: json.loads(text) for name, text in one.as_text().items()} == vars(one)
