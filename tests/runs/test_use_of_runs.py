@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from src.composition.segmentation import build_eval_transform
 from src.data.palette import voc_palette
 from src.errors import CheckpointError, ConfigError, DataError, UserError
 from src.runs.checkpoint import load_checkpoint
@@ -17,6 +18,7 @@ from src.runs.comparison import compare
 from src.runs.evaluation import evaluate
 from src.runs.folder import RunFolder
 from src.runs.prediction import predict
+from src.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
 
 
@@ -77,6 +79,10 @@ def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder
     assert int(np.asarray(mask).max()) < 11
     assert mask.getpalette()[:33] == voc_palette()[:11].ravel().tolist()
     assert (tmp_path / "out" / "cat_overlay.png").stat().st_size > 0
+    model, config, _ = load_checkpoint(finished_run.path)  # unfused
+    with torch.inference_mode():
+        expected = predict_ids(model, build_eval_transform(config)(photo)[None], photo.shape[:2])[0]
+    assert np.array_equal(np.asarray(mask), expected)
 
 
 def test_a_photograph_is_turned_as_its_camera_says(finished_run: RunFolder, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from src.benchmarks import inference
+from src.benchmarks.variants import build
+
+
+@pytest.mark.slow
+def test_every_variant_is_timed_and_compared_at_every_size(monkeypatch):
+    monkeypatch.setattr(inference, "build", lambda variant, device: build(variant, device, backbone="resnet18"))
+    monkeypatch.setattr(inference, "_SIZES", (32, 65))
+    monkeypatch.setattr(inference, "_REPEATS", 1)
+    steps = []
+    measurements = inference.measure("cpu", steps.append)
+    times = [measurement for measurement in measurements if measurement.unit == "ms"]
+    assert len(times) == len(measurements) / 2 == len(inference.VARIANTS) * 2
+    assert all(one.ratio == one.reference / one.ours and one.met == (one.ratio >= 1.3) for one in times)
+    differences = [measurement for measurement in measurements if measurement.unit != "ms"]
+    assert all(one.met and 0 < one.ratio < 1e-5 for one in differences)
+    assert steps
+
+
+def test_statistics_are_those_of_a_batch():
+    model = inference._with_statistics(build("GCN baseline", "cpu", backbone="resnet18"))
+    means = [value for name, value in model.state_dict().items() if name.endswith("running_mean")]
+    assert not model.training
+    assert all(torch.count_nonzero(mean) for mean in means)
