@@ -229,7 +229,7 @@ def test_an_evaluation_is_a_run_of_its_own(mirrored_run: RunFolder, tmp_path: Pa
     done = run([sys.executable, "-m", "src.evaluate", *overrides], environment(tmp_path))
     assert done.returncode == 0
     shown = read_only_start(tmp_path / "wandb")
-    assert shown.run.run_id == f"{mirrored_run.key}-generated_scenes_val"
+    assert shown.run.run_id == f"{mirrored_run.key}-generated_scenes_val-single_scale"
     assert (shown.run.job_type, shown.exit_code) == ("evaluate", 0)
     assert shown.config["trained_run"] == mirrored_run.key
     assert shown.config["data"] == "generated scenes val"
