@@ -53,7 +53,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         rates = measure_epochs(_compose(device, data, f"runtime.cache={cache}"), _EPOCHS if target else _EPOCHS_WITHOUT_TARGET)
         measurements.append(
             Measurement(
-                item=f"7. epoch of fit against the bare step, cache={cache}",
+                item=f"epoch of fit against the bare step, cache={cache}",
                 ours=statistics.median(rates.epochs),
                 reference=statistics.median(rates.bare),
                 unit="images/s",

@@ -75,7 +75,7 @@ def _counting(model: Segmenter, name: str, where: str, device: str) -> list[Meas
     }
     return [
         Measurement(
-            item=f"8. {what} against the forward pass, {name}",
+            item=f"{what} against the forward pass, {name}",
             ours=taken,
             reference=forward,
             unit="ms",
@@ -97,7 +97,7 @@ def _batches(model: Segmenter, name: str, where: str, device: str) -> Measuremen
     single = torch.cat([model(image).scores for image in singles])
     same = torch.equal(model(images).scores, single)
     return Measurement(
-        item=f"8. batches of {_BATCH} equal images against single ones, {name}",
+        item=f"batches of {_BATCH} equal images against single ones, {name}",
         ours=1e3 * _BATCH / together,
         reference=1e3 * _BATCH / apart,
         unit="images/s",
@@ -126,7 +126,7 @@ def _scoring(model: Segmenter, name: str, config: DictConfig, device: str) -> Me
             )
     ours, reference = (float(np.median(side)) for side in zip(*rates, strict=True))
     return Measurement(
-        item=f"8. scoring against bare decisions, {name}",
+        item=f"scoring against bare decisions, {name}",
         ours=ours,
         reference=reference,
         unit="images/s",
