@@ -19,7 +19,7 @@ from src.errors import CheckpointError, ConfigError, UserError
 from src.reports.features.sources import Source, find_sources
 from src.reports.probe.cells import Cells, Drawer
 from src.reports.probe.linear import probe
-from src.reports.probe.results import Result, summarise, summary_table, write_results
+from src.reports.probe.results import Result, summarise, summary_tables, write_results
 from src.runs.checkpoint import load_checkpoint
 from src.runs.device import choose_device
 from src.runs.files import write_folder
@@ -61,8 +61,10 @@ def probe_features(config: DictConfig) -> None:
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(output, results, settings)
     console = Console()
-    title = f"Linear probes of maps around SEB: {splits[1].name}, {len(positions[1])} images, balanced accuracy %"
-    console.print(summary_table(summarise(results), title))
+    title = f"Linear probes: {splits[1].name}, {len(positions[1])} images, balanced accuracy %"
+    for table in summary_tables(summarise(results), title):
+        console.print(table)
+        console.print()
     console.print(f"Scores and figure: {output}", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -89,25 +89,22 @@ def _summary(group: Sequence[Result]) -> Summary:
     )
 
 
-def summary_table(summaries: Sequence[Summary], title: str) -> Table:
-    """The summaries for a terminal, in %."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for header in ("question", "level", "row"):
-        table.add_column(header, no_wrap=True)
-    for header in ("before", "after", "after - before [95 %]", "chance", "seeds"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for one in summaries:
-        table.add_row(
-            _WHAT[one.question],
-            one.level,
-            one.row,
-            mean_text(one.before, one.before_sd),
-            mean_text(one.after, one.after_sd),
-            difference_text(one),
-            f"{100 * one.chance:.1f}",
-            str(one.seeds),
-        )
-    return table
+def summary_tables(summaries: Sequence[Summary], title: str) -> list[Table]:
+    """The summaries for a terminal, in %, a table a question; they fit into 80 columns."""
+    found = []
+    for question in dict.fromkeys(one.question for one in summaries):
+        chosen = [one for one in summaries if one.question == question]
+        heading = f"{title}\n{_WHAT[question]}; guessing: {100 * chosen[0].chance:.1f}"
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("level", no_wrap=True)
+        table.add_column("row", overflow="fold")
+        for header in ("before", "after", "after - before [95 %]", "seeds"):
+            table.add_column(header, justify="right", no_wrap=True)
+        for one in chosen:
+            changed = (mean_text(one.after, one.after_sd), difference_text(one)) if one.difference else ("as before", "")
+            table.add_row(one.level, one.row, mean_text(one.before, one.before_sd), *changed, str(one.seeds))
+        found.append(table)
+    return found
 
 
 def mean_text(mean: float, spread: float | None) -> str:

@@ -112,7 +112,10 @@ def test_two_trained_runs_are_probed_into_one_folder(baseline_run, finished_run,
     assert all(0 <= float(row[when]) <= 1 for row in rows for when in ("before", "after"))
     assert json.loads((output / "probe.json").read_text())["settings"]["train_images"] == 8
     assert (output / "probe.svg").stat().st_size > 5000
-    assert "after - before" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "after - before" in shown
+    assert "as before" in shown  # the run without SEB
+    assert "…" not in shown  # nothing is cut off at 80 columns
     first = (output / "probe.csv").read_bytes()
     probe_features(config(*overrides))
     assert (output / "probe.csv").read_bytes() == first
