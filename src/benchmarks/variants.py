@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.backbone import Backbone
 from src.models.decoder import Decoder
 from src.models.segmenter import Prediction, Segmenter, build_segmenter
-from src.tasks.segmentation import segmentation_loss
+from src.tasks.segmentation import segmentation_loss, training_loss
 from src.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, PlainPrediction
 from src.techniques.channel_resolution import deconvolution, subpixel
 from src.techniques.embedding_branch import NoEmbedding, ProductEmbedding
@@ -53,8 +53,7 @@ def loss_of(prediction: Prediction | Tensor, truth: Tensor, weights: dict[str, f
     """As `src.tasks.segmentation.SegmentationTask` adds it up; other people's models return their scores alone."""
     if isinstance(prediction, Tensor):
         return segmentation_loss(prediction, truth)
-    auxiliary = (weights[name] * segmentation_loss(scores, truth) for name, scores in prediction.auxiliary.items())
-    return sum(auxiliary, segmentation_loss(prediction.scores, truth))
+    return training_loss(prediction, truth, weights)[0]
 
 
 def training_step(model: nn.Module, forward: Any, image: Tensor, truth: Tensor, half: bool) -> None:

@@ -58,7 +58,7 @@ def supervise(module: str, config: DictConfig, plan: Plan) -> None:
     started, sweep = time.perf_counter(), Path(hydra.sweep.dir)
     chosen = choices()
     overrides = list(hydra.overrides.task)
-    outcome = Outcome(int(hydra.job.num), overrides, _row(overrides, chosen), config.seed, chosen)
+    outcome = Outcome(int(hydra.job.num), overrides, row_name(overrides, chosen), config.seed, chosen)
     outcome.write(sweep)
     # Terminal output of jobs that run side by side would be a jumble.
     in_process = hydra.launcher._target_.endswith("BasicLauncher")
@@ -133,7 +133,7 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
         outcome.write(sweep)
 
 
-def _row(overrides: list[str], chosen: dict[str, str]) -> str:
+def row_name(overrides: list[str], chosen: dict[str, str]) -> str:
     """An overlay's name, unless something else about the variant was swept beside it; else the variant's label."""
     named = [override.partition("=")[2] for override in overrides if override.startswith(("+ablation=", "+architecture="))]
     more = any(override.startswith(("technique/", "decoder=", "decoder.", "technique.")) for override in overrides)

@@ -1,7 +1,7 @@
 """The LightningModule: losses, optimiser and validation around a segmenter."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ from src.data.dataset import Batch
 from src.data.split import VOID
 from src.metrics.confusion import ConfusionMatrix
 from src.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
-from src.models.segmenter import Segmenter
+from src.models.segmenter import Prediction, Segmenter
 from src.tasks.parameter_groups import parameter_groups
 
 
@@ -60,11 +60,7 @@ class SegmentationTask(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=self.memory_format)
         prediction = self.model(image)
-        losses = {"main": segmentation_loss(prediction.scores, batch["mask"])}
-        total = losses["main"]
-        for name, scores in prediction.auxiliary.items():
-            losses[name] = segmentation_loss(scores, batch["mask"])
-            total = total + self.model.auxiliary_weights[name] * losses[name]
+        total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights)
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
         return total
@@ -92,6 +88,24 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["description"] = self.description
+
+
+def training_loss(
+    prediction: Prediction, truth: Tensor, auxiliary_weights: Mapping[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What training minimises, and its parts by name: ``main`` and the auxiliary ones before their weights.
+
+    Args:
+        prediction: of the model in training.
+        truth: (B, H, W) uint8 ids, 255 for void.
+        auxiliary_weights: by name.
+    """
+    losses = {"main": segmentation_loss(prediction.scores, truth)}
+    total = losses["main"]
+    for name, scores in prediction.auxiliary.items():
+        losses[name] = segmentation_loss(scores, truth)
+        total = total + auxiliary_weights[name] * losses[name]
+    return total, losses
 
 
 def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:

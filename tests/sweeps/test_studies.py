@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from src.runs.label import TECHNIQUES, variant_label
 from src.sweeps.collect import _rows
 from src.sweeps.outcome import Outcome
-from src.sweeps.supervisor import _row
+from src.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
 
 STUDIES = sorted((REPOSITORY / "conf" / "study").glob("*.yaml"))
@@ -35,7 +35,7 @@ def job(number: int, overrides: list[str]) -> Outcome:
         config = compose("train", overrides, return_hydra_config=True)
     choices = {name: option for name, option in config.hydra.runtime.choices.items() if option}
     key = f"{variant_label(choices)} {config.seed}"
-    return Outcome(number, overrides, _row(overrides, choices), config.seed, choices, key=key)
+    return Outcome(number, overrides, row_name(overrides, choices), config.seed, choices, key=key)
 
 
 @pytest.fixture(scope="module", params=STUDIES, ids=lambda path: path.stem)

@@ -1,0 +1,72 @@
+"""Budgets: jobs as Hydra's sweeper makes them, shared pretrainings counted once, without any data."""
+
+import csv
+import sys
+
+import pytest
+
+from src import cli
+from src.budget import main
+from src.runs.roofline import Device
+from src.sweeps.budget import plan_budget
+from src.sweeps.budget_report import write_budget
+
+GPU = Device(tflops=60, terabytes=1.2, element=2)
+SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]
+
+
+def plan(*overrides):
+    return plan_budget([*overrides, *SMALL], lambda *_: None)
+
+
+def test_rows_share_pretrainings_and_seeds_are_runs():
+    (budget,) = plan("+ablation=baseline,ss,ss_lr_seb", "seed=0,1")
+    assert [(row.name, row.runs) for row in budget.rows.values()] == [("baseline", 2), ("ss", 2), ("ss_lr_seb", 2)]
+    assert [(each.name, each.runs) for each in budget.pretrainings.values()] == [
+        (f"backbone {name}, ImageNet, 100 epochs", 1) for name in ("plain", "SS", "SS+LR")
+    ]
+    assert {each.images for each in budget.pretrainings.values()} == {100 * 1281167}
+    baseline, ss, ss_lr_seb = (row.cost.gigaflops for row in budget.rows.values())
+    assert baseline == ss < ss_lr_seb  # SS's branches are thrown away
+    assert budget.hours(GPU) == pytest.approx(sum(each.hours(GPU) for each in budget.trainings()))
+
+
+def test_a_study_is_swept_and_what_is_typed_wins_over_it():
+    budgets = plan("+study=table4_ecre", "seed=5", "backbone=resnet_tiny,resnet50", "backbone.init=random")
+    assert [budget.backbone for budget in budgets] == ["resnet_tiny", "resnet50"]
+    for budget in budgets:
+        assert {(row.runs, row.images) for row in budget.rows.values()} == {(1, 12 * 10582)}
+        assert len(budget.rows) == 4
+        assert not budget.pretrainings
+
+
+def test_files_hold_every_training_and_the_sum(tmp_path):
+    budgets = plan("+ablation=baseline,seb", "seed=0,1")
+    paths = write_budget(tmp_path / "new", budgets, GPU, "python -m src.budget ...")
+    text = paths[0].read_text()
+    assert "python -m src.budget ..." in text
+    assert "60 TFLOP/s" in text
+    rows = [*csv.DictReader(paths[1].open())]
+    assert [(row["training"], row["runs"]) for row in rows] == [
+        ("backbone plain, ImageNet, 100 epochs", "1"), ("baseline", "2"), ("seb", "2"), ("all", "5"),
+    ]  # fmt: skip
+    assert float(rows[-1]["GPU hours"]) == pytest.approx(budgets[0].hours(GPU), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["+study=tabel3"], "table3_techniques"),
+        (["backbone.colour=red"], "Keys of backbone: name, init"),
+        (["--tflops", "0"], "more than 0"),
+        (["data=voc_coco", "data.coco_root=/nowhere", "backbone.init=random"], "no /nowhere/voc_masks/train2017/index.json"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["budget", *arguments])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `run` sets it for its process
+    with pytest.raises(SystemExit):
+        cli.run(main, "train")
+    told = capsys.readouterr().err
+    assert says in told
+    assert "Traceback" not in told
