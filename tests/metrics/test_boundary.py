@@ -61,19 +61,15 @@ def test_edges_do_not_depend_on_where_distances_lie_in_memory(monkeypatch):
     """OpenCV's do, in the last bit, which must not decide between labels that are equally near."""
     truth = random_mask(1, 300, 400)
     truth[40:260, 60:340] = VOID
-    measure = cv2.distanceTransform
+    measure, rng = cv2.distanceTransform, np.random.default_rng(0)
 
-    def measure_at(offset):
-        def measured(source, *arguments):
-            room = np.empty(source.size + offset, np.float32)[offset:].reshape(source.shape)
-            return measure(source, *arguments, dst=room)
+    def measure_somewhere(source, *arguments):
+        offset = rng.integers(16)
+        room = np.empty(source.size + offset, np.float32)[offset:].reshape(source.shape)
+        return measure(source, *arguments, dst=room)
 
-        return measured
-
-    found = []
-    for offset in range(16):
-        monkeypatch.setattr(cv2, "distanceTransform", measure_at(offset))
-        found.append((complete(truth).tobytes(), border_distance(truth).tobytes()))
+    monkeypatch.setattr(cv2, "distanceTransform", measure_somewhere)
+    found = [(complete(truth).tobytes(), border_distance(truth).tobytes()) for _ in range(16)]
     assert len(set(found)) == 1
     whole = border_distance(truth)[truth != VOID].astype(np.float64) ** 2
     np.testing.assert_allclose(whole, np.rint(whole), rtol=1e-6)
