@@ -69,7 +69,10 @@ def test_edges_do_not_depend_on_where_distances_lie_in_memory(monkeypatch):
         return measure(source, *arguments, dst=room)
 
     monkeypatch.setattr(cv2, "distanceTransform", measure_somewhere)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # as in a loader worker; several threads part the rows otherwise
     found = [(complete(truth).tobytes(), border_distance(truth).tobytes()) for _ in range(16)]
+    cv2.setNumThreads(threads)
     assert len(set(found)) == 1
     whole = border_distance(truth)[truth != VOID].astype(np.float64) ** 2
     np.testing.assert_allclose(whole, np.rint(whole), rtol=1e-6)
