@@ -13,10 +13,12 @@ from PIL import Image
 
 from src.composition.reading import read_split
 from src.config_errors import compose_config
+from src.errors import UserError
 from src.metrics.iou import Areas
 from src.runs.evaluation import evaluate
 from src.runs.folder import RunFolder
 from src.runs.prediction import predict
+from src.runs.rescoring import rescore
 from tests.metrics.devkit import devkit_accuracies
 
 
@@ -104,3 +106,21 @@ def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_r
         rows = list(csv.DictReader(file))
     edge = detail.band(5).total().iou()
     assert [row["edge_iou_5px"] for row in rows] == ["absent" if np.isnan(value) else f"{value:.6f}" for value in edge]
+
+
+def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished_run, tmp_path):
+    copy = RunFolder(tmp_path, finished_run.key)
+    shutil.copytree(finished_run.path, copy.path)
+    before = copy.finished()
+    counts, ids = copy.counts()
+    (copy.path / "boundary.npz").write_bytes(b"of another measure")
+    rescore([tmp_path], torch.device("cpu"), workers=0)
+    after = copy.finished()
+    assert after.pop("scored_by")["commit"]
+    differing = {"checksum", "boundary_sha256", "confusion_sha256"}  # of compressed files
+    assert {name: after[name] for name in {*after} - differing} == {name: before[name] for name in {*before} - differing}
+    np.testing.assert_array_equal(copy.counts()[0], counts)
+    assert copy.counts()[1] == ids
+    np.testing.assert_array_equal(copy.detail(after).areas.true, finished_run.detail(before).areas.true)
+    with pytest.raises(UserError, match="holds no finished run"):
+        rescore([tmp_path / "nowhere"], torch.device("cpu"), workers=0)
