@@ -24,6 +24,7 @@ _KINDS: dict[str, _Kind] = {
     "page": _Kind("src.reports.page.command", "make", "one HTML file a study, to open in any browser"),
     "features": _Kind("src.reports.features.command", "show_features", "what SEB does to low-level maps: pictures and numbers"),
     "probe": _Kind("src.reports.probe.command", "probe_features", "what a linear classifier reads from maps around SEB"),
+    "costs": _Kind("src.reports.costs.command", "measure_costs", "latency, throughput and memory of all rows, in one process"),
     "wandb": _Kind("src.reports.wandb_report", "report_to_wandb", "a comparison report and a saved workspace view at W&B"),
 }
 

@@ -157,7 +157,7 @@ def cost(row: StudyRow, base: StudyRow | None, key: str, digits: int | None, sca
     Args:
         row: of the table.
         base: the row it builds on, where a difference is to be shown.
-        key: of the record's ``costs``.
+        key: of the records' ``costs``.
         digits: after the point; None for three significant ones.
         scale: what the record's number is multiplied by in the text.
     """
@@ -177,7 +177,9 @@ DIFFERENCES = ("parameters", "gigamacs")  # costs shown with the difference to t
 
 
 def mean_cost(row: StudyRow, key: str) -> float | None:
-    """Mean over the finished seeds that know this cost; None if none does."""
+    """Mean over the finished seeds that know this cost, or what was measured in its stead; None if there is neither."""
+    if key in row.costs:
+        return row.costs[key]
     costs = [cost_of(record, key) for record in row.records.values()]
     known = [value for value in costs if value is not None]
     return statistics.mean(known) if known else None

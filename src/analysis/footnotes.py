@@ -7,14 +7,15 @@ from typing import Any
 
 from src.analysis.cells import FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from src.analysis.comparisons import Comparison, resamples
-from src.analysis.document import MINUS, TIMES, Cell, Footnote
+from src.analysis.cost_footnotes import cost_sentences
+from src.analysis.document import MINUS, Cell, Footnote
 from src.analysis.paper import TRUST, departures
 from src.analysis.resampling import Interval
 from src.analysis.study import Study
+from src.analysis.wording import SHOWN, and_more, count
 
 Record = Mapping[str, Any]
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
-_SHOWN = 6  # names in a list before "and N more"
 
 
 def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequence[Mapping[str, Cell]]) -> list[Footnote]:
@@ -28,7 +29,13 @@ def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequenc
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         sentences += _paper(study)
     if records:
-        sentences += [_data(records), _recipe(records), _backbone(records), _machine(records), *_costs(records)]
+        sentences += [
+            _data(records),
+            _recipe(records),
+            _backbone(records),
+            _machine(study, records),
+            *cost_sentences(study, records),
+        ]
     return found + [Footnote(sentence) for sentence in sentences]
 
 
@@ -51,7 +58,7 @@ def _unfinished(study: Study) -> list[str]:
             if run.record and not run.done:
                 said = str(run.record.get("reason") or run.record.get("traceback") or "no reason known").strip()
                 found.append(f"{row.title} seed {seed} {run.status}: {said.splitlines()[-1].strip()[:120]}")
-    return [f"{'; '.join(found[:_SHOWN])}{_more(found)}."] if found else []
+    return [f"{'; '.join(found[:SHOWN])}{and_more(found)}."] if found else []
 
 
 def _statistics(study: Study, comparisons: Mapping[str, Comparison]) -> list[str]:
@@ -73,7 +80,7 @@ def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping
     by_seeds = " and, by Student's t, the spread over seeds" if any(one.seeds > 1 for one in intervals) else ""
     sentences = [
         f"[low, high]: 95 % interval of the difference, from {drawn}{by_seeds}; runs are paired by seed and image.",
-        f"p: two-sided, adjusted by Holm's method over the table's {_count(len(intervals), 'comparison')}.",
+        f"p: two-sided, adjusted by Holm's method over the table's {count(len(intervals), 'comparison')}.",
     ]
     if any(one.seeds == 2 for one in intervals):
         sentences.append("Two seeds hardly show the noise of training: an interval from them is unreliable.")
@@ -83,7 +90,7 @@ def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping
             alone = " (one seed)" if one.interval.seeds == 1 else ""
             clear.append(f"{study.row(one.row).title} vs {study.row(one.base).title}{alone}")
     if clear:
-        named = ", ".join(clear[:_SHOWN]) + _more(clear)
+        named = ", ".join(clear[:SHOWN]) + and_more(clear)
         sentences.append(f"{len(clear)} of {len(intervals)} intervals exclude zero: {named}.")
     else:
         sentences.append("Every interval includes zero: these runs establish no difference between any two rows compared.")
@@ -158,7 +165,7 @@ def _weights(record: Record) -> str:
     return text
 
 
-def _machine(records: Sequence[Record]) -> str:
+def _machine(study: Study, records: Sequence[Record]) -> str:
     def of(name: str) -> Callable[[Record], Any]:
         return lambda record: record["environment"].get(name)
 
@@ -169,8 +176,8 @@ def _machine(records: Sequence[Record]) -> str:
     text += f", torch {_distinct(records, _version_of('torch'))}"
     text += f", commit {_distinct(records, lambda record: str(record['environment'].get('commit') or 'unknown')[:7])}."
     if dirty := sum(bool(record["environment"].get("uncommitted_changes")) for record in records):
-        text += f" {_count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
-    if len(_values(records, of("device"))) > 1:
+        text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
+    if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
     return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")
 
@@ -179,36 +186,15 @@ def _version_of(package: str) -> Callable[[Record], Any]:
     return lambda record: record["environment"]["packages"].get(package)
 
 
-def _costs(records: Sequence[Record]) -> list[str]:
-    costs = [record["costs"] for record in records if record.get("costs")]
-    if not costs:
-        return ["Costs were not measured."]
-    size = " or ".join(dict.fromkeys(TIMES.join(map(str, one["input"])) for one in costs))
-    counter = " or ".join(dict.fromkeys(one["counter"] for one in costs))
-    memory = " or ".join(dict.fromkeys(one["memory_of"] for one in costs))
-    return [
-        f"GMACs: 10⁹ multiply-adds of one input {size} ({counter}); latency of the same input. Memory: peak of the {memory}. "
-        "Costs are means over seeds; in parentheses: the difference to the row that a row builds on."
-    ]
-
-
 def _values(records: Iterable[Record], of: Callable[[Record], Any]) -> list[str]:
     return list(dict.fromkeys(str(value) for record in records if (value := of(record)) is not None))
 
 
 def _distinct(records: Iterable[Record], of: Callable[[Record], Any], separator: str = " or ") -> str:
     values = _values(records, of)
-    return separator.join(values[:_SHOWN]) + _more(values)
+    return separator.join(values[:SHOWN]) + and_more(values)
 
 
 def _range(numbers: Iterable[int]) -> str:
     found = sorted(set(numbers))
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _more(found: Sequence[object]) -> str:
-    return f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.analysis.consistency import Deviation, find_deviations, refuse
+from src.analysis.measured_costs import KEYS, MeasuredCosts, read_costs
 from src.analysis.techniques import TECHNIQUES, short_name
 from src.errors import UserError
 from src.metrics.detail import RADII, Detail
@@ -81,6 +82,7 @@ class StudyRow:
         paper: the paper's mIoU in %, or None.
         paper_trust: how far that number can be trusted: P read from the paper, N second-hand, R recalled.
         runs: by seed.
+        costs: that stand for the records' own, by their names; None for one that was not measured beside the other rows'.
     """
 
     name: str
@@ -90,6 +92,7 @@ class StudyRow:
     paper: float | None
     paper_trust: str | None
     runs: Mapping[int, Run]
+    costs: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -107,6 +110,7 @@ class Study:
     """A study and its records. `deviations` is empty unless ``mixed``: `load_study` refuses otherwise.
 
     ``edge_radius`` asks for columns that part edges from interiors, so many px from borders; None for a table without.
+    ``measured`` is the study's ``costs.json``, which its rows' `StudyRow.costs` come from; None without.
     """
 
     folder: Path
@@ -121,6 +125,7 @@ class Study:
     varies: tuple[str, ...] = ()  # settings, such as backbone.output_stride, that rows differ in on purpose
     edge_radius: int | None = None
     deviations: tuple[Deviation, ...] = field(default=())
+    measured: MeasuredCosts | None = None
 
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
@@ -140,12 +145,16 @@ class Study:
         return [(row, seed, record) for row in self.rows for seed, record in row.records.items()]
 
 
-def load_study(folder: Path) -> Study:
-    """Read ``folder/study.json`` and the records that it names, each once.
+def load_study(folder: Path, measured: bool = True) -> Study:
+    """Read ``folder/study.json`` and the records that it names, each once, and the costs measured afterwards.
+
+    Args:
+        folder: of the study.
+        measured: False leaves out ``costs.json``, whatever it holds.
 
     Raises:
-        UserError: if study.json cannot be used, a record is refused, contradicts its row or belongs to none, or the finished
-            runs differ in a setting that a table must hold fixed and the study is not ``mixed``.
+        UserError: if study.json or costs.json cannot be used, a record is refused, contradicts its row or belongs to none, or
+            the finished runs differ in a setting that a table must hold fixed and the study is not ``mixed``.
     """
     path = folder / "study.json"
     content = _read_json(path)
@@ -175,7 +184,16 @@ def load_study(folder: Path) -> Study:
     deviations = find_deviations([(row.name, seed, record) for row, seed, record in study.done()], study.varies)
     if deviations and not study.mixed:
         refuse(study.name, deviations)
-    return replace(study, deviations=deviations)
+    study = replace(study, deviations=deviations)
+    costs = read_costs(folder) if measured else None
+    return study if costs is None else _with_costs(study, costs)
+
+
+def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
+    """Times and memory of every row are then the measured ones, or unknown: the records' are not comparable with these."""
+    found = [(row, costs.of(row.records.values())) for row in study.rows]
+    rows = [replace(row, costs=dict.fromkeys(KEYS) if own is None else own.values) for row, own in found]
+    return replace(study, rows=tuple(rows), measured=costs)
 
 
 def find_studies(folders: list[Path]) -> list[Path]:

@@ -22,7 +22,6 @@ from src.data.module import SegmentationData
 from src.runs.backbones import resolve_normalisation
 from src.runs.fitting import build_trainer, fit, prepare_process
 from src.runs.plan import plan_run
-from src.tasks.parameter_groups import parameter_groups
 from src.tasks.segmentation import SegmentationTask
 
 _TARGET = 0.95  # of the bare step's rate
@@ -85,7 +84,9 @@ def measure_epochs(config: DictConfig, epochs: int) -> EpochRates:
         folder, splits, _ = plan_run(config)
         resolve_normalisation(config)
         data = build_data(config, splits["train"], splits["val"])
-        task, other = (build_task(config, build_model(config, len(data.classes)), data) for _ in range(2))
+        task, other = (
+            build_task(config, build_model(config, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2)
+        )
         watch = _Watch(_BareStep(config, other, data), config.recipe.batch_size)
         origin = {"label": "baseline", "choices": {}, "seed": config.seed, "config": describe_run(config)}
         fit(build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
@@ -98,8 +99,7 @@ class _BareStep:
     def __init__(self, config: DictConfig, task: SegmentationTask, data: SegmentationData) -> None:
         self.task, self.clip = task, config.recipe.gradient_clip
         task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]
-        groups = parameter_groups(task.model, task.lr, task.encoder_lr_factor, task.weight_decay)
-        self.optimizer = task.optimizer_factory(groups, lr=task.lr)
+        self.optimizer = task.build_optimizer()
         self.size = config.recipe.batch_size
         self.batches = [
             default_collate([data.train_set[0, (first + offset) % len(data.train_set)] for offset in range(self.size)])

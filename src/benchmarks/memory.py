@@ -1,7 +1,6 @@
 """Memory of one training step at 512x512, each in a process of its own:  python -m src.benchmarks.memory NAME DEVICE SIZE."""
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from src.benchmarks.plain import plain_forward
 from src.benchmarks.variants import VARIANTS, batch, build, training_step
 from src.models.segmenter import Prediction, Segmenter
 from src.runs.allocator import keep_freed_memory
+from src.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2
 _WIDE = "ExFuse, DAP wide"
@@ -71,7 +71,7 @@ def memory_of(name: str, device: str, size: int, backbone: str = "resnet50") -> 
     kept = _Kept(model)
     with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
         training_step(model, forward, image, truth, half=True)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _resident_mib()
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resident_mib()
     return Memory(kept.most / 2**20, peak)
 
 
@@ -101,11 +101,6 @@ def _in_own_process(name: str, device: str) -> Memory:
     command = [sys.executable, "-m", "src.benchmarks.memory", name, device, str(_SIZE)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=True)
     return Memory(**json.loads(outcome.stdout.splitlines()[-1]))
-
-
-def _resident_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
 
 
 if __name__ == "__main__":

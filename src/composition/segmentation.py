@@ -1,5 +1,7 @@
 """From a composed config to the live objects of segmentation. Nothing below this knows of configs."""
 
+from collections.abc import Sequence
+
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -98,18 +100,25 @@ def _load_encoder(encoder: nn.Module, weights: str) -> None:
         ) from error
 
 
-def build_task(config: DictConfig, model: Segmenter, data: SegmentationData) -> SegmentationTask:
-    """The LightningModule around a model."""
+def build_task(config: DictConfig, model: Segmenter, classes: Sequence[str], val_images: int) -> SegmentationTask:
+    """The LightningModule around a model.
+
+    Args:
+        config: with ``recipe`` and ``runtime``.
+        model: of as many classes as are named.
+        classes: their names.
+        val_images: how many images a whole validation counts.
+    """
     recipe = config.recipe
     return SegmentationTask(
         model,
-        data.classes,
+        classes,
         optimizer=instantiate(recipe.optimizer),
         schedule=instantiate(recipe.schedule),
         lr=recipe.lr,
         encoder_lr_factor=recipe.encoder_lr_factor,
         weight_decay=recipe.weight_decay,
-        val_images=len(data.val_set),
-        description={"config": describe_run(config), "classes": list(data.classes)},
+        val_images=val_images,
+        description={"config": describe_run(config), "classes": list(classes)},
         channels_last=config.runtime.channels_last,
     )

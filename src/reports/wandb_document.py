@@ -9,6 +9,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
+from src.analysis.measured_costs import KEYS
 from src.reports.wandb_study import StudyView
 from src.runs.files import write_json
 
@@ -26,7 +27,7 @@ _WIDE, _HALF, _THIRD = 24, 12, 8  # columns of W&B's grid
 def build_report(view: StudyView, entity: str, project: str) -> wr.Report:
     """Table, curves, classes, costs and pictures; one run set a row of the table, its seeds drawn as a mean and their range."""
     grid: list[Any] = [wr.H2("Training"), _grid(view, _curves()), wr.H2("Classes"), _grid(view, _class_bars(view))]
-    grid += [wr.H2("Costs"), _grid(view, _cost_panels()), wr.H2("Pictures"), _grid(view, _pictures(), grouped=False)]
+    grid += [wr.H2("Costs"), _grid(view, _cost_panels(view)), wr.H2("Pictures"), _grid(view, _pictures(), grouped=False)]
     return wr.Report(
         entity=entity,
         project=project,
@@ -39,7 +40,7 @@ def build_report(view: StudyView, entity: str, project: str) -> wr.Report:
 
 def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
     """The same panels as a saved view over the study's runs, grouped by variant."""
-    sections = {"Training": _curves(), "Classes": _class_bars(view), "Costs": _cost_panels(), "Pictures": _pictures()}
+    sections = {"Training": _curves(), "Classes": _class_bars(view), "Costs": _cost_panels(view), "Pictures": _pictures()}
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -98,9 +99,11 @@ def _class_bars(view: StudyView) -> list[Any]:
     return _laid_out(bars, _THIRD)
 
 
-def _cost_panels() -> list[Any]:
+def _cost_panels(view: StudyView) -> list[Any]:
+    """Of what the runs know; where their times do not count, the report's table alone has those that do."""
     scatter = wr.ScatterPlot(x="cost/gigamacs", y="final/miou", title="Cost against accuracy")
-    return _laid_out([scatter, *(_bars(key, title) for key, title in _COSTS.items())], _THIRD)
+    stale = {f"cost/{key}" for key in KEYS} if view.measured else set()
+    return _laid_out([scatter, *(_bars(key, title) for key, title in _COSTS.items() if key not in stale)], _THIRD)
 
 
 def _pictures() -> list[Any]:

@@ -17,6 +17,7 @@ class StudyView:
         table: its tables as Markdown.
         rows: ids of the finished runs of each row, by the row's title; a run's id is its key.
         classes: names of the classes that the truth holds.
+        measured: whether times and memory were measured anew beside one another, so that those of the runs do not count.
     """
 
     name: str
@@ -25,6 +26,7 @@ class StudyView:
     table: str
     rows: dict[str, list[str]]
     classes: list[str]
+    measured: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -42,7 +44,8 @@ def view_study(folder: Path) -> StudyView:
     rows = {row.title: [row.runs[seed].folder.key for seed in row.records] for row in study.rows if row.records}
     if not rows:
         raise UserError(f"{folder} has no finished run: there is nothing to report. Train the study first.")
-    return StudyView(study.name, study.title, study.question, Rendering(study).texts()["table.md"], rows, _classes(study))
+    table = Rendering(study).texts()["table.md"]
+    return StudyView(study.name, study.title, study.question, table, rows, _classes(study), study.measured is not None)
 
 
 def _classes(study: Study) -> list[str]:

@@ -107,7 +107,7 @@ def _assemble(
         load_weights(model, start.folder.last)
     if config.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
-    task = build_task(config, model, data_module)
+    task = build_task(config, model, data_module.classes, len(data_module.val_set))
     return task, data_module, build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[costs])
 
 

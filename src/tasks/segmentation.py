@@ -80,9 +80,13 @@ class SegmentationTask(pl.LightningModule):
         scores = zip(self.classes, iou_per_class(counts).tolist(), strict=True)
         self.log_dict({f"val/iou/{name}": score for name, score in scores if not math.isnan(score)})  # absent: no curve
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def build_optimizer(self) -> Optimizer:
+        """The recipe's optimiser over the model's parameters, without a schedule."""
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay)
-        optimizer = self.optimizer_factory(groups, lr=self.lr)
+        return self.optimizer_factory(groups, lr=self.lr)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.build_optimizer()
         schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.analysis.measured_costs import KEYS
 from src.reports.wandb_study import StudyView, view_study
 from tests.conftest import REPOSITORY
 from tests.runs.wandb_server import KEY, wandb_server
@@ -154,3 +156,17 @@ def test_a_study_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     without = report_command(f"study={STUDY}", f"output={tmp_path}", PYTHONPATH=str(tmp_path))
     assert without.returncode == 1
     assert ".[workspaces]" in without.stderr
+
+
+def test_times_of_the_runs_are_not_shown_where_they_were_measured_anew(view: StudyView, tmp_path: Path) -> None:
+    from src.reports.wandb_document import build_report, build_workspace, write_specs
+
+    shown = {}
+    for measured in (False, True):
+        one, folder = replace(view, measured=measured), tmp_path / str(measured)
+        write_specs(build_report(one, "team", "project"), build_workspace(one, "team", "project"), folder)
+        texts = [(folder / f"{name}.json").read_text() for name in ("report", "workspace")]
+        shown[measured] = {key: all(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *KEYS)}
+        assert shown[measured] == {key: any(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *KEYS)}
+    assert shown[False] == dict.fromkeys(("gigamacs", *KEYS), True)
+    assert shown[True] == dict.fromkeys(KEYS, False) | {"gigamacs": True}

@@ -1,11 +1,15 @@
 """Costs: multiply-adds against counting by hand, throughput and memory of a real run."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from src.runs.costs import gigamacs, latency_ms
+from src.runs.costs import gigamacs, latency_ms, resident_mib
 from src.runs.folder import RunFolder
+from tests.conftest import REPOSITORY
 
 
 def test_multiply_adds_are_those_of_the_formula() -> None:
@@ -37,3 +41,14 @@ def test_a_run_knows_what_it_cost(finished_run: RunFolder) -> None:
     assert 0 < costs["train_images_per_second"] < 16 / 4 * 4 / 0.001
     assert costs["peak_memory_mib"] > 100
     assert costs["memory_of"] in ("process (resident set)", "CUDA allocator")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is getrusage's")
+def test_the_peak_of_memory_is_that_of_this_process_alone() -> None:
+    held = torch.ones(2**28)  # 1 GiB
+    peak = resident_mib()
+    assert peak > 1024
+    del held
+    assert resident_mib() >= peak  # it never sinks
+    command = [sys.executable, "-c", "from src.runs import costs; print(costs.resident_mib())"]
+    assert float(subprocess.check_output(command, cwd=REPOSITORY, text=True)) < peak - 512

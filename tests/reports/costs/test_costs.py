@@ -1,0 +1,277 @@
+"""`python -m src.report costs` on real models without a training: turns, steps, numbers, refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from torch.nn.utils import clip_grad_norm_
+
+from src.analysis.document import TIMES
+from src.analysis.measured_costs import FILE, read_costs
+from src.analysis.rendering import check_study
+from src.analysis.study import load_study
+from src.errors import ConfigError, UserError
+from src.reports.costs import command
+from src.reports.costs.command import measure_costs
+from src.reports.costs.memory import peak_mib, weigh
+from src.reports.costs.rounds import spread, take_rounds
+from src.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
+from src.reports.costs.training_step import TrainingStep, random_batch
+from src.tasks.segmentation import segmentation_loss
+from tests.conftest import REPOSITORY
+from tests.test_cli import output_of
+
+CPU = torch.device("cpu")
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_study: Make) -> Path:
+    """A study that no test may change."""
+    return tiny_study()
+
+
+def config(*overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return compose("report_costs", list(overrides))
+
+
+def variants_of(folder: Path) -> list[Variant]:
+    return find_variants(load_study(folder))[0]
+
+
+class Noted:
+    """A subject that notes when its turn came and answers with a number that grows."""
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        self.name, self.order, self.turns = name, order, 0
+
+    def turn(self, device: torch.device, repeats: int) -> Turn:
+        assert device == CPU
+        self.order.append(self.name)
+        self.turns += 1
+        return Turn(10.0 * self.turns, float(repeats), 1.0)
+
+
+def test_rows_take_turns_and_the_first_round_is_not_kept():
+    order: list[str] = []
+    advanced: list[None] = []
+    found = take_rounds([Noted(name, order) for name in "abc"], 2, 5, CPU, lambda: advanced.append(None))
+    assert order == list("abcabcabc")
+    assert len(advanced) == 9
+    assert found == [[Turn(20.0, 5.0, 1.0), Turn(30.0, 5.0, 1.0)]] * 3
+
+
+def test_a_spread_is_median_and_quartiles():
+    found = spread([5.0, 1.0, 2.0, 4.0, 3.0])
+    assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
+    assert found.share == pytest.approx(1 / 3)
+
+
+def test_rows_of_one_model_and_its_seeds_are_one_variant(study):
+    assert [variant.rows for variant in variants_of(study)] == [["baseline", "again"], ["seb_ecre"]]
+
+
+def test_a_row_without_a_finished_run_is_left_out_by_name(tiny_study):
+    folder = tiny_study()
+    for path in (folder / "records").glob("00000001*/record.json"):
+        path.unlink()
+    variants, left_out = find_variants(load_study(folder))
+    assert [variant.rows for variant in variants] == [["baseline", "again"]]
+    assert left_out == ["seb_ecre: no finished run"]
+
+
+def test_a_model_is_the_one_that_was_trained_and_another_is_refused(study, tiny_study):
+    baseline, other = variants_of(study)
+    for variant in (baseline, other):
+        task = build_from_record(variant)
+        assert sum(one.numel() for one in task.model.parameters()) == variant.record["parameters"]
+        assert task.classes == list(variant.record["scores"]["iou"])
+    (changed, _) = variants_of(tiny_study(lambda content: content.update(parameters=content["parameters"] + 1)))
+    with pytest.raises(UserError, match="the code has changed since commit ccccccc"):
+        build_from_record(changed)
+
+
+def test_a_record_that_this_version_cannot_build_is_one_clear_line(tiny_study):
+    folder = tiny_study(lambda content: content["config"]["technique"]["seb"].update(_target_="src.techniques.gone.Gone"))
+    with pytest.raises(UserError, match="row baseline cannot be built from its record") as caught:
+        build_from_record(variants_of(folder)[0])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_is_what_the_formula_says(study):
+    """Two steps against the same by hand: sum of losses, clipping, the recipe's optimiser; and half batches accumulated."""
+    variant = variants_of(study)[1]
+    measured, plain = build_from_record(variant), build_from_record(variant)
+    made = Subject(variant).config
+    made.trainer.gradient_clip_val = 0.1
+    step = TrainingStep(measured, made, 2)
+    optimizer = plain.train().build_optimizer()
+    batch = random_batch(2, 32, 4, CPU)
+    for _ in range(2):
+        step()
+        optimizer.zero_grad()
+        prediction = plain.model(batch["image"].contiguous(memory_format=torch.channels_last))
+        loss = segmentation_loss(prediction.scores, batch["mask"])
+        for name, scores in prediction.auxiliary.items():
+            loss = loss + plain.model.auxiliary_weights[name] * segmentation_loss(scores, batch["mask"])
+        loss.backward()
+        clip_grad_norm_(plain.parameters(), 0.1)
+        optimizer.step()
+    assert prediction.auxiliary  # ECRE's own loss is in it
+    for one, other in zip(measured.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulation_takes_the_batch_in_parts(study):
+    subject = Subject(variants_of(study)[0])
+    subject.config.trainer.accumulate_grad_batches = 2
+    step = TrainingStep(subject.task, subject.config, 4)
+    assert (step.images, len(step.batch["image"])) == (4, 2)
+    seen: list[int] = []
+    subject.task.model.register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
+    step()
+    assert seen == [2, 2]
+
+
+def test_half_precision_is_the_runs(study):
+    subject = Subject(variants_of(study)[0])
+    subject.config.trainer.precision = "bf16-mixed"
+    enabled: list[bool] = []
+    subject.task.model.encoder.register_forward_hook(lambda *_: enabled.append(torch.is_autocast_enabled("cpu")))
+    TrainingStep(subject.task, subject.config, 2)()
+    assert enabled == [True]
+    subject.config.trainer.precision = "64-true"
+    with pytest.raises(ConfigError, match=r"trainer\.precision is 64-true"):
+        TrainingStep(subject.task, subject.config, 2)
+
+
+def test_a_turn_measures_the_image_and_batch_asked_for_and_leaves_nothing_behind(study):
+    subject = Subject(variants_of(study)[1], size=48, images=3)
+    seen: list[tuple[bool, tuple[int, ...]]] = []
+    subject.task.model.register_forward_hook(lambda model, images, _: seen.append((model.training, tuple(images[0].shape))))
+    turn = subject.turn(CPU, repeats=2)
+    assert seen == [(False, (1, 3, 48, 48))] * 3 + [(True, (3, 3, 32, 32))] * 3
+    assert turn.latency_ms > 0
+    assert turn.train_images_per_second > 0
+    assert all(one.grad is None for one in subject.task.parameters())
+
+
+def test_memory_that_is_too_small_is_said(study, monkeypatch):
+    subject = Subject(variants_of(study)[0])
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("src.reports.costs.subject.TrainingStep", full)
+    with pytest.raises(UserError, match="Row baseline does not fit on cpu with 2 images a step"):
+        subject.turn(CPU, 1)
+
+
+def test_weighing_knows_what_the_process_held(study):
+    threads = torch.get_num_threads()
+    assert weigh(variants_of(study)[0], 2, threads) > 100
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_weighs_a_variant_and_more_images_weigh_more(study):
+    variant = variants_of(study)[1]
+    few, many = (peak_mib(variant, images, 1) for images in (2, 96))
+    assert 100 < few < many - 20
+
+
+@pytest.mark.slow
+def test_a_failed_weighing_is_said(study):
+    broken = variants_of(study)[1]._replace(record={"config": {}})
+    with pytest.raises(UserError, match="was to weigh row seb_ecre ended with status 1: KeyError"):
+        peak_mib(broken, 1, 1)
+
+
+@pytest.fixture
+def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weigh in this process: the very function, without the seconds that another process takes to start."""
+    monkeypatch.setattr(command, "peak_mib", weigh)
+
+
+@pytest.mark.usefixtures("weighed")
+def test_the_command_writes_the_costs_and_the_tables_that_use_them(tiny_study, capsys):
+    folder = tiny_study()
+    (folder / FILE).write_text("broken")  # is replaced
+    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1", "size=48", "batch_size=3"))
+    costs = read_costs(folder)
+    assert costs is not None
+    assert [row.rows for row in costs.rows] == [["baseline", "again"], ["seb_ecre"]]
+    assert costs.rows[0].input == [1, 3, 48, 48]
+    assert costs.rows[0].batch == [3, 3, 32, 32]
+    assert costs.conditions.threads == torch.get_num_threads()
+    assert (costs.conditions.rounds, costs.conditions.repeats, costs.conditions.device) == (2, 1, "cpu")
+    assert len(costs.conditions.commit or "") == 40
+    study = load_study(folder)
+    assert [dict(row.costs) for row in study.rows] == [costs.rows[place].values for place in (0, 1, 0)]
+    check_study(folder)
+    assert "of one input 1x3x48x48 in float32" in (folder / "table.md").read_text().replace(TIMES, "x")
+    shown = capsys.readouterr().out
+    assert str(folder / FILE) in shown.replace("\n", "")
+    assert "seb_ecre" in shown
+
+
+@pytest.mark.usefixtures("weighed")
+@pytest.mark.parametrize(("load", "warned"), [(99.0, True), (0.0, False)])
+def test_a_busy_machine_is_warned_of(tiny_study, capsys, monkeypatch, load, warned):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    folder = tiny_study()
+    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
+    assert ("This machine is busy" in capsys.readouterr().out) is warned
+    assert ("not to be trusted" in (folder / "table.md").read_text()) is warned
+    assert json.loads((folder / FILE).read_text())["conditions"]["load"] == load
+
+
+def test_a_study_without_a_finished_run_is_refused(tiny_study):
+    folder = tiny_study()
+    for path in (folder / "records").glob("*/record.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="has no row that can be measured: baseline: no finished run"):
+        measure_costs(config(f"study.folder={folder}", "device=cpu"))
+    assert not (folder / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("rounds=0", "rounds=0"),
+        ("repeats=0.5", "repeats"),
+        ("size=0", "size"),
+        ("batch_size=-1", "batch_size"),
+        ("runtime.threads=0", r"runtime\.threads"),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused(override, name):
+    with pytest.raises(ConfigError, match=name):
+        measure_costs(config("study.folder=nowhere", override))
+    with pytest.raises(ConfigError, match="study is not set"):
+        measure_costs(config())
+
+
+@pytest.mark.usefixtures("weighed")
+def test_old_costs_are_replaced_as_a_whole(tiny_study):
+    folder = tiny_study()
+    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
+    first = read_costs(folder)
+    assert first is not None
+    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1"))
+    second = read_costs(folder)
+    assert second is not None
+    assert second.conditions.rounds == 2
+    assert [row.identity for row in second.rows] == [row.identity for row in first.rows]
+
+
+def test_the_command_explains_itself():
+    text = output_of("src.report", "costs", "--help", status=0)
+    assert "python -m src.report costs study=" in text
+    assert "rows taking turns" in text
