@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,8 @@ from src.config_errors import compose_config
 from src.errors import CheckpointError, ConfigError, DataError
 from src.runs.folder import RunFolder
 from src.runs.pretraining import pretrain
-from tests.conftest import REPOSITORY
+from tests.entry_points import Started
+from tests.entry_points import start as start_entry_point
 from tests.runs.conftest import only_run
 
 # Scenes of 64 pixels, two epochs of a few steps.
@@ -59,9 +58,8 @@ def make_backbone(pretraining_overrides: list[str], tmp_path: Path) -> MakeBackb
     return made
 
 
-def start(overrides: list[str], store: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "src.pretrain", *overrides, f"paths.backbones={store}"]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(overrides: list[str], store: Path) -> Started:
+    return start_entry_point("src.pretrain", *overrides, f"paths.backbones={store}")
 
 
 def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
@@ -147,7 +145,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     pretraining_overrides: list[str], tmp_path: Path, averaged: bool
 ) -> None:
     overrides = [*pretraining_overrides, "pretraining.recipe.epochs=4", "runtime.workers=1", "+ablation=ss"]
-    overrides += ["data.images={train: 64, val: 5}", f"data.root={tmp_path / 'scenes'}"]
+    overrides += ["data.images={train: 24, val: 5}", f"data.root={tmp_path / 'scenes'}"]
     if averaged:
         overrides += ["pretraining.recipe.ema_decay=0.9", "pretraining.recipe.mixing.mixup=0.2"]
     assert start(overrides, tmp_path / "whole").wait() == 0
@@ -200,8 +198,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
         start(common, tmp_path / "one"),
         start([*common, "trainer=ddp_cpu", "trainer.enable_progress_bar=false"], tmp_path / "two"),
     ]
-    texts = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], texts
+    assert [process.wait(timeout=200) for process in processes] == [0, 0], [process.told() for process in processes]
     one, two = (only_run(tmp_path / name) for name in ("one", "two"))
     assert one.key == two.key  # the same backbone, however it was made
     single, double = weights(one), weights(two)
@@ -214,8 +211,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
 
 def test_a_process_that_needs_a_backbone_in_the_making_waits_for_it(pretraining_overrides: list[str], tmp_path: Path) -> None:
     processes = [start(pretraining_overrides, tmp_path / "store") for _ in range(2)]
-    texts = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], texts
-    made = [text for text in texts if "already made" not in text]
-    assert len(made) == 1, texts
+    assert [process.wait(timeout=200) for process in processes] == [0, 0], [process.told() for process in processes]
+    texts = [process.told() for process in processes]
+    assert sum("already made" not in text for text in texts) == 1, texts
     assert only_run(tmp_path / "store").record()["status"] == "done"  # type: ignore[index]

@@ -2,28 +2,26 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
+from tests.entry_points import Started
+from tests.entry_points import start as start_entry_point
 from tests.runs.conftest import only_run
 
-# Long enough epochs (32 steps) to be hit in the middle.
-LONGER = ["data.images.train=64", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]
+# Long enough epochs (16 steps) to be hit in the middle.
+LONGER = ["data.images.train=32", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]
 VARIANTS = [
     ["+ablation=seb_ecre"],
     ["+architecture=aspp_os16", "decoder.hidden=16"],
 ]  # the latter with dropout
 
 
-def start(overrides: list[str], runs: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "src.train", *overrides, f"paths.runs={runs}"]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(overrides: list[str], runs: Path) -> Started:
+    return start_entry_point("src.train", *overrides, f"paths.runs={runs}")
 
 
 @pytest.mark.slow
@@ -45,12 +43,12 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str
     process.wait()
     killed = only_run(tmp_path / "killed")
     assert json.loads((killed.path / "record.json").read_text())["status"] == "running"
-    assert 0 < torch.load(killed.last, weights_only=True)["global_step"] < 4 * 32
+    assert 0 < torch.load(killed.last, weights_only=True)["global_step"] < 4 * 16
 
     assert start(overrides, tmp_path / "killed").wait() == 0
     resumed, uninterrupted = (torch.load(run.last, weights_only=True) for run in (killed, whole))
     assert killed.key == whole.key
-    assert resumed["global_step"] == uninterrupted["global_step"] == 4 * 32
+    assert resumed["global_step"] == uninterrupted["global_step"] == 4 * 16
     for name, value in uninterrupted["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], value), name
     scores = [json.loads((run.path / "record.json").read_text())["scores"] for run in (killed, whole)]

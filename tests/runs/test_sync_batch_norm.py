@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from timm.layers import BatchNormAct2d
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
+from torch.multiprocessing import start_processes
 
 from src.runs.sync_batch_norm import SyncBatchNormAnywhere
+from tests.entry_points import SERVER
 
 
 def network() -> nn.Sequential:
@@ -40,7 +42,7 @@ def half(rank: int, folder: Path, shares: list[int]) -> None:
 def test_two_processes_have_the_gradients_and_statistics_of_one(tmp_path: Path, shares: list[int]) -> None:
     images = 5 + 2 * torch.randn(6, 3, 9, 9, generator=torch.Generator().manual_seed(1))
     torch.save(images, tmp_path / "images.pt")
-    multiprocessing.spawn(half, (tmp_path, shares), nprocs=2)
+    start_processes(half, (tmp_path, shares), nprocs=2, start_method=SERVER.get_start_method())
     result = torch.load(tmp_path / "result.pt", weights_only=True)
     model = network()
     for _ in range(2):
