@@ -18,4 +18,8 @@ esac
 for study in seb_fusion dap_kernel atrous; do
     $python -m src.train +study=$study $settings sweep.output=experiments/${study}_$name
 done
-$python -m src.report probe study=experiments/seb_fusion_$name runs=outputs/$name/runs
+$python -m src.report probe study=experiments/seb_fusion_$name paths.runs=outputs/$name/runs
+# Costs of all rows together, in turns; wants a machine that does nothing else.
+for study in seb_fusion dap_kernel atrous; do
+    $python -m src.report costs study=experiments/${study}_$name runtime.threads=1
+done
