@@ -69,7 +69,7 @@ report: $(STAMP)  ## one HTML page a study in experiments/, into outputs/reports
 
 SCREENSHOTS_OF := experiments/table3_scenes
 screenshots: $(STAMP)  ## the README's pictures of a page, from committed records and examples (needs Chromium)
-	$(RUN) -m src.reports.screenshots $(SCREENSHOTS_OF)
+	$(RUN) -m exfuse.reports.screenshots $(SCREENSHOTS_OF)
 
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8

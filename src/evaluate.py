@@ -1,18 +1,6 @@
-"""Score a checkpoint on any data config:  python -m src.evaluate checkpoint=outputs/runs/KEY data=voc"""
+"""``python -m src.evaluate ...`` from a checkout is ``exfuse evaluate ...``."""
 
-import hydra
-from omegaconf import DictConfig
-
-from src import cli
-
-
-@hydra.main(config_path="../conf", config_name="evaluate", version_base="1.3")
-@cli.task
-def main(config: DictConfig) -> None:
-    from src.runs.evaluation import evaluate  # torch loads only once the config is known to compose
-
-    evaluate(config)
-
+import runpy
 
 if __name__ == "__main__":
-    cli.run(main, "evaluate")
+    runpy.run_module("exfuse.cli.evaluate", run_name="__main__", alter_sys=True)

@@ -1,34 +1,6 @@
-"""Pretrain the backbone of a variant:  python -m src.pretrain +ablation=ss_lr backbone=resnext101_32x4d trainer=ddp
+"""``python -m src.pretrain ...`` from a checkout is ``exfuse pretrain ...``."""
 
-Only SS and LR act here. Its folder in the store is named by its key; src.train finds it there by itself. The same command
-again goes on where an interrupted one stopped.
-"""
-
-import hydra
-from omegaconf import DictConfig
-
-from src import cli
-
-
-@hydra.main(config_path="../conf", config_name="pretrain", version_base="1.3")
-@cli.task
-def main(config: DictConfig) -> None:
-    if cli.is_multirun():
-        from src.sweeps.supervisor import plan_pretraining, supervise
-
-        supervise("src.pretrain", config, plan_pretraining)
-    else:
-        from src.runs.pretraining import pretrain  # torch and Lightning load only once the config is known to compose
-
-        pretrain(config, cli.choices())
-
-
-def finish(error: BaseException | None) -> int:
-    """End a sweep with its summary; see `src.sweeps.session.finish_sweep`."""
-    from src.sweeps.session import finish_sweep
-
-    return finish_sweep(error)
-
+import runpy
 
 if __name__ == "__main__":
-    cli.run(main, "pretrain", finish)
+    runpy.run_module("exfuse.cli.pretrain", run_name="__main__", alter_sys=True)

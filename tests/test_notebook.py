@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from nbclient import NotebookClient
 from rich.console import Console
 
-from src.analysis.rendering import render_study
+from exfuse.analysis.rendering import render_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.conftest import REPOSITORY
 

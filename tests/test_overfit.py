@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.data.scenes import draw_scene
-from src.runs.training import train
+from exfuse.data.scenes import draw_scene
+from exfuse.runs.training import train
 from tests.conftest import REPOSITORY
-from tests.runs.conftest import only_run
+from tests.small_runs import only_run
 
 SIDE = 64
 

@@ -8,10 +8,10 @@ import torch
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from src.config_errors import compose_config
-from src.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
-from src.models.weights import IMAGENET
-from src.runs.backbone_key import find_folder
+from exfuse.config.overrides import compose_config
+from exfuse.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.models.weights import IMAGENET
+from exfuse.runs.backbone_key import find_folder
 
 CONF = Path(__file__).parents[1] / "conf"
 

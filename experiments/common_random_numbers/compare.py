@@ -5,9 +5,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from src.analysis.resampling import Counts, Interval, difference
-from src.analysis.study import load_study
-from src.metrics.iou import mean_iou
+from exfuse.analysis.resampling import Counts, Interval, difference
+from exfuse.metrics.iou import mean_iou
+from exfuse.store.study import load_study
 
 
 def counts(folder: str) -> dict[int, Counts]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.detail import RADII, Detail
-from src.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
-from src.runs.files import sha256, write_json
-from src.runs.folder import COUNTS, DETAIL, RunFolder
+from exfuse.files import sha256, write_json
+from exfuse.metrics.detail import RADII, Detail
+from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
+from exfuse.store.folder import COUNTS, DETAIL, RunFolder
 
 CLASSES = ("background", "boat", "cart", "absent_thing")
 IMAGES = 12

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.analysis.resampling import Counts, Interval, Noise, difference
+from exfuse.analysis.resampling import Counts, Interval, Noise, difference
 
 CLASSES, TRIALS, RESAMPLES = 6, 1000, 300
 BASE = np.array([3.0, 1.5, 1.0, 0.5, 0.0, 1.0])  # logit of the share of a class's pixels that is hit

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from src.analysis.console import comparison_table, mistakes_table
+from exfuse.analysis.console import comparison_table, mistakes_table
 
 
 def record(label: str, confusion: list[list[int]], **costs: float | None) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 
-from src.analysis.effects import FactorialEffects, Subset, factorial_effects, interaction, main_effect, shapley_value
-from src.analysis.resampling import Counts, Interval, contrast
-from src.errors import UserError
-from src.metrics.iou import mean_iou
+from exfuse.analysis.effects import FactorialEffects, Subset, factorial_effects, interaction, main_effect, shapley_value
+from exfuse.analysis.resampling import Counts, Interval, contrast
+from exfuse.errors import UserError
+from exfuse.metrics.iou import mean_iou
 
 FACTORS = ("ss", "seb", "ecre")
 SUBSETS = [frozenset(chosen) for size in range(4) for chosen in combinations(FACTORS, size)]

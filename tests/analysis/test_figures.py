@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from src.analysis.comparisons import compare_rows
-from src.analysis.figures import classes, cost, ladder, style
-from src.analysis.rendering import render_study
-from src.analysis.study import Study, load_study
+from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.figures import classes, cost, ladder, style
+from exfuse.analysis.rendering import render_study
+from exfuse.store.study import Study, load_study
 from tests.analysis.synthetic import StudyBuilder, make_counts
 
 FACTORS = ["seb", "dap"]

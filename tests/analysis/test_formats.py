@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from src.analysis.document import Cell, Column, Footnote, Table
-from src.analysis.formats import csv, html, latex, markdown, terminal
-from src.analysis.rendering import render_study
-from src.analysis.study import load_study
-from src.analysis.table import build_table
+from exfuse.analysis.document import Cell, Column, Footnote, Table
+from exfuse.analysis.formats import csv, html, latex, markdown, terminal
+from exfuse.analysis.rendering import render_study
+from exfuse.analysis.table import build_table
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -3,8 +3,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from src.analysis.paper import VOC_CLASSES
-from src.analysis.techniques import BASELINE, PAPER_OPTIONS
+from exfuse.analysis.paper import VOC_CLASSES
+from exfuse.store.techniques import BASELINE, PAPER_OPTIONS
 from tests.conftest import REPOSITORY
 
 

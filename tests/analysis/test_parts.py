@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.analysis.comparisons import compare_rows
-from src.analysis.figures import trimap
-from src.analysis.formats import csv, markdown
-from src.analysis.rendering import check_study, render_study
-from src.analysis.resampling import difference
-from src.analysis.study import load_study
-from src.analysis.table import build_table
-from src.errors import UserError
-from src.runs.folder import DETAIL
+from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.figures import trimap
+from exfuse.analysis.formats import csv, markdown
+from exfuse.analysis.rendering import check_study, render_study
+from exfuse.analysis.resampling import difference
+from exfuse.analysis.table import build_table
+from exfuse.errors import UserError
+from exfuse.store.folder import DETAIL
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 SEEDS = (0, 1, 2)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from src.analysis import resampling
-from src.analysis.resampling import Counts, Resampled, contrast, difference, draws
-from src.errors import UserError
-from src.metrics.iou import Areas, mean_iou
+from exfuse.analysis import resampling
+from exfuse.analysis.resampling import Counts, Resampled, contrast, difference, draws
+from exfuse.errors import UserError
+from exfuse.metrics.iou import Areas, mean_iou
 
 IMAGES, CLASSES = 30, 4
 
@@ -241,7 +241,7 @@ def test_a_full_size_comparison_takes_less_than_three_seconds():
 
 
 def test_importing_the_analysis_loads_neither_torch_nor_hydra():
-    modules = "src.analysis.effects, src.analysis.multiple_comparisons"
+    modules = "exfuse.analysis.effects, exfuse.analysis.multiple_comparisons"
     code = f"import sys, {modules}; print({{'torch', 'hydra', 'scipy.stats'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"

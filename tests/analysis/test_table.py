@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.analysis.comparisons import compare_rows
-from src.analysis.document import Table
-from src.analysis.effects import factorial_effects
-from src.analysis.paper import VOC_CLASSES
-from src.analysis.study import load_study
-from src.analysis.table import build_effects_table, build_table
-from src.errors import UserError
-from src.runs.files import sha256
+from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.document import Table
+from exfuse.analysis.effects import factorial_effects
+from exfuse.analysis.paper import VOC_CLASSES
+from exfuse.analysis.table import build_effects_table, build_table
+from exfuse.errors import UserError
+from exfuse.files import sha256
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import BASELINE, IMAGES, StudyBuilder, make_counts
 
 PAPER = {"table": "Table 3", "images": {"train": 40, "val": IMAGES}, "backbone": "resnet18", "pretraining": "ImageNet"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from src.analysis.study import load_study
-from src.analysis.table import build_table
-from src.errors import UserError
+from exfuse.analysis.table import build_table
+from exfuse.errors import UserError
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 SETTING = "backbone.output_stride"

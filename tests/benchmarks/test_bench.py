@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import bench
-from src.benchmarks.measurement import Measurement
-from src.benchmarks.running import BenchmarkError, run_module
+from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.running import BenchmarkError, run_module
+from exfuse.cli import bench
 from tests.conftest import REPOSITORY
 
 STAND_INS = "tests.benchmarks.stand_ins"
@@ -96,7 +96,7 @@ def test_an_unknown_benchmark_is_refused_with_the_known_ones(only, capsys):
 
 @pytest.mark.parametrize("module", bench.MODULES)
 def test_every_benchmark_offers_measure(module):
-    measure = importlib.import_module(f"src.benchmarks.{module}").measure
+    measure = importlib.import_module(f"exfuse.benchmarks.{module}").measure
     assert list(inspect.signature(measure).parameters) == ["device", "progress"]
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from src.benchmarks import inference
-from src.benchmarks.variants import build
+from exfuse.benchmarks import inference
+from exfuse.benchmarks.variants import build
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.benchmarks import loop
-from src.benchmarks.loop import EpochRates, measure_epochs
+from exfuse.benchmarks import loop
+from exfuse.benchmarks.loop import EpochRates, measure_epochs
 
 
 def test_the_ratio_forgives_a_machine_that_drifts():

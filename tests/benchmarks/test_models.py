@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from src.benchmarks import adjacent, memory, models
-from src.benchmarks.measurement import Measurement
-from src.benchmarks.plain import plain_forward, plain_product
-from src.benchmarks.variants import VARIANTS, batch, build, loss_of
-from src.techniques.embedding_branch import ProductEmbedding
+from exfuse.benchmarks import adjacent, memory, models
+from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.plain import plain_forward, plain_product
+from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
+from exfuse.techniques.embedding_branch import ProductEmbedding
 
 pytest.importorskip("segmentation_models_pytorch")
 

@@ -2,8 +2,8 @@ from functools import partial
 
 import pytest
 
-from src.benchmarks import profiling
-from src.benchmarks.variants import build
+from exfuse.benchmarks import profiling
+from exfuse.benchmarks.variants import build
 
 
 @pytest.mark.parametrize("inference", [False, True])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.benchmarks import validation
+from exfuse.benchmarks import validation
 
 
 def test_every_line_is_measured_and_its_ratio_is_that_of_its_two_sides(monkeypatch: pytest.MonkeyPatch) -> None:

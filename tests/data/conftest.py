@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.palette import voc_palette
+from exfuse.data.palette import voc_palette
 
 
 def save_image(path: Path, height: int, width: int, seed: int = 0) -> Path:
@@ -54,7 +54,7 @@ def write_voc() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def write_folder() -> Callable[..., Path]:
-    """``write_folder(root, split, masks)``: the layout of ``src.data.folder``, image names given with their suffix."""
+    """``write_folder(root, split, masks)``: the layout of ``exfuse.data.folder``, image names given with their suffix."""
 
     def written(root: Path, split: str, masks: Mapping[str, np.ndarray]) -> Path:
         for number, (name, ids) in enumerate(masks.items()):

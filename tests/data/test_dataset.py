@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.dataset import Batch, SegmentationDataset
-from src.data.module import SegmentationData
-from src.data.samplers import EvalSampler, TrainSampler
-from src.data.split import Item, Split, read_image, read_mask
-from src.data.transforms import EvalTransform, TrainTransform
-from src.errors import ConfigError, DataError
+from exfuse.data.dataset import Batch, SegmentationDataset
+from exfuse.data.module import SegmentationData
+from exfuse.data.samplers import EvalSampler, TrainSampler
+from exfuse.data.split import Item, Split, read_image, read_mask
+from exfuse.data.transforms import EvalTransform, TrainTransform
+from exfuse.errors import ConfigError, DataError
 
 CLASSES = tuple(f"class{number}" for number in range(21))
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}

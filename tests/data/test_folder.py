@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.composition.reading import read_split
-from src.data.folder import read_folder
-from src.data.split import read_image, read_mask
-from src.errors import DataError
+from exfuse.composition.reading import read_split
+from exfuse.data.folder import read_folder
+from exfuse.data.split import read_image, read_mask
+from exfuse.errors import DataError
 
 CLASSES = [f"class{number}" for number in range(21)]
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from src.data.classification import ClassificationData, ClassificationDataset
-from src.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
-from src.data.image_folder import read_image_folder
-from src.data.labelled import check_excludes, check_labelled
-from src.data.object_crops import read_object_crops
-from src.data.split import read_image
-from src.data.voc import read_voc
-from src.errors import DataError
+from exfuse.data.classification import ClassificationData, ClassificationDataset
+from exfuse.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.image_folder import read_image_folder
+from exfuse.data.labelled import check_excludes, check_labelled
+from exfuse.data.object_crops import read_object_crops
+from exfuse.data.split import read_image
+from exfuse.data.voc import read_voc
+from exfuse.errors import DataError
 from tests.data.conftest import save_image
 
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}

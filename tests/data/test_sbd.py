@@ -9,13 +9,13 @@ from hydra.errors import InstantiationException
 from PIL import Image
 from scipy.io import savemat
 
-from src.cli import user_error
-from src.composition.reading import read_split
-from src.data.palette import voc_palette
-from src.data.sbd import convert_masks, read_train_aug
-from src.data.split import check_disjoint, read_mask
-from src.data.voc import read_voc
-from src.errors import DataError
+from exfuse.cli.running import user_error
+from exfuse.composition.reading import read_split
+from exfuse.data.palette import voc_palette
+from exfuse.data.sbd import convert_masks, read_train_aug
+from exfuse.data.split import check_disjoint, read_mask
+from exfuse.data.voc import read_voc
+from exfuse.errors import DataError
 
 CLASSES = [f"class{number}" for number in range(21)]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.data.folder import read_folder
-from src.data.split import VOID, Item, make_split
+from exfuse.data.folder import read_folder
+from exfuse.data.split import VOID, Item, make_split
 
 CLASSES = ("one", "two", *[f"class{number}" for number in range(19)])
 

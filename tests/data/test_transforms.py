@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from src.composition.segmentation import build_data
-from src.data.split import Split
-from src.data.transforms import A, EvalTransform, TrainTransform
+from exfuse.composition.segmentation import build_data
+from exfuse.data.split import Split
+from exfuse.data.transforms import A, EvalTransform, TrainTransform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AS_IS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # pixels in [0, 1]

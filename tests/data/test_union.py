@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from src.composition.reading import read_split
-from src.data.coco_conversion import convert_split
-from src.data.split import Split, check_disjoint, read_mask
-from src.data.union import join_splits, seen_in_training
-from src.data.voc import read_voc
-from src.errors import DataError
+from exfuse.composition.reading import read_split
+from exfuse.data.coco_conversion import convert_split
+from exfuse.data.split import Split, check_disjoint, read_mask
+from exfuse.data.union import join_splits, seen_in_training
+from exfuse.data.voc import read_voc
+from exfuse.errors import DataError
 from tests.data.coco_files import VOC, rectangle, write_coco
 from tests.data.test_sbd import write_mat
 

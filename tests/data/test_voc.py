@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.split import Split, check_disjoint, read_image, read_list, read_mask
-from src.data.voc import read_voc
-from src.errors import DataError
+from exfuse.data.split import Split, check_disjoint, read_image, read_list, read_mask
+from exfuse.data.voc import read_voc
+from exfuse.errors import DataError
 
 CLASSES = [f"class{number}" for number in range(21)]
 COUNTS = {"train": 3, "val": 2}

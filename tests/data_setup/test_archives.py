@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.data_setup.archives import Archive, provide
-from src.data_setup.manifest import check_manifest, manifest_file, write_manifest
-from src.data_setup.unpack import unpack
-from src.errors import DataError
+from exfuse.data_setup.archives import Archive, provide
+from exfuse.data_setup.manifest import check_manifest, manifest_file, write_manifest
+from exfuse.data_setup.unpack import unpack
+from exfuse.errors import DataError
 from tests.data_setup.conftest import Site
 
 FILES = {"kit/data/one.txt": b"1", "kit/data/deep/two.txt": b"22", "kit/notes.txt": b"left behind"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from src.data_setup.download import fetch
-from src.errors import DataError
+from exfuse.data_setup.download import fetch
+from exfuse.errors import DataError
 from tests.data_setup.conftest import Site
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.config_errors import compose_config
-from src.data_setup.imagenet import check_imagenet
-from src.data_setup.preparing import check_imagenet_folder, prepare_coco, prepare_sbd, prepare_voc
-from src.errors import DataError
+from exfuse.config.overrides import compose_config
+from exfuse.data_setup.imagenet import check_imagenet
+from exfuse.data_setup.preparing import check_imagenet_folder, prepare_coco, prepare_sbd, prepare_voc
+from exfuse.errors import DataError
 from tests.data.coco_files import rectangle, write_coco
 from tests.data.conftest import save_image, save_mask
 from tests.data.test_sbd import write_mat

@@ -7,10 +7,10 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.composition.reading import describe_run
-from src.composition.segmentation import build_model
-from src.exporting.command import export
-from src.runs.folder import RunFolder
+from exfuse.composition.reading import describe_run
+from exfuse.composition.segmentation import build_model
+from exfuse.exporting.command import export
+from exfuse.store.folder import RunFolder
 
 CLASSES = ["background", "bird", "boat", "cart", "cat"]
 NORMALISATION = {"mean": [0.4, 0.45, 0.5], "std": [0.2, 0.25, 0.3]}

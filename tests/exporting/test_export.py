@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-import src.export
-from src.data.palette import voc_palette
-from src.data.transforms import EvalTransform
-from src.errors import CheckpointError, UserError
-from src.exporting import command, onnx_format, torch_format
-from src.exporting.check import agreement
-from src.exporting.command import export
-from src.exporting.description import Description
-from src.runs.checkpoint import load_checkpoint
+from exfuse.cli import export as export_verb
+from exfuse.data.palette import voc_palette
+from exfuse.data.transforms import EvalTransform
+from exfuse.errors import CheckpointError, UserError
+from exfuse.exporting import command, onnx_format, torch_format
+from exfuse.exporting.check import agreement
+from exfuse.exporting.command import export
+from exfuse.exporting.description import Description
+from exfuse.runs.checkpoint import load_checkpoint
 from tests.exporting.conftest import CLASSES, NORMALISATION
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -112,10 +112,10 @@ def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_r
     run, path = exported_run
     photograph = skimage.chelsea()
     Image.fromarray(photograph).save(tmp_path / "photo.png")
-    (example,) = re.findall(r"PIL alone:\n\n(.*?)\n\n(?!    )", src.export.__doc__, re.DOTALL)
+    (example,) = re.findall(r"PIL alone:\n\n(.*?)\n\n(?!    )", export_verb.__doc__ or "", re.DOTALL)
     code = "\n".join(line[4:] for line in example.splitlines())
     code = code.replace("photo.jpg", "photo.png").replace('"model.onnx"', repr(str(path)))
-    guard = "\nimport sys\nassert not {'torch', 'src'} & sys.modules.keys()\n"
+    guard = "\nimport sys\nassert not {'torch', 'exfuse'} & sys.modules.keys()\n"
     subprocess.run([sys.executable, "-I", "-c", code + guard], cwd=tmp_path, check=True)
     model, _, _ = load_checkpoint(run.path)
     with torch.inference_mode():
@@ -188,8 +188,8 @@ def test_it_is_checked_on_the_runs_own_images(make_run, capsys):
     run = make_run("+ablation=seb_ecre_dap_last", "data=voc_animals", f"data.root={root}", "recipe.long_side=null")
     path = export(run.path, "onnx", None, None)
     assert "images of VOC animals" in " ".join(capsys.readouterr().out.split())
-    from src.composition.reading import read_split
-    from src.data.split import read_image
+    from exfuse.composition.reading import read_split
+    from exfuse.data.split import read_image
 
     _, config, _ = load_checkpoint(run.path)
     items = read_split(config, "val").items[10:20]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from src.metrics.boundary import (
+from exfuse.metrics.boundary import (
     border_distance,
     boundary_region,
     boundary_width,
@@ -15,7 +15,7 @@ from src.metrics.boundary import (
     count_areas,
     find_edges,
 )
-from src.metrics.detail import RADII
+from exfuse.metrics.detail import RADII
 
 VOID = 255
 CLASSES = 4

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.metrics.confusion import confusion_counts
-from src.metrics.iou import iou_per_class, mean_iou
+from exfuse.metrics.confusion import confusion_counts
+from exfuse.metrics.iou import iou_per_class, mean_iou
 from tests.metrics.devkit import devkit_accuracies
 
 VOID = 255

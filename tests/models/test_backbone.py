@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.composition.reading import plain
-from src.errors import ConfigError
-from src.models.backbone import Backbone
+from exfuse.composition.reading import plain
+from exfuse.errors import ConfigError
+from exfuse.models.backbone import Backbone
 
 RESNET, TINY, LITE = (256, 512, 1024, 2048), (16, 32, 64, 128), (24, 40, 112, 320)
 CHANNELS = {

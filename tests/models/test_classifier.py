@@ -3,12 +3,12 @@ from functools import partial
 import pytest
 import torch
 
-from src.composition.pretraining import build_classifier_model
-from src.composition.reading import is_supervised
-from src.models.backbone import Backbone
-from src.models.classifier import build_classifier
-from src.runs.pretraining_cost import count_cost
-from src.techniques.semantic_supervision import SemanticBranches
+from exfuse.composition.pretraining import build_classifier_model
+from exfuse.composition.reading import is_supervised
+from exfuse.models.backbone import Backbone
+from exfuse.models.classifier import build_classifier
+from exfuse.runs.pretraining_cost import count_cost
+from exfuse.techniques.semantic_supervision import SemanticBranches
 
 TINY = {"layers": [1, 1, 2, 1], "channels": [8, 8, 16, 16], "stem_width": 8}
 BRANCHES = partial(SemanticBranches, width_ratio=0.5, minimum_width=4, hidden=6)

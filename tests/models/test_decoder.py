@@ -4,10 +4,10 @@ from functools import partial
 import pytest
 import torch
 
-from src.models.decoder import Decoder
-from src.models.gcn import BoundaryRefinement, GlobalConvolution
-from src.models.upsample import Deconvolution
-from src.techniques.channel_resolution import deconvolution, subpixel
+from exfuse.models.decoder import Decoder
+from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
+from exfuse.models.upsample import Deconvolution
+from exfuse.techniques.channel_resolution import deconvolution, subpixel
 
 CHANNELS = {2: 3, 3: 4, 4: 5, 5: 6}
 LEVELS = ((2, 3, 4, 5), (3, 4, 5), (4, 5), (5,))

@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from src.composition.segmentation import build_model
-from src.errors import ConfigError
-from src.models.deepest_map import AsppDecoder, PlainDecoder
-from src.techniques.channel_resolution import deconvolution, subpixel
+from exfuse.composition.segmentation import build_model
+from exfuse.errors import ConfigError
+from exfuse.models.deepest_map import AsppDecoder, PlainDecoder
+from exfuse.techniques.channel_resolution import deconvolution, subpixel
 
 CONF = Path(__file__).parents[2] / "conf"
 ARCHITECTURES = sorted(path.stem for path in CONF.glob("architecture/*.yaml"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.models.gcn import BoundaryRefinement, GlobalConvolution
+from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7, 15])

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.composition.segmentation import build_model
-from src.models.gcn import BoundaryRefinement
-from src.models.initialise import initialise
+from exfuse.composition.segmentation import build_model
+from exfuse.models.gcn import BoundaryRefinement
+from exfuse.models.initialise import initialise
 
 CONF = Path(__file__).parents[2] / "conf"
 CLASSES = 21

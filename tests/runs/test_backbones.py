@@ -11,18 +11,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from src.analysis.console import comparison_table
-from src.composition.segmentation import build_model
-from src.config_errors import compose_config
-from src.errors import CheckpointError, ConfigError, UserError
-from src.runs.backbone_key import find_folder
-from src.runs.backbones import choose_weights, resolve_normalisation
-from src.runs.folder import RunFolder
-from src.runs.pretrain_command import as_command, pretrain_overrides
-from src.runs.pretraining import pretrain
-from src.runs.training import train
+from exfuse.analysis.console import comparison_table
+from exfuse.composition.segmentation import build_model
+from exfuse.config.overrides import compose_config
+from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.runs.backbone_key import find_folder
+from exfuse.runs.backbones import choose_weights, resolve_normalisation
+from exfuse.runs.pretrain_command import as_command, pretrain_overrides
+from exfuse.runs.pretraining import pretrain
+from exfuse.runs.training import train
+from exfuse.store.folder import RunFolder
 from tests.data.conftest import save_image
-from tests.runs.conftest import SMALL, only_run
+from tests.small_runs import SMALL, only_run
 
 PRETRAINING = (
     "pretraining.data.minimum_side=4",
@@ -186,7 +186,7 @@ def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytes
     console = Console(width=200)
     console.print(comparison_table([record], "title"))
     assert "random" in capsys.readouterr().out
-    from src.runs.outcome import show_outcome
+    from exfuse.runs.outcome import show_outcome
 
     show_outcome(finished_run, record, console)
     assert "random weights" in capsys.readouterr().out

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.runs.costs import gigamacs, latency_ms, resident_mib
-from src.runs.folder import RunFolder
+from exfuse.runs.costs import gigamacs, latency_ms, resident_mib
+from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
 
 
@@ -50,5 +50,5 @@ def test_the_peak_of_memory_is_that_of_this_process_alone() -> None:
     assert peak > 1024
     del held
     assert resident_mib() >= peak  # it never sinks
-    command = [sys.executable, "-c", "from src.runs import costs; print(costs.resident_mib())"]
+    command = [sys.executable, "-c", "from exfuse.runs import costs; print(costs.resident_mib())"]
     assert float(subprocess.check_output(command, cwd=REPOSITORY, text=True)) < peak - 512

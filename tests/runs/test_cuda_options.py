@@ -11,12 +11,12 @@ from hydra.utils import instantiate
 from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import TensorDataset
 
-from src.data.cache.policy import NO_CACHE
-from src.data.loading import LoadedData
-from src.errors import ConfigError
-from src.runs.fitting import build_trainer
-from src.runs.folder import RunFolder
-from src.runs.number_formats import allow_tf32
+from exfuse.data.cache.policy import NO_CACHE
+from exfuse.data.loading import LoadedData
+from exfuse.errors import ConfigError
+from exfuse.runs.fitting import build_trainer
+from exfuse.runs.number_formats import allow_tf32
+from exfuse.store.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

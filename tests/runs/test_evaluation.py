@@ -11,14 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.composition.reading import read_split
-from src.config_errors import compose_config
-from src.errors import UserError
-from src.metrics.iou import Areas
-from src.runs.evaluation import evaluate
-from src.runs.folder import RunFolder
-from src.runs.prediction import predict
-from src.runs.rescoring import rescore
+from exfuse.composition.reading import read_split
+from exfuse.config.overrides import compose_config
+from exfuse.errors import UserError
+from exfuse.metrics.iou import Areas
+from exfuse.runs.evaluation import evaluate
+from exfuse.runs.prediction import predict
+from exfuse.runs.rescoring import rescore
+from exfuse.store.folder import RunFolder
 from tests.metrics.devkit import devkit_accuracies
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.runs.files import sha256, write_atomically, write_folder, write_json
+from exfuse.files import sha256, write_atomically, write_folder, write_json
 
 
 def files_in(folder: Path) -> dict[str, str]:

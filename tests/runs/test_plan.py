@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from src.composition import precision
-from src.runs.folder import RunFolder
-from src.runs.plan import plan_run
+from exfuse.composition import precision
+from exfuse.runs.plan import plan_run
+from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
 
 
@@ -18,8 +18,8 @@ from tests.conftest import REPOSITORY
 def test_a_key_needs_no_torch(small_overrides: list[str], overrides: list[str]) -> None:
     code = (
         "import sys\n"
-        "from src.config_errors import compose_config\n"
-        "from src.runs.plan import plan_run\n"
+        "from exfuse.config.overrides import compose_config\n"
+        "from exfuse.runs.plan import plan_run\n"
         "print(plan_run(compose_config('train', sys.argv[1:])).folder.key)\n"
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'torchvision', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"

@@ -13,15 +13,15 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from src.composition.pretraining import build_classification_data, build_classifier_model
-from src.composition.reading import read_labelled_split
-from src.config_errors import compose_config
-from src.errors import CheckpointError, ConfigError, DataError
-from src.runs.folder import RunFolder
-from src.runs.pretraining import pretrain
+from exfuse.composition.pretraining import build_classification_data, build_classifier_model
+from exfuse.composition.reading import read_labelled_split
+from exfuse.config.overrides import compose_config
+from exfuse.errors import CheckpointError, ConfigError, DataError
+from exfuse.runs.pretraining import pretrain
+from exfuse.store.folder import RunFolder
 from tests.entry_points import Started
 from tests.entry_points import start as start_entry_point
-from tests.runs.conftest import only_run
+from tests.small_runs import only_run
 
 # Scenes of 64 pixels, two epochs of a few steps.
 SMALL = (

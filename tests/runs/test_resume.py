@@ -10,7 +10,7 @@ import torch
 
 from tests.entry_points import Started
 from tests.entry_points import start as start_entry_point
-from tests.runs.conftest import only_run
+from tests.small_runs import only_run
 
 # Long enough epochs (16 steps) to be hit in the middle.
 LONGER = ["data.images.train=32", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]

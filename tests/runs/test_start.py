@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.analysis.paper import departures
-from src.errors import CheckpointError, ConfigError
-from src.runs.folder import RunFolder
-from src.runs.plan import plan_run
-from src.runs.start import find_start
-from tests.runs.conftest import only_run
+from exfuse.analysis.paper import departures
+from exfuse.errors import CheckpointError, ConfigError
+from exfuse.runs.plan import plan_run
+from exfuse.runs.start import find_start
+from exfuse.store.folder import RunFolder
+from tests.small_runs import only_run
 
 TrainSmall = Callable[..., RunFolder]
 VARIANT = "+ablation=seb_ecre"

@@ -12,13 +12,13 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from src.config_errors import compose_config
-from src.data.palette import voc_palette
-from src.errors import CheckpointError, ConfigError, DataError, SubmissionError
-from src.runs.folder import RunFolder
-from src.runs.submission import check_submission, image_sizes, make_submission
-from src.runs.submission_archive import results_folder, write_archive
-from src.runs.submission_check import check_archive
+from exfuse.config.overrides import compose_config
+from exfuse.data.palette import voc_palette
+from exfuse.errors import CheckpointError, ConfigError, DataError, SubmissionError
+from exfuse.runs.submission import check_submission, image_sizes, make_submission
+from exfuse.runs.submission_archive import results_folder, write_archive
+from exfuse.runs.submission_check import check_archive
+from exfuse.store.folder import RunFolder
 
 FOLDER = results_folder("comp6", "test")
 SIZES = {"2008_000006": (50, 37), "2008_000011": (40, 60), "2012_004331": (33, 21)}
@@ -227,7 +227,7 @@ def test_the_chosen_protocol_decides(compose, tmp_path: Path, monkeypatch: pytes
         assert protocol.name == "multi_scale_flip"
         return lambda _, image, size: torch.full((len(image), *size), 5)
 
-    monkeypatch.setattr("src.runs.submission.build_protocol", always_five)
+    monkeypatch.setattr("exfuse.runs.submission.build_protocol", always_five)
     make_submission(compose("protocol=multi_scale_flip"))
     with tarfile.open(tmp_path / "out" / "a.tar.gz") as archive:
         stored = archive.extractfile(FIRST)
@@ -240,7 +240,7 @@ def test_an_interruption_leaves_no_archive(compose, tmp_path: Path, monkeypatch:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("src.runs.submission.check_archive", interrupted)
+    monkeypatch.setattr("exfuse.runs.submission.check_archive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_submission(compose())
     assert not list((tmp_path / "out").iterdir())

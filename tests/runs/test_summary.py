@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
-from src.runs.folder import RunFolder
-from src.runs.summary import summarise
+from exfuse.errors import UserError
+from exfuse.runs.summary import summarise
+from exfuse.store.folder import RunFolder
 
 
 def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretrained", key: str = "", val: str = "v") -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.errors import CheckpointError, ConfigError, UserError
-from src.metrics.iou import mean_iou
-from src.runs.folder import RunFolder
+from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.metrics.iou import mean_iou
+from exfuse.store.folder import RunFolder
 
 TrainSmall = Callable[..., RunFolder]
 
@@ -148,7 +148,7 @@ def test_a_batch_larger_than_the_data_is_refused(train_small: TrainSmall) -> Non
 
 
 def test_compiling_in_place_keeps_the_names_of_the_weights(compose_config: Callable[..., object]) -> None:
-    from src.composition.segmentation import build_model
+    from exfuse.composition.segmentation import build_model
 
     model = build_model(compose_config(), 3)  # type: ignore[arg-type]
     before = list(model.state_dict())

@@ -10,15 +10,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.composition.segmentation import build_eval_transform
-from src.data.palette import voc_palette
-from src.errors import CheckpointError, ConfigError, DataError, UserError
-from src.runs.checkpoint import load_checkpoint
-from src.runs.comparison import compare
-from src.runs.evaluation import evaluate
-from src.runs.folder import RunFolder
-from src.runs.prediction import predict
-from src.tasks.segmentation import predict_ids
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.palette import voc_palette
+from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.comparison import compare
+from exfuse.runs.evaluation import evaluate
+from exfuse.runs.prediction import predict
+from exfuse.store.folder import RunFolder
+from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from src.runs.folder import RunFolder
-from src.runs.plan import plan_run
+from exfuse.runs.plan import plan_run
+from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
-from tests.runs.conftest import SMALL
+from tests.small_runs import SMALL
 
 SOUND, RAISES, KILLED = 0, 1, 2  # seeds
 _SECONDS = 300  # more than any of these sweeps takes, on a busy machine too

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from src import cli
-from src.budget import main
-from src.runs.roofline import Device
-from src.sweeps.budget import plan_budget
-from src.sweeps.budget_report import write_budget
+from exfuse.cli import running as cli
+from exfuse.cli.budget import main
+from exfuse.sweeps.budget import plan_budget
+from exfuse.sweeps.budget_report import write_budget
+from exfuse.sweeps.roofline import Device
 
 GPU = Device(tflops=60, terabytes=1.2, element=2)
 SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from src.config_errors import compose_config
-from src.errors import ConfigError
-from src.runs.folder import RunFolder
-from src.sweeps.chain import Stage, plan_chain, run_chain
-from src.sweeps.child import Ended
+from exfuse.config.overrides import compose_config
+from exfuse.errors import ConfigError
+from exfuse.store.folder import RunFolder
+from exfuse.sweeps.chain import Stage, plan_chain, run_chain
+from exfuse.sweeps.child import Ended
 from tests.conftest import REPOSITORY
 from tests.sweeps.three_layouts import write_layouts
 
@@ -113,7 +113,7 @@ def test_an_override_that_no_stage_can_follow_is_refused(
 
 def test_planning_needs_no_torch(layouts: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom src.sweeps.chain import plan_chain\n"
+        "import sys\nfrom exfuse.sweeps.chain import plan_chain\n"
         f"plan_chain({_CHAIN!r}, {typed(layouts, tmp_path)!r})\n"
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
@@ -143,7 +143,7 @@ def test_a_stage_that_began_with_a_model_that_is_no_longer_there_is_trained_anew
         trained.append(overrides)
         return Ended(0, "", False)
 
-    monkeypatch.setattr("src.sweeps.chain.run_child", trains)
+    monkeypatch.setattr("exfuse.sweeps.chain.run_child", trains)
     leave(0, "old 0")
     leave(1, "old 1", init_from={"checkpoint": "old 0"})
     leave(2, "old 2", init_from={"checkpoint": "old 1"})

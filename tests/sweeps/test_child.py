@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.sweeps.child import Ended, _complaint, _environment
+from exfuse.sweeps.child import Ended, _complaint, _environment
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.errors import UserError
-from src.runs.files import sha256
-from src.runs.folder import COUNTS, DETAIL, RunFolder
-from src.sweeps.collect import collect_study, portable
-from src.sweeps.outcome import DONE, FAILED, Outcome
+from exfuse.errors import UserError
+from exfuse.files import sha256
+from exfuse.store.folder import COUNTS, DETAIL, RunFolder
+from exfuse.store.outcome import DONE, FAILED, Outcome
+from exfuse.sweeps.collect import collect_study, portable
 
 STUDY: dict[str, Any] = {"name": "x", "title": "X", "question": "?", "paper": None, "factors": None}
 CHOICES = {f"technique/{name}": "none" for name in ("ss", "lr", "ecre", "seb", "dap")} | {"decoder": "levels_2345"}

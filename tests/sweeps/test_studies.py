@@ -12,10 +12,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from src.runs.label import TECHNIQUES, variant_label
-from src.sweeps.collect import _rows
-from src.sweeps.outcome import Outcome
-from src.sweeps.supervisor import row_name
+from exfuse.store.outcome import Outcome
+from exfuse.store.variants import TECHNIQUES, variant_label
+from exfuse.sweeps.collect import _rows
+from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
 
 STUDIES = sorted((REPOSITORY / "conf" / "study").glob("*.yaml"))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 
-from src.runs.folder import RunFolder
+from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
-from tests.runs.conftest import SMALL
+from tests.small_runs import SMALL
 
 pytestmark = pytest.mark.slow
 

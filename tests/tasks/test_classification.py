@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from src.models.classifier import Scores
-from src.tasks.classification import classification_losses
+from exfuse.models.classifier import Scores
+from exfuse.tasks.classification import classification_losses
 
 
 def cross_entropy(scores, shares):
@@ -30,7 +30,7 @@ def test_shares_of_a_mixed_batch_are_targets_too():
 
 
 def test_the_total_is_the_heads_loss_and_the_weighted_branches(compose_config, monkeypatch):
-    from src.composition.pretraining import build_classification_task, build_classifier_model
+    from exfuse.composition.pretraining import build_classification_task, build_classifier_model
 
     config = compose_config("technique/ss=heads_removed", "recipe.epochs=1")
     model = build_classifier_model(config, 3)

@@ -7,8 +7,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from src.composition.segmentation import build_model
-from src.tasks.parameter_groups import parameter_groups
+from exfuse.composition.segmentation import build_model
+from exfuse.tasks.parameter_groups import parameter_groups
 
 LR, FACTOR, DECAY = 0.2, 0.1, 5e-4
 

@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.composition.segmentation import build_model, build_protocol
-from src.config_errors import compose_config
-from src.errors import ConfigError
-from src.models.segmenter import Prediction
-from src.tasks.protocols import AveragedProbabilities, SlidingWindows, Whole
-from src.tasks.segmentation import predict_ids
+from exfuse.composition.segmentation import build_model, build_protocol
+from exfuse.config.overrides import compose_config
+from exfuse.errors import ConfigError
+from exfuse.models.segmenter import Prediction
+from exfuse.tasks.protocols import AveragedProbabilities, SlidingWindows, Whole
+from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
 
 CLASSES = 4

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.tasks.schedule import cosine, poly
+from exfuse.tasks.schedule import cosine, poly
 
 
 def rates(steps: int, power: float, warmup_steps: int, bases: tuple[float, ...] = (1.0,)) -> np.ndarray:

@@ -10,13 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.composition.segmentation import build_eval_transform, build_model, build_protocol
-from src.data.dataset import SegmentationDataset
-from src.data.split import VOID, Item, Split, make_split
-from src.metrics.boundary import count_areas, find_edges
-from src.metrics.iou import Areas
-from src.models.segmenter import Segmenter
-from src.tasks.scoring import Scores, score
+from exfuse.composition.segmentation import build_eval_transform, build_model, build_protocol
+from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.split import VOID, Item, Split, make_split
+from exfuse.metrics.boundary import count_areas, find_edges
+from exfuse.metrics.iou import Areas
+from exfuse.models.segmenter import Segmenter
+from exfuse.tasks.scoring import Scores, score
 from tests.tasks.test_protocols import PROTOCOLS, evaluate_config
 
 CLASSES = ("background", "boat", "cart")

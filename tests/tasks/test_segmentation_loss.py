@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.tasks.segmentation import segmentation_loss
+from exfuse.tasks.segmentation import segmentation_loss
 
 
 def by_pixel(scores, truth):

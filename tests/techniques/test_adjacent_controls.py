@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.techniques.adjacent_controls import LargerKernel, LastBlockControl, WideKernel
-from src.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, WideControl
+from exfuse.techniques.adjacent_controls import LargerKernel, LastBlockControl, WideKernel
+from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, WideControl
 
 WINDOWS = (1, 3, 5)
 

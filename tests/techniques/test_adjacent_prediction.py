@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.composition.segmentation import build_model
-from src.techniques import shifted_mean as shifted_mean_module
-from src.techniques.adjacent_prediction import (
+from exfuse.composition.segmentation import build_model
+from exfuse.fusing import shifted_mean as shifted_mean_module
+from exfuse.techniques.adjacent_prediction import (
     AdjacentPrediction,
     LastBlockPrediction,
     PlainPrediction,

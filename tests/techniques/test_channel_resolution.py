@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.composition.segmentation import build_model
-from src.models.upsample import Deconvolution
-from src.techniques.channel_resolution import SubpixelConvolution, deconvolution, subpixel
+from exfuse.composition.segmentation import build_model
+from exfuse.models.upsample import Deconvolution
+from exfuse.techniques.channel_resolution import SubpixelConvolution, deconvolution, subpixel
 
 OPTIONS = {"deconv": 0.0, "deconv_supervised": 0.4, "subpixel": 0.0, "subpixel_supervised": 0.4}
 

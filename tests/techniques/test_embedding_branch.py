@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.techniques.embedding_branch import (
+from exfuse.techniques.embedding_branch import (
     ConcatEmbedding,
     GateEmbedding,
     NoEmbedding,

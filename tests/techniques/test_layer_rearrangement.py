@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.composition.reading import plain
-from src.errors import ConfigError
-from src.models.backbone import Backbone
-from src.techniques.layer_rearrangement import rearranged, standard
+from exfuse.composition.reading import plain
+from exfuse.errors import ConfigError
+from exfuse.models.backbone import Backbone
+from exfuse.techniques.layer_rearrangement import rearranged, standard
 
 DEPTHS = st.lists(st.integers(1, 100), min_size=4, max_size=4).map(tuple)
 CLASSIFIER = 2048 * 1000 + 1000  # parameters of ResNeXt101's last layer, which an encoder lacks

@@ -60,7 +60,7 @@ def test_an_option_is_a_callable_of_its_techniques_file_with_a_comment_first(pat
     text = path.read_text()
     content = yaml.safe_load(text)
     assert text.startswith("# ")
-    assert content["_target_"].removeprefix("src.techniques.").partition(".")[0] in files[path.parent.name]
+    assert content["_target_"].removeprefix("exfuse.techniques.").partition(".")[0] in files[path.parent.name]
     assert content["_partial_"] is True
 
 

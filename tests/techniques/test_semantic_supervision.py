@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.composition.segmentation import build_model
-from src.techniques.semantic_supervision import SecondConvFeatures, SemanticBranches, StageTails
+from exfuse.composition.segmentation import build_model
+from exfuse.techniques.semantic_supervision import SecondConvFeatures, SemanticBranches, StageTails
 
 
 def image(height, width):

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.cache import disk, memory, policy
-from src.data.cache.disk import DiskCache
-from src.data.cache.layout import Layout
-from src.data.cache.memory import MemoryCache, memory_limit
-from src.data.cache.policy import CachePolicy, keep
-from src.data.classification import ClassificationData
-from src.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
-from src.data.dataset import Batch, PreparedSplit
-from src.data.folder import read_folder
-from src.data.module import SegmentationData
-from src.data.object_crops import read_object_crops
-from src.data.split import Split
-from src.data.transforms import EvalTransform, TrainTransform
-from src.errors import ConfigError, DataError
+from exfuse.data.cache import disk, memory, policy
+from exfuse.data.cache.disk import DiskCache
+from exfuse.data.cache.layout import Layout
+from exfuse.data.cache.memory import MemoryCache, memory_limit
+from exfuse.data.cache.policy import CachePolicy, keep
+from exfuse.data.classification import ClassificationData
+from exfuse.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.dataset import Batch, PreparedSplit
+from exfuse.data.folder import read_folder
+from exfuse.data.module import SegmentationData
+from exfuse.data.object_crops import read_object_crops
+from exfuse.data.split import Split
+from exfuse.data.transforms import EvalTransform, TrainTransform
+from exfuse.errors import ConfigError, DataError
 
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 CLASSES = [f"class{number}" for number in range(21)]

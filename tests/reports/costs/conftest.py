@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from src.composition.reading import describe_run
-from src.composition.segmentation import build_model
+from exfuse.composition.reading import describe_run
+from exfuse.composition.segmentation import build_model
 from tests.analysis.synthetic import CLASSES, StudyBuilder
-from tests.runs.conftest import SMALL
+from tests.small_runs import SMALL
 
 
 @pytest.fixture(scope="session")

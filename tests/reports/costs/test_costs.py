@@ -11,20 +11,20 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from torch.nn.utils import clip_grad_norm_
 
-from src.analysis.document import TIMES
-from src.analysis.measured_costs import FILE, read_costs
-from src.analysis.rendering import check_study
-from src.analysis.study import load_study
-from src.errors import ConfigError, UserError
-from src.reports.costs import command
-from src.reports.costs.command import measure_costs
-from src.reports.costs.memory import peak_mib, weigh
-from src.reports.costs.rounds import spread, take_rounds
-from src.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
-from src.reports.costs.training_step import TrainingStep, random_batch
-from src.tasks.segmentation import segmentation_loss
+from exfuse.analysis.document import TIMES
+from exfuse.analysis.rendering import check_study
+from exfuse.errors import ConfigError, UserError
+from exfuse.reports.costs import command
+from exfuse.reports.costs.command import measure_costs
+from exfuse.reports.costs.memory import peak_mib, weigh
+from exfuse.reports.costs.rounds import spread, take_rounds
+from exfuse.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
+from exfuse.reports.costs.training_step import TrainingStep, random_batch
+from exfuse.store.costs import FILE, read_costs
+from exfuse.store.study import load_study
+from exfuse.tasks.segmentation import segmentation_loss
+from tests.cli.test_cli import output_of
 from tests.conftest import REPOSITORY
-from tests.test_cli import output_of
 
 CPU = torch.device("cpu")
 Make = Callable[..., Path]
@@ -99,7 +99,7 @@ def test_a_model_is_the_one_that_was_trained_and_another_is_refused(study, tiny_
 
 
 def test_a_record_that_this_version_cannot_build_is_one_clear_line(tiny_study):
-    folder = tiny_study(lambda content: content["config"]["technique"]["seb"].update(_target_="src.techniques.gone.Gone"))
+    folder = tiny_study(lambda content: content["config"]["technique"]["seb"].update(_target_="exfuse.techniques.gone.Gone"))
     with pytest.raises(UserError, match="row baseline cannot be built from its record") as caught:
         build_from_record(variants_of(folder)[0])
     assert "\n" not in str(caught.value)
@@ -169,7 +169,7 @@ def test_memory_that_is_too_small_is_said(study, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("src.reports.costs.subject.TrainingStep", full)
+    monkeypatch.setattr("exfuse.reports.costs.subject.TrainingStep", full)
     with pytest.raises(UserError, match="Row baseline does not fit on cpu with 2 images a step"):
         subject.turn(CPU, 1)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from src.runs.folder import RunFolder
-from src.runs.training import train
-from tests.runs.conftest import finished_run, only_run, scenes_folder, small_overrides  # noqa: F401 - fixtures
+from exfuse.runs.training import train
+from exfuse.store.folder import RunFolder
+from tests.small_runs import finished_run, only_run, scenes_folder, small_overrides  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from PIL import Image
 
-from src.cli import user_error
-from src.errors import CheckpointError, ConfigError, DataError, UserError
-from src.reports.features.command import show_features
-from src.reports.features.statistics import BRANCH, MAP
-from src.reports.features_index import find_features, read_features
-from src.runs.folder import RunFolder
+from exfuse.cli.running import user_error
+from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
+from exfuse.reports.features.command import show_features
+from exfuse.reports.features.statistics import BRANCH, MAP
+from exfuse.reports.features_index import find_features, read_features
+from exfuse.store.folder import RunFolder
+from tests.cli.test_cli import output_of
 from tests.conftest import REPOSITORY
-from tests.test_cli import output_of
 
 pytestmark = pytest.mark.slow  # trains two runs and draws
 
@@ -199,7 +199,7 @@ def test_a_folder_of_something_else_is_left_as_it_is_and_one_of_pictures_replace
     out = tmp_path / "out"
     features(out, run, "image=0", "statistics.images=0")
     first = {path.relative_to(out) for path in out.rglob("*")}
-    monkeypatch.setattr("src.reports.features.folder.write_summary", lambda *_: 1 / 0)
+    monkeypatch.setattr("exfuse.reports.features.folder.write_summary", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         features(out, run, "image=1", "statistics.images=0")
     assert {path.relative_to(out) for path in out.rglob("*")} == first
@@ -238,8 +238,8 @@ def test_real_photographs_with_real_borders(
     compose_config: Callable[..., DictConfig], small_overrides: list[str], real_data: Path, tmp_path: Path
 ) -> None:
     """VOC's masks: lines of void along the borders, sizes that no stride divides."""
-    from src.runs.training import train
-    from tests.runs.conftest import only_run
+    from exfuse.runs.training import train
+    from tests.small_runs import only_run
 
     root = real_data / "voc_animals" / "VOCdevkit" / "VOC2012"
     if not root.is_dir():

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from src.config_errors import check_overrides, compose_config
-from src.data.split import Item, Split
-from src.errors import DataError
-from src.reports.features.sources import Chosen, find_images
+from exfuse.config.overrides import check_overrides, compose_config
+from exfuse.data.split import Item, Split
+from exfuse.errors import DataError
+from exfuse.reports.features.sources import Chosen, find_images
 
 
 def test_an_image_is_named_by_place_id_or_what_the_command_line_makes_of_its_id(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.split import VOID
-from src.reports.features.regions import Regions
-from src.reports.features.statistics import (
+from exfuse.data.split import VOID
+from exfuse.reports.features.regions import Regions
+from exfuse.reports.features.statistics import (
     BRANCH,
     MAP,
     branch_statistics,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.composition.segmentation import build_model
-from src.models.segmenter import Segmenter
-from src.reports.features.taps import tap
+from exfuse.composition.segmentation import build_model
+from exfuse.models.segmenter import Segmenter
+from exfuse.reports.features.taps import tap
 from tests.conftest import REPOSITORY
 
 OPTIONS = sorted(path.stem for path in (REPOSITORY / "conf" / "technique" / "seb").glob("*.yaml"))

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from src.analysis.history import merge_logs, write_history
-from src.analysis.rendering import Rendering
-from src.analysis.study import load_study
-from src.reports.chromium import find_chromium, headless_chromium
-from src.reports.page.data import PageData
-from src.reports.page.gathering import find_examples
-from src.reports.page.page import render_page
+from exfuse.analysis.rendering import Rendering
+from exfuse.reports.chromium import find_chromium, headless_chromium
+from exfuse.reports.page.data import PageData
+from exfuse.reports.page.gathering import find_examples
+from exfuse.reports.page.page import render_page
+from exfuse.store.history import merge_logs, write_history
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.examples import add_examples, add_history
 

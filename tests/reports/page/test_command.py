@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src import report
-from src.runs.folder import RunFolder
+from exfuse.cli import report
+from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.examples import add_history
 from tests.reports.page.conftest import make_study
@@ -104,21 +104,9 @@ def test_a_mistake_is_one_clear_line(command, arguments, complaint):
 def test_torch_loads_only_to_predict(tmp_path):
     folder = make_study(tmp_path / "study")
     code = (
-        "import sys; from src import report; "
+        "import sys; from exfuse.cli import report; "
         f"sys.argv = ['report', 'page', 'study={folder}', 'output={tmp_path / 'reports'}']; "
         "report.main(); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_what_an_installed_package_needs_is_declared():
-    """Templates, style sheets and scripts are no Python: without a declaration a built package lacks them."""
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
-
-    root = Path(__file__).resolve().parents[3]
-    declared = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    for path in (root / "src").rglob("*"):
-        if path.suffix in (".jinja", ".css", ".js"):
-            package = ".".join(path.parent.parent.relative_to(root).parts)
-            assert f"{path.parent.name}/*" in declared[package], path

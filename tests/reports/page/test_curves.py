@@ -2,7 +2,7 @@ import statistics
 
 import pytest
 
-from src.reports.page.curves import common_steps
+from exfuse.reports.page.curves import common_steps
 
 
 def test_only_steps_that_all_seeds_have_are_averaged():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from src.reports.page.page import render_page
+from exfuse.reports.page.page import render_page
 from tests.reports.page.conftest import data_of
 
 

@@ -10,22 +10,22 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.analysis.examples import Examples, bounded, load_examples, read_ids, spread, write_ids
-from src.analysis.history import read_history
-from src.analysis.study import Study, load_study
-from src.composition.reading import read_split
-from src.composition.segmentation import build_eval_transform
-from src.data.split import VOID, read_image, read_mask
-from src.errors import UserError
-from src.reports.page import predicting
-from src.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
-from src.runs.checkpoint import load_checkpoint
-from src.runs.folder import RunFolder
-from src.runs.training import train
-from src.sweeps.collect import collect_study
-from src.sweeps.outcome import DONE, Outcome
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import VOID, read_image, read_mask
+from exfuse.errors import UserError
+from exfuse.reports.page import predicting
+from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.training import train
+from exfuse.store.examples import Examples, bounded, load_examples, read_ids, spread, write_ids
+from exfuse.store.folder import RunFolder
+from exfuse.store.history import read_history
+from exfuse.store.outcome import DONE, Outcome
+from exfuse.store.study import Study, load_study
+from exfuse.sweeps.collect import collect_study
 from tests.analysis.synthetic import BASELINE
-from tests.runs.conftest import SMALL
+from tests.small_runs import SMALL
 
 CHOICES = {f"technique/{name}": option for name, option in BASELINE.items()} | {"decoder": "levels_2345"}
 WISH = Wish(images=3, long_side=40, device="cpu")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from src.analysis.comparisons import compare_rows
-from src.analysis.formats import html
-from src.analysis.study import load_study
-from src.analysis.table import build_table
-from src.reports.page.page import render_page
+from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.formats import html
+from exfuse.analysis.table import build_table
+from exfuse.reports.page.page import render_page
+from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.page.conftest import data_of
 

@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from scipy import stats
 
-from src.errors import ConfigError, UserError
-from src.reports.features.regions import Regions
-from src.reports.probe.cells import Drawer
-from src.reports.probe.command import probe_features
-from src.reports.probe.linear import probe
-from src.reports.probe.results import Result, summarise
+from exfuse.errors import ConfigError, UserError
+from exfuse.reports.features.regions import Regions
+from exfuse.reports.probe.cells import Drawer
+from exfuse.reports.probe.command import probe_features
+from exfuse.reports.probe.linear import probe
+from exfuse.reports.probe.results import Result, summarise
 from tests.conftest import REPOSITORY
 
 RANDOM = np.random.default_rng(0)

@@ -1,0 +1,205 @@
+"""One cell of a study's table each: from a row and its comparison to text for people and numbers for programs."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from exfuse.analysis.comparisons import Comparison
+from exfuse.analysis.console import weights_name
+from exfuse.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
+from exfuse.analysis.measures import Measure
+from exfuse.analysis.paper import departures
+from exfuse.analysis.resampling import Interval
+from exfuse.store.study import MISSING, Study, StudyRow
+from exfuse.store.techniques import BASELINE, PAPER_OPTIONS
+
+MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED = "†", "‡", "§", "¶", "‖"  # marks of footnotes
+TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
+
+
+def number(value: float, digits: int = 1, signed: bool = False) -> str:
+    """A rounded number with a true minus sign."""
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
+
+
+def tick(row: StudyRow, technique: str) -> Cell:
+    """Whether the row uses a technique; any option but the paper's is named."""
+    option = row.options[technique]
+    used = option != BASELINE[technique]
+    text = "" if not used else TICK if option == PAPER_OPTIONS[technique] else f"{TICK} {option}"
+    blind = technique == "ss" and used and any(weights_name(record) in ("timm", "package") for record in row.records.values())
+    return Cell(text, {technique: option}, (UNSUPERVISED,) if blind else ())
+
+
+def setting(row: StudyRow, name: str) -> Cell:
+    """The value of a setting that the study varies, such as ``backbone.output_stride``."""
+    values = {str(_setting_of(record, name)) for record in row.records.values()}
+    text = " or ".join(sorted(values)) or NOTHING
+    return Cell(text, {name: text if values else None}, state=not values)
+
+
+def _setting_of(record: Mapping[str, Any], name: str) -> Any:
+    node: Any = record["config"]
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def states(row: StudyRow) -> str:
+    """Statuses of the runs that did not finish: ``failed 1, missing 2``; empty if all did."""
+    counted = Counter(run.status for run in row.runs.values() if not run.done)
+    return ", ".join(f"{status} {number}" for status, number in sorted(counted.items()))
+
+
+def seeds(row: StudyRow) -> Cell:
+    """``3``, or ``2 of 3: failed 1``."""
+    done, planned = len(row.records), len(row.runs)
+    values: dict[str, Value] = {"seeds_done": done, "seeds_planned": planned, "unfinished": states(row)}
+    if done == planned > 0:
+        return Cell(str(done), values)
+    return Cell(f"{done} of {planned}: {states(row)}" if planned else "0", values, state=True)
+
+
+def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
+    """Mean and standard deviation (n - 1) over the finished seeds, in %."""
+    scores = {seed: 100 * record["scores"]["miou"] for seed, record in row.records.items()}
+    values: dict[str, Value] = {"miou_mean": None, "miou_sd": None}
+    values |= {f"miou_seed_{seed}": scores.get(seed) for seed in all_seeds}
+    if not scores:
+        statuses = {run.status for run in row.runs.values()} or {MISSING}
+        return Cell(statuses.pop() if len(statuses) == 1 else states(row), values, state=True)
+    values["miou_mean"] = mean = statistics.mean(scores.values())
+    text = number(mean)
+    if len(scores) > 1:
+        values["miou_sd"] = spread = statistics.stdev(scores.values())
+        text += f" ± {number(spread)}"
+    return Cell(text, values, _marks(row, study))
+
+
+def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Cell:
+    """The row's mIoU minus that of the row it builds on, with its interval, in points."""
+    values: dict[str, Value] = dict.fromkeys(("on", "difference", "low", "high", "p", "p_holm"))
+    if comparison is None:
+        return Cell("", values)
+    values["on"] = comparison.base
+    interval = comparison.interval
+    if interval is None:
+        return Cell(comparison.reason, values, state=True)
+    points = {"difference": 100 * interval.estimate, "low": 100 * interval.low, "high": 100 * interval.high}
+    values |= points | {"p": interval.p_value, "p_holm": comparison.adjusted}
+    both = {*_marks(row, study), *_marks(study.row(comparison.base), study)}
+    marks = [mark for mark, bears in ((MIXED, MIXED in both), (ONE_SEED, interval.seeds == 1)) if bears]
+    return Cell(f"{points_text(interval)} vs {study.row(comparison.base).title}", values, tuple(marks))
+
+
+def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell:
+    """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
+    names = ("", "_sd", "_difference", "_low", "_high", "_p")
+    values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
+    details = [row.runs[seed].detail for seed in row.records]
+    if not details or any(detail is None for detail in details):
+        return Cell("not measured" if details else NOTHING, values, state=True)
+    totals = [measure.areas(detail).total() for detail in details if detail is not None]
+    if not all(total.true.any() for total in totals):
+        return Cell("no such pixel", values, state=True)
+    scores = [100 * float(total.mean_iou()) for total in totals]
+    values[measure.key] = mean = statistics.mean(scores)
+    values[f"{measure.key}_sd"] = statistics.stdev(scores) if len(scores) > 1 else None
+    if comparison is None:
+        return Cell(number(mean), values)
+    if comparison.interval is None:
+        return Cell(f"{number(mean)} ({comparison.reason})", values)
+    interval = comparison.interval
+    points = (100 * interval.estimate, 100 * interval.low, 100 * interval.high, interval.p_value)
+    values |= dict(zip([f"{measure.key}{name}" for name in names[2:]], points, strict=True))
+    return Cell(f"{number(mean)} ({points_text(interval)})", values, (ONE_SEED,) if interval.seeds == 1 else ())
+
+
+def points_text(interval: Interval) -> str:
+    """``+1.2 [+0.1, +2.3]``: the estimate and its interval, in points of mIoU."""
+    estimate, low, high = (number(100 * value, signed=True) for value in (interval.estimate, interval.low, interval.high))
+    return f"{estimate} [{low}, {high}]"
+
+
+def adjusted_p(comparison: Comparison | None) -> Cell:
+    """p by Holm's method."""
+    if comparison is None or comparison.adjusted is None:
+        return EMPTY
+    return Cell(p_text(comparison.adjusted))
+
+
+def p_text(value: float) -> str:
+    """Three decimals; the bootstrap knows no more."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def paper(row: StudyRow, study: Study) -> tuple[Cell, Cell]:
+    """The paper's mIoU and how far ours lies from it, in points, where the protocols are the same."""
+    empty: dict[str, Value] = {"paper": None, "paper_trust": None}
+    if row.paper is None or study.paper is None:
+        return Cell("", empty), Cell("", {"difference_to_paper": None})
+    records = list(row.records.values())
+    if not records or any(departures(record, study.paper) for record in records):
+        text = OTHER_DATA if records else NOTHING
+        return Cell(text, empty, state=True), Cell(text, {"difference_to_paper": None}, state=True)
+    ours = 100 * statistics.mean(record["scores"]["miou"] for record in records)
+    trust = f" [{row.paper_trust}]" if row.paper_trust else ""
+    ahead = ours - row.paper
+    theirs = Cell(f"{row.paper:g}{trust}", {"paper": row.paper, "paper_trust": row.paper_trust})
+    return theirs, Cell(number(ahead, signed=True), {"difference_to_paper": ahead})
+
+
+def cost(row: StudyRow, base: StudyRow | None, key: str, digits: int | None, scale: float = 1.0) -> Cell:
+    """Mean of a cost over the finished seeds; with ``base``, the row's difference to it in parentheses.
+
+    Args:
+        row: of the table.
+        base: the row it builds on, where a difference is to be shown.
+        key: of the records' ``costs``.
+        digits: after the point; None for three significant ones.
+        scale: what the record's number is multiplied by in the text.
+    """
+    own, other = mean_cost(row, key), mean_cost(base, key) if base else None
+    values: dict[str, Value] = {key: own}
+    if base is not None or key in DIFFERENCES:
+        values[f"{key}_difference"] = None if own is None or other is None else own - other
+    if own is None:
+        return Cell(NOTHING, values, state=True)
+    if digits is None:
+        digits = min(3, max(0, 2 - math.floor(math.log10(max(scale * own, 1e-9)))))
+    text = number(scale * own, digits)
+    return Cell(text if other is None else f"{text} ({number(scale * (own - other), digits, signed=True)})", values)
+
+
+DIFFERENCES = ("parameters", "gigamacs")  # costs shown with the difference to the row that a row builds on
+
+
+def mean_cost(row: StudyRow, key: str) -> float | None:
+    """Mean over the finished seeds that know this cost, or what was measured in its stead; None if there is neither."""
+    if key in row.costs:
+        return row.costs[key]
+    costs = [cost_of(record, key) for record in row.records.values()]
+    known = [value for value in costs if value is not None]
+    return statistics.mean(known) if known else None
+
+
+def cost_of(record: Mapping[str, object], key: str) -> float | None:
+    """One cost of a finished run; None where it was not measured."""
+    costs = record.get("costs")
+    value = costs.get(key) if isinstance(costs, Mapping) else None
+    if value is None and key == "parameters":
+        value = record.get("parameters")
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _marks(row: StudyRow, study: Study) -> tuple[str, ...]:
+    marks = []
+    if {(row.name, seed) for seed in row.records} & study.deviating:
+        marks.append(MIXED)
+    if any(weights_name(record) == "random" for record in row.records.values()):
+        marks.append(RANDOM)
+    if len(row.records) < len(row.runs):
+        marks.append(FEWER)
+    return tuple(marks)

@@ -1,0 +1,141 @@
+"""Scores as Rich tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from exfuse.metrics.detail import EDGE_RADIUS, Detail
+from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
+
+_COSTS = {
+    "gigamacs": "10^9 multiply-adds",
+    "latency_ms": "latency ms",
+    "train_images_per_second": "training images/s",
+    "peak_memory_mib": "peak memory MiB",
+}
+
+
+def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, detail: Detail | None = None) -> Table:
+    """IoU per class, classes absent from the truth named as such, with the mean below.
+
+    Args:
+        counts: confusion counts (C, C).
+        classes: names of the C ids.
+        title: of the table.
+        detail: if known, IoU inside objects, near borders and along contours are columns too.
+    """
+    table = Table(title=title, show_footer=True)
+    scores = iou_per_class(counts)
+    present = int(np.isfinite(scores).sum())
+    table.add_column("class", footer=f"mean of {present} classes")
+    table.add_column("IoU %", justify="right", footer=f"{100 * float(mean_iou(counts)):.1f}")
+    table.add_column("share of pixels %", justify="right", footer=f"accuracy {100 * float(pixel_accuracy(counts)):.1f}")
+    parts = _detail_columns(detail) if detail else {}
+    for header, areas in parts.items():
+        footer = f"{100 * float(areas.mean_iou()):.1f}" if areas.true.any() else ""
+        table.add_column(header, justify="right", footer=footer)
+    shares = counts.sum(1) / counts.sum()
+    for place, (name, score, share) in enumerate(zip(classes, scores, shares, strict=True)):
+        rest = [_percent(areas.iou()[place]) for areas in parts.values()]
+        table.add_row(name, _percent(score), f"{100 * share:.1f}", *rest)
+    notes = []
+    if present < len(classes):
+        notes.append(f"{len(classes) - present} classes are absent from these images and left out of the mean.")
+    if parts:
+        notes.append(f"Edge: IoU within {EDGE_RADIUS} px of a border; interior: of the rest; boundary: boundary IoU.")
+    table.caption = "\n".join(notes) or None
+    return table
+
+
+def _detail_columns(detail: Detail) -> dict[str, Areas]:
+    return {
+        "interior": detail.interior(EDGE_RADIUS).total(),
+        "edge": detail.band(EDGE_RADIUS).total(),
+        "boundary": detail.boundary.total(),
+    }
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.1f}" if np.isfinite(score) else "absent"
+
+
+def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Runs as columns: IoU per class, their mean, parameters and training time.
+
+    Args:
+        records: of finished runs that were scored on the same images.
+        title: of the table.
+    """
+    table = Table(title=title)
+    table.add_column("class")
+    for record in records:
+        table.add_column(_column(record), justify="right")
+    for name in records[0]["scores"]["iou"]:
+        values = [record["scores"]["iou"][name] for record in records]
+        table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
+    table.add_section()
+    table.add_row("[bold]mIoU", *(f"[bold]{100 * record['scores']['miou']:.1f}" for record in records))
+    table.add_row("M parameters", *(f"{record['parameters'] / 1e6:.2f}" for record in records))
+    table.add_row("backbone", *(weights_name(record) for record in records))
+    for name, shown in _COSTS.items():
+        values = [(record.get("costs") or {}).get(name) for record in records]
+        if any(value is not None for value in values):
+            table.add_row(shown, *(_cost(value) for value in values))
+    table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
+    return table
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table:
+    """The most frequent mistakes, runs as columns: % of a true class' pixels that are taken for another class.
+
+    Args:
+        records: of finished runs that were scored on the same images.
+        most: how many mistakes, by the pixels they cost over all runs.
+    """
+    table = Table(title=f"The {most} mistakes that cost most pixels, % of the true class")
+    table.add_column("truth")
+    table.add_column("taken for")
+    for record in records:
+        table.add_column(_column(record), justify="right")
+    counts = np.array([record["scores"]["confusion"] for record in records])  # (runs, C, C)
+    wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
+    classes = list(records[0]["scores"]["iou"])
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
+        true, predicted = divmod(int(place), len(classes))
+        if wrong[true, predicted]:
+            shares = 100 * counts[:, true, predicted] / counts[:, true].sum(-1)
+            table.add_row(classes[true], classes[predicted], *(f"{share:.1f}" for share in shares))
+    return table
+
+
+def _column(record: Mapping[str, Any]) -> str:
+    return f"{record['label'].replace('+', chr(10))}\nseed {record['seed']}"
+
+
+def weights_name(record: Mapping[str, Any]) -> str:
+    """A word for what a run's encoder started from: random, timm, package, pretrained, file or run."""
+    if record.get("init_from"):
+        return "run"
+    init = record["config"]["backbone"]["init"]
+    return init if init in ("random", "timm", "package", "pretrained") else "file"
+
+
+def accuracy_table(record: Mapping[str, Any]) -> Table:
+    """Classification accuracy of a finished pretraining: of the head and of each of SS's branches."""
+    table = Table(title=f"{record['label']}, seed {record['seed']}: {record['data']}")
+    table.add_column("classifier")
+    table.add_column("accuracy %", justify="right")
+    for name, value in record["accuracy"].items():
+        table.add_row("head" if name == "main" else f"branch of {name}", f"{100 * value:.1f}")
+    images = record["images"]
+    table.caption = f"{images['train']} images to train on, {images['val']} to score on, {record['seconds'] / 60:.1f} minutes"
+    return table

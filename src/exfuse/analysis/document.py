@@ -1,0 +1,69 @@
+"""A table as a document without a format: what every renderer in `exfuse.analysis.formats` shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Value = float | int | str | None
+MINUS, TIMES, EN_DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"  # easily mistaken for -, x and -
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: a key to find its cells, a header, and one line that explains it."""
+
+    key: str
+    header: str
+    explanation: str
+    align: Literal["left", "right", "centre"] = "right"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands at one place of a table.
+
+    Attributes:
+        text: for people, numbers rounded.
+        values: for programs, by the name of a CSV column; several where the text joins several numbers.
+        marks: of footnotes.
+        state: the text says why there is no number ("missing", "other data").
+    """
+
+    text: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    state: bool = False
+
+
+EMPTY = Cell("")
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A sentence below the table; with a mark, it belongs to the cells that bear it."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Title, columns, rows of cells by column key, footnotes.
+
+    Attributes:
+        name: an identifier, such as the study's name.
+        notes: sentences between title and table, such as the study's question.
+        command: that makes the table anew; may be empty.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Cell]]
+    footnotes: Sequence[Footnote] = ()
+    notes: Sequence[str] = ()
+    command: str = ""
+
+    def cells(self) -> list[list[Cell]]:
+        """Row by row, in the order of the columns; a cell that a row lacks is empty."""
+        return [[row.get(column.key, EMPTY) for column in self.columns] for row in self.rows]

@@ -1,0 +1,114 @@
+"""What is each technique worth, on its own and beside the others? Effects of a factorial study, with intervals."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from exfuse.analysis.resampling import Counts, Interval, Resampled
+from exfuse.errors import UserError
+
+Subset = frozenset[str]  # the techniques that are on in a cell
+
+
+@dataclass(frozen=True)
+class FactorialEffects:
+    """Effects of k techniques on mIoU, in units of IoU.
+
+    main: by technique, mIoU with it minus without it, averaged over all 2^(k-1) settings of the others.
+    interactions: by pair in the order of the factors, (both - first) - (second - neither), averaged over all 2^(k-2)
+        settings of the rest: by how much the one's gain grows when the other is on. (Some books halve it.)
+    shapley: by technique, its gain averaged over all k! orders in which the techniques can be added one by one.
+        Together they are exactly ``total``. Where no gain depends on the others, it equals the main effect.
+    total: mIoU with all techniques minus with none.
+    """
+
+    main: dict[str, Interval]
+    interactions: dict[tuple[str, str], Interval]
+    shapley: dict[str, Interval]
+    total: Interval
+
+
+def factorial_effects(
+    cells: Mapping[Subset, Mapping[int, Counts]],
+    factors: Sequence[str],
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> FactorialEffects:
+    """Main effects, interactions and Shapley values, all from one set of resamples and the seeds that all cells have.
+
+    Args:
+        cells: by the techniques that are on, confusion counts (images, C, C) by seed, for each of the 2^k subsets.
+        factors: the k techniques.
+        resamples: of the images, see `Resampled`.
+        level: of confidence, each interval for itself.
+        seed: of the draws.
+
+    Raises:
+        UserError: if there is no factor or a factor twice, a subset has no runs (all are named), a cell is of other
+            techniques, all cells have no seed in common, or `Resampled` refuses the runs.
+    """
+    subsets = list(_subsets(factors))
+    _check(cells, factors, subsets)
+    shared = set.intersection(*(set(cells[subset]) for subset in subsets))
+    if not shared:
+        raise UserError("No seed that all cells of the factorial have: train every cell with a common seed.")
+    named = {_name(subset, factors): {run: cells[subset][run] for run in sorted(shared)} for subset in subsets}
+    resampled = Resampled(named, resamples, seed)
+
+    def interval(weights: Mapping[Subset, float]) -> Interval:
+        return resampled.contrast({_name(subset, factors): weight for subset, weight in weights.items()}, level)
+
+    return FactorialEffects(
+        main={factor: interval(main_effect(factor, factors)) for factor in factors},
+        interactions={pair: interval(interaction(*pair, factors)) for pair in combinations(factors, 2)},
+        shapley={factor: interval(shapley_value(factor, factors)) for factor in factors},
+        total=interval({frozenset(factors): 1.0, frozenset(): -1.0}),
+    )
+
+
+def main_effect(factor: str, factors: Sequence[str]) -> dict[Subset, float]:
+    """Weights of the cells in ``factor``'s main effect: +-1 / 2^(k-1)."""
+    return {subset: (1 if factor in subset else -1) / 2 ** (len(factors) - 1) for subset in _subsets(factors)}
+
+
+def interaction(first: str, second: str, factors: Sequence[str]) -> dict[Subset, float]:
+    """Weights of the cells in the interaction of two factors: +1 / 2^(k-2) where both or neither is on, else minus that."""
+    return {
+        subset: (1 if (first in subset) == (second in subset) else -1) / 2 ** (len(factors) - 2) for subset in _subsets(factors)
+    }
+
+
+def shapley_value(factor: str, factors: Sequence[str]) -> dict[Subset, float]:
+    """Weights of the cells in ``factor``'s Shapley value.
+
+    Its gain on top of a subset of n others counts as often as an order has just these before it: n! (k - n - 1)! / k!.
+    """
+    weights: dict[Subset, float] = {}
+    for before in _subsets([other for other in factors if other != factor]):
+        share = math.factorial(len(before)) * math.factorial(len(factors) - len(before) - 1) / math.factorial(len(factors))
+        weights[before | {factor}] = share
+        weights[before] = -share
+    return weights
+
+
+def _subsets(factors: Sequence[str]) -> Iterator[Subset]:
+    """All 2^k subsets, the empty one first."""
+    return (frozenset(chosen) for size in range(len(factors) + 1) for chosen in combinations(factors, size))
+
+
+def _name(subset: Subset, factors: Sequence[str]) -> str:
+    return "+".join(factor for factor in factors if factor in subset) or "none of them"
+
+
+def _check(cells: Mapping[Subset, Mapping[int, Counts]], factors: Sequence[str], subsets: Iterable[Subset]) -> None:
+    if not factors or len(set(factors)) < len(factors):
+        raise UserError(f"A factorial needs one or more different techniques, got: {', '.join(factors) or 'none'}.")
+    if missing := [_name(subset, factors) for subset in subsets if not cells.get(subset)]:
+        raise UserError(
+            f"The factorial of {', '.join(factors)} lacks runs of {len(missing)} of {2 ** len(factors)} cells: "
+            f"{'; '.join(missing)}. Train them, or take fewer factors."
+        )
+    if others := sorted({name for subset in cells for name in subset} - set(factors)):
+        raise UserError(f"Cells of the factorial turn on {', '.join(others)}, which are not among {', '.join(factors)}.")

@@ -1,0 +1,131 @@
+"""Accuracy against cost: where each row lies, labelled so that no label hides a point or another label."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+from exfuse.analysis.cells import mean_cost
+from exfuse.analysis.figures import style
+from exfuse.store.study import Study, StudyRow
+
+Floats = NDArray[np.float64]
+Line = tuple[tuple[float, float], tuple[float, float]]
+_MOST_NAMES = 14  # rows whose names fit beside their points
+_LINE_POINTS = 60  # at which a line is seen
+_DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typographic points
+
+
+def rows_with_cost(study: Study) -> list[StudyRow]:
+    """The rows that have a finished run whose multiply-adds are known."""
+    return [row for row in study.rows if mean_cost(row, "gigamacs") is not None]
+
+
+def draw(study: Study) -> Figure:
+    """GMACs against mean mIoU, with the standard deviation over seeds and a line to the row that each builds on.
+
+    Many rows bear numbers instead of names, which a list beside the axes explains.
+    """
+    every = rows_with_cost(study)
+    rows = style.shown(every)
+    numbered = len(rows) > _MOST_NAMES
+    names = [str(number) if numbered else row.title for number, row in enumerate(rows, 1)]
+    places = {row.name: (mean_cost(row, "gigamacs") or 0.0, *_mean_and_spread(row)) for row in rows}
+    with style.look():
+        figure = Figure(figsize=(10 if numbered else 7.5, 5.6 if numbered else 4.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        lines: list[Line] = []
+        for row in rows:
+            x, y, spread = places[row.name]
+            if row.on in places and not numbered:
+                lines.append((places[row.on][:2], (x, y)))
+                axes.plot(*zip(*lines[-1], strict=True), color="#c9ced3", linewidth=1, zorder=1)
+            lines.append(((x, y - spread), (x, y + spread)))
+            axes.errorbar(x, y, yerr=spread or None, fmt="o", color=style.BLUE, ecolor="#8fb8d6", elinewidth=1.5, markersize=6)
+        axes.margins(0.16, 0.14)
+        axes.set_xlabel("GMACs of one image (10⁹ multiply-adds)")
+        spread_note = ", ± standard deviation over seeds" if any(place[2] for place in places.values()) else ""
+        axes.set_ylabel(f"mIoU (%){spread_note}")
+        axes.set_title(study.title + style.left_out(every))
+        axes.grid(color="#eceef0", linewidth=0.6)
+        axes.set_axisbelow(True)
+        if numbered:
+            listed = "\n".join(f"{number:>2}  {row.title}" for number, row in enumerate(rows, 1))
+            axes.annotate(
+                listed, (1.02, 1), xycoords="axes fraction", va="top", fontsize=7, family="monospace", linespacing=1.25
+            )
+        style.fix_layout(figure)
+        label_points(figure, axes, [(*places[row.name][:2], name) for row, name in zip(rows, names, strict=True)], lines)
+    return figure
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]], lines: Sequence[Line] = ()
+) -> list[Bbox]:
+    """Write each point's name as near to it as it fits beside all points, lines and earlier labels; boxes in pixels.
+
+    Args:
+        figure: with a layout that is final.
+        axes: of the points.
+        points: x, y in data coordinates, and name.
+        lines: start and end in data coordinates.
+    """
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    scale = figure.dpi / 72
+    centres = axes.transData.transform([(x, y) for x, y, _ in points])
+    taken = [_boxes(centres, 10 * scale, 10 * scale)]
+    if lines:
+        starts, ends = (axes.transData.transform([line[end] for line in lines]) for end in (0, 1))
+        shares = np.linspace(0, 1, _LINE_POINTS)[:, None, None]
+        taken.append(_boxes((starts + shares * (ends - starts)).reshape(-1, 2), 2 * scale, 2 * scale))
+    inside = np.array(axes.get_window_extent().extents)
+    for (x, y, name), centre in zip(points, centres, strict=True):
+        label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8, va="center", ha="center")
+        extent = label.get_window_extent(renderer)
+        width, height = extent.width + 3 * scale, extent.height + 2 * scale
+        offset, box = _free_place(centre, width, height, np.concatenate(taken), inside, scale)
+        label.set_position(tuple(offset / scale))
+        if math.hypot(*offset) > 1.5 * height + width / 2:  # too far to be seen as its point's: lead there
+            arrow = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkB": 4, "shrinkA": 7}
+            axes.annotate("", (x, y), xytext=tuple(offset / scale), textcoords="offset points", arrowprops=arrow)
+        taken.append(box[None])
+    return [Bbox.from_extents(*box[0]) for box in taken[-len(points) :]]
+
+
+def _free_place(
+    centre: Floats, width: float, height: float, taken: Floats, inside: Floats, scale: float
+) -> tuple[Floats, Floats]:
+    """The nearest offset (pixels) whose box touches nothing, and the box; the least bad one if all do."""
+    angles = np.radians((0, 180, 90, 270, 35, 145, 325, 215))
+    reach = np.array(_DISTANCES)[:, None, None] * scale + np.array([width / 2, height / 2])
+    offsets = (np.stack([np.cos(angles), np.sin(angles)], -1) * reach).reshape(-1, 2)  # nearest first
+    boxes = _boxes(centre + offsets, width, height)
+    blocked = _shared_areas(boxes, taken).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
+    best = int(np.argmax(blocked < 1e-6)) if (blocked < 1e-6).any() else int(np.argmin(blocked))
+    return offsets[best], boxes[best]
+
+
+def _boxes(centres: Floats, width: float, height: float) -> Floats:
+    """Corners (n, 4) as x0, y0, x1, y1 of boxes around centres (n, 2)."""
+    half = np.array([width / 2, height / 2])
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def _shared_areas(boxes: Floats, others: Floats) -> Floats:
+    """By how much boxes (n, 4) and others (m, 4) overlap: (n, m)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(-1)
+
+
+def _mean_and_spread(row: StudyRow) -> tuple[float, float]:
+    """Of mIoU in %; no spread for one seed."""
+    scores = [100 * record["scores"]["miou"] for record in row.records.values()]
+    return statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0

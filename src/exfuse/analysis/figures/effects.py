@@ -1,0 +1,36 @@
+"""Effects of a factorial study with their intervals: main effects, interactions and Shapley values."""
+
+from matplotlib.figure import Figure
+
+from exfuse.analysis.document import MINUS
+from exfuse.analysis.effects import FactorialEffects
+from exfuse.analysis.figures import style
+from exfuse.analysis.table import list_effects
+from exfuse.store.study import Study
+
+_TITLES = {
+    "main": "main effect: with minus without",
+    "interaction": f"interaction: gain together, more (+) or less ({MINUS}) than apart",
+    "Shapley": "Shapley value: share of the whole gain",
+}
+
+
+def draw(study: Study, effects: FactorialEffects) -> Figure:
+    """One panel a kind of effect, on one axis in points of mIoU."""
+    panels = {kind: [one for one in list_effects(effects) if one[0] == kind] for kind in _TITLES}
+    panels = {kind: found for kind, found in panels.items() if found}
+    heights = [len(found) + 1 for found in panels.values()]
+    with style.look():
+        figure = Figure(figsize=(6.5, 1.3 + 0.36 * sum(heights)), layout="constrained")
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (kind, found) in zip(grid, panels.items(), strict=True):
+            axes.axvline(0, color=style.GREY, linewidth=1)
+            for place, (_, _, interval) in enumerate(found):
+                colour = style.GREY if interval.low <= 0 <= interval.high else style.ORANGE
+                axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2)
+                axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=6)
+            style.list_rows(axes, [name for _, name, _ in found])
+            axes.set_title(_TITLES[kind], loc="left", fontsize=9)
+        grid[-1].set_xlabel("points of mIoU, 95 % interval (orange: excludes zero)")
+        figure.suptitle(study.title, fontsize=11)
+    return figure

@@ -1,0 +1,80 @@
+"""How every figure looks and how it is saved: colour-blind-safe, and the same bytes each time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from exfuse.files import write_atomically
+
+matplotlib.use("Agg")
+
+# Okabe and Ito's colours, told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#8a8f94", "#202428"
+_SETTINGS = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "study",  # ids in an SVG are random otherwise
+    "svg.fonttype": "path",  # looks the same without the fonts
+    "text.parse_math": False,  # a dollar in a name is a dollar
+}
+MOST_ROWS = 40  # more cannot be read in one picture
+SUFFIXES = (".svg", ".png")
+Item = TypeVar("Item")
+
+
+@contextmanager
+def look(**settings: Any) -> Iterator[None]:
+    """Draw with this house's settings of matplotlib and with ``settings``, dots in their names replaced by two underscores."""
+    more = {name.replace("__", "."): value for name, value in settings.items()}
+    with matplotlib.rc_context(cast(Any, _SETTINGS | more)):
+        yield
+
+
+def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Write ``path`` with each of ``suffixes``, atomically and without a date."""
+    written = []
+    with look():
+        fix_layout(figure)
+        for suffix in suffixes:
+            target = path.with_suffix(suffix)
+            metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+
+            def write(scratch: Path, metadata: dict[str, None] = metadata) -> None:
+                figure.savefig(scratch, dpi=150, metadata=metadata, facecolor="white")
+
+            write_atomically(target, write)
+            written.append(target)
+    return written
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay the figure out now and never again: not for each format, nor after positions were read."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def shown(rows: Sequence[Item]) -> Sequence[Item]:
+    """The rows that a picture shows: the first `MOST_ROWS`."""
+    return rows[:MOST_ROWS]
+
+
+def left_out(rows: Sequence[object]) -> str:
+    """What a title says of the rows that are not shown; empty if all are."""
+    return f" (first {MOST_ROWS} of {len(rows)} rows)" if len(rows) > MOST_ROWS else ""
+
+
+def list_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name horizontal rows from top to bottom at y = 0, 1, 2, ... with a faint line each."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", color="#e3e6e9", linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_axisbelow(True)

@@ -1,0 +1,200 @@
+"""The sentences below a study's table: what was measured on what, how, and what the numbers do not say."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from exfuse.analysis.cells import FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
+from exfuse.analysis.comparisons import Comparison, resamples
+from exfuse.analysis.cost_footnotes import cost_sentences
+from exfuse.analysis.document import MINUS, Cell, Footnote
+from exfuse.analysis.paper import TRUST, departures
+from exfuse.analysis.resampling import Interval
+from exfuse.analysis.wording import SHOWN, and_more, count
+from exfuse.store.study import Study
+
+Record = Mapping[str, Any]
+IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
+
+
+def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequence[Mapping[str, Cell]]) -> list[Footnote]:
+    """Marked footnotes of the marks that ``rows`` bear, then everything that holds for the whole table."""
+    used = {mark for row in rows for cell in row.values() for mark in cell.marks}
+    records = [record for _, _, record in study.done()]
+    found = [note for note in _marked(study) if note.mark in used]
+    sentences = [*_unfinished(study), *_statistics(study, comparisons)]
+    if study.edge_radius is not None:
+        sentences.append(_parts(study.edge_radius))
+    if study.paper is not None and any(row.paper is not None for row in study.rows):
+        sentences += _paper(study)
+    if records:
+        sentences += [
+            _data(records),
+            _recipe(records),
+            _backbone(records),
+            _machine(study, records),
+            *cost_sentences(study, records),
+        ]
+    return found + [Footnote(sentence) for sentence in sentences]
+
+
+def _marked(study: Study) -> list[Footnote]:
+    differing = "; ".join(str(deviation) for deviation in study.deviations)
+    return [
+        Footnote(f"not under the same settings: differences are not due to the techniques alone. {differing}.", MIXED),
+        Footnote("backbone from random weights, without pretraining.", RANDOM),
+        Footnote("mean over fewer seeds than planned.", FEWER),
+        Footnote(IMAGES_ONLY, ONE_SEED),
+        Footnote("SS is chosen, but the backbone's weights are public ones that know nothing of it.", UNSUPERVISED),
+    ]
+
+
+def _unfinished(study: Study) -> list[str]:
+    """Why runs did not finish, as far as their records say."""
+    found = []
+    for row in study.rows:
+        for seed, run in row.runs.items():
+            if run.record and not run.done:
+                said = str(run.record.get("reason") or run.record.get("traceback") or "no reason known").strip()
+                found.append(f"{row.title} seed {seed} {run.status}: {said.splitlines()[-1].strip()[:120]}")
+    return [f"{'; '.join(found[:SHOWN])}{and_more(found)}."] if found else []
+
+
+def _statistics(study: Study, comparisons: Mapping[str, Comparison]) -> list[str]:
+    done = sorted({len(row.records) for row in study.rows if row.records})
+    if not done:
+        return ["No run has finished."]
+    fewest, most = done[0], done[-1]
+    spread = f"mIoU in %: mean ± standard deviation (n {MINUS} 1) over seeds" if most > 1 else "mIoU in %, of one seed"
+    sentences = [f"{spread}; the score is that of the last epoch."]
+    if fewest < most:
+        sentences.append(f"Rows rest on {fewest} to {most} seeds; a difference uses those that both rows have.")
+    intervals = [one.interval for one in comparisons.values() if one.interval]
+    return sentences + (_intervals(intervals, study, comparisons) if intervals else [])
+
+
+def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping[str, Comparison]) -> list[str]:
+    """How the intervals were made, what they cannot say, and which of them exclude zero."""
+    drawn = f"{resamples(len(study.done())):,} bootstrap resamples of val's {_range(one.images for one in intervals)} images"
+    by_seeds = " and, by Student's t, the spread over seeds" if any(one.seeds > 1 for one in intervals) else ""
+    sentences = [
+        f"[low, high]: 95 % interval of the difference, from {drawn}{by_seeds}; runs are paired by seed and image.",
+        f"p: two-sided, adjusted by Holm's method over the table's {count(len(intervals), 'comparison')}.",
+    ]
+    if any(one.seeds == 2 for one in intervals):
+        sentences.append("Two seeds hardly show the noise of training: an interval from them is unreliable.")
+    clear = []
+    for one in comparisons.values():
+        if one.interval and one.excludes_zero:
+            alone = " (one seed)" if one.interval.seeds == 1 else ""
+            clear.append(f"{study.row(one.row).title} vs {study.row(one.base).title}{alone}")
+    if clear:
+        named = ", ".join(clear[:SHOWN]) + and_more(clear)
+        sentences.append(f"{len(clear)} of {len(intervals)} intervals exclude zero: {named}.")
+    else:
+        sentences.append("Every interval includes zero: these runs establish no difference between any two rows compared.")
+    return sentences
+
+
+def _parts(radius: int) -> str:
+    return (
+        f"Edge: mIoU of the labelled pixels within {radius} px of a pixel with another label or void; interior: of all others. "
+        "Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and prediction, summed "
+        "over the images. Mean over seeds and classes; the intervals in parentheses are not adjusted for their number."
+    )
+
+
+def _paper(study: Study) -> list[str]:
+    paper = study.paper or {}
+    reasons = dict.fromkeys(reason for _, _, record in study.done() for reason in departures(record, paper))
+    trusts = dict.fromkeys(row.paper_trust for row in study.rows if row.paper is not None and row.paper_trust)
+    source = f"Paper: {paper['table']}, val set"
+    if reasons:
+        return [f"{source}; \"{OTHER_DATA}\" where a run's protocol is not the paper's: {'; '.join(reasons)}."]
+    marks = ", ".join(f"[{trust}] {TRUST.get(trust, 'of unknown trust')}" for trust in trusts)
+    return [f"{source}{f'; {marks}' if marks else ''}."]
+
+
+def _data(records: Sequence[Record]) -> str:
+    names = _distinct(records, lambda record: record["config"]["data"]["name"])
+    train, val = (_range(record["images"][split] for record in records) for split in ("train", "val"))
+    scores = records[0]["scores"]["iou"]
+    absent = [name for name, value in scores.items() if value is None]
+    over = f"mIoU is over the {len(scores) - len(absent)} classes present in val"
+    note = f" (absent: {', '.join(absent)})" if absent else ""
+    return f"Data: {names}, {train} images to train on, {val} to score on; {over}{note}."
+
+
+def _recipe(records: Sequence[Record]) -> str:
+    def of(name: str) -> str:
+        return _distinct(records, lambda record: record["config"]["recipe"][name])
+
+    parts = [
+        f"{of('epochs')} epochs",
+        f"batches of {of('batch_size')}",
+        f"crops of {_distinct(records, lambda record: record['config']['recipe']['augmentation']['crop'])} px",
+        f"{_distinct(records, _optimizer)}, learning rate {of('lr')}",
+        f"precision {_distinct(records, lambda record: record['config']['trainer']['precision'])}",
+    ]
+    name = _distinct(records, lambda record: record["choices"].get("recipe"))
+    return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; seeds {_seeds(records)}."
+
+
+def _optimizer(record: Record) -> str:
+    return str(record["config"]["recipe"]["optimizer"]["_target_"]).rpartition(".")[2]
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    return ", ".join(map(str, sorted({record["seed"] for record in records})))
+
+
+def _backbone(records: Sequence[Record]) -> str:
+    chosen = _distinct(records, lambda record: record["choices"].get("backbone"))
+    name = _distinct(records, lambda record: record["config"]["backbone"]["name"])
+    stride = _distinct(records, lambda record: record["config"]["backbone"]["output_stride"])
+    kind = f"{chosen} ({name})" if chosen and chosen != name else name
+    return f"Backbone: {kind}, output stride {stride}; weights: {_distinct(records, _weights, '; ')}."
+
+
+def _weights(record: Record) -> str:
+    """The record's description without its accuracy, which differs by seed, and without places on somebody's disk."""
+    text = re.sub(r", accuracy .*", "", str(record["weights"]))
+    if text.startswith("weights of "):
+        return f"weights of {PurePath(text.removeprefix('weights of ')).name}"
+    return text
+
+
+def _machine(study: Study, records: Sequence[Record]) -> str:
+    def of(name: str) -> Callable[[Record], Any]:
+        return lambda record: record["environment"].get(name)
+
+    packages = sorted({name for record in records for name in record["environment"]["packages"]})
+    versions = {name: _values(records, _version_of(name)) for name in packages}
+    differing = [f"{name} {' or '.join(found)}" for name, found in versions.items() if len(found) > 1]
+    text = f"Trained on {_distinct(records, of('device'), ' and ')}, threads: {_distinct(records, of('threads'))}"
+    text += f", torch {_distinct(records, _version_of('torch'))}"
+    text += f", commit {_distinct(records, lambda record: str(record['environment'].get('commit') or 'unknown')[:7])}."
+    if dirty := sum(bool(record["environment"].get("uncommitted_changes")) for record in records):
+        text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
+    if len(_values(records, of("device"))) > 1 and study.measured is None:
+        text += " Runs used different devices: their costs in time are not comparable."
+    return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")
+
+
+def _version_of(package: str) -> Callable[[Record], Any]:
+    return lambda record: record["environment"]["packages"].get(package)
+
+
+def _values(records: Iterable[Record], of: Callable[[Record], Any]) -> list[str]:
+    return list(dict.fromkeys(str(value) for record in records if (value := of(record)) is not None))
+
+
+def _distinct(records: Iterable[Record], of: Callable[[Record], Any], separator: str = " or ") -> str:
+    values = _values(records, of)
+    return separator.join(values[:SHOWN]) + and_more(values)
+
+
+def _range(numbers: Iterable[int]) -> str:
+    found = sorted(set(numbers))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"

@@ -1,0 +1,45 @@
+"""A table as GitHub's Markdown."""
+
+import re
+from collections.abc import Sequence
+
+from exfuse.analysis.document import Cell, Table
+
+_RULES = {"left": ":---", "right": "---:", "centre": ":---:"}
+# An underscore within a word means nothing to Markdown; the rest would.
+_SPECIAL = re.compile(r"[\\`*|<>~#&$]|(?<!\w)_|_(?!\w)|\[(?=[^\]]*\]\()")
+
+
+def render(tables: Sequence[Table]) -> str:
+    """Every table under a heading of its own, with its footnotes."""
+    return "\n".join(_table(table) for table in tables)
+
+
+def escape(text: str) -> str:
+    """Text as one line that Markdown shows as it is."""
+    return _SPECIAL.sub(lambda match: f"\\{match[0]}", " ".join(text.split()))
+
+
+def _table(table: Table) -> str:
+    lines = [f"### {escape(table.title)}", ""]
+    for note in filter(None, table.notes):
+        lines += [escape(note), ""]
+    if table.rows:
+        lines.append(_line([escape(column.header) for column in table.columns]))
+        lines.append(_line([_RULES[column.align] for column in table.columns]))
+        lines += [_line([_cell(cell) for cell in row]) for row in table.cells()]
+        lines.append("")
+    lines += [f"- {f'{footnote.mark} ' if footnote.mark else ''}{escape(footnote.text)}" for footnote in table.footnotes]
+    if table.command:
+        lines += ["", "Made by", "", *(f"    {line}" for line in table.command.splitlines())]  # indented: shown as it is
+    return "\n".join(lines) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    shown = f"*{text}*" if cell.state and text else text
+    return f"{shown} {''.join(cell.marks)}" if cell.marks else shown
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,51 @@
+"""When a run's score may stand beside the paper's: the same data, classes, backbone and kind of pretraining."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from exfuse.analysis.console import weights_name
+
+VOC_CLASSES = [
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+]
+_IMAGENET = ("imagenet", "imagenet_finetune")  # of the config group `pretraining`
+TRUST = {"P": "read from the paper's own table", "N": "from a second-hand note", "R": "recalled, no source at hand"}
+
+
+def departures(record: Mapping[str, Any], paper: Mapping[str, Any]) -> list[str]:
+    """In what a finished run's protocol is not the paper's; empty where the two scores may be compared.
+
+    Args:
+        record: of a finished run.
+        paper: ``images`` (train, val), ``backbone`` and ``pretraining`` of the paper's table.
+    """
+    found = []
+    ours, theirs = record["images"], paper["images"]
+    if any(ours[split] != theirs[split] for split in ("train", "val")):
+        found.append(f"{ours['train']}/{ours['val']} train/val images instead of {theirs['train']}/{theirs['val']}")
+    classes = record["scores"]["iou"]
+    if list(classes) != VOC_CLASSES:
+        found.append(f"{len(classes)} classes that are not VOC's {len(VOC_CLASSES)}")
+    backbone = record["config"]["backbone"]["name"]
+    if backbone != paper["backbone"]:
+        found.append(f"backbone {backbone} instead of {paper['backbone']}")
+    if (pretraining := _pretraining(record)) != paper["pretraining"]:
+        found.append(f"weights: {pretraining} instead of {paper['pretraining']}")
+    debug = record["config"].get("debug") or {}
+    if debug.get("images") or debug.get("val_is_train"):
+        found.append("a debugging run")
+    return found
+
+
+def _pretraining(record: Mapping[str, Any]) -> str:
+    """``ImageNet``, or what the encoder started from instead."""
+    if start := record.get("init_from"):
+        return f"a whole model trained on {start['data']}"
+    weights = weights_name(record)
+    if weights in ("timm", "package"):
+        return "ImageNet"
+    if weights == "pretrained":
+        option = str(record["choices"].get("pretraining"))
+        return "ImageNet" if option in _IMAGENET else option
+    return weights

@@ -1,0 +1,145 @@
+"""A study folder's tables and figures: written, or compared with what was written before."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from exfuse.analysis.comparisons import Comparison, compare_rows, effects_of
+from exfuse.analysis.document import Table
+from exfuse.analysis.effects import FactorialEffects
+from exfuse.analysis.formats import csv, html, latex, markdown, terminal
+from exfuse.analysis.table import build_effects_table, build_table
+from exfuse.errors import UserError
+from exfuse.files import write_atomically
+from exfuse.store.study import Study, load_study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FIGURES = ("ladder", "cost", "classes", "trimap", "effects")
+_DIFF_LINES = 12
+
+
+def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
+    """Write the tables and figures of the study in ``folder`` beside its records, show the table and name the files.
+
+    The same records give the same bytes, on one version of the libraries.
+
+    Args:
+        folder: of the study.
+        console: shows the table, unless it is quiet.
+        redraw: False keeps the figures that are there, where the records are known to be those they were drawn from.
+
+    Raises:
+        UserError: see `exfuse.store.study.load_study`; nothing is written then.
+    """
+    rendering = Rendering(load_study(folder))
+    texts = rendering.texts()
+    for name, text in texts.items():
+        _write_text(folder / name, text)
+    drawn = _draw(rendering, folder, redraw)
+    for table in () if console.quiet else rendering.tables:  # a quiet console would lay it out all the same
+        console.print(terminal.render(table, console.width))
+    names = [*texts, *(f"{name}.{{svg,png}}" for name in drawn)]
+    console.print(f"{folder}: {', '.join(names)}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
+    """Names of the study's figures, drawn where they are missing or wanted anew; those of other records are removed."""
+    found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(_FIGURES))
+    if not redraw and found:
+        return found
+    from exfuse.analysis.figures import style  # matplotlib: most of the time of a table
+
+    drawn = rendering.figures()
+    for name in _FIGURES:
+        if name in drawn:
+            style.save(drawn[name](), folder / name)
+        else:
+            for suffix in style.SUFFIXES:
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    return list(drawn)
+
+
+def check_study(folder: Path) -> None:
+    """Compare the tables in ``folder`` with what its records give; figures need only exist. Writes nothing.
+
+    Raises:
+        UserError: naming the first file that is missing or different, with the first lines of the difference.
+    """
+    rendering = Rendering(load_study(folder))
+    remedy = f"Render it anew: python -m src.tabulate {folder}"
+    for name, expected in rendering.texts().items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing. {remedy}")
+        if (found := path.read_bytes().decode(errors="replace")) != expected:
+            raise UserError(f"{path} is not what its records give:\n{_diff(found, expected)}\n{remedy}")
+    from exfuse.analysis.figures.style import SUFFIXES
+
+    for name in rendering.figures():
+        for suffix in SUFFIXES:
+            if not (path := (folder / name).with_suffix(suffix)).is_file():
+                raise UserError(f"{path} is missing. {remedy}")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Everything that a study's files show, each number computed once."""
+
+    study: Study
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        return compare_rows(self.study)
+
+    @cached_property
+    def effects(self) -> FactorialEffects | str:
+        return effects_of(self.study) if self.study.factors else "the study is not factorial"
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        found = [build_table(self.study, self.comparisons), build_effects_table(self.study, self.effects)]
+        return [table for table in found if table is not None]
+
+    def texts(self) -> dict[str, str]:
+        """Content of each text file by name."""
+        found = {
+            "table.md": markdown.render(self.tables),
+            "table.tex": latex.render(self.tables),
+            "table.csv": csv.render(self.tables[0]),
+            "table.html": html.render(self.tables),
+        }
+        return found | ({"effects.csv": csv.render(self.tables[1])} if len(self.tables) > 1 else {})
+
+    def figures(self) -> dict[str, "Callable[[], Figure]"]:
+        """What draws each figure that the records allow, by name."""
+        from exfuse.analysis.figures import classes, cost, effects, ladder, trimap
+
+        found: dict[str, Callable[[], Figure]] = {"ladder": lambda: ladder.draw(self.study, self.comparisons)}
+        if cost.rows_with_cost(self.study):
+            found["cost"] = lambda: cost.draw(self.study)
+        if classes.pairs(self.study):
+            found["classes"] = lambda: classes.draw(self.study)
+        if trimap.rows_with_detail(self.study):
+            found["trimap"] = lambda: trimap.draw(self.study)
+        known = self.effects
+        if isinstance(known, FactorialEffects):
+            found["effects"] = lambda: effects.draw(self.study, known)
+        return found
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))  # bytes: the same line ends everywhere
+
+
+def _diff(found: str, expected: str) -> str:
+    names = ("in the folder", "from the records")
+    lines = list(difflib.unified_diff(found.splitlines(), expected.splitlines(), *names, lineterm="", n=0))
+    shown = [line if len(line) <= 160 else f"{line[:157]}..." for line in lines[:_DIFF_LINES]]
+    return "\n".join(shown + ([f"... and {len(lines) - _DIFF_LINES} lines more"] if len(lines) > _DIFF_LINES else []))

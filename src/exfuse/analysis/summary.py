@@ -1,0 +1,88 @@
+"""Runs of one variant over several seeds: mean, spread, and the single values as CSV."""
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from exfuse.analysis.console import weights_name
+
+Values = dict[str, float]
+Variants = dict[str, dict[int, Values]]
+
+
+def group_runs(records: Sequence[Mapping[str, Any]], classes: Sequence[str] = ()) -> Variants:
+    """Scores in % of finished segmentation runs by variant and seed; random weights are named in the variant.
+
+    Args:
+        records: of runs that were scored on the same images.
+        classes: if given, their mean IoU is a column of its own.
+    """
+    variants: Variants = {}
+    for record in records:
+        scores = record["scores"]
+        present = sum(value is not None for value in scores["iou"].values())
+        values = {f"mIoU of {present} classes": 100 * scores["miou"], "pixel accuracy": 100 * scores["pixel_accuracy"]}
+        if classes:
+            chosen = [scores["iou"][name] for name in classes]
+            values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
+        values["M parameters"] = record["parameters"] / 1e6
+        note = " (random weights)" if weights_name(record) == "random" else ""
+        variants.setdefault(record["label"] + note, {})[record["seed"]] = values
+    return variants
+
+
+def group_backbones(records: Sequence[Mapping[str, Any]]) -> Variants:
+    """Classification accuracy in % of finished backbones by technique and seed: of the head and of each branch."""
+    variants: Variants = {}
+    for record in records:
+        named = {"head" if name == "main" else name: 100 * value for name, value in record["accuracy"].items()}
+        variants.setdefault(record["label"], {})[record["seed"]] = named | {"M parameters": record["parameters"] / 1e6}
+    return variants
+
+
+def summary_table(variants: Variants, title: str) -> Table:
+    """Mean and, where there are several seeds, their standard deviation (n - 1)."""
+    columns = _columns(variants)
+    table = Table(title=title)
+    table.add_column("variant")
+    table.add_column("seeds", justify="right")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, seeds in variants.items():
+        cells = []
+        for column in columns:
+            values = [by_name[column] for by_name in seeds.values() if column in by_name]
+            cells.append(mean_and_spread(values, 2 if column == "M parameters" else 1))
+        table.add_row(name, str(len(seeds)), *cells)
+    return table
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
+    """``12.3 ± 0.4``; the mean alone where nothing spreads, a dash for no value."""
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(set(values)) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def write_values(path: Path, variants: Variants) -> None:
+    """Write one line per variant and seed."""
+    columns = _columns(variants)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", "seed", *columns])
+        for name, seeds in variants.items():
+            for seed, values in seeds.items():
+                writer.writerow([name, seed, *(f"{values[column]:.4f}" if column in values else "" for column in columns)])
+
+
+def _columns(variants: Variants) -> list[str]:
+    """Every column that a variant has, in the order of the fullest; parameters last."""
+    found = dict.fromkeys(column for seeds in variants.values() for values in seeds.values() for column in values)
+    return sorted(found, key=lambda column: column == "M parameters")

@@ -1,0 +1,163 @@
+"""How much of the bare training step's rate a whole epoch of `fit` keeps, with data, transforms, logging and checkpoints."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import default_collate
+
+from exfuse.benchmarks.measurement import Measurement
+from exfuse.composition.reading import describe_run
+from exfuse.composition.segmentation import build_data, build_model, build_task
+from exfuse.config.overrides import compose_config
+from exfuse.data.module import SegmentationData
+from exfuse.runs.backbones import resolve_normalisation
+from exfuse.runs.fitting import build_trainer, fit, prepare_process
+from exfuse.runs.plan import plan_run
+from exfuse.tasks.segmentation import SegmentationTask
+
+_TARGET = 0.95  # of the bare step's rate
+_EPOCHS = 4  # the first is not counted: it starts the workers, fills the cache and warms the allocator
+_EPOCHS_WITHOUT_TARGET = 3
+_BARE_STEPS = 15
+
+
+class EpochRates(NamedTuple):
+    """Images a second of whole epochs and of the bare steps right before and after each."""
+
+    epochs: list[float]
+    bare: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Median over epochs of the epoch's rate to the mean of the bare rates around it: a drift of the machine cancels."""
+        around = zip(self.epochs, self.bare, self.bare[1:], strict=False)
+        return statistics.median(epoch / statistics.mean(bare) for epoch, *bare in around)
+
+
+def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
+    """A whole epoch against the bare step, by kind of image cache; the recipe's own cache bears the target."""
+    data, images = _choose_data()
+    measurements = []
+    for cache, target in (("auto", f">= {_TARGET}"), ("disk", ""), ("none", "")):
+        progress(f"epochs of fit with runtime.cache={cache} against the bare step")
+        rates = measure_epochs(_compose(device, data, f"runtime.cache={cache}"), _EPOCHS if target else _EPOCHS_WITHOUT_TARGET)
+        measurements.append(
+            Measurement(
+                item=f"epoch of fit against the bare step, cache={cache}",
+                ours=statistics.median(rates.epochs),
+                reference=statistics.median(rates.bare),
+                unit="images/s",
+                ratio=rates.ratio,
+                target=target,
+                met=not target or rates.ratio >= _TARGET,
+                details=f"{images}, tiny ResNet, baseline, recipe=small (batch 8, 192x192), 2 workers",
+            )
+        )
+    return measurements
+
+
+def measure_epochs(config: DictConfig, epochs: int) -> EpochRates:
+    """Train through the project's own code path, timing each epoch after the first, and bare steps between the epochs.
+
+    An epoch is everything from the end of the one before to its own: waiting for data, logging, progress bar and the
+    checkpoint that is written in between. Validation is left out.
+
+    Args:
+        config: as composed for training.
+        epochs: how many to train, at least two.
+    """
+    config.trainer.max_epochs = epochs
+    config.trainer.check_val_every_n_epoch = epochs + 1
+    config.trainer.num_sanity_val_steps = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        config.paths.runs = scratch
+        prepare_process(config, config.seed)
+        folder, splits, _ = plan_run(config)
+        resolve_normalisation(config)
+        data = build_data(config, splits["train"], splits["val"])
+        task, other = (
+            build_task(config, build_model(config, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2)
+        )
+        watch = _Watch(_BareStep(config, other, data), config.recipe.batch_size)
+        origin = {"label": "baseline", "choices": {}, "seed": config.seed, "config": describe_run(config)}
+        fit(build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
+    return EpochRates(watch.epochs, watch.bare)
+
+
+class _BareStep:
+    """Forward, loss, backward, clipping and the optimiser's step on batches that are already where the model is."""
+
+    def __init__(self, config: DictConfig, task: SegmentationTask, data: SegmentationData) -> None:
+        self.task, self.clip = task, config.recipe.gradient_clip
+        task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]
+        self.optimizer = task.build_optimizer()
+        self.size = config.recipe.batch_size
+        self.batches = [
+            default_collate([data.train_set[0, (first + offset) % len(data.train_set)] for offset in range(self.size)])
+            for first in range(0, 3 * self.size, self.size)
+        ]
+
+    def rate(self, trainer: pl.Trainer) -> float:
+        """Images a second of a block of steps."""
+        device = trainer.strategy.root_device
+        self.task.to(device).train()
+        self.batches = [{name: value.to(device) for name, value in batch.items()} for batch in self.batches]
+        started = _now(device)
+        for number in range(_BARE_STEPS):
+            self.optimizer.zero_grad()
+            with trainer.precision_plugin.train_step_context():
+                loss = self.task.training_step(self.batches[number % len(self.batches)], number)  # type: ignore[arg-type]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.clip)
+            self.optimizer.step()
+        return _BARE_STEPS * self.size / (_now(device) - started)
+
+
+class _Watch(Callback):
+    """Times epochs, and steps without data or loop while no worker has anything to do."""
+
+    def __init__(self, bare: _BareStep, batch_size: int) -> None:
+        self.bare_step, self.batch_size = bare, batch_size
+        self.epochs: list[float] = []
+        self.bare: list[float] = []
+        self._started: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        ended = _now(trainer.strategy.root_device)
+        if self._started is not None:
+            self.epochs.append(int(trainer.num_training_batches) * self.batch_size / (ended - self._started))
+        else:
+            self.bare_step.rate(trainer)  # its own warm-up
+        with torch.enable_grad():
+            self.bare.append(self.bare_step.rate(trainer))
+        self._started = _now(trainer.strategy.root_device)  # Lightning writes checkpoints after this: the next epoch pays
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _choose_data() -> tuple[str, str]:
+    """The option of conf/data and what to call it: the animal photographs where VOC_ANIMALS says they are."""
+    if Path(os.environ.get("VOC_ANIMALS", "data/voc_animals/VOCdevkit/VOC2012")).is_dir():
+        return "voc_animals", "437 photographs of VOC animals"
+    return "scenes", "generated scenes (VOC_ANIMALS names no folder)"
+
+
+def _compose(device: str, data: str, *overrides: str) -> DictConfig:
+    trainer = "gpu" if device == "cuda" else "cpu"
+    return compose_config(
+        "train",
+        ["+ablation=baseline", f"data={data}", "recipe=small", f"trainer={trainer}", "backbone.init=random", *overrides],
+    )

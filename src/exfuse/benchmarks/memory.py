@@ -1,0 +1,107 @@
+"""Memory of one training step at 512x512, in a process of its own:  python -m exfuse.benchmarks.memory NAME DEVICE SIZE"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.plain import plain_forward
+from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
+from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.runs.allocator import keep_freed_memory
+from exfuse.runs.costs import resident_mib
+
+_SIZE, _IMAGES = 512, 2
+_WIDE = "ExFuse, DAP wide"
+_PLAIN, _CHECKPOINTED = f"{_WIDE}, plain composition", f"{_WIDE}, activations checkpointed"
+# what each is held against; the others are reported
+_AGAINST = {_WIDE: _PLAIN, _CHECKPOINTED: _WIDE}
+_ORDER = (*(name for name in VARIANTS if name != _WIDE), _PLAIN, _WIDE, _CHECKPOINTED)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one training step, in MiB: what autograd keeps for the backward pass (parameters apart), and the peak.
+
+    The peak is the process's resident set on a CPU and the allocator's on CUDA, weights and gradients included.
+    """
+
+    kept: float
+    peak: float
+
+
+def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
+    """ResNet50, 21 classes, batch 2, 512x512, bfloat16 autocast, channels_last."""
+    lines: list[Measurement] = []
+    found: dict[str, Memory] = {}
+    for name in _ORDER:
+        progress(f"memory at 512x512: {name}")
+        found[name] = _in_own_process(name, device)
+        reference = found.get(_AGAINST.get(name, ""))
+        ratio = found[name].peak / reference.peak if reference else found[name].peak
+        lines.append(
+            Measurement(
+                f"peak memory of a training step: {name}"
+                + (f" / {_AGAINST[name].removeprefix(f'{_WIDE}, ')}" if reference else ""),
+                found[name].peak,
+                reference.peak if reference else None,
+                "MiB",
+                ratio,
+                "< 1.00" if reference else "reported",
+                reference is None or ratio < 1,
+                f"{found[name].kept:.0f} MiB kept for the backward pass; batch 2, 512x512, bfloat16",
+            )
+        )
+    return lines
+
+
+def memory_of(name: str, device: str, size: int, backbone: str = "resnet50") -> Memory:
+    """Run one training step here and weigh it; a process's resident peak never sinks, so one process weighs one model."""
+    keep_freed_memory()  # as in training
+    model, forward = side(name, device, backbone)
+    image, truth = batch(device, size, _IMAGES)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    kept = _Kept(model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
+        training_step(model, forward, image, truth, half=True)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resident_mib()
+    return Memory(kept.most / 2**20, peak)
+
+
+def side(name: str, device: str, backbone: str) -> tuple[Segmenter, Callable[[Tensor], Prediction]]:
+    """The model of a line and how it is run."""
+    variant = name if name in VARIANTS else _WIDE
+    model = build(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED)
+    return model, partial(plain_forward, model) if name == _PLAIN else model
+
+
+class _Kept:
+    """Bytes of the storages that autograd saves, each once, parameters apart."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.seen = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+        self.most = 0
+
+    def note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.seen:
+            self.seen.add(storage.data_ptr())
+            self.most += storage.nbytes()
+        return tensor
+
+
+def _in_own_process(name: str, device: str) -> Memory:
+    command = [sys.executable, "-m", "exfuse.benchmarks.memory", name, device, str(_SIZE)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Memory(**json.loads(outcome.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(memory_of(sys.argv[1], sys.argv[2], int(sys.argv[3])))))

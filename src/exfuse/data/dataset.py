@@ -1,0 +1,64 @@
+"""From files to tensors: what a loader's workers run."""
+
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exfuse.data.cache.layout import Shapes
+from exfuse.data.loading import DecodedDataset
+from exfuse.data.split import Split, image_size, read_image, read_mask
+from exfuse.data.transforms import EvalTransform, TrainTransform
+from exfuse.randomness import derive_seed
+
+
+class Batch(TypedDict):
+    """Images (B, 3, h, w) float32, masks (B, H, W) uint8 with 255 for void, and positions (B,) int64 in the split."""
+
+    image: Tensor
+    mask: Tensor
+    position: Tensor
+
+
+class PreparedSplit:
+    """The samples of a split after a transform's fixed first step: image (h, w, 3) and mask (h, w), see `exfuse.data.cache`."""
+
+    def __init__(self, split: Split, transform: TrainTransform | EvalTransform) -> None:
+        self.split, self.transform, self.name = split, transform, split.name
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def read(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        item = self.split.items[position]
+        mask = read_mask(item.mask, len(self.split.classes), self.split.void_ids)
+        return self.transform.prepare(read_image(item.image), mask)
+
+    def shapes(self, position: int) -> Shapes:
+        width, height = image_size(self.split.items[position].image)
+        image, mask = self.transform.prepared_sizes(height, width)
+        return (*image, 3), mask
+
+    def identity(self) -> str:
+        files = [(item.image.stat().st_mtime_ns, item.mask.stat().st_mtime_ns) for item in self.split.items]
+        scaling = type(self.transform).__name__, self.transform.scaling.long_side
+        return f"{self.split.manifest()} {scaling} {files}"
+
+
+class SegmentationDataset(DecodedDataset):
+    """A split with its transform; indexed by (epoch, position) in training, by position in evaluation."""
+
+    def __init__(self, split: Split, transform: TrainTransform | EvalTransform, seed: int = 0) -> None:
+        super().__init__(PreparedSplit(split, transform))
+        self.split, self.transform, self.seed = split, transform, seed
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Batch:
+        epoch, position = index if isinstance(index, tuple) else (0, index)
+        image, mask = self.samples.read(position)
+        if isinstance(self.transform, TrainTransform):
+            seed = derive_seed(self.seed, "augment", epoch, self.split.items[position].id)
+            pixels, target = self.transform.augment(image, mask, seed)
+        else:
+            pixels, target = self.transform.normalise(image), torch.from_numpy(mask.copy())
+        return {"image": pixels, "mask": target, "position": torch.tensor(position)}

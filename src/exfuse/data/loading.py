@@ -1,0 +1,118 @@
+"""What every LightningDataModule here shares: how a training set becomes batches that a resume or a worker cannot change."""
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from exfuse.data.cache.layout import Samples, Source
+from exfuse.data.cache.policy import CachePolicy, keep
+from exfuse.data.samplers import EvalSampler, TrainSampler
+from exfuse.errors import ConfigError
+
+
+class DecodedDataset(Dataset):
+    """A data set that takes its samples from files, or from a cache before them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.samples: Samples = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class LoadedData(pl.LightningDataModule):
+    """Training and validation loaders over two data sets.
+
+    Args:
+        train_set: indexed by (epoch, position).
+        val_set: indexed by position.
+        name: of the training set, for messages.
+        batch_size: samples per optimiser step over all processes and accumulated batches.
+        accumulate: batches accumulated per optimiser step.
+        workers: loader processes; any number gives the same samples.
+        seed: of the order.
+        val_batch: samples per validation batch.
+        cache: what becomes of decoded samples.
+        prefetch: batches that each worker makes ahead.
+
+    Raises:
+        ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
+    """
+
+    def __init__(
+        self,
+        train_set: DecodedDataset,
+        val_set: DecodedDataset,
+        name: str,
+        batch_size: int,
+        accumulate: int,
+        workers: int,
+        seed: int,
+        val_batch: int,
+        cache: CachePolicy,
+        prefetch: int,
+    ) -> None:
+        super().__init__()
+        self.train_set, self.val_set, self.name = train_set, val_set, name
+        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
+        self.val_batch, self.cache, self.prefetch = val_batch, cache, prefetch
+        self._cached = False
+        self.first_epoch = 0
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - the same for every stage
+        """Put the cache before both data sets, the training set first; `fit` and `validate` call this.
+
+        Raises:
+            ConfigError, DataError: see `exfuse.data.cache.policy.keep`.
+        """
+        if self._cached:
+            return
+        self._cached = True
+        processes = self.trainer.num_devices if self.trainer else 1
+        taken = 0
+        for dataset in (self.train_set, self.val_set):
+            kept = keep(dataset.source, self.cache, processes, taken, self.workers)
+            dataset.samples, taken = kept.samples, taken + kept.bytes
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: the epoch with which a resumed run begins."""
+        return {"next_epoch": self.trainer.current_epoch + 1} if self.trainer else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.first_epoch = state_dict["next_epoch"]
+
+    def train_dataloader(self) -> DataLoader:
+        processes, rank = self._place()
+        share, rest = divmod(self.batch_size, processes * self.accumulate)
+        if rest or share == 0:
+            raise ConfigError(
+                f"recipe.batch_size={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
+                f"{processes} processes x trainer.accumulate_grad_batches={self.accumulate}."
+            )
+        if len(self.train_set) < self.batch_size:
+            raise ConfigError(
+                f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
+                f"{self.name}: no full batch could be made. Choose a smaller batch."
+            )
+        sampler = TrainSampler(self.train_set, self.seed, processes, rank)
+        # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
+        # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
+        sampler.set_epoch(self.first_epoch)
+        # the last, smaller batch would give batch norm other statistics
+        return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)
+
+    def _loader(self, dataset: Dataset, **arguments: object) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            **arguments,  # type: ignore[arg-type]
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -1,0 +1,105 @@
+"""SBD, the Semantic Boundaries Dataset, as the usual extension of VOC 2012's training set to 10,582 images ("train_aug")."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from rich.progress import track
+from scipy.io import loadmat
+
+from exfuse.data.palette import voc_palette
+from exfuse.data.split import Item, Split, make_split, read_list
+from exfuse.data.voc import voc_item
+from exfuse.errors import DataError
+
+_HINT = "Set data.sbd_root to the folder 'dataset' of SBD's benchmark archive, which holds cls/, img/, train.txt and val.txt."
+
+
+def read_train_aug(
+    root: str | Path,
+    sbd_root: str | Path,
+    classes: Sequence[str],
+    counts: Mapping[str, int | None] | None = None,
+    name: str = "VOC + SBD",
+) -> Split:
+    """VOC's train together with all of SBD that is not in VOC's val.
+
+    An image that VOC itself annotates for training keeps VOC's finer mask, with its void border; the others take SBD's,
+    converted once from .mat to PNG beside the originals.
+
+    Args:
+        root: VOC 2012 in devkit layout; its JPEGImages holds SBD's images too.
+        sbd_root: SBD's folder ``dataset`` with cls/, train.txt and val.txt.
+        classes: names of the 21 ids, the same in both data sets.
+        counts: ``train_aug`` of a complete copy, to be asserted.
+        name: of the data set, for messages.
+
+    Raises:
+        DataError: see `make_split`; or if either layout is not found, or the result shares an image with VOC's val.
+    """
+    root, sbd_root = Path(root), Path(sbd_root)
+    lists = root / "ImageSets" / "Segmentation"
+    hint = "Set data.root to the folder that holds VOC2012."
+    fine, held_out = (read_list(lists / f"{split}.txt", hint) for split in ("train", "val"))
+    coarse = [*read_list(sbd_root / "train.txt", _HINT), *read_list(sbd_root / "val.txt", _HINT)]
+    extra = sorted(set(coarse) - set(fine) - set(held_out))
+    masks = convert_masks(sbd_root, extra)
+    items = [voc_item(root, id) for id in fine]
+    items += [Item(id, _image(root, sbd_root, id), masks / f"{id}.png") for id in extra]
+    if shared := {item.id for item in items} & set(held_out):
+        raise DataError(f"{name}: {len(shared)} training images are also in val, e.g. {min(shared)}. Restore the lists.")
+    return make_split(f"{name} train_aug", items, classes, count=(counts or {}).get("train_aug"))
+
+
+def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
+    """Convert SBD's class masks from .mat to palette PNG, once; return their folder.
+
+    The folder appears under its name only when complete, so that an interrupted conversion is never taken for a finished one.
+
+    Raises:
+        DataError: if a .mat file is missing, cannot be read or has no class mask.
+    """
+    target = sbd_root / "cls_png"
+
+    def complete() -> bool:
+        return target.is_dir() and all((target / f"{id}.png").is_file() for id in ids)
+
+    if complete():  # asked without the lock, which a read-only folder could not hold
+        return target
+    with FileLock(sbd_root / "cls_png.lock"):
+        if complete():  # another process converted them while this one waited
+            return target
+        scratch = Path(tempfile.mkdtemp(dir=sbd_root, prefix="cls_png."))
+        try:
+            for id in track(ids, description="Converting SBD's masks", disable=len(ids) < 100):
+                mask = Image.fromarray(_read_mat(sbd_root / "cls" / f"{id}.mat"))
+                mask.putpalette(voc_palette().tobytes())
+                mask.save(scratch / f"{id}.png")
+            shutil.rmtree(target, ignore_errors=True)
+            scratch.chmod(0o755)  # mkdtemp's folders are private
+            scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"SBD lists {path.stem} but {path} does not exist. {_HINT}")
+    try:
+        mask = np.asarray(loadmat(path, simplify_cells=True)["GTcls"]["Segmentation"])
+        if mask.ndim != 2 or mask.dtype != np.uint8:
+            raise ValueError(f"GTcls.Segmentation is {mask.dtype} of shape {mask.shape}, expected uint8 ids (H, W)")
+    except Exception as error:  # a broken file makes scipy raise whatever its parser stumbles over
+        raise DataError(f"{path} holds no SBD class mask ({error!r}). Fetch SBD's benchmark archive again.") from error
+    return mask
+
+
+def _image(root: Path, sbd_root: Path, id: str) -> Path:
+    """VOC 2012 holds every image of SBD; SBD's own copy serves where VOC's was left out."""
+    image = root / "JPEGImages" / f"{id}.jpg"
+    return image if image.is_file() else sbd_root / "img" / f"{id}.jpg"

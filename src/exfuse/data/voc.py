@@ -1,0 +1,44 @@
+"""PASCAL VOC devkit layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/{train,val}.txt."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from exfuse.data.split import Item, Split, make_split, read_list
+from exfuse.errors import DataError
+
+_HINT = (
+    "Set data.root to the folder that holds VOC2012 (usually .../VOCdevkit/VOC2012), or run `make data-voc` to fetch "
+    "PASCAL VOC 2012 (2 GB)."
+)
+
+
+def read_voc(
+    root: str | Path,
+    split: str,
+    classes: Sequence[str],
+    counts: Mapping[str, int | None] | None = None,
+    name: str = "VOC",
+) -> Split:
+    """Read one split of a data set in VOC layout.
+
+    Args:
+        root: folder that holds JPEGImages, SegmentationClass and ImageSets.
+        split: name of a list in ImageSets/Segmentation, such as train or val.
+        classes: names of the ids 0..C-1; 255 is void.
+        counts: how many images each split of a complete copy has, to be asserted; None where any number will do.
+        name: of the data set, for messages.
+
+    Raises:
+        DataError: see `make_split`; or if ``root`` is not in this layout.
+    """
+    root = Path(root)
+    for folder in ("JPEGImages", "SegmentationClass"):
+        if not (root / folder).is_dir():
+            raise DataError(f"{name} data not found: no folder {root / folder}.\n{_HINT}")
+    ids = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
+    return make_split(f"{name} {split}", [voc_item(root, id) for id in ids], classes, count=(counts or {}).get(split))
+
+
+def voc_item(root: Path, id: str) -> Item:
+    """Where VOC layout keeps an image and its mask."""
+    return Item(id, root / "JPEGImages" / f"{id}.jpg", root / "SegmentationClass" / f"{id}.png")

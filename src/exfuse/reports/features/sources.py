@@ -1,0 +1,137 @@
+"""Which runs and which images a command means, by key, id, place or path."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from exfuse.data.split import Split
+from exfuse.errors import ConfigError, DataError, UserError
+from exfuse.reports.features_index import FeatureRun
+from exfuse.store.folder import RunFolder
+from exfuse.store.study import load_study
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run to look into and its checkpoint."""
+
+    run: FeatureRun
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An image to draw; ``mask`` is None for a photograph from elsewhere."""
+
+    name: str
+    image: Path
+    mask: Path | None
+
+    @property
+    def folder(self) -> str:
+        """Its name as that of a folder."""
+        return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
+
+
+def find_sources(config: DictConfig) -> list[Source]:
+    """The runs that ``config.checkpoint``, or else ``config.study.folder``, names; a study's by seed, then by row.
+
+    Raises:
+        ConfigError: if neither is set.
+        UserError: if a record is refused, a run is named twice, or no run of the study has a checkpoint in ``paths.runs``.
+    """
+    study = load_study(Path(config.study.folder)) if config.study.folder else None
+    rows = {} if study is None else {run.folder.key: row.name for row in study.rows for run in row.runs.values() if run.done}
+    if config.checkpoint is not None:
+        paths = [Path(str(path)) for path in as_list(config.checkpoint)]
+    elif study is not None:
+        runs = Path(config.paths.runs)
+        cells = sorted((run.seed, place, run.folder.key) for place, row in enumerate(study.rows) for run in row.runs.values())
+        paths = [runs / key for _, _, key in cells if key in rows and RunFolder(runs, key).last.is_file()]
+        if not paths:
+            raise UserError(
+                f"No run of {config.study.folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
+                "the folder of its runs, or run its sweep again."
+            )
+    else:
+        raise ConfigError("checkpoint is not set: add checkpoint=FOLDER with a run's folder, or study=FOLDER with a study's.")
+    sources = [Source(_describe(path, rows), path) for path in dict.fromkeys(paths)]
+    if twice := [key for key, number in Counter(source.run.key for source in sources).items() if number > 1]:
+        raise UserError(f"Two checkpoints are of run {twice[0]}: its pictures would overwrite one another. Name one of them.")
+    return sources
+
+
+def find_images(asked: object, split: Split | None) -> list[Chosen]:
+    """The images that ``config.image`` names.
+
+    Args:
+        asked: one id, place or path, or a list of such.
+        split: whose ids and places are meant; None if only paths are.
+
+    Raises:
+        DataError: if there is no such image, or two have one name.
+    """
+    chosen = [_find_image(one, split) for one in as_list(asked)]
+    if not chosen:
+        raise DataError("image=[] names no image. Give an id, a place in the split's list, or a path.")
+    if twice := [name for name, number in Counter(image.folder for image in chosen).items() if number > 1]:
+        raise DataError(
+            f"Two of the images are called {twice[0]}: their pictures would overwrite one another. Name one of them."
+        )
+    return chosen
+
+
+def is_photograph(asked: object) -> bool:
+    """Whether what was asked for is a file, which needs no split."""
+    return isinstance(asked, str) and Path(asked).is_file()
+
+
+def as_list(value: object) -> list[object]:
+    """A single value as a list of one."""
+    return list(value) if isinstance(value, (list, tuple, ListConfig)) else [value]
+
+
+def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
+    folder = path if path.is_dir() else path.parent.parent  # a checkpoint lies in <run>/checkpoints/
+    folder = folder.resolve()
+    record = RunFolder(folder.parent, folder.name).record() if path.exists() else None
+    if record is None:  # that it is no run, or no checkpoint, is for whoever loads it to say
+        return FeatureRun(folder.name, path.stem, 0, "unknown")
+    choices = record.get("choices") or {}
+    label = str(record.get("label", folder.name))
+    return FeatureRun(
+        folder.name, rows.get(folder.name, label), int(record.get("seed", 0)), str(choices.get("technique/seb", "unknown"))
+    )
+
+
+def _find_image(asked: object, split: Split | None) -> Chosen:
+    if is_photograph(asked):
+        path = Path(str(asked))
+        return Chosen(path.stem, path, None)
+    if split is None:
+        raise DataError(f"image={asked}: there is no such file. Check the path.")
+    by_id = {item.id: item for item in split.items}
+    item = by_id.get(str(asked))
+    if item is None and isinstance(asked, int):
+        # the command line reads 2007_000129 as the number 2007000129
+        numbers = [id for id in by_id if "_" in id and id.replace("_", "") == str(asked)]
+        item = by_id[numbers[0]] if len(numbers) == 1 else None
+        if item is None and 0 <= asked < len(split):
+            item = split.items[asked]
+    if item is None:
+        raise DataError(_unknown(asked, split))
+    return Chosen(item.id, item.image, item.mask)
+
+
+def _unknown(asked: object, split: Split) -> str:
+    ids: Sequence[str] = [item.id for item in split.items]
+    near = difflib.get_close_matches(str(asked), ids, n=3) or list(ids[:3])
+    return (
+        f"image={asked}: {split.name} has no image of this id, and there is no such file. Expected an id such as "
+        f"{', '.join(near)}, a place from 0 to {len(ids) - 1}, or the path of a photograph."
+    )

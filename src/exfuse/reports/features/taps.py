@@ -1,0 +1,90 @@
+"""Read what enters and leaves a model's embedding slot, with hooks and through its call interface alone."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exfuse.models.segmenter import Segmenter
+
+_TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """One low-level map of one image around SEB.
+
+    Attributes:
+        level: 2 for res-2.
+        before, after: (C, h, w).
+        kind: "factor" if SEB multiplies each element, "addend" if it adds to it, "none" if it leaves the map as it is.
+        branch: (C, h, w), what multiplies or is added; None if nothing is. A fusion that mixes channels (`concat`) is given by
+            what it adds to a map of zeros.
+    """
+
+    level: int
+    before: Tensor
+    after: Tensor
+    kind: str
+    branch: Tensor | None
+
+    @property
+    def name(self) -> str:
+        """As in the paper, without the hyphen: res2."""
+        return f"res{self.level}"
+
+    def cpu(self) -> "Tapped":
+        """The same in the CPU's memory."""
+        branch = None if self.branch is None else self.branch.cpu()
+        return replace(self, before=self.before.cpu(), after=self.after.cpu(), branch=branch)
+
+
+@torch.inference_mode()
+def tap(model: Segmenter, image: Tensor, size: tuple[int, int]) -> tuple[list[Tapped], Tensor]:
+    """Run ``model`` on one image.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W) on the model's device, float32, normalised.
+        size: of the truth.
+
+    Returns:
+        Every level that has a higher one, shallow first, and the predicted ids (H', W') of ``size``.
+    """
+    seen: dict[str, list[Tensor]] = {}
+
+    def keep(_: nn.Module, inputs: tuple[list[Tensor]], output: list[Tensor]) -> None:
+        seen["before"], seen["after"] = list(inputs[0]), list(output)
+
+    handle = model.embedding.register_forward_hook(keep)
+    try:
+        scores = model(image[None]).scores
+    finally:
+        handle.remove()
+    levels: tuple[int, ...] = tuple(model.encoder.levels)  # type: ignore[arg-type]
+    tapped = [_tapped(model.embedding, seen["before"], seen["after"], place, level) for place, level in enumerate(levels[:-1])]
+    if scores.shape[-2:] != size:
+        scores = F.interpolate(scores, size, mode="bilinear")
+    return tapped, scores[0].argmax(0)
+
+
+def _tapped(embedding: nn.Module, before: list[Tensor], after: list[Tensor], place: int, level: int) -> Tapped:
+    low, fused = before[place], after[place]
+    kind, branch = "none", None
+    if not torch.equal(low, fused):
+        # With the higher levels given, every elementwise option is gain * low + addend: probing with zeros and ones finds both.
+        addend = _answer(embedding, before, place, torch.zeros_like(low))
+        gain = _answer(embedding, before, place, torch.ones_like(low)) - addend
+        multiplies = _close(gain * low, fused) and _close(addend, torch.zeros_like(addend))
+        kind, branch = ("factor", gain[0]) if multiplies else ("addend", addend[0])
+    return Tapped(level, low[0], fused[0], kind, branch)
+
+
+def _answer(embedding: nn.Module, maps: list[Tensor], place: int, probe: Tensor) -> Tensor:
+    return embedding([*maps[:place], probe, *maps[place + 1 :]])[place]
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    scale = max(float(one.abs().max()), float(other.abs().max()))
+    return float((one - other).abs().max()) <= _TOLERANCE * scale

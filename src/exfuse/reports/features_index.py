@@ -1,0 +1,167 @@
+"""The folder that `python -m src.report features` writes, read back without torch: what a page needs to show it.
+
+A study's folder may hold one as ``features/``; it stands alone as well. ``features.json`` is its index::
+
+    {"schema": 1,
+     "data": "VOC animals (subset)", "split": "val",     # of the statistics; null without them
+     "band": 5,                                          # pixels of the truth that count as an edge's band
+     "images": 100,                                      # that the statistics are over; 0: none
+     "runs": [{"key": "...", "row": "ss_lr_seb", "seed": 0, "seb": "product"}, ...],
+     "overviews": [{"image": "2007_000129", "files": ["2007_000129/features.png", "2007_000129/features.svg"]}, ...],
+     "pictures": [{"image": "2007_000129", "run": "KEY", "row": "ss_lr_seb", "seed": 0, "level": "res2", "kind": "factor",
+                   "file": "2007_000129/KEY_res2.png",
+                   "statistics": {"contrast": {"before": 1.2, "after": 1.4}, ...}}, ...],   # of this image; {} without truth
+     "summary": [{"run": "KEY", "row": "ss_lr_seb", "seed": 0, "level": "res2", "statistic": "contrast", "images": 98,
+                  "before": 1.21, "before_sd": 0.3, "after": 1.4, "after_sd": 0.4,
+                  "ratio": 1.1, "ratio_low": 1.0, "ratio_high": 1.3, "rises": 0.8,
+                  "pooled_before": null, "pooled_after": null}, ...]}
+
+``row`` is the study's name of the row where the command was given a study, else the variant's label. ``kind`` says what SEB
+does to the level: "factor", "addend" or "none". Paths are relative to the index. ``before`` and ``after`` are means over the
+images that give the number (``images`` of them), ``_sd`` their standard deviation; ``ratio`` is the median over images of
+after / before, ``ratio_low`` and ``ratio_high`` its quartiles; ``rises`` the share of images in which after is larger;
+``pooled_`` is computed over all images at once. What does not apply is null: the branch's own statistics have no before. What
+the statistics mean is said in `exfuse.reports.features`. ``features.csv`` holds the summary, ``per_image.csv`` every image's.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exfuse.errors import UserError
+
+SCHEMA = 1
+FOLDER = "features"  # inside a study's folder
+INDEX = "features.json"
+
+
+@dataclass(frozen=True)
+class FeatureRun:
+    """A run whose maps are shown; ``seb`` is its option of the technique."""
+
+    key: str
+    row: str
+    seed: int
+    seb: str
+
+    @property
+    def title(self) -> str:
+        """For tables and pictures."""
+        return f"{self.row}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class FeaturePicture:
+    """One level of one run in one image: before and after SEB. ``statistics`` is empty for an image without a truth."""
+
+    image: str
+    run: str
+    row: str
+    seed: int
+    level: str
+    kind: str
+    file: str
+    statistics: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class FeatureOverview:
+    """All runs and levels in one image, as files of the same content in several formats."""
+
+    image: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One statistic of one level of one run over images."""
+
+    run: str
+    row: str
+    seed: int
+    level: str
+    statistic: str
+    images: int
+    before: float | None
+    before_sd: float | None
+    after: float | None
+    after_sd: float | None
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    rises: float | None
+    pooled_before: float | None
+    pooled_after: float | None
+
+
+@dataclass(frozen=True)
+class FeatureIndex:
+    """A whole folder of feature pictures; the module's docstring describes each field. ``folder`` is where paths start."""
+
+    folder: Path
+    data: str | None
+    split: str | None
+    band: float
+    images: int
+    runs: tuple[FeatureRun, ...]
+    overviews: tuple[FeatureOverview, ...]
+    pictures: tuple[FeaturePicture, ...]
+    summary: tuple[SummaryRow, ...]
+
+
+def find_features(study: Path) -> FeatureIndex | None:
+    """The feature pictures in a study's folder; None if it has none.
+
+    Raises:
+        UserError: see `read_features`.
+    """
+    folder = study / FOLDER
+    return read_features(folder) if (folder / INDEX).is_file() else None
+
+
+def read_features(folder: Path) -> FeatureIndex:
+    """Read the index in ``folder``.
+
+    Raises:
+        UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder.
+    """
+    path = folder / INDEX
+    remedy = "Make the pictures anew: python -m src.report features --help"
+    try:
+        content = json.loads(path.read_text())
+        schema = content["schema"]
+        if schema != SCHEMA:
+            raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
+        index = _index(folder, content)
+    except FileNotFoundError as error:
+        raise UserError(f"No {path}: this is no folder of feature pictures. {remedy}") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path} is not a whole index of feature pictures ({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    _check_files(index, path, remedy)
+    return index
+
+
+def _index(folder: Path, content: dict[str, Any]) -> FeatureIndex:
+    return FeatureIndex(
+        folder=folder,
+        data=content["data"],
+        split=content["split"],
+        band=float(content["band"]),
+        images=int(content["images"]),
+        runs=tuple(FeatureRun(**one) for one in content["runs"]),
+        overviews=tuple(FeatureOverview(one["image"], tuple(one["files"])) for one in content["overviews"]),
+        pictures=tuple(FeaturePicture(**one) for one in content["pictures"]),
+        summary=tuple(SummaryRow(**one) for one in content["summary"]),
+    )
+
+
+def _check_files(index: FeatureIndex, path: Path, remedy: str) -> None:
+    named = [picture.file for picture in index.pictures] + [file for one in index.overviews for file in one.files]
+    inside = index.folder.resolve()
+    for name in named:
+        file = (inside / name).resolve()
+        if not file.is_relative_to(inside) or not file.is_file():
+            raise UserError(f"{path} names {name!r}, which is no file in its folder. {remedy}")

@@ -1,0 +1,50 @@
+"""Accuracy against cost: where each variant lies, by the cost of one's choice."""
+
+from exfuse.analysis.cells import mean_cost, miou, number
+from exfuse.reports.page.charts import Chart, chart, points
+from exfuse.reports.page.data import PageData, Section
+
+_COSTS = (  # key of the record's costs, axis, scale
+    ("gigamacs", "GMACs of one image (10⁹ multiply-adds)", 1.0),
+    ("parameters", "parameters (millions)", 1e-6),
+    ("latency_ms", "latency of one image (ms)", 1.0),
+    ("train_images_per_second", "training images a second", 1.0),
+    ("peak_memory_mib", "peak memory of training (MiB)", 1.0),
+)
+
+
+def section(data: PageData) -> Section | None:
+    """None where no finished run knows a cost."""
+    known = [one for one in _COSTS if any(mean_cost(row, one[0]) is not None for row in data.study.rows)]
+    if not known:
+        return None
+    charts = {f"cost-{key}": _draw(key, title, scale, data) for key, title, scale in known}
+    choices = [{"chart": f"cost-{key}", "name": title} for key, title, _ in known]
+    several = any(len(row.records) > 1 for row in data.study.rows)
+    return Section("cost", "Cost", {"where": data.where, "choices": choices, "several": several}, charts)
+
+
+def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
+    places = {}
+    for row in data.study.rows:
+        cost, scores = mean_cost(row, key), miou(row, data.study, ()).values
+        mean, spread = scores["miou_mean"], scores["miou_sd"]
+        if cost is not None and isinstance(mean, float):
+            places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
+    traces = []
+    for row in data.study.rows:
+        if row.on in places and row.name in places:
+            (x0, y0, _), (x1, y1, _) = places[row.on], places[row.name]
+            line = {"color": "var(--grid-strong)", "width": 1.5}
+            traces.append(points([x0, x1], [y0, y1], mode="lines", line=line, hoverinfo="skip", meta={"variant": row.name}))
+    for row in data.study.rows:
+        if row.name not in places:
+            continue
+        x, y, spread = places[row.name]
+        look = data.looks[row.name]
+        error = {"type": "data", "array": [spread], "color": look.colour, "thickness": 1.5, "width": 4} if spread else None
+        hover = f"{row.title}<br>{title}: {x:.4g}<br>mIoU {number(y, 2)} %" + (f" ± {number(spread, 2)}" if spread else "")
+        marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
+        described = {"hovertext": hover, "hoverinfo": "text", "name": row.title, "meta": {"variant": row.name}}
+        traces.append(points([x], [y], mode="markers", marker=marker, error_y=error, **described))
+    return chart(traces, 420, title, "mIoU (%)")

@@ -1,0 +1,86 @@
+"""The ladder: each row's mIoU seed by seed, and its difference to the row that it builds on with the interval."""
+
+import statistics
+
+from exfuse.analysis.cells import number, p_text, points_text, states
+from exfuse.analysis.comparisons import Comparison
+from exfuse.reports.page.charts import Chart, chart, points, row_axis, row_height, span
+from exfuse.reports.page.data import PageData, Section
+from exfuse.store.study import StudyRow
+
+
+def section(data: PageData) -> Section | None:
+    """None where no run has finished: there is nothing to draw that the table does not say."""
+    if not data.study.done():
+        return None
+    charts = {"ladder-scores": _scores(data)}
+    intervals = {name: one for name, one in data.rendering.comparisons.items() if one.interval}
+    if intervals:
+        charts["ladder-differences"] = _differences(data, intervals)
+    one_seed = any(one.interval and one.interval.seeds == 1 for one in intervals.values())
+    content = {
+        "where": data.where,
+        "intervals": bool(intervals),
+        "one_seed": one_seed,
+        "without": _without(data),
+    }
+    return Section("ladder", "Ladder", content, charts)
+
+
+def _without(data: PageData) -> list[str]:
+    """Rows whose difference has no interval, and why."""
+    return [f"{name} vs {one.base}: {one.reason}" for name, one in data.rendering.comparisons.items() if one.interval is None]
+
+
+def _name(row: StudyRow) -> str:
+    done, planned = len(row.records), len(row.runs)
+    if not done:
+        return f"{row.title} ({states(row) or 'missing'})"
+    return row.title if done == planned else f"{row.title} ({done} of {planned})"
+
+
+def _scores(data: PageData) -> Chart:
+    traces = []
+    rows = data.study.rows
+    for place, row in enumerate(rows):
+        scores = {seed: 100 * record["scores"]["miou"] for seed, record in row.records.items()}
+        if not scores:
+            continue
+        look = data.looks[row.name]
+        marker = {"color": look.colour, "symbol": look.symbol}
+        hover = [f"{row.title}, seed {seed}<br>mIoU {number(score, 2)} %" for seed, score in scores.items()]
+        hovering = {"hovertext": hover, "hoverinfo": "text"}
+        dots = {"mode": "markers", "marker": {**marker, "size": 9, "opacity": 0.6}}
+        traces.append(points(list(scores.values()), [place] * len(scores), name=row.title, **dots, **hovering))
+        mean = statistics.mean(scores.values())
+        line = {"color": look.colour, "width": 3}
+        text = f"{row.title}<br>mean {number(mean, 2)} %"
+        bar = points([mean, mean], [place - 0.3, place + 0.3], mode="lines", line=line, hovertext=text, hoverinfo="text")
+        traces.append(bar)
+    return chart(traces, row_height(len(rows)), "mIoU (%)", yaxis=row_axis([_name(row) for row in rows]))
+
+
+def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
+    traces = []
+    rows = data.study.rows
+    names = []
+    for place, row in enumerate(rows):
+        comparison = intervals.get(row.name)
+        base = f" vs {data.study.row(row.on).title}" if row.on else ""
+        names.append(f"{row.title}<br><span style='font-size:11px'>{base}</span>" if base else row.title)
+        if comparison is None or comparison.interval is None:
+            continue
+        interval, look = comparison.interval, data.looks[row.name]
+        adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
+        hover = f"{row.title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
+        line = {"color": look.colour, "width": 3}
+        hovering = {"hovertext": hover, "hoverinfo": "text"}
+        ends = [100 * interval.low, 100 * interval.high]
+        traces.append(points(ends, [place, place], mode="lines", line=line, **hovering))
+        fill = look.colour if comparison.excludes_zero else "var(--paper)"
+        marker = {"color": fill, "size": 11, "line": {"color": look.colour, "width": 2.5}}
+        traces.append(points([100 * interval.estimate], [place], mode="markers", marker=marker, **hovering))
+    ends = [100 * end for one in intervals.values() if one.interval for end in (one.interval.low, one.interval.high)]
+    zero = {"zeroline": True, "zerolinewidth": 1.5, "range": span(ends)}
+    axis = row_axis(names)
+    return chart(traces, row_height(len(rows)), "difference in mIoU (points)", yaxis=axis, xaxis=zero)

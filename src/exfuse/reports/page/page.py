@@ -1,0 +1,112 @@
+"""From a study to the text of its page."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import PackageLoader
+from markupsafe import Markup
+
+from exfuse.analysis.document import Value
+from exfuse.analysis.formats.html import environment
+from exfuse.reports.page import browser, charts, classes, cost, curves, effects, features, ladder, palette
+from exfuse.reports.page.data import PageData, Section
+from exfuse.reports.page.notices import notices
+
+_SCRIPTS = ("theme.js", "charts.js", "variants.js", "masks.js", "browser.js")
+
+
+def render_page(data: PageData) -> str:
+    """The page as one HTML file that needs nothing else.
+
+    Its text and tables come first; the data of the charts, the images and at last the library follow, so that a browser paints
+    before it reads them.
+
+    Args:
+        data: of one study.
+    """
+    found = [ladder.section(data), curves.section(data), classes.section(data), cost.section(data), effects.section(data)]
+    sections = [section for section in found if section is not None]
+    library = charts.library() if any(section.charts for section in sections) else ""
+    text = _fill(data, sections, library)
+    for pictures in (browser.section, features.section):
+        found_too = pictures(data, data.bound - len(text.encode()))
+        if found_too is not None:
+            sections.append(found_too)
+            text = _fill(data, sections, library)
+    return text
+
+
+def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
+    study = data.study
+    env = environment(PackageLoader("exfuse.reports.page"))
+    env.globals |= {"swatches": [data.looks[row.name].colour for row in study.rows]}
+    template = env.get_template("page.html.jinja")
+    drawn = {name: chart for section in sections for name, chart in section.charts.items()}
+    variants = [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in study.rows]
+    return template.render(
+        study=study,
+        table=data.rendering.tables[0],
+        sections=sections,
+        notices=notices(data, {section.id for section in sections}),
+        facts=_facts(data),
+        runs=_runs(data),
+        variants=variants,
+        css=Markup(_asset("page.css")),
+        light=Markup(palette.css_variables(dark=False)),
+        dark=Markup(palette.css_variables(dark=True)),
+        scripts=Markup("\n".join(_asset(name) for name in _SCRIPTS)),
+        early=Markup(_asset("early.js")),
+        charts=_json(drawn),
+        data={section.id: _json(section.data) for section in sections if section.data is not None},
+        library=Markup(library),
+        library_name=charts.library_name(),
+    ).lstrip()
+
+
+def _asset(name: str) -> str:
+    return (resources.files("exfuse.reports.page") / "assets" / name).read_text()
+
+
+def _json(content: Any) -> Markup:
+    """JSON that may stand in a script element: nothing in it can end the element."""
+    return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+def _facts(data: PageData) -> list[tuple[str, str]]:
+    """The line below the title: what was trained and scored on what."""
+    records = [record for _, _, record in data.study.done()]
+    planned = sum(len(row.runs) for row in data.study.rows)
+    found = [("variants", str(len(data.study.rows))), ("runs", f"{len(records)} of {planned}")]
+    if not records:
+        return found
+
+    def of(values: list[Any]) -> str:
+        return " or ".join(dict.fromkeys(map(str, values)))
+
+    return [
+        ("data", of([record["config"]["data"]["name"] for record in records])),
+        ("train images", of([record["images"]["train"] for record in records])),
+        ("val images", of([record["images"]["val"] for record in records])),
+        ("backbone", of([record["choices"].get("backbone") or record["config"]["backbone"]["name"] for record in records])),
+        ("epochs", of([record["config"]["recipe"]["epochs"] for record in records])),
+        *found,
+        ("seeds", ", ".join(map(str, sorted({record["seed"] for record in records})))),
+    ]
+
+
+def _runs(data: PageData) -> list[dict[str, Value]]:
+    """One line a run: where the numbers come from."""
+    return [
+        {
+            "title": row.title,
+            "seed": seed,
+            "status": run.status,
+            "miou": f"{100 * run.done['scores']['miou']:.2f}" if run.done else "",
+            "key": run.folder.key,
+            "commit": str((run.record or {}).get("environment", {}).get("commit") or "")[:7],
+        }
+        for row in data.study.rows
+        for seed, run in row.runs.items()
+    ]

@@ -1,0 +1,100 @@
+"""Predictions of finished runs on a study's example images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+
+from exfuse.composition.reading import plain, read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.split import Split, read_image, read_mask
+from exfuse.errors import DataError, UserError
+from exfuse.reports.page.gathering import Wish, image_name
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.device import choose_device
+from exfuse.store.examples import Example, Examples, bounded, spread, write_ids, write_image
+from exfuse.tasks.segmentation import predict_ids
+
+
+def predict_examples(
+    records: Mapping[str, Mapping[str, Any]], manifest: str, runs: Path, folder: Path, there: Examples | None, wish: Wish
+) -> dict[str, str]:
+    """Write images and truths, if they are not ``there``, and the predictions of every run, run by run.
+
+    Args:
+        records: of the runs, by key.
+        manifest: of the val split on which they were scored.
+        runs: folder of the runs with their checkpoints.
+        folder: of the examples.
+        there: examples gathered earlier.
+        wish: which images.
+
+    Returns:
+        Why a run was left out, by its key.
+    """
+    reasons: dict[str, str] = {}
+    splits: dict[str, Split] = {}
+    examples = there
+    for key, record in track(records.items(), description="Predicting examples", transient=True, total=len(records)):
+        try:
+            model, trained, classes = load_checkpoint(runs / key)
+            config = trained if wish.data is None else OmegaConf.merge(trained, {"data": wish.data})
+            assert isinstance(config, DictConfig)
+            split = _split(config, splits, manifest)
+            if list(split.classes) != list(record["scores"]["iou"]) or list(split.classes) != classes:
+                raise DataError(f"{split.name} has other classes than the run")
+            dataset = SegmentationDataset(split, build_eval_transform(config))
+            examples = examples or _write_images(split, manifest, folder, wish)
+            _predict(model, dataset, examples, key, choose_device(wish.device))
+        # a checkpoint of an older version may lack what today's code reads: its run is left out, by name
+        except (UserError, KeyError, AttributeError, TypeError, RuntimeError, ValueError) as error:
+            reasons[key] = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+        else:
+            examples = examples.with_run(key, record)
+    return reasons
+
+
+def _split(config: DictConfig, known: dict[str, Split], manifest: str) -> Split:
+    """The val split of a run's data config, read once; refused if it is not the one that was scored."""
+    name = str(plain(config)["data"])
+    if name not in known:
+        known[name] = read_split(config, "val")
+    split = known[name]
+    if split.manifest() != manifest:
+        raise DataError(
+            f"{split.name} on this machine is not the data that the run was scored on. Choose them: data=NAME data.root=DIR."
+        )
+    return split
+
+
+def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Examples:
+    chosen = []
+    examples = Examples(folder, split.name.removesuffix(" val"), manifest, split.classes, wish.long_side, ())
+    for position in spread(len(split), wish.images):
+        item = split.items[position]
+        image = read_image(item.image)
+        size = bounded(image.shape[1], image.shape[0], wish.long_side)
+        chosen.append(example := Example(item.id, image_name(position), *size))
+        write_image(examples.image(example), image, size)
+        truth = read_mask(item.mask, len(split.classes), split.void_ids)
+        write_ids(examples.truth(example), truth, size, split.classes)
+    found = Examples(folder, examples.data, manifest, split.classes, wish.long_side, tuple(chosen))
+    found.write()
+    return found
+
+
+@torch.inference_mode()
+def _predict(model: torch.nn.Module, dataset: SegmentationDataset, examples: Examples, key: str, device: torch.device) -> None:
+    model.to(device)
+    for example in examples.images:
+        position = int(example.name)
+        item = dataset.split.items[position]
+        shape = read_mask(item.mask, len(dataset.split.classes), dataset.split.void_ids).shape
+        image = dataset[position]["image"][None].to(device)
+        ids = predict_ids(model, image, shape)[0].cpu().numpy().astype(np.uint8)  # type: ignore[arg-type]
+        write_ids(examples.prediction(example, key), ids, (example.width, example.height), examples.classes)

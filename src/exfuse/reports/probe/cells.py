@@ -1,0 +1,91 @@
+"""Cells of one level's maps, drawn from images: what the probes learn from and are scored on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exfuse.data.split import Split, read_image, read_mask
+from exfuse.data.transforms import EvalTransform
+from exfuse.models.segmenter import Segmenter
+from exfuse.randomness import derive_seed
+from exfuse.reports.features.regions import Regions, find_borders, scale_to
+from exfuse.reports.features.taps import tap
+
+QUESTIONS = ("class", "border")
+STAGES = ("before", "after")
+
+
+@dataclass
+class Cells:
+    """Cells of one level and question.
+
+    Attributes:
+        before, after: (n, C) float32 each, of every image a piece.
+        answers: (n,) int64, a class id, or 1 for a border.
+    """
+
+    before: list[NDArray[np.float32]] = field(default_factory=list)
+    after: list[NDArray[np.float32]] = field(default_factory=list)
+    answers: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def joined(self, stage: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Features (n, C) and answers (n,) of all images."""
+        return np.concatenate(getattr(self, stage)), np.concatenate(self.answers)
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """How cells are drawn from a split.
+
+    Attributes:
+        number: of each image, level and question at most so many.
+        band: px of the truth on either side of a border that belong to it.
+        seed: of the draw.
+    """
+
+    number: int
+    band: float
+    seed: int
+
+    def draw(
+        self,
+        found: dict[tuple[str, str], Cells],
+        model: Segmenter,
+        transform: EvalTransform,
+        split: Split,
+        positions: Sequence[int],
+        device: torch.device,
+    ) -> Iterator[None]:
+        """Fill ``found`` by (level, question), yielding after each image.
+
+        Which cells are drawn depends on the seed, the image, the level's size and the question, never on the model.
+        """
+        for position in positions:
+            item = split.items[position]
+            truth = read_mask(item.mask, len(split.classes), split.void_ids)
+            borders = find_borders(truth, self.band)
+            tapped, _ = tap(model, transform(read_image(item.image)).to(device), truth.shape)  # type: ignore[arg-type]
+            for one in (each.cpu() for each in tapped):
+                height, width = one.before.shape[1:]
+                regions = scale_to(borders, (height, width))
+                for question in QUESTIONS:
+                    cells, answers = self._choose(regions, question, item.id)
+                    kept = found.setdefault((one.name, question), Cells())
+                    kept.before.append(one.before.flatten(1)[:, cells].T.float().numpy())
+                    kept.after.append(one.after.flatten(1)[:, cells].T.float().numpy())
+                    kept.answers.append(answers)
+            yield
+
+    def _choose(self, regions: Regions, question: str, image: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """Labelled cells as flat places (n,), as many of each answer where there are enough, and their answers."""
+        answers = (regions.classes if question == "class" else regions.band.long()).flatten().numpy()
+        labelled = np.flatnonzero(regions.labelled.flatten().numpy())
+        generator = np.random.default_rng(derive_seed(self.seed, "probe", question, image, len(answers)))
+        places = generator.permutation(labelled)
+        kinds = np.unique(answers[places])
+        share = max(1, self.number // max(1, len(kinds)))
+        chosen = np.concatenate([places[answers[places] == kind][:share] for kind in kinds] or [places])
+        return torch.from_numpy(chosen), answers[chosen].astype(np.int64)

@@ -1,0 +1,141 @@
+"""What `python -m src.report probe` does: draw cells from each run's maps, teach and score the probes, write one folder."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+
+from exfuse.analysis.figures import probe as figure
+from exfuse.analysis.figures import style
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import Split
+from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.files import write_folder
+from exfuse.reports.features.sources import Source, find_sources
+from exfuse.reports.probe.cells import Cells, Drawer
+from exfuse.reports.probe.linear import probe
+from exfuse.reports.probe.results import Result, summarise, summary_tables, write_results
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.device import choose_device
+
+FOLDER = "probe"  # inside a study's folder
+_INDEX = "probe.json"
+
+
+def probe_features(config: DictConfig) -> None:
+    """Probe every run of a study, or those that ``config.checkpoint`` names.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be used or scores other classes than the data name.
+        ConfigError: if a value of the config cannot be used.
+        DataError: if the data cannot be read.
+        UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
+    """
+    _check(config)
+    sources, output = find_sources(config), _output(config)
+    _, trained, _ = load_checkpoint(sources[0].checkpoint)
+    data = config if config.get("data") is not None else trained
+    splits = [read_split(data, name) for name in ("train", "val")]
+    positions = [_spread(len(splits[0]), config.train_images), _spread(len(splits[1]), config.test_images)]
+    device = choose_device(config.device)
+    drawer = Drawer(config.cells, float(config.band), config.seed)
+    results: list[Result] = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
+        for source in sources:
+            taught: dict[tuple[str, str], Cells] = {}
+            tested: dict[tuple[str, str], Cells] = {}
+            for found, split, places in zip((taught, tested), splits, positions, strict=True):
+                for _ in _look(source, drawer, found, split, places, device):
+                    progress.advance(task)
+            results += _score(source, taught, tested, config.strength)
+    if not results:
+        raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
+    settings: dict[str, object] = {name: config[name] for name in ("cells", "band", "strength", "seed")}
+    settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
+    _write(output, results, settings)
+    console = Console()
+    title = f"Linear probes: {splits[1].name}, {len(positions[1])} images, balanced accuracy %"
+    for table in summary_tables(summarise(results), title):
+        console.print(table)
+        console.print()
+    console.print(f"Scores and figure: {output}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _look(
+    source: Source,
+    drawer: Drawer,
+    found: dict[tuple[str, str], Cells],
+    split: Split,
+    places: Sequence[int],
+    device: torch.device,
+) -> Iterator[None]:
+    model, trained, classes = load_checkpoint(source.checkpoint)
+    if classes != list(split.classes):
+        raise CheckpointError(
+            f"{source.checkpoint} scores {len(classes)} classes but {split.name} names {len(split.classes)} others. Choose "
+            "checkpoints and data of the same classes."
+        )
+    yield from drawer.draw(found, model.to(device), build_eval_transform(trained), split, places, device)
+
+
+def _score(
+    source: Source, taught: dict[tuple[str, str], Cells], tested: dict[tuple[str, str], Cells], strength: float
+) -> Iterator[Result]:
+    for (level, question), cells in taught.items():
+        before = probe(cells.joined("before"), tested[level, question].joined("before"), strength)
+        same = all(np.array_equal(one, other) for one, other in zip(cells.before, cells.after, strict=True))
+        after = before if same else probe(cells.joined("after"), tested[level, question].joined("after"), strength)
+        if before is None or after is None:
+            continue
+        run = source.run
+        scores = (before.accuracy, after.accuracy, before.chance, before.cells)
+        yield Result(run.key, run.row, run.seed, run.seb, level, question, *scores)
+
+
+def _write(output: Path, results: Sequence[Result], settings: dict[str, object]) -> None:
+    seeds = sorted({result.seed for result in results})
+    title = f"{settings['data']}, {settings['test_images']} images to score on, seeds {', '.join(map(str, seeds))}"
+
+    def write(scratch: Path) -> None:
+        style.save(figure.draw(summarise(results), title), scratch / "probe.svg")
+        write_results(scratch, results, settings)
+
+    write_folder(output, write)
+
+
+def _check(config: DictConfig) -> None:
+    for name in ("train_images", "test_images"):
+        if config[name] is not None and config[name] < 1:
+            raise ConfigError(f"{name}={config[name]}: expected a number of images, or null for all.")
+    if config.cells < 2:
+        raise ConfigError(f"cells={config.cells}: expected at least 2 of each image.")
+    if config.band < 0 or config.strength <= 0:
+        raise ConfigError(f"band={config.band}, strength={config.strength}: expected band 0 or more and strength above 0.")
+
+
+def _output(config: DictConfig) -> Path:
+    """The folder to write; refused if replacing it would remove what is not this command's."""
+    output = Path(config.output or (Path(config.study.folder) / FOLDER if config.study.folder else Path("outputs") / FOLDER))
+    if output.exists() and not (output.is_dir() and (_is_ours(output / _INDEX) or not any(output.iterdir()))):
+        raise UserError(f"{output} is there and holds no probes: it is not overwritten. Set output= to another folder.")
+    return output
+
+
+def _is_ours(index: Path) -> bool:
+    try:
+        return "settings" in json.loads(index.read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _spread(length: int, number: int | None) -> list[int]:
+    """Places spread evenly over a split."""
+    wanted = length if number is None else min(length, number)
+    return [int(place) for place in np.unique(np.linspace(0, length - 1, wanted).round())]

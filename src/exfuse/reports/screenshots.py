@@ -1,0 +1,77 @@
+"""Pictures of a study's page for the README:  python -m exfuse.reports.screenshots experiments/table3_scenes"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exfuse.analysis.rendering import Rendering
+from exfuse.cli import running as cli
+from exfuse.errors import UserError
+from exfuse.files import write_atomically
+from exfuse.reports.chromium import headless_chromium
+from exfuse.reports.page.data import PageData
+from exfuse.reports.page.gathering import find_examples
+from exfuse.reports.page.page import render_page
+from exfuse.store.study import load_study
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_WIDTH, _HEIGHT, _MARGIN = 1280, 900, 24  # of the window, and around a section, in pixels; chosen
+_WAIT = 60_000  # milliseconds, for a slow machine
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser("python -m exfuse.reports.screenshots", description=__doc__)
+    parser.add_argument("study", type=Path, help="a study's folder; only what is in it is shown")
+    parser.add_argument("--output", type=Path, help="folder of page.png and browser.png (default: the study's)")
+    arguments = parser.parse_args()
+    for path in take_screenshots(arguments.study, arguments.output or arguments.study):
+        print(path)
+
+
+def take_screenshots(folder: Path, output: Path) -> list[Path]:
+    """Write ``page.png``, the head of the study's page, and ``browser.png``, the predictions of the image that differs most.
+
+    Raises:
+        UserError: if the study cannot be read, has no examples, or there is no Chromium.
+    """
+    study = load_study(folder)
+    examples = find_examples(study, folder)
+    if examples is None:
+        raise UserError(
+            f"{folder} has no examples, so there are no predictions to show. Gather them: "
+            f"python -m src.report page study={folder} runs=outputs/runs examples=publish"
+        )
+    text = render_page(PageData(Rendering(study), examples, {}, bound=15_000_000))
+    with tempfile.TemporaryDirectory() as scratch, headless_chromium() as browser:
+        path = Path(scratch) / "page.html"
+        path.write_text(text)
+        page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light")
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=_WAIT)
+        page.wait_for_selector("#cards[data-image]", timeout=_WAIT)
+        head, predictions = output / "page.png", output / "browser.png"
+        write_atomically(head, lambda target: page.screenshot(path=target))
+        _crop(page, "#browser", predictions)
+    return [head, predictions]
+
+
+def _crop(page: "Page", selector: str, path: Path) -> None:
+    """A section with a margin, without the bar that floats above it."""
+    page.add_style_tag(content=".bar { position: static !important; } .caption { display: none; }")
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    clip = {
+        "x": max(0, box["x"] - _MARGIN),
+        "y": box["y"],
+        "width": min(_WIDTH, box["width"] + 2 * _MARGIN),
+        "height": box["height"],
+    }
+    write_atomically(path, lambda target: page.screenshot(path=target, clip=clip, full_page=True))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    cli.run(main)

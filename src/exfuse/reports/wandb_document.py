@@ -1,0 +1,132 @@
+"""A study as a W&B report and a workspace view: the only place that knows wandb-workspaces."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import wandb
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+from wandb_workspaces import expr
+
+from exfuse.files import write_json
+from exfuse.reports.wandb_study import StudyView
+from exfuse.store.costs import KEYS
+
+_COSTS = {
+    "cost/parameters": "Parameters",
+    "cost/gigamacs": "Multiply-adds of one image, 10^9",
+    "cost/latency_ms": "Latency of one image, ms",
+    "cost/train_images_per_second": "Training, images a second",
+    "cost/peak_memory_mib": "Peak memory, MiB",
+}
+_COLUMNS = ["summary:final/miou", "config:variant.value", "config:seed.value", "summary:cost/gigamacs"]
+_WIDE, _HALF, _THIRD = 24, 12, 8  # columns of W&B's grid
+
+
+def build_report(view: StudyView, entity: str, project: str) -> wr.Report:
+    """Table, curves, classes, costs and pictures; one run set a row of the table, its seeds drawn as a mean and their range."""
+    grid: list[Any] = [wr.H2("Training"), _grid(view, _curves()), wr.H2("Classes"), _grid(view, _class_bars(view))]
+    grid += [wr.H2("Costs"), _grid(view, _cost_panels(view)), wr.H2("Pictures"), _grid(view, _pictures(), grouped=False)]
+    return wr.Report(
+        entity=entity,
+        project=project,
+        title=view.title[:128],
+        description=view.question,
+        blocks=[wr.P(view.question), wr.MarkdownBlock(view.table), *grid],
+        width="fluid",
+    )
+
+
+def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
+    """The same panels as a saved view over the study's runs, grouped by variant."""
+    sections = {"Training": _curves(), "Classes": _class_bars(view), "Costs": _cost_panels(view), "Pictures": _pictures()}
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=view.title,
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+        settings=ws.WorkspaceSettings(max_runs=max(10, len(view.ids))),
+        runset_settings=ws.RunsetSettings(
+            filters=expr.And(expr.Metric("ID").isin(view.ids)), groupby=[ws.Config("variant")], pinned_columns=_COLUMNS
+        ),
+    )
+
+
+def write_specs(report: wr.Report, workspace: ws.Workspace, folder: Path) -> None:
+    """Write what would be published as ``report.json`` and ``workspace.json``."""
+    for name, model in (("report", report._to_model()), ("workspace", workspace._to_model())):
+        write_json(folder / f"{name}.json", json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
+
+
+def publish(report: wr.Report, workspace: ws.Workspace) -> list[str]:
+    """Save both at W&B and return their addresses. Whatever wandb raises is raised."""
+    return [report.save().url, workspace.save().url]
+
+
+def has_key() -> bool:
+    """Whether a W&B key is configured; asks for none."""
+    wandb.setup(wandb.Settings(silent=True))
+    return wandb.login(prompt=False, verify=False)
+
+
+def default_entity() -> str:
+    """The user or team that the configured key belongs to. Whatever wandb raises is raised."""
+    return str(wandb.Api(timeout=20).default_entity)
+
+
+def _grid(view: StudyView, panels: list[Any], grouped: bool = True) -> wr.PanelGrid:
+    runsets = [
+        wr.Runset(name=name, filters=expr.And(expr.Metric("ID").isin(ids)), groupby=["config.variant"] if grouped else [])
+        for name, ids in view.rows.items()
+    ]
+    return wr.PanelGrid(runsets=runsets, panels=panels)
+
+
+def _curves() -> list[Any]:
+    plots = {"val/miou": "mIoU on val", "val/pixel_accuracy": "Pixel accuracy on val"}
+    found = [
+        wr.LinePlot(x="epoch", y=[key], title=title, title_x="epoch", groupby_aggfunc="mean", groupby_rangefunc="minmax")
+        for key, title in plots.items()
+    ]
+    found.append(wr.LinePlot(x="step", y=["train/loss"], title="Training loss", title_x="step", smoothing_factor=0.6))
+    found.append(wr.LinePlot(x="step", metric_regex="^lr-.*", title="Learning rates", title_x="step"))
+    return _laid_out(found, _HALF)
+
+
+def _class_bars(view: StudyView) -> list[Any]:
+    bars = [_bars(f"final/iou/{name}", f"IoU of {name}") for name in view.classes]
+    return _laid_out(bars, _THIRD)
+
+
+def _cost_panels(view: StudyView) -> list[Any]:
+    """Of what the runs know; where their times do not count, the report's table alone has those that do."""
+    scatter = wr.ScatterPlot(x="cost/gigamacs", y="final/miou", title="Cost against accuracy")
+    stale = {f"cost/{key}" for key in KEYS} if view.measured else set()
+    return _laid_out([scatter, *(_bars(key, title) for key, title in _COSTS.items() if key not in stale)], _THIRD)
+
+
+def _pictures() -> list[Any]:
+    overlays = wr.MediaBrowser(
+        title="Val images: truth, prediction and errors as masks",
+        media_keys=["val/examples"],
+        mode="grid",
+        grid_x_axis="index",
+        grid_y_axis="run",
+    )
+    tables = [wr.WeavePanelSummaryTable(table_name=name) for name in ("final/examples", "final/confusion_table")]
+    return _laid_out([overlays, *tables], _WIDE)
+
+
+def _bars(key: str, title: str) -> wr.BarPlot:
+    return wr.BarPlot(
+        metrics=[key], title=title, groupby=wr.Config("variant"), groupby_aggfunc="mean", groupby_rangefunc="minmax"
+    )
+
+
+def _laid_out(panels: list[Any], width: int, height: int = 8) -> list[Any]:
+    """Panels of one size, row after row over W&B's 24 columns."""
+    across = _WIDE // width
+    for place, panel in enumerate(panels):
+        panel.layout = wr.Layout(x=place % across * width, y=place // across * height, w=width, h=height)
+    return panels

@@ -1,0 +1,53 @@
+"""What W&B shall show of a study, without wandb: rows with the ids of their runs, the table, classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exfuse.analysis.rendering import Rendering
+from exfuse.errors import UserError
+from exfuse.store.study import Study, load_study
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as W&B's report and workspace need it.
+
+    Attributes:
+        name, title, question: of the study.
+        table: its tables as Markdown.
+        rows: ids of the finished runs of each row, by the row's title; a run's id is its key.
+        classes: names of the classes that the truth holds.
+        measured: whether times and memory were measured anew beside one another, so that those of the runs do not count.
+    """
+
+    name: str
+    title: str
+    question: str
+    table: str
+    rows: dict[str, list[str]]
+    classes: list[str]
+    measured: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """Of every run, each once."""
+        return list(dict.fromkeys(id for ids in self.rows.values() for id in ids))
+
+
+def view_study(folder: Path) -> StudyView:
+    """Read the study in ``folder``.
+
+    Raises:
+        UserError: see `exfuse.store.study.load_study`; or if no run is finished.
+    """
+    study = load_study(folder)
+    rows = {row.title: [row.runs[seed].folder.key for seed in row.records] for row in study.rows if row.records}
+    if not rows:
+        raise UserError(f"{folder} has no finished run: there is nothing to report. Train the study first.")
+    table = Rendering(study).texts()["table.md"]
+    return StudyView(study.name, study.title, study.question, table, rows, _classes(study), study.measured is not None)
+
+
+def _classes(study: Study) -> list[str]:
+    iou = study.done()[0][2]["scores"]["iou"]
+    return [name for name, value in iou.items() if value is not None]

@@ -1,0 +1,72 @@
+"""Finished runs side by side: a table per class and a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from exfuse.analysis.console import comparison_table, mistakes_table
+from exfuse.analysis.pictures import save_comparison
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.split import read_image, read_mask
+from exfuse.errors import UserError
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.folder import RunFolder, find_finished
+from exfuse.tasks.segmentation import predict_ids
+
+
+def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
+    """Print a table of the finished runs in ``folders`` and draw ``images`` validation images with their predictions.
+
+    Raises:
+        UserError: if no finished run is there, or the runs were not scored on the same images.
+    """
+    runs = find_runs(folders)
+    records = [record for _, record in runs]
+    console = Console()
+    data = records[0]["config"]["data"]["name"]
+    console.print(comparison_table(records, f"{data} val, {records[0]['scores']['images']} images, IoU %"))
+    console.print(mistakes_table(records))
+    _draw(runs, picture, images)
+    console.print(f"Predictions side by side: {picture}")
+
+
+def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Finished runs in or at ``folders``, by label and seed.
+
+    Raises:
+        UserError: if there is none, or they were not scored on the same images.
+    """
+    runs = find_finished(folders)
+    if not runs:
+        raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: python -m src.train +ablation=baseline")
+    if len({record["manifests"]["val"] for _, record in runs}) > 1:
+        names = sorted({record["config"]["data"]["name"] for _, record in runs})
+        raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")
+    return sorted(runs, key=lambda run: (run[1]["label"] != "baseline", run[1]["label"], run[1]["seed"]))
+
+
+@torch.inference_mode()
+def _draw(runs: list[tuple[RunFolder, dict[str, Any]]], picture: Path, images: int) -> None:
+    config = OmegaConf.create(runs[0][1]["config"])
+    split = read_split(config, "val")
+    positions = np.unique(np.linspace(0, len(split) - 1, images).round().astype(int))
+    items = [split.items[position] for position in positions]
+    truths = [read_mask(item.mask, len(split.classes), split.void_ids) for item in items]
+    predictions: dict[str, Sequence[NDArray[np.uint8]]] = {}
+    for folder, record in runs:
+        model, config, _ = load_checkpoint(folder.path)
+        dataset = SegmentationDataset(split, build_eval_transform(config))
+        name = f"{record['label'].replace('+', chr(10))}, seed {record['seed']}"
+        predictions[name] = [
+            predict_ids(model, dataset[int(position)]["image"][None], truth.shape)[0].byte().numpy()
+            for position, truth in zip(positions, truths, strict=True)
+        ]
+    save_comparison(picture, [read_image(item.image) for item in items], truths, predictions, split.classes)

@@ -1,0 +1,44 @@
+"""Masks and overlays for photographs without a truth."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from exfuse.analysis.pictures import save_mask, save_overlay
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import read_image
+from exfuse.errors import DataError
+from exfuse.fusing.fuse import fuse
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.device import choose_device
+from exfuse.tasks.segmentation import predict_ids
+
+
+@torch.inference_mode()
+def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name: str) -> None:
+    """Write ``NAME.png`` (palette mask) and ``NAME_overlay.png`` for every image, at its own size.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+        DataError: if an image is missing, cannot be decoded, or two have one name; the ones before it are written.
+    """
+    if twins := [stem for stem, number in Counter(image.stem for image in images).items() if number > 1]:
+        raise DataError(f"Several images are called {twins[0]}: their masks would overwrite one another.")
+    if missing := [image for image in images if not image.is_file()]:
+        raise DataError(f"No image {missing[0]}. Check the path.")
+    model, config, classes = load_checkpoint(checkpoint)
+    device = choose_device(device_name)
+    # A mask is no score: it may come from the faster equivalent, which differs in rounding.
+    model = fuse(model.to(device), portable=device.type != "cpu")
+    transform = build_eval_transform(config)
+    for path in track(images, description="Predicting", transient=True):
+        image = read_image(path, upright=True)
+        ids = predict_ids(model, transform(image)[None].to(device), image.shape[:2])[0].cpu().numpy().astype(np.uint8)
+        save_mask(output / f"{path.stem}.png", ids)
+        save_overlay(output / f"{path.stem}_overlay.png", image, ids, classes)
+    Console().print(f"{len(images)} masks and overlays: {output}")

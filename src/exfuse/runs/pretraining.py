@@ -1,0 +1,193 @@
+"""One backbone from its config to its place in the store."""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from rich.console import Console
+
+from exfuse.analysis.console import accuracy_table
+from exfuse.composition.pretraining import build_classification_data, build_classification_task, build_classifier_model
+from exfuse.composition.reading import describe_run, plain, read_labelled_split, read_split
+from exfuse.data.classification import ClassificationData
+from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
+from exfuse.data.split import Split
+from exfuse.errors import ConfigError
+from exfuse.files import sha256, write_atomically, write_json
+from exfuse.models.classifier import Classifier
+from exfuse.models.weights import Normalisation, save_backbone_weights
+from exfuse.runs.backbone_key import find_folder
+from exfuse.runs.backbones import backbone_label, resolve_normalisation
+from exfuse.runs.environment import describe_environment
+from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
+from exfuse.runs.pretraining_cost import count_cost
+from exfuse.runs.processes import is_first_process
+from exfuse.store.folder import WEIGHTS, RunFolder
+from exfuse.tasks.classification import ClassificationTask
+from exfuse.tracking.showing import show_accuracy
+from exfuse.tracking.tracker import mirrored
+
+
+def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
+    """Pretrain a backbone to its end, go on with an interrupted one, or show a finished one.
+
+    A second process that needs the same backbone waits for the first and then shows what that made.
+
+    Args:
+        config: the composed config.
+        choices: the option that was chosen in each config group.
+
+    Raises:
+        UserError: for anything that the user can mend; the store then holds no record that calls itself done.
+        KeyboardInterrupt: after Ctrl-C; the last finished epoch is kept.
+    """
+    first = is_first_process()  # further processes of a distributed run come through here too
+    console = Console(quiet=not first)
+    prepare_process(config, config.pretraining.seed)
+    config.backbone.init = "pretrained"  # what this makes, whatever segmentation would choose
+    if config.cost_only:
+        _print_cost(config, choices, console)
+        return
+    _refuse_shortcuts(config)
+    folder, manifests = find_folder(config)
+    resolve_normalisation(config)
+    train, val = (read_labelled_split(config, split) for split in ("train", "val"))
+    held_out = read_split(config, "val")
+    waiting = f"Another process is making backbone {folder.key}: waiting for it."
+    with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
+        if config.overwrite and first:
+            folder.clear()
+        if record := folder.finished():
+            console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
+            if first:
+                _exclude_more(folder, record, train, held_out, console)
+            _show(folder, record, console)
+            return
+        check_labelled(train, val)
+        check_excludes(train, held_out)
+        origin = {
+            "label": backbone_label(config, choices),
+            "choices": dict(choices),
+            "seed": config.pretraining.seed,
+            "data": train.name,
+            "classes": list(train.classes),
+            "images": {"train": len(train), "val": len(val)},
+            "manifests": manifests,
+            "excludes": [held_out.manifest()],  # whose images certainly took no part
+            "config": describe_run(config),
+        }
+        with recorded(folder, config, origin):
+            _make(config, folder, origin, train, val, console)
+
+
+def _make(
+    config: DictConfig,
+    folder: RunFolder,
+    origin: dict[str, Any],
+    train: LabelledSplit,
+    val: LabelledSplit,
+    console: Console,
+) -> None:
+    data = build_classification_data(config, train, val)
+    model = build_classifier_model(config, len(data.classes))
+    recipe = config.pretraining.recipe
+    cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
+    verb = "Going on with" if folder.last.exists() else "Pretraining"
+    console.print(
+        f"{verb} [bold]{config.backbone.name} ({origin['label']})[/], seed {origin['seed']}: {cost}\n"
+        f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
+        f"starts from {config.pretraining.start} weights; folder {folder.path}",
+        soft_wrap=True,
+    )
+    if config.runtime.compile:
+        model.compile()
+    task = build_classification_task(config, model, data)
+    trainer = build_trainer(config, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(config))
+    with mirrored(trainer.loggers) as mirrors:
+        started = time.perf_counter()
+        fit(trainer, task, data, folder)
+        accuracy = _validate(trainer, task, data)
+        if not trainer.is_global_zero:
+            return
+        environment = describe_environment(task.device)
+        write_json(folder.path / "environment.json", environment)
+        normalisation = Normalisation(**plain(config.backbone.normalisation))
+        write_atomically(
+            folder.path / WEIGHTS,
+            lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
+        )
+        record = folder.write_record(
+            "done",
+            **origin,
+            environment=environment,
+            accuracy=accuracy,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            gigamacs=cost.gigamacs,
+            seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+            precision=config.trainer.precision,
+            sha256=sha256(folder.path / WEIGHTS),
+        )
+        costs = {"parameters": record["parameters"], "gigamacs": cost.gigamacs, "seconds": record["seconds"]}
+        show_accuracy(mirrors, accuracy, costs)
+        _show(folder, record, console)
+
+
+def _exclude_more(folder: RunFolder, record: dict[str, Any], train: LabelledSplit, held_out: Split, console: Console) -> None:
+    """Check a finished backbone against the val images of another segmentation data set, and write that down."""
+    if (manifest := held_out.manifest()) not in record["excludes"]:
+        check_excludes(train, held_out)
+        record["excludes"].append(manifest)
+        folder.write_record(**{key: value for key, value in record.items() if key not in ("schema", "key")})
+        console.print(f"None of the images of {held_out.name} took part in it.")
+
+
+def _averaging(config: DictConfig) -> list[Callback]:
+    decay = config.pretraining.recipe.ema_decay
+    return [EMAWeightAveraging(decay=decay)] if decay else []
+
+
+def _validate(trainer: pl.Trainer, task: ClassificationTask, data: ClassificationData) -> dict[str, float]:
+    """Accuracy of the last weights on the whole val split: of the head, ``main``, and of each branch."""
+    (scores,) = trainer.validate(task, data, verbose=False)
+    prefix = "val/accuracy_"
+    return {name.removeprefix(prefix): float(value) for name, value in scores.items() if name.startswith(prefix)}
+
+
+def _branch_weights(model: Classifier) -> dict[str, Any]:
+    return model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
+
+
+def _refuse_shortcuts(config: DictConfig) -> None:
+    """The key knows the recipe, not the trainer's limits: a backbone cut short would pass for a whole one."""
+    if config.trainer.max_epochs != config.pretraining.recipe.epochs:
+        raise ConfigError(
+            f"trainer.max_epochs={config.trainer.max_epochs}: set pretraining.recipe.epochs instead, which the backbone's key "
+            "knows."
+        )
+    limits = ("limit_train_batches", "limit_val_batches", "max_steps", "max_time", "fast_dev_run", "overfit_batches")
+    if used := [name for name in limits if config.trainer.get(name) is not None]:
+        raise ConfigError(
+            f"trainer.{used[0]}={config.trainer[used[0]]} would put a backbone that was cut short into the store. "
+            "For a quick try use debug.images=N, which the backbone's key knows."
+        )
+
+
+def _print_cost(config: DictConfig, choices: Mapping[str, str], console: Console) -> None:
+    recipe, counts = config.pretraining.recipe, config.pretraining.data.get("counts") or {}
+    images, classes = counts.get("train"), counts.get("classes")
+    if images is None or classes is None:
+        train = read_labelled_split(config, "train")
+        images, classes = len(train), len(train.classes)
+    config.pretraining.start = "random"  # costs the same, and needs no file
+    model = build_classifier_model(config, classes)
+    cost = count_cost(model, recipe.augmentation.size, recipe.epochs * images)
+    console.print(f"{config.backbone.name} ({backbone_label(config, choices)}): {cost}", soft_wrap=True)
+
+
+def _show(folder: RunFolder, record: dict[str, Any], console: Console) -> None:
+    console.print(accuracy_table(record))
+    console.print(f"Weights: {folder.path / WEIGHTS}", soft_wrap=True)

@@ -1,0 +1,50 @@
+"""Mean and spread over seeds of what lies in a folder of runs or a store of backbones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
+from exfuse.errors import UserError
+from exfuse.files import write_atomically
+from exfuse.store.folder import find_finished
+
+
+def summarise(folder: Path, classes: Sequence[str], csv: Path | None) -> None:
+    """Print a table over seeds of the finished runs or backbones in ``folder``; write their single values to ``csv``.
+
+    Raises:
+        UserError: if nothing finished is there, runs were scored on different images, two would share a line, or a class is
+            unknown.
+    """
+    records = [record for _, record in find_finished([folder])]
+    if not records:
+        raise UserError(f"No finished run or backbone in {folder}.")
+    stage = "scores" if "scores" in records[0] else "accuracy"
+    if any(stage not in record for record in records):
+        raise UserError(f"{folder} holds runs and backbones: summarise a folder of either.")
+    if len({record["manifests"]["val"] for record in records}) > 1:
+        raise UserError(f"The runs in {folder} were scored on different images: keep those of one data set in a folder.")
+    records.sort(key=lambda record: (record["label"] not in ("baseline", "plain"), record["label"], record["seed"]))
+    if stage == "scores":
+        if unknown := sorted(set(classes) - set(records[0]["scores"]["iou"])):
+            raise UserError(f"--classes {unknown[0]}: the runs score {', '.join(records[0]['scores']['iou'])}.")
+        variants = group_runs(records, classes)
+        title = f"{records[0]['config']['data']['name']} val, {records[0]['scores']['images']} images, %"
+    else:
+        variants = group_backbones(records)
+        title = f"{records[0]['data']}: classification accuracy on {records[0]['images']['val']} images of val, %"
+    _check_lines(variants, len(records), folder)
+    Console().print(summary_table(variants, title))
+    if csv is not None:
+        write_atomically(csv, lambda path: write_values(path, variants))
+        Console().print(f"Single values: {csv}")
+
+
+def _check_lines(variants: Variants, runs: int, folder: Path) -> None:
+    if sum(len(seeds) for seeds in variants.values()) < runs:
+        raise UserError(
+            f"{folder} holds several runs of one variant and seed, under different settings: keep those of one setting in a "
+            "folder (paths.runs, paths.backbones)."
+        )

@@ -1,0 +1,131 @@
+"""Which settings the runs of one table must share, and where they do not."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from exfuse.analysis.console import weights_name
+from exfuse.errors import UserError
+from exfuse.store.key import IRRELEVANT as IRRELEVANT
+
+_VARIES = {"technique", "decoder", "seed"}  # what a study is about
+_PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
+_ABSENT = "(absent)"
+
+Named = tuple[str, int, Mapping[str, Any]]  # row, seed, record
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One setting that not all runs share.
+
+    Attributes:
+        setting: such as ``recipe.epochs``.
+        usual: the value of most runs.
+        others: any other value with its runs, (row, seed) each.
+    """
+
+    setting: str
+    usual: str
+    others: Mapping[str, Sequence[tuple[str, int]]]
+
+    def __str__(self) -> str:
+        others = "; ".join(f"{value} ({_name_runs(runs)})" for value, runs in self.others.items())
+        return f"{self.setting}: {self.usual} in most runs, {others}"
+
+    @property
+    def runs(self) -> set[tuple[str, int]]:
+        """The (row, seed) that deviate."""
+        return {run for runs in self.others.values() for run in runs}
+
+
+def find_deviations(runs: Sequence[Named], varies: Sequence[str] = ()) -> tuple[Deviation, ...]:
+    """Compare finished runs in everything that may change a number but what a study varies.
+
+    Pretrained weights differ by SS, LR and seed, so their keys are not compared; how they were pretrained is.
+
+    Args:
+        runs: of one table.
+        varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
+    """
+    settings = [_settings(record) for _, _, record in runs]
+    if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
+        return ()
+    flat = [dict(_leaves(one)) for one in settings]
+    found = []
+    for setting in sorted({name for one in flat for name in one} - set(varies)):
+        values = [_show(one.get(setting, _ABSENT)) for one in flat]
+        if len(set(values)) == 1:
+            continue
+        usual = Counter(values).most_common(1)[0][0]
+        others: dict[str, list[tuple[str, int]]] = {}
+        for value, (row, seed, _) in zip(values, runs, strict=True):
+            if value != usual:
+                others.setdefault(value, []).append((row, seed))
+        found.append(Deviation(setting, usual, others))
+    return tuple(found)
+
+
+def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
+    """Say why the runs do not belong in one table.
+
+    Raises:
+        UserError: always.
+    """
+    listed = "\n".join(f"  {deviation}" for deviation in deviations)
+    raise UserError(
+        f"The runs of study {study} differ in more than the study varies:\n{listed}\n"
+        "Train them anew under one setting, or name a setting that rows differ in on purpose in the study's `varies`, or add "
+        'sweep.mixed=true (in study.json "mixed": true) to tabulate them all the same: the table then marks them.'
+    )
+
+
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    config = record["config"]
+    settings: dict[str, Any] = {
+        "commit": record["environment"].get("commit"),
+        "manifests": {split: record["manifests"].get(split) for split in ("train", "val")},
+    }
+    for group, value in config.items():
+        irrelevant = IRRELEVANT.get(group, set())
+        if group in _VARIES or irrelevant is None:
+            continue
+        if irrelevant and isinstance(value, Mapping):
+            value = {name: item for name, item in value.items() if name not in irrelevant}
+        settings[group] = value
+    settings["init_from"] = (record.get("init_from") or {}).get("data")  # keys differ by seed and variant
+    backbone = config.get("backbone")
+    if backbone:
+        settings["backbone"] = settings["backbone"] | {"init": weights_name(record)}
+        if backbone["init"] == "pretrained" and config.get("pretraining"):
+            settings["pretraining"] = _without_places(config["pretraining"], {"seed"})
+    return settings
+
+
+def _without_places(node: Any, also: set[str] = frozenset()) -> Any:  # type: ignore[assignment]
+    if isinstance(node, Mapping):
+        return {name: _without_places(value) for name, value in node.items() if name not in _PLACES and name not in also}
+    return [_without_places(value) for value in node] if isinstance(node, list) else node
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _leaves(value, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, node
+
+
+def _show(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    is_hash = len(text) >= 40 and all(letter in "0123456789abcdef" for letter in text)
+    return text[:8] if is_hash else text
+
+
+def _name_runs(runs: Sequence[tuple[str, int]]) -> str:
+    by_row: dict[str, list[int]] = {}
+    for row, seed in runs:
+        by_row.setdefault(row, []).append(seed)
+    named = [f"{row} seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" for row, seeds in by_row.items()]
+    return "; ".join(named[:6]) + (f"; and {len(named) - 6} rows more" if len(named) > 6 else "")

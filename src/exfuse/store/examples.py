@@ -1,0 +1,155 @@
+"""A study's examples: a few val images, their truth and what every run predicts, small enough to be published.
+
+``examples/`` of a study's folder holds
+
+    index.json                    which images and runs, of which data
+    images/NAME.jpg               scaled down to a bounded size
+    truth/NAME.png                palette PNG, ids of the classes, 255 for void
+    predictions/KEY/NAME.png      likewise, of the run KEY
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from exfuse.data.palette import voc_palette
+from exfuse.data.split import VOID
+from exfuse.errors import UserError
+from exfuse.files import write_atomically, write_json
+
+SCHEMA = 1
+FOLDER = "examples"
+_KEY, _NAME = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9]{5,9}")
+_QUALITY = 88  # of JPEG; chosen
+Ids = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image: its id in the split, the stem of its files, and its size as shown."""
+
+    id: str
+    name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What index.json says.
+
+    Attributes:
+        data: name of the data set.
+        manifest: of the split that the images are from, as records name it.
+        long_side: bound of the pictures' longer side in pixels.
+        runs: whose predictions are there: by key, the record's ``confusion_sha256``, which tells one training from another.
+    """
+
+    folder: Path
+    data: str
+    manifest: str
+    classes: tuple[str, ...]
+    long_side: int
+    images: tuple[Example, ...]
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+    def image(self, example: Example) -> Path:
+        return self.folder / "images" / f"{example.name}.jpg"
+
+    def truth(self, example: Example) -> Path:
+        return self.folder / "truth" / f"{example.name}.png"
+
+    def prediction(self, example: Example, key: str) -> Path:
+        return self.folder / "predictions" / key / f"{example.name}.png"
+
+    def holds(self, key: str, record: Mapping[str, Any]) -> bool:
+        """Whether the predictions of this very training are there."""
+        return self.runs.get(key) == record["confusion_sha256"]
+
+    def with_run(self, key: str, record: Mapping[str, Any]) -> "Examples":
+        """The same with one more run, written into index.json."""
+        more = replace(self, runs=dict(sorted({**self.runs, key: record["confusion_sha256"]}.items())))
+        more.write()
+        return more
+
+    def write(self) -> None:
+        """Write index.json."""
+        content = {name: value for name, value in asdict(self).items() if name != "folder"}
+        write_json(self.folder / "index.json", {"schema": SCHEMA, **content})
+
+
+def load_examples(folder: Path) -> Examples | None:
+    """The examples in ``folder``, or None if there are none.
+
+    Raises:
+        UserError: if index.json is cut short, of another schema, or names a file that is missing.
+    """
+    path = folder / "index.json"
+    if not path.is_file():
+        return None
+    remedy = f"Delete {folder} and gather the examples again."
+    try:
+        content = json.loads(path.read_text())
+        schema = content.pop("schema")
+        if schema != SCHEMA:
+            raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
+        images = tuple(Example(**image) for image in content.pop("images"))
+        classes, runs = tuple(content.pop("classes")), dict(content.pop("runs"))
+        found = Examples(folder, classes=classes, runs=runs, images=images, **content)
+        names = [image.name for image in images]
+        if not all(map(_NAME.fullmatch, names)) or not all(map(_KEY.fullmatch, found.runs)):
+            raise ValueError("a name that is no number or a run that is no key")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a whole index of examples ({type(error).__name__}: {error}). {remedy}") from error
+    files = [path for image in images for path in (found.image(image), found.truth(image))]
+    files += [found.prediction(image, key) for image in images for key in found.runs]
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"{missing[0]} is missing, {path} names it ({len(missing)} such). {remedy}")
+    return found
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """Positions of ``wanted`` images spread evenly over a split of ``total``, its ends among them."""
+    return [int(position) for position in np.unique(np.linspace(0, total - 1, min(wanted, total)).round())]
+
+
+def bounded(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """Width and height with the longer side at most ``long_side``, in proportion."""
+    scale = min(1.0, long_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def write_image(path: Path, image: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Write an image (H, W, 3) as a JPEG of ``size`` (width, height)."""
+    scaled = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    write_atomically(path, lambda scratch: scaled.save(scratch, quality=_QUALITY, optimize=True))
+
+
+def write_ids(path: Path, ids: Ids, size: tuple[int, int], classes: Sequence[str]) -> None:
+    """Write ids (H, W) as a palette PNG of ``size`` (width, height) in VOC's colours, each pixel the nearest one's id."""
+    mask = Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)
+    colours = 256 if (ids == VOID).any() else len(classes)  # a short palette makes a small file
+    mask.putpalette(voc_palette()[:colours].tobytes())
+    write_atomically(path, lambda scratch: mask.save(scratch, optimize=True))
+
+
+def read_ids(path: Path) -> Ids:
+    """Ids (H, W) of a mask that `write_ids` wrote.
+
+    Raises:
+        UserError: if it is no palette PNG.
+    """
+    try:
+        with Image.open(path) as mask:
+            if mask.mode != "P":
+                raise ValueError(f"mode {mask.mode} instead of P")
+            return np.array(mask)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as a palette PNG ({error}). Gather the examples again.") from error

@@ -1,0 +1,172 @@
+"""A run's folder: named by its key, with a status that only a whole run calls done."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from exfuse.errors import HeldError, UserError
+from exfuse.files import sha256
+from exfuse.metrics.detail import Detail
+from exfuse.metrics.iou import Areas
+from exfuse.store.record import read_record, write_record
+
+COUNTS = "confusion.npz"
+DETAIL = "boundary.npz"
+WEIGHTS = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Files of one run, or of one pretrained backbone: ``<root>/<key>/``.
+
+    config.yaml         the resolved config
+    environment.json    versions, device, commit
+    record.json         status, scores, costs, versions, commit; "done" is written last
+    backbone.safetensors  of a backbone alone: its weights
+    confusion.npz       per-image confusion counts (images, C, C) and the images' ids
+    boundary.npz        per-image areas near borders, inside objects and along contours, see `exfuse.metrics.detail`
+    per_class.csv       IoU of each class
+    predictions.png     images, truth and predictions side by side
+    checkpoints/        last.ckpt after every epoch, best.ckpt by val mIoU
+    logs/               what the loggers write
+    output.log          what the training printed, where a sweep started it
+    """
+
+    root: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.key
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def record(self) -> dict[str, Any] | None:
+        """What the run says of itself, or None before its first start.
+
+        Raises:
+            UserError: if the record is cut short, altered or of another schema: it must not be trusted.
+        """
+        path = self.path / "record.json"
+        return read_record(path, self.key) if path.exists() else None
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of a run or backbone that is done and whose result still lies beside it; else None.
+
+        Raises:
+            UserError: see `record`.
+        """
+        record = self.record()
+        if record is None or record["status"] != "done":
+            return None
+        return record if (self.path / (COUNTS if "scores" in record else WEIGHTS)).is_file() else None
+
+    def write_record(self, status: str, **content: Any) -> dict[str, Any]:
+        """Write the record atomically and return it."""
+        return write_record(self.path / "record.json", self.key, status, content)
+
+    def counts(self, record: dict[str, Any] | None = None) -> tuple[NDArray[np.int64], list[str]]:
+        """Per-image confusion counts (images, C, C), row = true class, column = predicted, and the images' ids.
+
+        Args:
+            record: the run's, if it is known already: of thousands, none need be read twice.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        path, record = self.path / COUNTS, record or self.record()
+        if record is None or record.get("confusion_sha256") != sha256(path):
+            raise UserError(
+                f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "
+                "Copy it anew, or add overwrite=true to train this run anew."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
+
+    def detail(self, record: dict[str, Any]) -> Detail | None:
+        """Areas near borders and inside objects, of the images and in the order of `counts`; None for a run without them.
+
+        Args:
+            record: the run's.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        if (expected := record.get("boundary_sha256")) is None:
+            return None
+        path = self.path / DETAIL
+        if expected != sha256(path):
+            raise UserError(
+                f"{path} does not hold the areas near borders that its record describes: it was cut short, altered or removed. "
+                "Copy it anew, or add overwrite=true to train this run anew."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            radii = tuple(int(radius) for radius in arrays["radii"])
+            return Detail(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
+
+    def clear(self) -> None:
+        """Forget everything of an earlier start."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def locked(self, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
+        """Hold the run, so that no second process trains it at the same time.
+
+        Args:
+            on_wait: called once before waiting for another process that holds the run; None does not wait.
+
+        Raises:
+            HeldError: if another process holds it and this one is not to wait.
+        """
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=1)  # whoever only asks whether it is held lets go at once
+        except Timeout as error:
+            if on_wait is None:
+                raise HeldError(
+                    f"Run {self.key} is being trained by another process. Wait for it, or stop it and start again."
+                ) from error
+            on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a process holds the run at this moment."""
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def _lock(self) -> FileLock:
+        self.root.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / f".{self.key}.lock")
+
+
+def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Every finished run in or at ``folders`` with its record, by folder name.
+
+    Raises:
+        UserError: see `RunFolder.record`.
+    """
+    paths = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / "record.json").is_file()]
+    found = [(folder, folder.record()) for folder in (RunFolder(path.parent, path.name) for path in paths)]
+    return [(folder, record) for folder, record in found if record and record["status"] == "done"]

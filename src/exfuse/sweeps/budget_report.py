@@ -1,0 +1,94 @@
+"""A budget as a table in the terminal, and as files to publish."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import JustifyMethod
+from rich.table import Table
+
+from exfuse.files import write_atomically
+from exfuse.sweeps.budget import Budget, Training
+from exfuse.sweeps.roofline import Device
+
+_COLUMNS = ("backbone", "training", "M parameters", "GFLOP an image", "GB an image", "images", "runs", "EFLOP", "GPU hours")
+_WORDS = ("backbone", "training")
+_SHOWN = ("training", "M parameters", "GFLOP an image", "images", "runs", "GPU hours")  # in the terminal
+
+
+def budget_table(budget: Budget, device: Device) -> Table:
+    """One line a training, the sum last, within 80 columns."""
+    table = Table(title=f"{budget.backbone}: {budget.data}; {budget.recipe}", show_footer=True)
+    cells = [dict(zip(_COLUMNS, line, strict=True)) for line in _lines(budget, device)]
+    *rows, total = cells
+    for column in _SHOWN:
+        justify: JustifyMethod = "left" if column in _WORDS else "right"
+        table.add_column(column, total[column], justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[column] for column in _SHOWN))
+    return table
+
+
+def assumptions(device: Device) -> str:
+    """What the hours stand on."""
+    return (
+        f"An estimate, not a measurement, for one GPU that sustains {device.tflops:g} TFLOP/s and {device.terabytes:g} TB/s "
+        f"with {device.element} bytes a number (chosen: --tflops, --terabytes, --element). Each operation of the forward and "
+        "backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, validation, loading."
+    )
+
+
+def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, command: str) -> list[Path]:
+    """Write ``budget.md`` and ``budget.csv`` into ``folder``, which is made if missing.
+
+    Args:
+        command: by which they are made again.
+    """
+    rows = [cells for budget in budgets for cells in _lines(budget, device)]
+    settings = [f"- {budget.backbone}: {budget.data}; {budget.recipe}" for budget in budgets]
+    table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
+    text = "\n".join(["# Budget", "", f"`{command}`", "", assumptions(device), "", *settings, "", *table, ""])
+
+    def write_rows(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows((_COLUMNS, *rows))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "budget.md", folder / "budget.csv"]
+    write_atomically(paths[0], lambda path: path.write_text(text))
+    write_atomically(paths[1], write_rows)
+    return paths
+
+
+def _lines(budget: Budget, device: Device) -> list[list[str]]:
+    return [*(_cells(budget, training, device) for training in budget.trainings()), _sum(budget, device)]
+
+
+def _cells(budget: Budget, training: Training, device: Device) -> list[str]:
+    cost = training.cost
+    return [
+        budget.backbone,
+        training.name,
+        f"{training.parameters / 1e6:.1f}",
+        f"{cost.gigaflops:.1f}",
+        f"{cost.gigabytes:.2f}",
+        f"{training.images:,}",
+        str(training.runs),
+        f"{training.runs * training.images * cost.gigaflops / 1e9:.2f}",
+        _hours(training.hours(device)),
+    ]
+
+
+def _sum(budget: Budget, device: Device) -> list[str]:
+    trainings = budget.trainings()
+    operations = sum(training.runs * training.images * training.cost.gigaflops / 1e9 for training in trainings)
+    runs = sum(training.runs for training in trainings)
+    return [budget.backbone, "all", "", "", "", "", str(runs), f"{operations:.2f}", _hours(budget.hours(device))]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _rule() -> list[str]:
+    return ["---" if column in _WORDS else "---:" for column in _COLUMNS]

@@ -1,0 +1,151 @@
+"""A chain of runs, each from the whole model of the one before: finished ones are skipped, the rest are trained one by one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from exfuse.config.overrides import check_overrides, compose_config
+from exfuse.errors import ConfigError, HeldError, UserError
+from exfuse.runs.plan import plan_run
+from exfuse.store.folder import RunFolder
+from exfuse.sweeps.child import run_child
+from exfuse.sweeps.supervisor import judge
+
+_OWN = ("data", "recipe", "hydra.mode")  # each stage has its own, or none may have another
+_ABSENT = object()
+_PAPER = {"coco": "paper: 109,892 [N]"}  # N: second-hand
+
+
+class Stage(NamedTuple):
+    """One run of a chain.
+
+    Attributes:
+        name: of the stage.
+        overrides: for ``python -m src.train``.
+        folder: of its run, known before anything is trained: a stage's key holds the key of the stage before.
+        images: how many it trains on.
+        data: name of the data set.
+        epochs: of its recipe.
+        overwrite: whether a finished run counts for nothing.
+    """
+
+    name: str
+    overrides: list[str]
+    folder: RunFolder
+    images: int
+    data: str
+    epochs: int
+    overwrite: bool
+
+    def is_done(self) -> bool:
+        return not self.overwrite and self.folder.finished() is not None
+
+
+def plan_chain(chain: Sequence[str], typed: Sequence[str]) -> list[Stage]:
+    """Compose every stage and find its run, without torch, so that a mistake in the last one is found before the first trains.
+
+    Args:
+        chain: overrides of conf/chain.yaml.
+        typed: overrides of every stage, as ``python -m src.train`` takes them. One of ``data.KEY`` reaches the stages whose
+            data config has that key; ``init_from`` is the first stage's, the others start from the stage before them.
+
+    Raises:
+        ConfigError: if an override is one that each stage has for itself, or none has; see also `plan_run`.
+        HydraException: if a stage does not compose.
+        DataError: if the data of any stage cannot be used.
+    """
+    try:
+        stages: Mapping[str, Any] = compose_config("chain", list(chain)).chain.stages
+    except ConfigCompositionException as error:
+        raise ConfigError(str(error).partition("\nConfig search path:")[0]) from error
+    if not stages:
+        raise ConfigError("chain.stages is empty: a chain needs a stage. See conf/chain/three_stages.yaml.")
+    overrides = {name: _overrides(stage, typed) for name, stage in stages.items()}
+    for override in typed:
+        if not any(override in own for own in overrides.values()):
+            raise ConfigError(f"{override}: no stage's data have this key. The stages: {_describe(stages)}.")
+    planned: list[Stage] = []
+    for name, own in overrides.items():
+        if planned:
+            own.append(f"init_from={planned[-1].folder.key}")
+        config = compose_config("train", own)
+        check_overrides(own, config, "train")
+        folder, splits, _ = plan_run(config)
+        planned.append(Stage(name, own, folder, len(splits["train"]), config.data.name, config.recipe.epochs, config.overwrite))
+    return planned
+
+
+def run_chain(stages: Sequence[Stage], console: Console) -> None:
+    """Train what is not done of a chain, each stage in a process of its own.
+
+    Raises:
+        UserError: if a stage fails or is killed, with its reason; the stages after it are not started.
+        HeldError: if another process trains a stage.
+        KeyboardInterrupt: after Ctrl-C; the last finished epoch is kept.
+    """
+    before: Stage | None = None
+    for number, stage in enumerate(stages, 1):
+        title = f"Stage {number} of {len(stages)}, {stage.name}"
+        if before is not None and _is_stale(stage, before):
+            console.print(f"{title}: run {stage.folder.key} began with another model of stage {before.name}: trained anew.")
+            stage = stage._replace(overrides=[*stage.overrides, "overwrite=true"], overwrite=True)
+        before = stage
+        if stage.is_done():
+            console.print(f"{title}: run {stage.folder.key} is done.")
+            continue
+        console.rule(title, align="left")
+        ended = run_child("src.train", stage.overrides, log=None)
+        if ended.held:
+            raise HeldError(f"{title}: run {stage.folder.key} is being trained by another process. Wait for it, or stop it.")
+        _, reason = judge(stage.folder, ended)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        if reason:
+            raise UserError(f"{title}, run {stage.folder.key}: {reason} The same command goes on with this stage.")
+
+
+def chain_table(stages: Sequence[Stage]) -> Table:
+    """What the stages are and how far they have come."""
+    table = Table()
+    for column in ("stage", "trained on", "images", "epochs", "key", "status", "mIoU %"):
+        table.add_column(column, justify="right" if column in ("images", "epochs", "mIoU %") else "left", overflow="fold")
+    for stage in stages:
+        record = stage.folder.record()
+        score = f"{100 * record['scores']['miou']:.1f}" if record and "scores" in record else ""
+        paper = f"\n{_PAPER[stage.name]}" if stage.name in _PAPER else ""
+        status = record["status"] if record else "to do"
+        table.add_row(stage.name, stage.data, f"{stage.images:,}{paper}", str(stage.epochs), stage.folder.key, status, score)
+    return table
+
+
+def _overrides(stage: DictConfig, typed: Sequence[str]) -> list[str]:
+    """Of one stage: what was typed and reaches it, its own groups, and its own overrides last, which win."""
+    groups = [f"data={stage.data}", f"recipe={stage.recipe}"]
+    data, reaching = compose_config("train", groups).data, list[str]()
+    for parsed in OverridesParser.create().parse_overrides(list(typed)):
+        key = parsed.key_or_group
+        if key in _OWN:
+            raise ConfigError(
+                f"{parsed.input_line}: each stage has its own {key}. Set chain.stages.NAME.{key}, or choose a chain."
+            )
+        if not key.startswith("data.") or OmegaConf.select(data, key.removeprefix("data."), default=_ABSENT) is not _ABSENT:
+            reaching.append(str(parsed.input_line))
+    return [*reaching, *groups, *stage.overrides]
+
+
+def _is_stale(stage: Stage, before: Stage) -> bool:
+    """Whether a stage's run, finished or not, began with weights that the stage before has no longer: it was trained anew."""
+    record, source = stage.folder.record(), before.folder.record()
+    if record is None or source is None:
+        return False
+    return (record.get("init_from") or {}).get("checkpoint") != source.get("checkpoint_sha256")
+
+
+def _describe(stages: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} (data={stage.data})" for name, stage in stages.items())

@@ -1,0 +1,115 @@
+"""The LightningModule of backbone pretraining: the head's loss and SS's, weighted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from exfuse.data.classification import LabelledBatch
+from exfuse.models.classifier import Classifier, Scores
+from exfuse.randomness import derive_seed
+from exfuse.tasks.parameter_groups import parameter_groups
+
+Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+class ClassificationTask(pl.LightningModule):
+    """Train and validate a classifier; ``total = loss(head) + sum over branches of weight * loss(branch)``.
+
+    Args:
+        model: the classifier.
+        classes: names of the classes.
+        branch_weights: of each branch's loss, by name; the paper's are unknown.
+        smoothing: label smoothing of every loss.
+        mixing: mixup and CutMix of a batch from a seed, with the smoothing in its targets; None for none.
+        optimizer, schedule, lr, weight_decay: as in `exfuse.tasks.segmentation.SegmentationTask`.
+        description: plain data that travel in every checkpoint.
+        seed: of the mixing.
+        channels_last: memory layout of images and weights.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        classes: Sequence[str],
+        branch_weights: Mapping[str, float],
+        smoothing: float,
+        mixing: Mixing | None,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[..., LRScheduler],
+        lr: float,
+        weight_decay: float,
+        description: dict[str, Any],
+        seed: int,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.branch_weights, self.smoothing, self.mixing = dict(branch_weights), smoothing, mixing
+        self.optimizer_factory, self.schedule_factory = optimizer, schedule
+        self.lr, self.weight_decay = lr, weight_decay
+        self.description, self.seed = description, seed
+        self.scored = ("main", *(self.branch_weights if model.branches is not None else ()))
+        self.accuracies = nn.ModuleList(MulticlassAccuracy(len(classes), average="micro") for _ in self.scored)
+
+    def training_step(self, batch: LabelledBatch, _: int) -> Tensor:
+        image, target = batch["image"], batch["label"]
+        if self.mixing is not None:
+            seed = derive_seed(self.seed, "mixing", self.current_epoch, self.global_step, self.global_rank)
+            image, target = self.mixing(image, target, seed)
+        scores = self.model(image.contiguous(memory_format=self.memory_format))
+        losses = classification_losses(scores, target, 0.0 if self.mixing is not None else self.smoothing)
+        total = losses["main"]
+        for name in scores.branches:
+            total = total + self.branch_weights[name] * losses[name]
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
+        return total
+
+    def validation_step(self, batch: LabelledBatch, _: int) -> None:
+        scores = self.model(batch["image"].contiguous(memory_format=self.memory_format))
+        for values, metric in zip((scores.main, *scores.branches.values()), self._metrics(), strict=True):
+            metric.update(values, batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        values = {
+            f"val/accuracy_{name}": float(metric.compute()) for name, metric in zip(self.scored, self._metrics(), strict=True)
+        }
+        for metric in self._metrics():
+            metric.reset()  # the sanity check's counts must not leak into the first epoch
+        if not self.trainer.sanity_checking:
+            self.log_dict(values)
+            self.log("val/accuracy", values["val/accuracy_main"], prog_bar=True)
+
+    def _metrics(self) -> list[Metric]:
+        return [metric for metric in self.accuracies if isinstance(metric, Metric)]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        groups = parameter_groups(self.model, self.lr, 1.0, self.weight_decay, backbone="backbone")
+        optimizer = self.optimizer_factory(groups, lr=self.lr)
+        schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["description"] = self.description
+
+
+def classification_losses(scores: Scores, target: Tensor, smoothing: float) -> dict[str, Tensor]:
+    """Cross entropy of the head, ``main``, and of each branch.
+
+    Args:
+        scores: (B, C) each, before softmax.
+        target: (B,) int64 ids or (B, C) float32 shares of a mixed batch.
+        smoothing: label smoothing.
+    """
+    named = {"main": scores.main, **scores.branches}
+    return {name: F.cross_entropy(values.float(), target, label_smoothing=smoothing) for name, values in named.items()}

@@ -1,0 +1,145 @@
+"""The LightningModule: losses, optimiser and validation around a segmenter."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from exfuse.data.dataset import Batch
+from exfuse.data.split import VOID
+from exfuse.metrics.confusion import ConfusionMatrix
+from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.tasks.parameter_groups import parameter_groups
+
+
+class SegmentationTask(pl.LightningModule):
+    """Train and validate one variant.
+
+    Args:
+        model: the segmenter.
+        classes: names of the classes, as many as the model scores.
+        optimizer: makes the optimiser from parameter groups.
+        schedule: makes the per-step schedule from the optimiser and ``steps=``.
+        lr, encoder_lr_factor, weight_decay: see `parameter_groups`.
+        val_images: how many images one whole validation must count, asserted.
+        description: plain data that travel in every checkpoint (the run's config).
+        channels_last: memory layout of images and weights.
+    """
+
+    def __init__(
+        self,
+        model: Segmenter,
+        classes: Sequence[str],
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[..., LRScheduler],
+        lr: float,
+        encoder_lr_factor: float,
+        weight_decay: float,
+        val_images: int,
+        description: dict[str, Any],
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.classes = list(classes)
+        self.optimizer_factory, self.schedule_factory = optimizer, schedule
+        self.lr, self.encoder_lr_factor, self.weight_decay = lr, encoder_lr_factor, weight_decay
+        self.val_images = val_images
+        self.description = description
+        self.confusion = ConfusionMatrix(len(self.classes))
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        image = batch["image"].contiguous(memory_format=self.memory_format)
+        prediction = self.model(image)
+        total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights)
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
+        return total
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.confusion.update(predict_ids(self.model, batch["image"], batch["mask"].shape[-2:]), batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        counts, images = (state.cpu().numpy() for state in self.confusion.compute())
+        self.confusion.reset()  # the sanity check's counts must not leak into the first epoch
+        if self.trainer.sanity_checking:
+            return
+        if self.trainer.limit_val_batches == 1.0 and images != self.val_images:
+            raise RuntimeError(f"validation counted {images} images instead of {self.val_images}")
+        self.log("val/miou", float(mean_iou(counts)), prog_bar=True)
+        self.log("val/pixel_accuracy", float(pixel_accuracy(counts)))
+        scores = zip(self.classes, iou_per_class(counts).tolist(), strict=True)
+        self.log_dict({f"val/iou/{name}": score for name, score in scores if not math.isnan(score)})  # absent: no curve
+
+    def build_optimizer(self) -> Optimizer:
+        """The recipe's optimiser over the model's parameters, without a schedule."""
+        groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay)
+        return self.optimizer_factory(groups, lr=self.lr)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.build_optimizer()
+        schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["description"] = self.description
+
+
+def training_loss(
+    prediction: Prediction, truth: Tensor, auxiliary_weights: Mapping[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What training minimises, and its parts by name: ``main`` and the auxiliary ones before their weights.
+
+    Args:
+        prediction: of the model in training.
+        truth: (B, H, W) uint8 ids, 255 for void.
+        auxiliary_weights: by name.
+    """
+    losses = {"main": segmentation_loss(prediction.scores, truth)}
+    total = losses["main"]
+    for name, scores in prediction.auxiliary.items():
+        losses[name] = segmentation_loss(scores, truth)
+        total = total + auxiliary_weights[name] * losses[name]
+    return total, losses
+
+
+def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy averaged over the labelled pixels.
+
+    Args:
+        scores: (B, C, h, w) before softmax; upsampled bilinearly to the truth's size where that differs.
+        truth: (B, H, W) uint8 ids, 255 for void.
+
+    Returns:
+        A scalar; zero, not a division by zero, if every pixel is void.
+    """
+    if scores.shape[-2:] != truth.shape[-2:]:
+        scores = F.interpolate(scores, truth.shape[-2:], mode="bilinear")
+    target = truth.long()
+    if scores.device.type == "cpu":
+        # Pixels as rows: the same sum, for which a CPU copies no map into another layout.
+        total = F.cross_entropy(_rows(scores).float(), target.flatten(), ignore_index=VOID, reduction="sum")
+    else:
+        total = F.cross_entropy(scores.float(), target, ignore_index=VOID, reduction="sum")
+    return total / (target != VOID).sum().clamp(min=1)
+
+
+def _rows(scores: Tensor) -> Tensor:
+    return scores.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Class ids at ``size``: (B, 3, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision."""
+    scores = model(image).scores
+    if scores.shape[-2:] != tuple(size):
+        scores = F.interpolate(scores, size, mode="bilinear")
+    return scores.max(1).indices  # the first of equal ones, as argmax, which takes three times as long on a CPU

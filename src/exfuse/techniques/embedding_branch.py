@@ -1,0 +1,136 @@
+"""Semantic embedding branch (SEB), ExFuse section 3.1 and figure 4: high-level maps guide a low-level one.
+
+Wiring (figure 2): res-2 takes res-3, res-4 and res-5; res-3 takes res-4 and res-5; res-4 takes res-5; res-5 stays as it is.
+Each option below is one way of fusing; `ProductEmbedding` is the paper's, the others are controls.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exfuse.fusing.small_maps import convolve_each
+
+
+class NoEmbedding(nn.Module):
+    """The baseline: every level reaches the decoder as the encoder made it."""
+
+    def __init__(self, channels: Sequence[int], levels: Sequence[int]) -> None:  # noqa: ARG002 - one signature for all
+        super().__init__()
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return maps
+
+
+class _FusingEmbedding(nn.Module):
+    """Wiring of SEB; a subclass says how one low-level map and its upsampled guides become one map.
+
+    Args:
+        channels: channels of the encoder's maps, shallow to deep.
+        levels: their names in the paper, e.g. (2, 3, 4, 5) for res-2..res-5.
+
+    Shapes:
+        input one (B, C_l, H_l, W_l) map per level, shallow to deep; output the same shapes.
+    """
+
+    # Start value of the convolutions' biases: the guide that leaves the low-level map nearly as it is.
+    neutral: float
+
+    def __init__(self, channels: Sequence[int], levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.guides = nn.ModuleDict()
+        for low, low_channels in zip(levels, channels, strict=True):
+            for high, high_channels in zip(levels, channels, strict=True):
+                if high > low:
+                    self.guides[f"res{high}_to_res{low}"] = _Guide(high_channels, low_channels, self.neutral)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        # figure 4: 3x3 convolution at the high level's own size, then bilinear upsampling
+        guides: dict[int, list[Tensor]] = {low: [] for low in self.levels}
+        for position, (high, high_map) in enumerate(zip(self.levels, maps, strict=True)):
+            guided = self.levels[:position]
+            for low, guide in zip(guided, self._convolve(high, high_map, guided), strict=True):
+                guides[low].append(guide)
+        embedded = []
+        for low, low_map in zip(self.levels, maps, strict=True):
+            enlarged = [F.interpolate(guide, low_map.shape[-2:], mode="bilinear") for guide in guides[low]]
+            embedded.append(self.fuse(low, low_map, enlarged) if enlarged else low_map)
+        return embedded
+
+    def _convolve(self, high: int, high_map: Tensor, guided: Sequence[int]) -> list[Tensor]:
+        return convolve_each(high_map, [self.guides[f"res{high}_to_res{low}"] for low in guided])  # type: ignore[misc]
+
+    def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:
+        """Combine ``low`` (B, C, H, W) with its guides, each of the same shape, into one map of that shape."""
+        raise NotImplementedError
+
+
+class ProductEmbedding(_FusingEmbedding):
+    """Figure 4: the low-level map times every upsampled high-level map, element by element."""
+
+    neutral = 1.0
+
+    def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
+        for guide in guides:
+            low = low * guide
+        return low
+
+
+class SumEmbedding(_FusingEmbedding):
+    """Control: add instead of multiply."""
+
+    neutral = 0.0
+
+    def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
+        for guide in guides:
+            low = low + guide
+        return low
+
+
+class GateEmbedding(_FusingEmbedding):
+    """Control: multiply by sigmoid gates, which can only weaken the low-level map."""
+
+    neutral = 2.0  # sigmoid(2) = 0.88: gates start nearly open
+
+    def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
+        for guide in guides:
+            low = low * guide.sigmoid()
+        return low
+
+
+class ConcatEmbedding(_FusingEmbedding):
+    """Control: concatenate the low-level map with its guides, then a 1x1 convolution back to its channels."""
+
+    neutral = 0.0
+
+    def __init__(self, channels: Sequence[int], levels: Sequence[int]) -> None:
+        super().__init__(channels, levels)
+        self.reduce = nn.ModuleDict(
+            {
+                f"res{level}": nn.Conv2d(width * (len(channels) - position), width, 1)
+                for position, (level, width) in enumerate(zip(levels[:-1], channels[:-1], strict=True))
+            }
+        )
+
+    def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:
+        return self.reduce[f"res{level}"](torch.cat([low, *guides], dim=1))
+
+
+class _Guide(nn.Conv2d):
+    """The 3x3 convolution of one branch: (B, high, H, W) -> (B, low, H, W).
+
+    Starts near ``neutral`` everywhere (chosen): with the usual initialisation the product of three unnormalised maps
+    would swamp a pretrained encoder's features in the first steps.
+    """
+
+    def __init__(self, high: int, low: int, neutral: float) -> None:
+        self.neutral = neutral
+        super().__init__(high, low, 3, padding=1)
+
+    def reset_parameters(self) -> None:
+        assert self.bias is not None
+        fan_in = self.weight[0].numel()
+        nn.init.normal_(self.weight, std=0.1 * fan_in**-0.5)
+        nn.init.constant_(self.bias, self.neutral)

@@ -1,0 +1,60 @@
+"""Where training curves go: always into the run's folder, and to W&B if it is chosen."""
+
+from typing import NamedTuple
+
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from exfuse.tracking.gradient_norms import GradientNorms
+from exfuse.tracking.tracker import MirrorLogger, RunCard
+
+
+class Logging(NamedTuple):
+    """What a choice of ``conf/logger`` adds to a trainer."""
+
+    loggers: list[Logger]
+    callbacks: list[Callback]
+
+
+def csv_logging(card: RunCard, *, gradients: int | None) -> Logging:
+    """metrics.csv under the folder's ``logs``, one version per start of the run.
+
+    Args:
+        card: of the run.
+        gradients: log norms of gradients every so many steps; None for never.
+    """
+    callbacks: list[Callback] = [GradientNorms(gradients)] if gradients else []
+    return Logging([CSVLogger(card.folder, name="logs")], callbacks)
+
+
+def wandb_logging(
+    card: RunCard,
+    *,
+    gradients: int | None,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    mode: str,
+    timeout: float,
+    examples: int,
+    examples_every: int,
+) -> Logging:
+    """What `csv_logging` writes, and the same in a W&B run.
+
+    Args:
+        card: of the run.
+        gradients: see `csv_logging`.
+        project, entity: W&B's own.
+        group: of related runs; None for the study.
+        mode: ``offline`` or ``online``.
+        timeout: seconds that W&B may take, at the start to answer and at the end to take what is left.
+        examples: val images with masks, of a segmentation; 0 for none.
+        examples_every: validations between two showings of them.
+    """
+    from exfuse.tracking.example_pictures import ExamplePictures
+    from exfuse.tracking.wandb_tracker import WandbMirror
+
+    local = csv_logging(card, gradients=gradients)
+    mirror = WandbMirror(card, project, entity, group or card.study, mode, timeout, examples)
+    pictures: list[Callback] = [ExamplePictures(examples, examples_every)] if card.stage == "train" and examples else []
+    return Logging([*local.loggers, MirrorLogger(mirror, card)], [*local.callbacks, *pictures])

@@ -1,0 +1,78 @@
+"""From a run's record to the card by which loggers show it: flat values that a dashboard can filter and group by."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from exfuse.analysis.console import weights_name
+from exfuse.composition.reading import plain
+from exfuse.store.folder import RunFolder
+from exfuse.store.variants import TECHNIQUES
+from exfuse.tracking.tracker import RunCard
+
+
+def run_card(folder: Path, key: str, stage: str, origin: Mapping[str, Any], study: str | None) -> RunCard:
+    """The card of a run whose record begins with ``origin``: label, choices, seed and config.
+
+    Args:
+        folder: of the run.
+        key: of the run or backbone.
+        stage: ``train``, ``pretrain`` or ``evaluate``.
+        origin: what the record holds from the start.
+        study: that asked for the run, if one did.
+    """
+    name = f"{origin['label']}, seed {origin['seed']}"
+    flat = flat_config(origin) | {"key": key, "stage": stage}
+    if study is not None:
+        flat["study"] = study
+    return RunCard(folder, key, stage, name, study, origin["label"].split("+"), {**flat, "config": origin["config"]})
+
+
+def evaluation_card(output: Path, key: str, run: Path, trained: DictConfig, data: str) -> RunCard:
+    """The card of a scoring: the trained run's, with the data that it was scored on.
+
+    Args:
+        output: folder of the scores.
+        key: of the scoring.
+        run: folder of the trained run, whose record names its label and choices; a bare checkpoint has but its config.
+        trained: config of the checkpoint.
+        data: name of the split.
+    """
+    record = RunFolder(run.parent, run.name).record()
+    origin = record or {"label": run.resolve().name, "choices": {}, "seed": trained.seed, "config": plain(trained)}
+    card = run_card(output, key, "evaluate", origin, None)
+    config = {**card.config, "data": data, "trained_on": card.config.get("data"), "trained_run": run.resolve().name}
+    return replace(card, name=f"{card.name} on {data}", config=config)
+
+
+def study_name(config: DictConfig) -> str | None:
+    """Name of the study that the command line asks for; None for a single run or a plain multirun."""
+    study = config.get("study")
+    return str(study.name) if study is not None else None
+
+
+def flat_config(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Variant, seed, technique options, backbone, data and recipe, one plain value a key; what a run has not is left out."""
+    config, choices = origin["config"], origin["choices"]
+    recipe, backbone = config.get("recipe") or {}, config["backbone"]
+    found = {
+        "variant": origin["label"],
+        "ablation": choices.get("ablation"),
+        "seed": origin["seed"],
+        **{f"technique_{name}": choices.get(f"technique/{name}") for name in TECHNIQUES},
+        "decoder": choices.get("decoder"),
+        "backbone": backbone["name"],
+        "backbone_weights": weights_name(origin),
+        "data": choices.get("data") or (config.get("data") or {}).get("name"),
+        "pretraining": choices.get("pretraining"),
+        "recipe": choices.get("recipe") or choices.get("pretraining/recipe"),
+        "epochs": recipe.get("epochs"),
+        "batch_size": recipe.get("batch_size"),
+        "learning_rate": recipe.get("lr"),
+        "crop": (recipe.get("augmentation") or {}).get("crop"),
+        "precision": (config.get("trainer") or {}).get("precision"),
+    }
+    return {name: value for name, value in found.items() if value is not None}

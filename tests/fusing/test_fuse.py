@@ -1,0 +1,130 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from exfuse.composition.segmentation import build_model
+from exfuse.fusing.adjacent import ComposedLastBlock
+from exfuse.fusing.fuse import FusedSegmenter, fuse
+from exfuse.fusing.packed import PackedConvolution
+from exfuse.fusing.tail import FoldedTail
+
+CONF = Path(__file__).parents[2] / "conf"
+CLASSES = 5
+
+ABLATIONS = [f"+ablation={path.stem}" for path in sorted(CONF.glob("ablation/*.yaml"))]
+OPTIONS = [f"technique/{path.parent.name}={path.stem}" for path in sorted(CONF.glob("technique/*/*.yaml"))]
+DECODERS = [f"decoder={path.stem}" for path in sorted(CONF.glob("decoder/*.yaml"))]
+HEADS = [option for option in OPTIONS if "/dap=" in option]
+TOGETHER = [
+    "+ablation=exfuse backbone.output_stride=8",
+    "+ablation=exfuse decoder=levels_5",
+    "technique/ss=second_conv_features technique/seb=concat technique/dap=last decoder=levels_345",
+    "technique/seb=sum technique/ecre=subpixel technique/dap=wide_control decoder=levels_45 backbone.output_stride=16",
+    "technique/dap=wide technique.dap.window=5",
+    "technique/dap=last technique.dap.window=5",
+    "technique/dap=wide technique.dap.window=1",
+    "decoder=aspp backbone.output_stride=16 technique/dap=wide",
+    "backbone=efficientnet_lite0 backbone.init=random technique/dap=last",
+]
+SIZES = [(65, 97), (64, 96), (33, 64)]
+SMALL = [(1, 1), (2, 3), (3, 2), (1, 40), (34, 5), (37, 66)]  # every map down to a single row, all border
+
+
+@pytest.fixture(scope="module")
+def trained(compose_config):
+    """A variant as a training might leave it: no weight, bias or statistic at its start. Do not change it."""
+    known = {}
+
+    def model(overrides):
+        if overrides not in known:
+            config = compose_config("backbone=resnet_tiny", *overrides.split())
+            known[overrides] = unsettled(build_model(config, CLASSES).eval())
+        return known[overrides]
+
+    return model
+
+
+@torch.no_grad()
+def unsettled(model):
+    generator = torch.Generator().manual_seed(0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.uniform_(-0.5, 0.5, generator=generator)
+            for tensor in (norm.running_var, norm.weight):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    for name, parameter in model.named_parameters():
+        if not name.startswith("encoder.backbone"):
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def images(size):
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def difference(model, fused, size):
+    """Of the scores, relative to the largest."""
+    expected, got = model(images(size)), fused(images(size))
+    assert got.scores.shape == expected.scores.shape
+    assert got.auxiliary == {}
+    return float((got.scores - expected.scores).abs().max() / expected.scores.abs().max())
+
+
+@pytest.mark.parametrize("overrides", [*ABLATIONS, *OPTIONS, *DECODERS, *TOGETHER])
+def test_a_fused_model_says_what_its_model_says(trained, overrides):
+    model = trained(overrides)
+    for portable in (True, False):
+        fused = fuse(model, portable)
+        assert {size: difference(model, fused, size) < 1e-5 for size in SIZES} == dict.fromkeys(SIZES, True)
+
+
+@pytest.mark.parametrize("overrides", [*HEADS, *TOGETHER])
+def test_borders_are_exact_on_maps_that_are_nothing_else(trained, overrides):
+    model = trained(overrides)
+    fused = fuse(model)
+    assert {size: difference(model, fused, size) < 1e-5 for size in SMALL} == dict.fromkeys(SMALL, True)
+
+
+@pytest.mark.parametrize("overrides", ["+ablation=exfuse", "+ablation=exfuse_last"])
+def test_fusing_leaves_the_model_as_it_is_and_shares_nothing_with_it(trained, overrides):
+    model = copy.deepcopy(trained(overrides)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fused = fuse(model)
+    assert model.training
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not fused.training
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+    with torch.inference_mode():
+        expected = fused(images((40, 56))).scores
+        for parameter in model.parameters():
+            parameter.zero_()
+        assert torch.equal(fused(images((40, 56))).scores, expected)
+
+
+def test_the_folds_are_there(trained):
+    for overrides in ("+ablation=exfuse", "+ablation=exfuse_last", "decoder=aspp backbone.output_stride=16"):
+        fused = fuse(trained(overrides))
+        assert isinstance(fused, FusedSegmenter)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+        assert any(isinstance(module, PackedConvolution) for module in fused.modules())
+    assert isinstance(fuse(trained("+ablation=exfuse")).tail, FoldedTail)
+    assert isinstance(fuse(trained("+ablation=exfuse_last")).tail.head, ComposedLastBlock)
+
+
+def test_a_portable_model_has_no_operator_of_one_library(trained):
+    assert not any(isinstance(module, PackedConvolution) for module in fuse(trained("+ablation=exfuse"), True).modules())
+
+
+@pytest.mark.parametrize("overrides", ["+ablation=exfuse_last", "+ablation=exfuse"])
+def test_a_mask_does_not_change(trained, overrides):
+    skimage = pytest.importorskip("skimage.data")
+    image = torch.from_numpy(skimage.chelsea()[:129, :161].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        model = trained(overrides)
+        assert torch.equal(model(image).scores.argmax(1), fuse(model)(image).scores.argmax(1))

@@ -1,0 +1,67 @@
+"""A data set and a run so small that a test can afford them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
+from omegaconf import DictConfig
+
+from exfuse.runs.training import train
+from exfuse.store.folder import RunFolder
+
+# Scenes of 64 pixels, two epochs of four steps.
+SMALL = (
+    "trainer=cpu",
+    "backbone.init=random",
+    "trainer.enable_progress_bar=false",
+    "runtime.workers=0",
+    "runtime.threads=1",
+    "data.images.train=16",
+    "data.images.val=5",
+    "data.size=64",
+    "recipe.epochs=2",
+    "recipe.val_every=1",
+    "recipe.batch_size=4",
+    "recipe.augmentation.crop=64",
+)
+CHOICES = {"technique/seb": "none", "technique/dap": "none"}
+
+
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data") / "scenes"
+
+
+@pytest.fixture(scope="session")
+def small_overrides(scenes_folder: Path) -> list[str]:
+    return [*SMALL, f"data.root={scenes_folder}"]
+
+
+@pytest.fixture
+def train_small(
+    compose_config: Callable[..., DictConfig], small_overrides: list[str], tmp_path: Path
+) -> Callable[..., RunFolder]:
+    """Train in this process and return the run's folder: ``train_small("seed=1", runs=folder)``."""
+
+    def trained(*overrides: str, runs: Path = tmp_path / "runs") -> RunFolder:
+        train(compose_config(*small_overrides, f"paths.runs={runs}", *overrides), CHOICES)
+        return only_run(runs)
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    compose_config: Callable[..., DictConfig], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    """One finished run that no test may change."""
+    runs = tmp_path_factory.mktemp("finished")
+    train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"), {"technique/seb": "product"})
+    return only_run(runs)
+
+
+def only_run(runs: Path) -> RunFolder:
+    """The folder of the one run under ``runs``."""
+    (record,) = runs.glob("*/record.json")
+    return RunFolder(runs, record.parent.name)
