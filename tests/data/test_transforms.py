@@ -113,15 +113,15 @@ def test_crop_is_a_window_of_the_image_that_may_lie_anywhere():
 
 def test_flip_mirrors_image_and_mask_in_its_share_of_cases():
     ids = blocks(24, 24, side=4)
-    mirrored = 0
+    tracked = 0
     for seed in range(100):
         pixels, mask = still(24, flip=0.5)(coloured(ids), ids, seed)
         flipped = bool((mask.numpy() != ids).any())
         expected = ids[:, ::-1] if flipped else ids
         np.testing.assert_array_equal(mask, expected)
         np.testing.assert_array_equal(to_uint8(pixels), coloured(expected))
-        mirrored += flipped
-    assert 35 <= mirrored <= 65  # beyond three standard deviations of a fair coin
+        tracked += flipped
+    assert 35 <= tracked <= 65  # beyond three standard deviations of a fair coin
 
 
 def test_scale_place_and_flip_are_drawn_independently():

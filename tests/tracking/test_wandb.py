@@ -24,7 +24,7 @@ from tests.tracking.wandb_server import KEY, wandb_server
 
 TrainSmall = Callable[..., RunFolder]
 LOST = 24  # steps that a killed process may not have handed to the disk yet
-EXTRA_SECONDS = 30  # more than a mirror may cost a run that cannot reach W&B, on a busy machine too
+EXTRA_SECONDS = 30  # more than a tracker may cost a run that cannot reach W&B, on a busy machine too
 
 
 def command(tmp_path: Path, *overrides: str, module: str = "src.train") -> list[str]:
@@ -51,13 +51,13 @@ def record_of(run: RunFolder) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def mirrored_run(
+def tracked_run(
     compose_config: Callable[..., Any], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
-    """One finished run that W&B mirrored offline."""
+    """One finished run that W&B tracked offline."""
     from exfuse.runs.training import train
 
-    runs = tmp_path_factory.mktemp("mirrored")
+    runs = tmp_path_factory.mktemp("tracked")
     options = ["logger=wandb", "logger.gradients=2", "logger.examples=3", "logger.examples_every=1"]
     names = {"ss": "none", "lr": "standard", "ecre": "subpixel_supervised", "seb": "product", "dap": "none"}
     choices = {f"technique/{name}": option for name, option in names.items()}
@@ -68,12 +68,12 @@ def mirrored_run(
 
 
 @pytest.fixture(scope="module")
-def shown(mirrored_run: RunFolder) -> Shown:
-    return read_only_start(mirrored_run.path / "wandb")
+def shown(tracked_run: RunFolder) -> Shown:
+    return read_only_start(tracked_run.path / "wandb")
 
 
-def test_a_run_is_found_by_its_key_its_stage_and_its_techniques(mirrored_run: RunFolder, shown: Shown) -> None:
-    assert shown.run.run_id == mirrored_run.key
+def test_a_run_is_found_by_its_key_its_stage_and_its_techniques(tracked_run: RunFolder, shown: Shown) -> None:
+    assert shown.run.run_id == tracked_run.key
     assert shown.run.job_type == "train"
     assert set(shown.run.tags) == {"ecre-subpixel_supervised", "seb-product"}
     assert shown.run.display_name == "ecre-subpixel_supervised+seb-product, seed 0"
@@ -81,24 +81,24 @@ def test_a_run_is_found_by_its_key_its_stage_and_its_techniques(mirrored_run: Ru
     assert shown.exit_code == 0
 
 
-def test_the_config_can_be_filtered_by_plain_values_and_is_whole(mirrored_run: RunFolder, shown: Shown) -> None:
+def test_the_config_can_be_filtered_by_plain_values_and_is_whole(tracked_run: RunFolder, shown: Shown) -> None:
     expected = {"ablation": "seb_ecre", "seed": 0, "technique_seb": "product", "technique_ss": "none", "data": "scenes"}
     expected |= {"backbone": "resnet18", "backbone_weights": "random", "recipe": "scenes", "epochs": 2, "crop": 64}
-    expected |= {"variant": "ecre-subpixel_supervised+seb-product", "key": mirrored_run.key, "stage": "train"}
+    expected |= {"variant": "ecre-subpixel_supervised+seb-product", "key": tracked_run.key, "stage": "train"}
     assert expected.items() <= shown.config.items()
     flat = {name: value for name, value in shown.config.items() if name not in ("config", "_wandb")}
     assert all(isinstance(value, str | int | float) for value in flat.values())
-    assert shown.config["config"] == record_of(mirrored_run)["config"]
+    assert shown.config["config"] == record_of(tracked_run)["config"]
 
 
-def test_curves_have_their_axes_and_stand_at_the_optimisers_steps(mirrored_run: RunFolder, shown: Shown) -> None:
+def test_curves_have_their_axes_and_stand_at_the_optimisers_steps(tracked_run: RunFolder, shown: Shown) -> None:
     assert [step for step, _ in shown.curve("train/loss")] == list(range(8))
     assert [epoch for epoch, _ in shown.curve("val/miou", "epoch")] == [0, 1]
     assert [step for step, _ in shown.curve("gradients/all")] == [0, 2, 4, 6]
     assert any(name.startswith("lr-") for row in shown.rows for name in row)
     axes = {name: metric.step_metric for name, metric in shown.metrics.items() if metric.step_metric}
     assert axes == {"train/*": "step", "val/*": "epoch", "gradients/*": "step", "lr-*": "step"}
-    iou = record_of(mirrored_run)["scores"]["iou"]
+    iou = record_of(tracked_run)["scores"]["iou"]
     for name, value in iou.items():
         assert shown.curve(f"val/iou/{name}")[-1][1] == pytest.approx(value, abs=1e-6)
 
@@ -110,12 +110,12 @@ def test_gradient_norms_add_up(shown: Shown) -> None:
     assert row["gradients/all"] == pytest.approx(sum(part**2 for part in parts) ** 0.5)
 
 
-def test_the_summary_holds_best_and_last_and_the_final_scores_and_costs(mirrored_run: RunFolder, shown: Shown) -> None:
+def test_the_summary_holds_best_and_last_and_the_final_scores_and_costs(tracked_run: RunFolder, shown: Shown) -> None:
     mious = [value for _, value in shown.curve("val/miou")]
     assert shown.summary["val/miou"] == {"max": max(mious), "last": mious[-1]}
     losses = [value for _, value in shown.curve("train/loss")]
     assert shown.summary["train/loss"] == {"min": min(losses), "last": losses[-1]}
-    record = record_of(mirrored_run)
+    record = record_of(tracked_run)
     assert shown.summary["final/miou"] == record["scores"]["miou"]
     assert shown.summary["final/iou/background"] == record["scores"]["iou"]["background"]
     for name in ("parameters", "gigamacs", "latency_ms", "train_images_per_second", "peak_memory_mib"):
@@ -149,12 +149,12 @@ def test_the_table_of_val_images_opens_with_the_worst(shown: Shown) -> None:
     assert all(shown.artifacts[mask["path"]].is_file() for mask in picture["masks"].values())
 
 
-def test_the_confusion_chart_holds_shares_of_each_true_class(mirrored_run: RunFolder, shown: Shown) -> None:
+def test_the_confusion_chart_holds_shares_of_each_true_class(tracked_run: RunFolder, shown: Shown) -> None:
     panel = shown.config["_wandb"]["visualize"]["final/confusion"]
     assert panel["panel_config"]["panelDefId"] == "wandb/confusion_matrix/v1"
     table = json.loads((shown.folder / "files" / shown.summary["final/confusion_table"]["path"]).read_text())
-    counts = np.array(record_of(mirrored_run)["scores"]["confusion"])
-    classes = list(record_of(mirrored_run)["scores"]["iou"])
+    counts = np.array(record_of(tracked_run)["scores"]["confusion"])
+    classes = list(record_of(tracked_run)["scores"]["iou"])
     drawn = {(true, predicted): share for true, predicted, share in table["data"]}
     assert len(drawn) == len(classes) ** 2
     for row, true in enumerate(classes):
@@ -162,11 +162,11 @@ def test_the_confusion_chart_holds_shares_of_each_true_class(mirrored_run: RunFo
             assert drawn[true, predicted] == pytest.approx(100 * counts[row, column] / counts[row].sum(), abs=0.051)
 
 
-def test_what_a_later_sync_needs_lies_in_the_runs_folder(mirrored_run: RunFolder, shown: Shown) -> None:
+def test_what_a_later_sync_needs_lies_in_the_runs_folder(tracked_run: RunFolder, shown: Shown) -> None:
     assert shown.artifacts
-    assert all(path.is_relative_to(mirrored_run.path) for path in shown.artifacts.values())
+    assert all(path.is_relative_to(tracked_run.path) for path in shown.artifacts.values())
     assert "WANDB_DATA_DIR" not in os.environ
-    assert (mirrored_run.path / "logs" / "version_0" / "metrics.csv").is_file()  # as without W&B
+    assert (tracked_run.path / "logs" / "version_0" / "metrics.csv").is_file()  # as without W&B
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [(RuntimeError, 1), (KeyboardInterrupt, 255)])
@@ -224,17 +224,17 @@ def test_a_pretraining_shows_its_stage_and_the_accuracies_of_head_and_branches(
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_a_run_of_its_own(mirrored_run: RunFolder, tmp_path: Path) -> None:
-    overrides = [f"checkpoint={mirrored_run.path}", f"output={tmp_path}", "device=cpu", "logger=wandb", "logger.examples=1"]
+def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Path) -> None:
+    overrides = [f"checkpoint={tracked_run.path}", f"output={tmp_path}", "device=cpu", "logger=wandb", "logger.examples=1"]
     done = run([sys.executable, "-m", "src.evaluate", *overrides], environment(tmp_path))
     assert done.returncode == 0
     shown = read_only_start(tmp_path / "wandb")
-    assert shown.run.run_id == f"{mirrored_run.key}-generated_scenes_val-single_scale"
+    assert shown.run.run_id == f"{tracked_run.key}-generated_scenes_val-single_scale"
     assert (shown.run.job_type, shown.exit_code) == ("evaluate", 0)
-    assert shown.config["trained_run"] == mirrored_run.key
+    assert shown.config["trained_run"] == tracked_run.key
     assert shown.config["data"] == "generated scenes val"
     assert shown.config["technique_seb"] == "product"
-    assert shown.summary["final/miou"] == record_of(mirrored_run)["scores"]["miou"]
+    assert shown.summary["final/miou"] == record_of(tracked_run)["scores"]["miou"]
 
 
 @pytest.mark.slow

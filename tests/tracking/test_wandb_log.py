@@ -6,13 +6,13 @@ import pytest
 
 from exfuse.store.folder import RunFolder
 from exfuse.tracking.wandb_log import cut_to_whole_records
-from tests.tracking.test_wandb import mirrored_run  # noqa: F401 - a fixture
+from tests.tracking.test_wandb import tracked_run  # noqa: F401 - a fixture
 from tests.tracking.wandb_files import records_of
 
 
 @pytest.fixture
-def written(mirrored_run: RunFolder) -> bytes:  # noqa: F811
-    (path,) = (path for path in mirrored_run.path.glob("wandb/offline-run-*/*.wandb"))
+def written(tracked_run: RunFolder) -> bytes:  # noqa: F811
+    (path,) = (path for path in tracked_run.path.glob("wandb/offline-run-*/*.wandb"))
     return path.read_bytes()
 
 

@@ -17,9 +17,9 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.device import choose_device
 from exfuse.runs.outcome import save_examples, summarise, write_scores
 from exfuse.tasks.scoring import score
-from exfuse.tracking.run_info import evaluation_card
+from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
-from exfuse.tracking.tracker import mirrored
+from exfuse.tracking.tracker import tracked
 
 
 def evaluate(config: DictConfig) -> None:
@@ -61,8 +61,8 @@ def evaluate(config: DictConfig) -> None:
     write_json(output / "scores.json", origin | scores)
     if config.get("logger") is not None:
         key = f"{run.resolve().name}-{name}-{config.protocol.name}"
-        with mirrored(instantiate(config.logger)(evaluation_card(output, key, run, trained, split.name)).loggers) as mirrors:
-            show_scores(mirrors, scores, {}, model, dataset, device, protocol)
+        with tracked(instantiate(config.logger)(evaluation_info(output, key, run, trained, split.name)).loggers) as trackers:
+            show_scores(trackers, scores, {}, model, dataset, device, protocol)
     console = Console()
     title = f"{split.name}, {len(split)} images, {config.protocol.name.replace('_', ' ')}"
     console.print(per_class_table(scored.counts.sum(0), classes, title, scored.detail))

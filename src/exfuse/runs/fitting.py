@@ -26,7 +26,7 @@ from exfuse.store.folder import RunFolder
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
-from exfuse.tracking.run_info import run_card, study_name
+from exfuse.tracking.run_info import run_info, study_name
 
 
 def prepare_process(config: DictConfig, seed: int) -> None:
@@ -54,7 +54,7 @@ def build_trainer(
         ConfigError: if the optimiser cannot work with the number format.
     """
     _check_fused(config)
-    logging_to: Logging = instantiate(config.logger)(run_card(folder.path, folder.key, stage, origin, study_name(config)))
+    logging_to: Logging = instantiate(config.logger)(run_info(folder.path, folder.key, stage, origin, study_name(config)))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
         # What an interrupted run goes on from.

@@ -29,7 +29,7 @@ from exfuse.runs.processes import is_first_process
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.tasks.classification import ClassificationTask
 from exfuse.tracking.showing import show_accuracy
-from exfuse.tracking.tracker import mirrored
+from exfuse.tracking.tracker import tracked
 
 
 def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
@@ -107,7 +107,7 @@ def _make(
         model.compile()
     task = build_classification_task(config, model, data)
     trainer = build_trainer(config, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(config))
-    with mirrored(trainer.loggers) as mirrors:
+    with tracked(trainer.loggers) as trackers:
         started = time.perf_counter()
         fit(trainer, task, data, folder)
         accuracy = _validate(trainer, task, data)
@@ -132,7 +132,7 @@ def _make(
             sha256=sha256(folder.path / WEIGHTS),
         )
         costs = {"parameters": record["parameters"], "gigamacs": cost.gigamacs, "seconds": record["seconds"]}
-        show_accuracy(mirrors, accuracy, costs)
+        show_accuracy(trackers, accuracy, costs)
         _show(folder, record, console)
 
 

@@ -27,7 +27,7 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.variants import variant_label
 from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.tracking.showing import show_scores
-from exfuse.tracking.tracker import mirrored
+from exfuse.tracking.tracker import tracked
 
 
 def train(config: DictConfig, choices: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             costs = TrainingCosts(config.recipe.batch_size)
             task, data_module, trainer = _assemble(config, splits, weights, start, folder, origin, costs)
             console.print(_headline(origin, folder, task, splits), soft_wrap=True)
-            with mirrored(trainer.loggers) as mirrors:
+            with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
                 fit(trainer, task, data_module, folder)
                 if trainer.is_global_zero:
@@ -88,7 +88,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                     origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
                     workers = config.runtime.workers
                     record = report_outcome(folder, origin, task.model, data_module.val_set, device, workers)
-                    show_scores(mirrors, record["scores"], record["costs"], task.model, data_module.val_set, device)
+                    show_scores(trackers, record["scores"], record["costs"], task.model, data_module.val_set, device)
                     show_outcome(folder, record, console)
 
 

@@ -30,7 +30,7 @@ class EvaluationProtocol(Protocol):
 
 
 class AveragedProbabilities:
-    """The class with the highest mean probability over scaled and mirrored views of the image.
+    """The class with the highest mean probability over scaled and tracked views of the image.
 
     Args:
         scales: factors of the network's input, each side rounded to whole pixels.
@@ -56,9 +56,9 @@ class AveragedProbabilities:
         """Mean over the views: (1, C, H, W) float32 on the device, or on the CPU where that is too much for it."""
         total: Tensor | None = None
         views = 0
-        for view, mirrored in self._views(image):
+        for view, tracked in self._views(image):
             mean = self.windows(model, view, self.device_mib)
-            if mirrored:
+            if tracked:
                 mean = mean.flip(-1)
             home = _home(image.device, mean.shape[1], size, self.device_mib)
             if mean.shape[-2:] != tuple(size):

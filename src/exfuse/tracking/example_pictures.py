@@ -11,7 +11,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.tasks.protocols import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask, predict_ids
 from exfuse.tracking.example import Example
-from exfuse.tracking.tracker import mirrors_of
+from exfuse.tracking.tracker import trackers_of
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def predict_examples(
 
 
 class ExamplePictures(Callback):
-    """Show a mirror some val images with truth and prediction while a segmentation trains.
+    """Show a tracker some val images with truth and prediction while a segmentation trains.
 
     Args:
         number: of images.
@@ -61,5 +61,5 @@ class ExamplePictures(Callback):
         assert isinstance(module, SegmentationTask)
         dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
         examples = predict_examples(module.model, dataset, module.device, self.number)
-        for mirror in mirrors_of(trainer.loggers):
-            mirror.log_examples(examples, module.classes, trainer.global_step)
+        for tracker in trackers_of(trainer.loggers):
+            tracker.log_examples(examples, module.classes, trainer.global_step)

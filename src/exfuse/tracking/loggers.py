@@ -6,7 +6,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from exfuse.tracking.gradient_norms import GradientNorms
-from exfuse.tracking.tracker import MirrorLogger, RunCard
+from exfuse.tracking.tracker import RunInfo, TrackerLogger
 
 
 class Logging(NamedTuple):
@@ -16,19 +16,19 @@ class Logging(NamedTuple):
     callbacks: list[Callback]
 
 
-def csv_logging(card: RunCard, *, gradients: int | None) -> Logging:
+def csv_logging(info: RunInfo, *, gradients: int | None) -> Logging:
     """metrics.csv under the folder's ``logs``, one version per start of the run.
 
     Args:
-        card: of the run.
+        info: of the run.
         gradients: log norms of gradients every so many steps; None for never.
     """
     callbacks: list[Callback] = [GradientNorms(gradients)] if gradients else []
-    return Logging([CSVLogger(card.folder, name="logs")], callbacks)
+    return Logging([CSVLogger(info.folder, name="logs")], callbacks)
 
 
 def wandb_logging(
-    card: RunCard,
+    info: RunInfo,
     *,
     gradients: int | None,
     project: str,
@@ -42,7 +42,7 @@ def wandb_logging(
     """What `csv_logging` writes, and the same in a W&B run.
 
     Args:
-        card: of the run.
+        info: of the run.
         gradients: see `csv_logging`.
         project, entity: W&B's own.
         group: of related runs; None for the study.
@@ -52,9 +52,9 @@ def wandb_logging(
         examples_every: validations between two showings of them.
     """
     from exfuse.tracking.example_pictures import ExamplePictures
-    from exfuse.tracking.wandb_tracker import WandbMirror
+    from exfuse.tracking.wandb_tracker import WandbTracker
 
-    local = csv_logging(card, gradients=gradients)
-    mirror = WandbMirror(card, project, entity, group or card.study, mode, timeout, examples)
-    pictures: list[Callback] = [ExamplePictures(examples, examples_every)] if card.stage == "train" and examples else []
-    return Logging([*local.loggers, MirrorLogger(mirror, card)], [*local.callbacks, *pictures])
+    local = csv_logging(info, gradients=gradients)
+    tracker = WandbTracker(info, project, entity, group or info.study, mode, timeout, examples)
+    pictures: list[Callback] = [ExamplePictures(examples, examples_every)] if info.stage == "train" and examples else []
+    return Logging([*local.loggers, TrackerLogger(tracker, info)], [*local.callbacks, *pictures])

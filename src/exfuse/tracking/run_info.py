@@ -1,4 +1,4 @@
-"""From a run's record to the card by which loggers show it: flat values that a dashboard can filter and group by."""
+"""From a run's record to the info by which loggers show it: flat values that a dashboard can filter and group by."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,11 +11,11 @@ from exfuse.analysis.console import weights_name
 from exfuse.composition.reading import plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.variants import TECHNIQUES
-from exfuse.tracking.tracker import RunCard
+from exfuse.tracking.tracker import RunInfo
 
 
-def run_card(folder: Path, key: str, stage: str, origin: Mapping[str, Any], study: str | None) -> RunCard:
-    """The card of a run whose record begins with ``origin``: label, choices, seed and config.
+def run_info(folder: Path, key: str, stage: str, origin: Mapping[str, Any], study: str | None) -> RunInfo:
+    """The info of a run whose record begins with ``origin``: label, choices, seed and config.
 
     Args:
         folder: of the run.
@@ -28,11 +28,11 @@ def run_card(folder: Path, key: str, stage: str, origin: Mapping[str, Any], stud
     flat = flat_config(origin) | {"key": key, "stage": stage}
     if study is not None:
         flat["study"] = study
-    return RunCard(folder, key, stage, name, study, origin["label"].split("+"), {**flat, "config": origin["config"]})
+    return RunInfo(folder, key, stage, name, study, origin["label"].split("+"), {**flat, "config": origin["config"]})
 
 
-def evaluation_card(output: Path, key: str, run: Path, trained: DictConfig, data: str) -> RunCard:
-    """The card of a scoring: the trained run's, with the data that it was scored on.
+def evaluation_info(output: Path, key: str, run: Path, trained: DictConfig, data: str) -> RunInfo:
+    """The info of a scoring: the trained run's, with the data that it was scored on.
 
     Args:
         output: folder of the scores.
@@ -43,9 +43,9 @@ def evaluation_card(output: Path, key: str, run: Path, trained: DictConfig, data
     """
     record = RunFolder(run.parent, run.name).record()
     origin = record or {"label": run.resolve().name, "choices": {}, "seed": trained.seed, "config": plain(trained)}
-    card = run_card(output, key, "evaluate", origin, None)
-    config = {**card.config, "data": data, "trained_on": card.config.get("data"), "trained_run": run.resolve().name}
-    return replace(card, name=f"{card.name} on {data}", config=config)
+    info = run_info(output, key, "evaluate", origin, None)
+    config = {**info.config, "data": data, "trained_on": info.config.get("data"), "trained_run": run.resolve().name}
+    return replace(info, name=f"{info.name} on {data}", config=config)
 
 
 def study_name(config: DictConfig) -> str | None:

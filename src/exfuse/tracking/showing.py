@@ -1,4 +1,4 @@
-"""What mirrors show of a run's end."""
+"""What trackers show of a run's end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.tasks.protocols import EvaluationProtocol
 from exfuse.tasks.segmentation import predict_ids
 from exfuse.tracking.example_pictures import predict_examples
-from exfuse.tracking.tracker import Mirror
+from exfuse.tracking.tracker import Tracker
 
 
 def show_scores(
-    mirrors: Sequence[Mirror],
+    trackers: Sequence[Tracker],
     scores: Mapping[str, Any],
     costs: Mapping[str, Any],
     model: Segmenter,
@@ -23,10 +23,10 @@ def show_scores(
     device: torch.device,
     decide: EvaluationProtocol = predict_ids,
 ) -> None:
-    """Final scores, costs, confusion and pictures of a segmentation. Without a mirror nothing is computed.
+    """Final scores, costs, confusion and pictures of a segmentation. Without a tracker nothing is computed.
 
     Args:
-        mirrors: that show the run.
+        trackers: that show the run.
         scores: as `exfuse.runs.outcome.summarise` gives them.
         costs: as `exfuse.runs.costs.describe_costs` gives them; empty if nothing was measured.
         model: left in evaluation mode.
@@ -34,22 +34,22 @@ def show_scores(
         device: where to predict.
         decide: the protocol by which it was scored.
     """
-    if not mirrors:
+    if not trackers:
         return
-    examples = predict_examples(model, dataset, device, max(mirror.examples for mirror in mirrors), decide)
+    examples = predict_examples(model, dataset, device, max(tracker.examples for tracker in trackers), decide)
     classes = dataset.split.classes
     values = {"final/miou": scores["miou"], "final/pixel_accuracy": scores["pixel_accuracy"], "final/images": scores["images"]}
     values |= {f"final/iou/{name}": value for name, value in scores["iou"].items() if value is not None}
-    for mirror in mirrors:
-        mirror.summarise(values | _numbers("cost", costs))  # first: tables are what a lost network may hold up
-        mirror.log_outcome(np.array(scores["confusion"]), examples, classes)
+    for tracker in trackers:
+        tracker.summarise(values | _numbers("cost", costs))  # first: tables are what a lost network may hold up
+        tracker.log_outcome(np.array(scores["confusion"]), examples, classes)
 
 
-def show_accuracy(mirrors: Sequence[Mirror], accuracy: Mapping[str, float], costs: Mapping[str, Any]) -> None:
+def show_accuracy(trackers: Sequence[Tracker], accuracy: Mapping[str, float], costs: Mapping[str, Any]) -> None:
     """Final accuracy of a pretraining's head and branches, and its costs."""
     values = {f"final/accuracy_{name}": value for name, value in accuracy.items()}
-    for mirror in mirrors:
-        mirror.summarise(values | _numbers("cost", costs))
+    for tracker in trackers:
+        tracker.summarise(values | _numbers("cost", costs))
 
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A mirror shows a run elsewhere while it trains. The run's folder stays the truth, and whatever a mirror meets, it goes on."""
+"""A tracker shows a run elsewhere while it trains. The run's folder stays the truth, and whatever a tracker meets, it goes on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ SUCCESS, FAILURE, INTERRUPTED = 0, 1, 255  # exit codes; 255 is what W&B itself 
 
 
 @dataclass(frozen=True)
-class RunCard:
+class RunInfo:
     """What identifies a run to its loggers.
 
     Attributes:
@@ -41,7 +41,7 @@ class RunCard:
     config: Mapping[str, Any]
 
 
-class Mirror(ABC):
+class Tracker(ABC):
     """One place that shows a run. No method raises because that place cannot be reached.
 
     Attributes:
@@ -75,53 +75,53 @@ class Mirror(ABC):
         """End with `SUCCESS`, `FAILURE` or `INTERRUPTED`, within a bounded time."""
 
 
-class MirrorLogger(Logger):
-    """Lightning's view of a mirror: it gets every scalar that is logged."""
+class TrackerLogger(Logger):
+    """Lightning's view of a tracker: it gets every scalar that is logged."""
 
-    def __init__(self, mirror: Mirror, card: RunCard) -> None:
+    def __init__(self, tracker: Tracker, info: RunInfo) -> None:
         super().__init__()
-        self.mirror = mirror
-        self._card = card
+        self.tracker = tracker
+        self._info = info
 
     @property
     def name(self) -> str:
-        return type(self.mirror).__name__
+        return type(self.tracker).__name__
 
     @property
     def version(self) -> str:
-        return self._card.key
+        return self._info.key
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand the values on; Lightning gives the step with all of them."""
-        self.mirror.log(metrics, step or 0)
+        self.tracker.log(metrics, step or 0)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """Nothing: the mirror has the whole config from its start."""
+        """Nothing: the tracker has the whole config from its start."""
 
 
-def mirrors_of(loggers: Sequence[Logger]) -> list[Mirror]:
-    """The mirrors among a trainer's loggers; none for CSV alone."""
-    return [logger.mirror for logger in loggers if isinstance(logger, MirrorLogger)]
+def trackers_of(loggers: Sequence[Logger]) -> list[Tracker]:
+    """The trackers among a trainer's loggers; none for CSV alone."""
+    return [logger.tracker for logger in loggers if isinstance(logger, TrackerLogger)]
 
 
 @contextmanager
-def mirrored(loggers: Sequence[Logger]) -> Iterator[list[Mirror]]:
-    """Start the mirrors among ``loggers`` and end each with the exit state of what happens inside.
+def tracked(loggers: Sequence[Logger]) -> Iterator[list[Tracker]]:
+    """Start the trackers among ``loggers`` and end each with the exit state of what happens inside.
 
     Only the first process of a distributed run has any.
     """
-    mirrors = mirrors_of(loggers) if is_first_process() else []
+    trackers = trackers_of(loggers) if is_first_process() else []
     exit_code = FAILURE
     try:
-        for mirror in mirrors:
-            mirror.start()
-        yield mirrors
+        for tracker in trackers:
+            tracker.start()
+        yield trackers
         exit_code = SUCCESS
     except KeyboardInterrupt:
         exit_code = INTERRUPTED
         raise
     finally:
-        for mirror in mirrors:
-            mirror.finish(exit_code)
+        for tracker in trackers:
+            tracker.finish(exit_code)

@@ -1,4 +1,4 @@
-"""W&B as a mirror of a run: the only place that knows wandb's runs."""
+"""W&B as a tracker of runs: the only place that knows wandb's runs."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from exfuse.data.split import VOID
 from exfuse.errors import ConfigError
 from exfuse.tracking.background import Background
 from exfuse.tracking.example import WRONG, Example
-from exfuse.tracking.tracker import Mirror, RunCard
+from exfuse.tracking.tracker import RunInfo, Tracker
 from exfuse.tracking.wandb_log import cut_to_whole_records
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
@@ -30,7 +30,7 @@ _DATA_DIR = "WANDB_DATA_DIR"
 _SIDE = 512  # pixels, the longest side of a picture (chosen)
 
 
-class WandbMirror(Mirror):
+class WandbTracker(Tracker):
     """A W&B run whose id is the run's key, so that a resumed run continues its own.
 
     The optimiser's step is logged as ``step``, the axis of training curves; W&B's own count only grows. Offline, each start of
@@ -39,11 +39,11 @@ class WandbMirror(Mirror):
     once, with the command that sends it later. Once started, W&B works in a thread of its own and training never waits for it.
 
     Args:
-        card: of the run.
+        info: of the run.
         project, entity, group: W&B's own.
         mode: ``offline`` or ``online``.
         timeout: seconds that W&B may take to answer at the start, and again to take what is left at the end.
-        examples: see `Mirror`.
+        examples: see `Tracker`.
 
     Raises:
         ConfigError: if ``mode`` is another word.
@@ -51,7 +51,7 @@ class WandbMirror(Mirror):
 
     def __init__(
         self,
-        card: RunCard,
+        info: RunInfo,
         project: str,
         entity: str | None,
         group: str | None,
@@ -61,7 +61,7 @@ class WandbMirror(Mirror):
     ) -> None:
         if mode not in ("offline", "online"):
             raise ConfigError(f"logger.mode={mode}: expected offline or online.")
-        self._card, self._project, self._entity, self._group = card, project, entity, group
+        self._info, self._project, self._entity, self._group = info, project, entity, group
         self._mode, self._timeout, self.examples = mode, timeout, examples
         self._run: wandb.Run | None = None
         self._first_step = self._last_step = 0
@@ -69,7 +69,7 @@ class WandbMirror(Mirror):
         self._background: Background | None = None
 
     def start(self) -> None:
-        """See `Mirror.start`; W&B asks for no key: who has none is told how to log in."""
+        """See `Tracker.start`; W&B asks for no key: who has none is told how to log in."""
         self._mend_earlier_starts()
         # what tables hold waits there until it is sent: in the run's folder, not in the home of a node that comes and goes
         self._places_data = _DATA_DIR not in os.environ
@@ -84,7 +84,7 @@ class WandbMirror(Mirror):
             self._say(_first_line(error))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See `Mirror.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
+        """See `Tracker.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
         if step < self._first_step:
             return
         row = {**values, "step": step}
@@ -93,7 +93,7 @@ class WandbMirror(Mirror):
         self._log(lambda: row, step)
 
     def log_examples(self, examples: Sequence[Example], classes: Sequence[str], step: int) -> None:
-        """See `Mirror.log_examples`: images whose masks W&B's viewer switches on and off, with a slider over the steps."""
+        """See `Tracker.log_examples`: images whose masks W&B's viewer switches on and off, with a slider over the steps."""
 
         def pictures() -> dict[str, Any]:
             # W&B shows the images of one key at one size
@@ -104,17 +104,17 @@ class WandbMirror(Mirror):
         self._log(pictures, step)
 
     def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[Example], classes: Sequence[str]) -> None:
-        """See `Mirror.log_outcome`."""
+        """See `Tracker.log_outcome`."""
         self._log(lambda: {"final/confusion": _confusion_chart(counts, classes)}, self._last_step)
         if examples:
             self._log(lambda: {"final/examples": _examples_table(examples, classes)}, self._last_step)
 
     def summarise(self, values: Mapping[str, Any]) -> None:
-        """See `Mirror.summarise`."""
+        """See `Tracker.summarise`."""
         self._do(lambda run: run.summary.update(dict(values)))
 
     def finish(self, exit_code: int) -> None:
-        """See `Mirror.finish`."""
+        """See `Tracker.finish`."""
         self._do(lambda run: run.finish(exit_code=exit_code))
         # twice: W&B may first have to take what was logged before
         if self._background is not None and not self._background.finish(2 * self._timeout + _GRACE):
@@ -139,17 +139,17 @@ class WandbMirror(Mirror):
             return _first_line(error)
 
     def _begin(self, mode: Any) -> Any:
-        card = self._card
+        info = self._info
         return wandb.init(
-            id=card.key,
-            name=card.name,
+            id=info.key,
+            name=info.name,
             project=self._project,
             entity=self._entity,
             group=self._group,
-            job_type=card.stage,
-            tags=list(card.tags),
-            config=dict(card.config),
-            dir=card.folder,
+            job_type=info.stage,
+            tags=list(info.tags),
+            config=dict(info.config),
+            dir=info.folder,
             mode=mode,
             resume="allow",
             settings=wandb.Settings(
@@ -194,7 +194,7 @@ class WandbMirror(Mirror):
 
     @property
     def _folder(self) -> Path:
-        return self._card.folder / "wandb"
+        return self._info.folder / "wandb"
 
     def _mend_earlier_starts(self) -> None:
         """Make what killed processes left such that `wandb sync` takes it, and then what follows."""

@@ -34,7 +34,7 @@ def draw_regions(rng: Rng, height: int, width: int) -> np.ndarray:
 def paint_background(rng: Rng, regions: np.ndarray) -> np.ndarray:
     """Texture ``regions``, uint8 (H, W): float32 (H, W, 3).
 
-    Water often mirrors the sky or is as muddy as the land; then only the shapes of clouds, waves and grains differ.
+    Water often trackers the sky or is as muddy as the land; then only the shapes of clouds, waves and grains differ.
     """
     height, width = regions.shape
 
