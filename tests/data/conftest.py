@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exfuse.data.palette import voc_palette
+from exfuse.palette import voc_palette
 
 
 def save_image(path: Path, height: int, width: int, seed: int = 0) -> Path:

@@ -13,9 +13,9 @@ from exfuse.data import coco_conversion
 from exfuse.data.coco import read_coco
 from exfuse.data.coco_conversion import convert_split
 from exfuse.data.coco_masks import class_ids
-from exfuse.data.palette import voc_palette
 from exfuse.data.split import read_mask
 from exfuse.errors import DataError
+from exfuse.palette import voc_palette
 from tests.data.coco_files import CATEGORIES, VOC, rectangle, run_lengths, write_coco
 
 PERSON, HORSE, CHAIR, TABLE, BOTTLE, SOFA, TV, DOG = (

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exfuse.data.palette import voc_palette
 from exfuse.data.scenes import CLASSES, draw_scene, generate_scenes
 from exfuse.data.scenes.background import LAND, SKY, WATER
 from exfuse.data.scenes.canvas import Canvas
 from exfuse.data.scenes.composition import VOID, Placed, Scene, compose_scene
 from exfuse.data.scenes.objects import KINDS, draw_ball, draw_hull, draw_winged
 from exfuse.errors import DataError
+from exfuse.palette import voc_palette
 
 LOOK_ALIKES = {("boat", "cart"): draw_hull, ("bird", "fish"): draw_winged, ("balloon", "buoy"): draw_ball}
 HOMES = {"boat": WATER, "cart": LAND, "bird": SKY, "fish": WATER, "balloon": SKY, "buoy": WATER}

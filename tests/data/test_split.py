@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from exfuse.data.folder import read_folder
-from exfuse.data.split import VOID, Item, make_split
+from exfuse.data.split import Item, make_split
+from exfuse.palette import VOID
 
 CLASSES = ("one", "two", *[f"class{number}" for number in range(19)])
 

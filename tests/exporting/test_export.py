@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from exfuse.cli import export as export_verb
-from exfuse.data.palette import voc_palette
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting import command, onnx_format, torch_format
 from exfuse.exporting.check import agreement
 from exfuse.exporting.command import export
 from exfuse.exporting.description import Description
+from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from tests.exporting.conftest import CLASSES, NORMALISATION
 

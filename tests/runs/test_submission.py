@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from exfuse.config.overrides import compose_config
-from exfuse.data.palette import voc_palette
 from exfuse.errors import CheckpointError, ConfigError, DataError, SubmissionError
+from exfuse.palette import voc_palette
 from exfuse.runs.submission import check_submission, image_sizes, make_submission
 from exfuse.runs.submission_archive import results_folder, write_archive
 from exfuse.runs.submission_check import check_archive

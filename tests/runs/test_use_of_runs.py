@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.palette import voc_palette
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
+from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
 from exfuse.runs.evaluation import evaluate

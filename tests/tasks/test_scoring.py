@@ -12,10 +12,11 @@ from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform, build_model, build_protocol
 from exfuse.data.dataset import SegmentationDataset
-from exfuse.data.split import VOID, Item, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.metrics.iou import Areas
 from exfuse.models.segmenter import Segmenter
+from exfuse.palette import VOID
 from exfuse.tasks.scoring import Scores, score
 from tests.tasks.test_protocols import PROTOCOLS, evaluate_config
 

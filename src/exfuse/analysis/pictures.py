@@ -10,9 +10,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exfuse.data.palette import voc_palette
-from exfuse.data.split import VOID
 from exfuse.files import write_atomically
+from exfuse.palette import VOID, voc_palette
 
 matplotlib.use("Agg")
 

@@ -19,10 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from exfuse.data.coco_annotations import AnnotatedImage, annotation_file, read_annotations
 from exfuse.data.coco_masks import person_id, rasterise
-from exfuse.data.palette import voc_palette
-from exfuse.data.split import VOID
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
+from exfuse.palette import VOID, voc_palette
 
 RULES = 1  # raise it whenever the same annotations would be painted otherwise
 _PIECE = 500  # images

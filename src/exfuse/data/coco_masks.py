@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.data.split import VOID
 from exfuse.errors import DataError
+from exfuse.palette import VOID
 
 # COCO's name of a category where it is not VOC's.
 _COCO_NAMES = {

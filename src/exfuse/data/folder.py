@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exfuse.data.split import VOID, Item, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.errors import DataError
+from exfuse.palette import VOID
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 

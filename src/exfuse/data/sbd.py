@@ -11,10 +11,10 @@ from PIL import Image
 from rich.progress import track
 from scipy.io import loadmat
 
-from exfuse.data.palette import voc_palette
 from exfuse.data.split import Item, Split, make_split, read_list
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
+from exfuse.palette import voc_palette
 
 _HINT = "Set data.sbd_root to the folder 'dataset' of SBD's benchmark archive, which holds cls/, img/, train.txt and val.txt."
 

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from exfuse.errors import DataError
-
-VOID = 255
+from exfuse.palette import VOID
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exfuse.data.split import VOID
+from exfuse.palette import VOID
 
 # The loader's own workers are the parallelism; OpenCV's threads would fight them for cores.
 cv2.setNumThreads(0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exfuse.data.palette import voc_palette
+from exfuse.palette import voc_palette
 
 
 @dataclass(frozen=True)

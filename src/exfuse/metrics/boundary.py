@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.data.split import VOID
 from exfuse.metrics.detail import RADII
 from exfuse.metrics.iou import Areas
+from exfuse.palette import VOID
 
 Ids = NDArray[np.uint8]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from exfuse.data.split import VOID
+from exfuse.palette import VOID
 
 _HISTOGRAMS = 4  # counted side by side; more gain nothing
 

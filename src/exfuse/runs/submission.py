@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
-from exfuse.data.palette import voc_palette
 from exfuse.data.split import read_image, read_list
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.files import sha256, write_atomically
+from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.device import choose_device
 from exfuse.runs.submission_archive import COMPETITIONS, results_folder, write_archive

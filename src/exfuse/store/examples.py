@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exfuse.data.palette import voc_palette
-from exfuse.data.split import VOID
 from exfuse.errors import UserError
 from exfuse.files import write_atomically, write_json
+from exfuse.palette import VOID, voc_palette
 
 SCHEMA = 1
 FOLDER = "examples"

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from exfuse.data.dataset import Batch
-from exfuse.data.split import VOID
 from exfuse.metrics.confusion import ConfusionMatrix
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.palette import VOID
 from exfuse.tasks.parameter_groups import parameter_groups
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exfuse.data.split import VOID
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
+from exfuse.palette import VOID
 
 WRONG = 254  # an id of error maps that no class has
 

@@ -1,4 +1,4 @@
-"""A tracker shows a run elsewhere while it trains. The run's folder stays the truth, and whatever a tracker meets, it goes on."""
+"""A tracker shows a run elsewhere while it trains. The run's folder stays the truth, and whatever it meets, it goes on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from exfuse.data.split import VOID
 from exfuse.errors import ConfigError
+from exfuse.palette import VOID
 from exfuse.tracking.background import Background
 from exfuse.tracking.example import WRONG, Example
 from exfuse.tracking.tracker import RunInfo, Tracker

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from exfuse.data.split import VOID
+from exfuse.palette import VOID
 from exfuse.reports.features.regions import Regions
 from exfuse.reports.features.statistics import (
     BRANCH,

@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import VOID, read_image, read_mask
+from exfuse.data.split import read_image, read_mask
 from exfuse.errors import UserError
+from exfuse.palette import VOID
 from exfuse.reports.page import predicting
 from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
 from exfuse.runs.checkpoint import load_checkpoint

@@ -8,9 +8,9 @@ from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 
-from exfuse.data.palette import voc_palette
 from exfuse.data.scenes.composition import draw_scene
 from exfuse.errors import DataError
+from exfuse.palette import voc_palette
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
 

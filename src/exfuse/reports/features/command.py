@@ -11,9 +11,10 @@ from rich.progress import Progress
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import VOID, Split
+from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, ConfigError, UserError
 from exfuse.files import write_folder
+from exfuse.palette import VOID
 from exfuse.reports.features.folder import Content, write_content
 from exfuse.reports.features.looking import Looked, Looker
 from exfuse.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from exfuse.analysis.figures import style
 from exfuse.analysis.pictures import draw_legend
-from exfuse.data.palette import voc_palette
+from exfuse.palette import voc_palette
 from exfuse.reports.features.regions import Borders
 from exfuse.reports.features.views import LevelView, Map, Pair
 

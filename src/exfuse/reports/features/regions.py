@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from exfuse.data.split import VOID
+from exfuse.palette import VOID
 
 
 class Borders(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from exfuse.data.split import VOID
+from exfuse.palette import VOID
 from exfuse.reports.features.regions import Regions
 
 _NOTHING = 1e-12  # a share of a sum of squares below this is rounding

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.data.palette import voc_palette
-from exfuse.data.split import VOID
 from exfuse.metrics.iou import iou_per_class
+from exfuse.palette import VOID, voc_palette
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.examples import Example, Examples, read_ids, spread
 from exfuse.store.study import Run

@@ -1,6 +1,8 @@
-"""The colour map of PASCAL VOC: which colour a class id has in a palette PNG."""
+"""Ids of classes in masks: which one is void, and which colour PASCAL VOC gives each in a palette PNG."""
 
 import numpy as np
+
+VOID = 255  # the id of pixels that are neither trained on nor scored
 
 
 def voc_palette() -> np.ndarray:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from exfuse.data.palette import voc_palette
+from exfuse.palette import voc_palette
 
 
 def test_palette_holds_the_colours_of_the_voc_devkit():
