@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from exfuse.config import overrides
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,9 +26,7 @@ def real_data() -> Path:
 def compose_config() -> Callable[..., DictConfig]:
     """Compose conf/train.yaml with command-line overrides: ``compose_config("+ablation=seb_ecre", "seed=1")``."""
 
-    def composed(*overrides: str) -> DictConfig:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            return compose("train", list(overrides))
+    def composed(*typed: str) -> DictConfig:
+        return overrides.compose_config("train", list(typed))
 
     return composed

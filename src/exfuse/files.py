@@ -4,12 +4,23 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
+_added: list[Path] = []
+
+
+def config_dirs() -> tuple[Path, ...]:
+    """Where config files are looked for: in the package, then in the folders that the user added."""
+    return (CONFIG_DIR, *_added)
+
+
+def set_config_dirs(added: Iterable[Path]) -> None:
+    """Look in these folders too, in this process, in the place of those added before."""
+    _added[:] = dict.fromkeys(folder.resolve() for folder in added)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -90,7 +90,7 @@ def test_counts_are_read_when_asked_for_and_verified(tmp_path):
         (lambda study: study["rows"][1].update(on="seb"), "row seb builds on 'seb', which is no other row"),
         (lambda study: study["rows"][1].update(name="baseline", on=None), "two rows are called baseline"),
         (lambda study: study["rows"][1]["runs"].update({"0": "../../etc/passwd"}), "which is no run's key"),
-        (lambda study: study["rows"][1]["options"].pop("dap"), "is not a whole study .*dap"),
+        (lambda study: study["rows"][1].pop("decoder"), "is not a whole study .*decoder"),
         (lambda study: study.update(factors=["seb", "sebb"]), "factor 'sebb' is no technique"),
         (lambda study: study["rows"].pop(), "no row of .*study.json names this record"),
     ],

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from exfuse.store.outcome import Outcome
-from exfuse.store.variants import TECHNIQUES, variant_label
+from exfuse.store.variants import chosen_options, label, names
 from exfuse.sweeps.collect import _rows
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
@@ -34,7 +34,7 @@ def job(number: int, overrides: list[str]) -> Outcome:
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = compose("train", overrides, return_hydra_config=True)
     choices = {name: option for name, option in config.hydra.runtime.choices.items() if option}
-    key = f"{variant_label(choices)} {config.seed}"
+    key = f"{label(chosen_options(choices), choices['decoder'])} {config.seed}"
     return Outcome(number, overrides, row_name(overrides, choices), config.seed, choices, key=key)
 
 
@@ -67,7 +67,7 @@ def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[dict[s
 def test_a_factorial_has_every_combination_of_two_options(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     declared, rows = study
     for factor in declared["factors"] or ():
-        assert factor in TECHNIQUES
+        assert factor in names()
         assert len({row["options"][factor] for row in rows}) == 2
 
 

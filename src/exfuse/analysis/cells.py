@@ -13,7 +13,7 @@ from exfuse.analysis.measures import Measure
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
 from exfuse.store.study import MISSING, Study, StudyRow
-from exfuse.store.techniques import BASELINE, PAPER_OPTIONS
+from exfuse.store.variants import Technique
 
 MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED = "†", "‡", "§", "¶", "‖"  # marks of footnotes
 TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
@@ -24,13 +24,15 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
 
 
-def tick(row: StudyRow, technique: str) -> Cell:
+def tick(row: StudyRow, technique: Technique) -> Cell:
     """Whether the row uses a technique; any option but the paper's is named."""
-    option = row.options[technique]
-    used = option != BASELINE[technique]
-    text = "" if not used else TICK if option == PAPER_OPTIONS[technique] else f"{TICK} {option}"
-    blind = technique == "ss" and used and any(weights_name(record) in ("timm", "package") for record in row.records.values())
-    return Cell(text, {technique: option}, (UNSUPERVISED,) if blind else ())
+    option = row.options[technique.name]
+    used = option != technique.baseline
+    text = "" if not used else TICK if option == technique.paper else f"{TICK} {option}"
+    blind = (
+        technique.name == "ss" and used and any(weights_name(record) in ("timm", "package") for record in row.records.values())
+    )
+    return Cell(text, {technique.name: option}, (UNSUPERVISED,) if blind else ())
 
 
 def setting(row: StudyRow, name: str) -> Cell:

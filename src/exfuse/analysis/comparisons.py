@@ -7,8 +7,8 @@ from exfuse.analysis.effects import FactorialEffects, factorial_effects
 from exfuse.analysis.multiple_comparisons import holm
 from exfuse.analysis.resampling import Interval, Resampled, Scored, TooFewLabelledError
 from exfuse.errors import UserError
+from exfuse.store import variants
 from exfuse.store.study import Run, Study, StudyRow
-from exfuse.store.techniques import BASELINE
 
 Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
 
@@ -104,8 +104,9 @@ def effects_of(study: Study) -> FactorialEffects | str:
     Only seeds that every combination has finished take part.
     """
     by_techniques: dict[frozenset[str], StudyRow] = {}
+    baseline = variants.baseline()
     for row in study.rows:
-        used = frozenset(name for name in study.factors if row.options[name] != BASELINE[name])
+        used = frozenset(name for name in study.factors if row.options[name] != baseline[name])
         if used in by_techniques:
             return f"rows {by_techniques[used].name} and {row.name} are the same combination of {', '.join(study.factors)}"
         by_techniques[used] = row

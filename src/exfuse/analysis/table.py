@@ -10,7 +10,6 @@ from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.measures import Measure, measures
 from exfuse.analysis.resampling import Interval
 from exfuse.store.study import Study, StudyRow
-from exfuse.store.techniques import BASELINE, FULL_NAMES, TECHNIQUES
 
 _COSTS: tuple[tuple[str, str, str, int | None, float], ...] = (  # key of the record's costs, header, explanation, digits, scale
     ("parameters", "M params", "millions of parameters, and the difference to the row it builds on", None, 1e-6),
@@ -50,15 +49,15 @@ def build_table(study: Study, comparisons: Mapping[str, Comparison] | None = Non
 def columns(study: Study) -> list[Column]:
     """Only columns that say something: ticks where techniques vary, the paper's numbers where the study has some."""
     found = [Column("variant", "variant", "name of the row", "left")]
-    if _vary(study, TECHNIQUES):
+    if _vary(study):
         found += [
             Column(
-                name,
-                name.upper(),
-                f"{FULL_NAMES[name]}, {cells.TICK}: the paper's option or the one named",
+                technique.name,
+                technique.short,
+                f"{technique.title}, {cells.TICK}: the paper's option or the one named",
                 "centre",
             )
-            for name in TECHNIQUES
+            for technique in study.techniques
         ]
     if len({row.decoder for row in study.rows}) > 1:
         found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left"))
@@ -158,7 +157,7 @@ def _row(
     paper, ahead = cells.paper(row, study)
     found = {
         "variant": Cell(row.title, {"variant": row.name}),
-        **{name: cells.tick(row, name) for name in TECHNIQUES},
+        **{technique.name: cells.tick(row, technique) for technique in study.techniques},
         "decoder": Cell(row.decoder, {"decoder": row.decoder}),
         **{setting: cells.setting(row, setting) for setting in study.varies},
         "miou": cells.miou(row, study, seeds),
@@ -177,12 +176,12 @@ def _row(
 
 def _shared(study: Study) -> list[Footnote]:
     """What every row has where no column says it."""
-    if _vary(study, TECHNIQUES):
+    if _vary(study):
         return []
     options = study.rows[0].options
-    used = [f"{name.upper()} {options[name]}" for name in TECHNIQUES if options[name] != BASELINE[name]]
+    used = [f"{used.short} {options[used.name]}" for used in study.techniques if options[used.name] != used.baseline]
     return [Footnote(f"Every row: {', '.join(used) if used else 'no technique of ExFuse'}.")]
 
 
-def _vary(study: Study, techniques: Sequence[str]) -> bool:
-    return any(row.options[name] != study.rows[0].options[name] for row in study.rows for name in techniques)
+def _vary(study: Study) -> bool:
+    return any(row.options != study.rows[0].options for row in study.rows)

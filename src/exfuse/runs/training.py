@@ -24,7 +24,7 @@ from exfuse.runs.plan import plan_run
 from exfuse.runs.processes import is_first_process
 from exfuse.runs.start import Start, find_start
 from exfuse.store.folder import RunFolder
-from exfuse.store.variants import variant_label
+from exfuse.store.variants import USUAL_DECODER, chosen_options, label
 from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
@@ -58,7 +58,7 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             show_outcome(folder, record, console)
             return
         origin = {
-            "label": variant_label(choices),
+            "label": label(chosen_options(choices), choices.get("decoder", USUAL_DECODER)),
             "choices": dict(choices),
             "seed": config.seed,
             "weights": weights.description,

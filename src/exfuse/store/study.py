@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from exfuse.errors import UserError
 from exfuse.metrics.detail import RADII, Detail
+from exfuse.store import variants
 from exfuse.store.consistency import Deviation, find_deviations, refuse
 from exfuse.store.costs import KEYS, MeasuredCosts, read_costs
 from exfuse.store.folder import RunFolder
-from exfuse.store.techniques import TECHNIQUES, short_name
 
 SCHEMA = 1
 MISSING = "missing"
@@ -96,8 +96,8 @@ class StudyRow:
 
     @property
     def title(self) -> str:
-        """The name as tables and figures show it, see `exfuse.store.techniques.short_name`."""
-        return short_name(self.name, self.options, self.decoder)
+        """The name as tables and figures show it, see `exfuse.store.variants.short_name`."""
+        return variants.short_name(self.name, self.options, self.decoder)
 
     @property
     def records(self) -> dict[int, dict[str, Any]]:
@@ -122,6 +122,7 @@ class Study:
     factors: tuple[str, ...]
     mixed: bool
     rows: tuple[StudyRow, ...]
+    techniques: tuple[variants.Technique, ...] = ()  # that its rows name, in order
     varies: tuple[str, ...] = ()  # settings, such as backbone.output_stride, that rows differ in on purpose
     edge_radius: int | None = None
     deviations: tuple[Deviation, ...] = field(default=())
@@ -175,6 +176,7 @@ def load_study(folder: Path, measured: bool = True) -> Study:
             factors=tuple(content["factors"] or ()),
             mixed=bool(content["mixed"]),
             rows=rows,
+            techniques=_techniques(content["rows"]),
             varies=tuple(content.get("varies") or ()),
             edge_radius=content.get("edge_radius"),
         )
@@ -245,6 +247,12 @@ def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, dict[st
     return dict(zip(found, read, strict=True))
 
 
+def _techniques(rows: list[Mapping[str, Any]]) -> tuple[variants.Technique, ...]:
+    """Those that the rows name: a technique that came to the config search path later is no column of an older study."""
+    named = {name for row in rows for name in row["options"]}
+    return tuple(sorted(map(variants.technique, named), key=lambda technique: (technique.order, technique.name)))
+
+
 def _row(
     plan: dict[int, str], row: Mapping[str, Any], records: Mapping[str, dict[str, Any] | None], folder: Path, path: Path
 ) -> StudyRow:
@@ -256,7 +264,7 @@ def _row(
         runs[seed] = Run(seed, record["status"] if record else MISSING, record, RunFolder(folder, key))
     return StudyRow(
         name=str(row["name"]),
-        options={name: str(row["options"][name]) for name in TECHNIQUES},
+        options=variants.complete({name: str(option) for name, option in row["options"].items()}),
         decoder=str(row["decoder"]),
         on=row["on"],
         paper=None if row["paper"] is None else float(row["paper"]),
@@ -298,5 +306,5 @@ def _check_rows(study: Study, path: Path) -> None:
         raise UserError(
             f"{path}: edge_radius is {study.edge_radius}, expected one of {', '.join(map(str, RADII))} (px) or null."
         )
-    if unknown := [name for name in study.factors if name not in TECHNIQUES]:
-        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(TECHNIQUES)}.")
+    if unknown := [name for name in study.factors if name not in variants.names()]:
+        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(variants.names())}.")

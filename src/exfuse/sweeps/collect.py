@@ -12,7 +12,7 @@ from exfuse.store.folder import COUNTS, DETAIL, RunFolder
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import write_record
-from exfuse.store.variants import TECHNIQUES
+from exfuse.store.variants import chosen_options
 
 SCHEMA = 1
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
@@ -66,7 +66,7 @@ def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, Any]) -> list[dict
         rows.append(
             {
                 "name": name,
-                "options": {technique: jobs[0].choices[f"technique/{technique}"] for technique in TECHNIQUES},
+                "options": chosen_options(jobs[0].choices),
                 "decoder": jobs[0].choices["decoder"],
                 "on": on if on in swept and on != name else None,
                 "paper": (declared.get(name) or {}).get("paper"),

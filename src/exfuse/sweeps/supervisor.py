@@ -22,7 +22,7 @@ from exfuse.runs.backbone_key import find_folder
 from exfuse.runs.plan import plan_run
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, DONE, FAILED, INTERRUPTED, KILLED, MISSING, SKIPPED, Outcome
-from exfuse.store.variants import variant_label
+from exfuse.store.variants import USUAL_DECODER, chosen_options, label
 from exfuse.sweeps.child import Ended, run_child
 
 Plan = Callable[[DictConfig], RunFolder]
@@ -137,7 +137,7 @@ def row_name(overrides: list[str], chosen: dict[str, str]) -> str:
     """An overlay's name, unless something else about the variant was swept beside it; else the variant's label."""
     named = [override.partition("=")[2] for override in overrides if override.startswith(("+ablation=", "+architecture="))]
     more = any(override.startswith(("technique/", "decoder=", "decoder.", "technique.")) for override in overrides)
-    return named[0] if len(named) == 1 and not more else variant_label(chosen)
+    return named[0] if len(named) == 1 and not more else label(chosen_options(chosen), chosen.get("decoder", USUAL_DECODER))
 
 
 def _labelled_reader(config: DictConfig) -> Callable[[DictConfig, str], LabelledSplit]:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from exfuse.analysis.console import weights_name
 from exfuse.composition.reading import plain
+from exfuse.store import variants
 from exfuse.store.folder import RunFolder
-from exfuse.store.variants import TECHNIQUES
 from exfuse.tracking.tracker import RunInfo
 
 
@@ -62,7 +62,7 @@ def flat_config(origin: Mapping[str, Any]) -> dict[str, Any]:
         "variant": origin["label"],
         "ablation": choices.get("ablation"),
         "seed": origin["seed"],
-        **{f"technique_{name}": choices.get(f"technique/{name}") for name in TECHNIQUES},
+        **{f"technique_{name}": choices.get(f"technique/{name}") for name in variants.names()},
         "decoder": choices.get("decoder"),
         "backbone": backbone["name"],
         "backbone_weights": weights_name(origin),
