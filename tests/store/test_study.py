@@ -54,6 +54,14 @@ def test_a_study_is_read_with_its_rows_and_records(tmp_path):
     assert [(row.name, seed) for row, seed, _ in study.done()] == [("baseline", 0), ("seb", 0), ("seb", 2)]
 
 
+def test_an_option_that_a_row_does_not_name_is_the_baselines(tmp_path):
+    folder = two_rows(tmp_path)
+    edit_study(folder, lambda study: [row["options"].pop("dap") for row in study["rows"]])
+    study = load_study(folder)
+    assert study.row("seb").options == BASELINE | {"seb": "product"}
+    assert [technique.name for technique in study.techniques] == ["ss", "lr", "ecre", "seb"]
+
+
 def test_a_run_whose_key_nobody_could_know_is_missing(tmp_path):
     folder = two_rows(tmp_path)
     edit_study(folder, lambda study: study["rows"][1]["runs"].update({"2": None}))
