@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean report screenshots notebook
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean docs report screenshots notebook
 .PHONY: data-voc data-sbd data-coco data-imagenet-check voc-final voc-test-submission
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 DATA := data           # folder of the data sets: make data-voc DATA=/data
@@ -79,6 +79,10 @@ lint: $(STAMP)  ## check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/nbstripout --verify notebooks/*.ipynb
 	$(VENV)/bin/mypy
+
+docs: $(STAMP)  ## build the documentation strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "Open site/index.html."
 
 notebook: $(STAMP)  ## open the notebook that explores a study, in a browser (installs JupyterLab on the first use)
 	$(VENV)/bin/pip install --quiet --editable '.[notebook]'

@@ -1,0 +1,115 @@
+"""What mkdocs adds to the pages of this folder: the repository's own texts, and the references that the code writes.
+
+CONTRIBUTING, CHANGELOG and the READMEs of experiments/ become pages with their pictures; every verb of the command and every
+room of the package gets a page of its own.
+"""
+
+import ast
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+_SOURCE = ROOT / "src"
+_TEXTS = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+_SHOWN = {".md", ".png", ".svg", ".csv"}  # of experiments/: what their READMEs link to
+_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)|(!)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that do not lie in this folder."""
+    for uri, name in _TEXTS.items():
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
+    for path in sorted((ROOT / "experiments").rglob("*")):
+        inside = path.relative_to(ROOT)
+        if path.suffix in _SHOWN and not {"records", "examples"} & {*inside.parts}:
+            files.append(File.generated(config, inside.as_posix(), abs_src_path=str(path)))
+    for uri, content in api_pages().items():
+        files.append(File.generated(config, uri, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs names them
+    """Turn links that are right in the repository into links of the site; what has no page there keeps its words alone."""
+    if page.file.generated_by and not page.file.abs_src_path:
+        return markdown
+    source, known = Path(page.file.abs_src_path).resolve(), {file.src_uri for file in files}
+    here = PurePosixPath(page.file.src_uri).parent
+
+    def mended(link: re.Match[str]) -> str:
+        words, target, picture = (link[1], link[2], "") if link[2] else (link[4], link[5], "!")
+        file, mark, anchor = target.partition("#")
+        if not file or "://" in target or target.startswith("mailto:"):
+            return link[0]
+        place = Path(os.path.normpath(source.parent / file))
+        uri, section = _page_of(place)
+        if uri in known:
+            return f"{picture}[{words}]({os.path.relpath(uri, here)}{mark + anchor or section})"
+        return words if place.exists() and place.is_relative_to(ROOT) else link[0]
+
+    return _LINK.sub(mended, markdown)
+
+
+def _page_of(place: Path) -> tuple[str, str]:
+    """The page or picture that a file of the repository becomes, and the section in it."""
+    if not place.is_relative_to(ROOT):
+        return "", ""
+    inside = place.relative_to(ROOT)
+    if _SOURCE in place.parents and place.suffix == ".py":
+        module = ".".join(place.relative_to(_SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        return _api_page(module), f"#{module}"
+    named = {"README.md": "index.md", **{name: uri for uri, name in _TEXTS.items()}}
+    return named.get(inside.as_posix(), inside.as_posix().removeprefix("docs/")), ""
+
+
+def api_pages() -> dict[str, str]:
+    """By address, a page for each room of the package, and the list of them."""
+    rooms: dict[str, list[str]] = {}
+    for path in sorted((_SOURCE / "exfuse").rglob("*.py")):
+        module = ".".join(path.relative_to(_SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        if not module.endswith("__main__") and "conf" not in path.relative_to(_SOURCE / "exfuse").parts[:1]:
+            rooms.setdefault(_api_page(module), []).append(module)
+    pages = {}
+    for uri, modules in rooms.items():
+        documented = [module for module in modules if _says_something(module)]
+        if documented:
+            title = _room(modules[0])
+            pages[uri] = f"# {title}\n\n" + "\n\n".join(f"::: {module}" for module in documented) + "\n"
+    entries = [f"| [{_room_of(uri)}](api/{PurePosixPath(uri).name}) | {_first_line(_room_of(uri))} |" for uri in pages]
+    table = "| room | holds |\n|---|---|\n" + "\n".join(entries)
+    pages["reference/api.md"] = (
+        "# The Python interface's reference\n\nEach page is made from the docstrings of one room of the package; rooms are "
+        f"listed by name. [Python](../python.md) says what most people import.\n\n{table}\n"
+    )
+    return pages
+
+
+def _api_page(module: str) -> str:
+    return f"reference/api/{_room(module).replace('.', '-')}.md"
+
+
+def _room(module: str) -> str:
+    """``exfuse.data`` for ``exfuse.data.cache.disk``; modules that lie in no room share the ground floor's page."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if len(parts) > 2 or (_SOURCE / Path(*parts) / "__init__.py").exists() else "exfuse"
+
+
+def _room_of(uri: str) -> str:
+    return PurePosixPath(uri).stem.replace("-", ".")
+
+
+def _tree(module: str) -> ast.Module:
+    path = _SOURCE / Path(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
+
+
+def _says_something(module: str) -> bool:
+    return bool(_tree(module).body)
+
+
+def _first_line(module: str) -> str:
+    return (ast.get_docstring(_tree(module)) or "").partition("\n")[0]

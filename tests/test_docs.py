@@ -1,0 +1,79 @@
+"""The documentation builds strictly, fetches nothing, and prints no command or link that does not exist."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+TEXTS = sorted(
+    [
+        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "experiments").rglob("README.md"),
+    ]
+)
+
+
+class _Fetched(HTMLParser):
+    """Addresses that a browser fetches to show a page: scripts, styles, fonts, pictures; links are not among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if tag == "link" and named.get("rel") in ("canonical", "prev", "next"):
+            return
+        self.found += [named[name] or "" for name in ("src", "href") if name in named and tag != "a"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="the documentation's extra is absent: pip install -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert {"index.html", "extend.html", "changelog.html", "reference/api.html", "experiments/index.html"} <= {
+        page.relative_to(site).as_posix() for page in pages
+    }
+    for page in pages:
+        parser = _Fetched()
+        parser.feed(page.read_text())
+        assert not [address for address in parser.found if re.match(r"(https?:)?//", address)], page
+
+
+def test_the_reference_names_every_public_technique(site: Path) -> None:
+    text = (site / "reference" / "api" / "exfuse-techniques.html").read_text()
+    for name in ("AdjacentPrediction", "ProductEmbedding", "SemanticBranches", "SubpixelConvolution", "rearranged"):
+        assert f"exfuse.techniques.{name}" in text or f".{name}" in text
+
+
+def test_the_readme_is_short_and_says_what_was_not_done() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert len(text.encode()) <= 6000
+    assert "nothing was run on CUDA yet" in " ".join(text.replace("*", "").split())
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_links_into_the_repository_lead_somewhere(text: Path) -> None:
+    prose = re.sub(r"```.*?```", "", text.read_text(), flags=re.S)
+    targets = re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", prose)
+    for target in (first or second for first, second in targets):
+        if "://" in target or target.startswith("#"):
+            continue
+        place = text.parent / target.partition("#")[0]
+        generated = (REPOSITORY / "docs" / "reference") in place.resolve().parents
+        assert generated or place.exists(), target
