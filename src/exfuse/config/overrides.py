@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,10 +13,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from exfuse.config import search_path
+from exfuse.config.read import describe
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR
+from exfuse.store.description import RunDescription
 
 
 def explain(error: Exception, config_name: str | None) -> str:
@@ -138,9 +141,32 @@ def compose_config(config_name: str, overrides: list[str]) -> DictConfig:
     Raises:
         HydraException: if they do not compose.
     """
+    return compose_choices(config_name, overrides)[0]
+
+
+def compose_choices(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
+    """The config that these overrides compose to, and the option that was chosen in each config group, as Hydra lists them.
+
+    Raises:
+        HydraException: if they do not compose.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose(config_name, overrides)
+        config = compose(config_name, [*search_path.overrides(), *overrides], return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return config, choices
+
+
+def describe_run(overrides: Sequence[str]) -> RunDescription:
+    """What ``exfuse train`` with these overrides would train.
+
+    Raises:
+        HydraException: if they do not compose.
+        ConfigError: see `exfuse.config.read.describe`.
+    """
+    return describe(*compose_choices("train", overrides))
 
 
 def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:

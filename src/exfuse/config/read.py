@@ -1,0 +1,262 @@
+"""From a composed config to the description of a run, once, at the entry: what is wrong is refused here, in one line each."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from exfuse.config import search_path
+from exfuse.config.options import code_of
+from exfuse.config.signatures import signature
+from exfuse.config.words import expected, nearest, nearest_key, shown
+from exfuse.errors import ConfigError
+from exfuse.store import variants
+from exfuse.store.description import Option, PretrainingDescription, RunDescription, Trainer, decode_option
+
+_TRAINER = "pytorch_lightning.Trainer"
+_CODE = ("_target_", "_partial_")
+_LAST = "option"  # how an option's name stands among its settings
+_T = TypeVar("_T")
+_Choices = Mapping[str, str | None]
+
+
+def describe(config: DictConfig, choices: _Choices) -> RunDescription:
+    """The description of the segmentation run that conf/train.yaml was composed to.
+
+    Args:
+        config: as composed.
+        choices: Hydra's, ``hydra.runtime.choices``: the option that was chosen in each config group.
+
+    Raises:
+        ConfigError: naming the key that nothing reads, or whose value is of another kind or out of range.
+    """
+    return _described(config, choices, RunDescription)
+
+
+def describe_pretraining(config: DictConfig, choices: _Choices) -> PretrainingDescription:
+    """The description of the pretraining that conf/pretrain.yaml was composed to; see `describe`."""
+    return _described(config, choices, PretrainingDescription)
+
+
+def read_settings(config: DictConfig, kind: type[_T], choices: _Choices) -> _T:
+    """A composed config as a frozen type of its own, for a command that describes no run.
+
+    Args:
+        config: as composed.
+        kind: a `msgspec.Struct`; a field of type `Option` takes the chosen option of the config group of that name.
+        choices: see `describe`.
+
+    Raises:
+        ConfigError: see `describe`.
+    """
+    content, written = _plain(config)
+    chosen = _by_place(choices)
+    for name, annotation in get_type_hints(kind).items():
+        if Option in (annotation, *get_args(annotation)) and isinstance(content.get(name), dict):
+            content[name] = _option(name, *chosen[name], content[name], written)
+    return _converted(content, kind, written)
+
+
+def _described(config: DictConfig, choices: _Choices, kind: type[_T]) -> _T:
+    content, written = _plain(config)
+    chosen = _by_place(choices)
+    options = [f"technique.{slot}" for slot in content["technique"]]
+    options += ["decoder", "data", "logger", "pretraining.data"]
+    options += [f"{recipe}.{part}" for recipe in ("recipe", "pretraining.recipe") for part in ("optimizer", "schedule")]
+    for place in options:
+        group, name = chosen[place] if place in chosen else chosen[f"pretraining.{place}"]  # a pretraining's recipe is its own
+        *way, leaf = place.split(".")
+        node = content
+        for step in way:
+            node = node[step]
+        node[leaf] = _option(place, group, name, node[leaf], written)
+    usual = variants.baseline()
+    content["technique"] = {
+        slot: option
+        for slot, option in content["technique"].items()
+        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option)
+    }
+    content["trainer"] = _trainer(content["trainer"], written)
+    content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}
+    overlay = groups.get("ablation") or groups.get("architecture")
+    label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
+    content["name"] = str(content.get("name") or overlay or label)
+    return _converted(content, kind, written)
+
+
+def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
+    """The config as plain containers, resolved; and as it is written, by which an error names the key that was set.
+
+    Raises:
+        ConfigError: if a value is missing or refers to none, or a number is not finite.
+    """
+    try:
+        content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
+    for key, value in _leaves(content):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: expected a finite number.")
+    return content, OmegaConf.to_container(config, resolve=False)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value, key)
+    else:
+        yield key, node
+
+
+def _is_ours(group: str, name: str | None) -> bool:
+    return bool(name) and not group.startswith("hydra/")
+
+
+def _by_place(choices: _Choices) -> dict[str, tuple[str, str]]:
+    """Config group and chosen option by the place in the config that the group fills."""
+    found = {}
+    for key, name in choices.items():
+        if name and _is_ours(key, name):
+            group, _, place = key.partition("@")
+            found[place or group.replace("/", ".")] = (group, name)
+    return found
+
+
+def _option(place: str, group: str, name: str, node: Any, written: Any) -> dict[str, Any]:
+    """An option's checked settings with its name, its code left out.
+
+    Raises:
+        ConfigError: if a setting is none of the option's, or its value is not what its code takes.
+    """
+    settings = _checked(place, node or {}, code_of(group, name), (place, group, name), written)
+    return {_LAST: name, **settings}
+
+
+def _checked(key: str, node: Any, code: Any, option: tuple[str, str, str], written: Any) -> Any:
+    if isinstance(node, list):
+        parts = code if isinstance(code, list) else []
+        padded = [*parts, *[None] * (len(node) - len(parts))]
+        return [
+            _checked(f"{key}.{number}", *pair, option, written) for number, pair in enumerate(zip(node, padded, strict=False))
+        ]
+    if not isinstance(node, dict):
+        return node
+    if "_target_" in node and isinstance(reference := _written(written, key), str):
+        return reference  # a part of another option, or of this one, that is checked where it stands
+    code = code if isinstance(code, dict) else {}
+    place, group, chosen = option
+    if (wanted := node.get("_target_")) != (target := code.get("_target_")):
+        others = nearest(str(wanted).rpartition(".")[2], search_path.options(group), f"Options of {group}")
+        raise ConfigError(f"{key}._target_={wanted}: {group}={chosen} is {target}, as its file says; choose another. {others}")
+    given = {name: _checked(f"{key}.{name}", value, code.get(name), option, written) for name, value in node.items()}
+    given = {name: value for name, value in given.items() if name not in _CODE}
+    if target is None:
+        return given
+    arguments, is_open = signature(target)
+    known = search_path.read_whole(group, chosen) if key == place else given
+    settable = [name for name, argument in arguments.items() if argument.optional or name in known]
+    for name, value in given.items():
+        if name in settable:
+            given[name] = _fitting(f"{key}.{name}", value, arguments[name].kind, written)
+        elif not is_open:
+            raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
+    return given
+
+
+def whose(group: str, setting: str) -> str:
+    """Which options of a group have a setting, as a sentence; empty if none has."""
+    owners = [name for name in search_path.options(group) if setting in search_path.read_whole(group, name)]
+    return f"{group}={' or '.join(owners)} {'have' if len(owners) > 1 else 'has'} {setting}." if owners else ""
+
+
+def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
+    """Whether a setting is another than in the option's file."""
+    usual = search_path.read_whole(group, option[_LAST])
+    return any(name not in (*_CODE, _LAST) and value != usual.get(name) for name, value in option.items())
+
+
+def _trainer(given: dict[str, Any], written: Any) -> dict[str, Any]:
+    """Lightning's arguments: those that are read here by name, any other under ``more``."""
+    arguments = signature(_TRAINER).arguments
+    given.pop("_target_", None)
+    ours = {name: value for name, value in given.items() if name in Trainer.__struct_fields__ and name != "more"}
+    more = {name: value for name, value in given.items() if name not in ours}
+    for name, value in more.items():
+        if name not in arguments:
+            raise ConfigError(
+                f"trainer.{name}: Lightning's Trainer has no such argument. {nearest_key(name, [*arguments], 'trainer')}"
+            )
+        more[name] = _fitting(f"trainer.{name}", value, arguments[name].kind, written)
+    return {**ours, "more": more}
+
+
+def _fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
+    """``value`` if it is of this kind; a whole number where fractions may stand becomes one of these.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    try:
+        converted = msgspec.convert(value, kind)
+        if any((meta.extra or {}).get("odd") for meta in getattr(kind, "__metadata__", ())) and value % 2 == 0:
+            raise msgspec.ValidationError
+    except msgspec.ValidationError as error:
+        raise ConfigError(_refusal(key, value, kind, written)) from error
+    except TypeError:  # a union that msgspec cannot tell apart
+        return value
+    return converted if isinstance(converted, float) else value
+
+
+def _converted(content: Any, kind: type[_T], written: Any) -> _T:
+    try:
+        return msgspec.convert(content, kind, dec_hook=decode_option)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_why(error, content, kind, written)) from error
+
+
+def _why(error: msgspec.ValidationError, content: Any, kind: Any, written: Any) -> str:
+    """One line for what does not fit: the key, what stands there and what is expected."""
+    message, _, way = str(error).partition(" - at `$")
+    names = re.findall(r"\.(\w+)|\[(\w+|\.\.\.)\]", way)
+    value, keys = content, list[str]()
+    for name, index in names:
+        if index:
+            break  # of a list or mapping: the whole is shown
+        kind, value = get_type_hints(_struct(kind), include_extras=True)[name], value[name]
+        keys.append(name)
+    key = ".".join(keys)
+    if unknown := re.search(r"unknown field `(\w+)`", message):
+        known = [*_struct(kind).__struct_fields__]
+        return f"{f'{key}.' if key else ''}{unknown[1]}: nothing reads this key. {nearest_key(unknown[1], known, key)}"
+    if missing := re.search(r"missing required field `(\w+)`", message):
+        wanted = expected(get_type_hints(_struct(kind), include_extras=True)[missing[1]])
+        return f"{f'{key}.' if key else ''}{missing[1]} is not set: expected {wanted}."
+    return _refusal(key, value, kind, written)
+
+
+def _struct(kind: Any) -> Any:
+    """The struct in an annotation such as ``Annotated[Recipe | None, ...]``."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for part in get_args(kind) if (found := _struct(part)) is not None), None)
+
+
+def _refusal(key: str, value: Any, kind: Any, written: Any) -> str:
+    node = _written(written, key)
+    if isinstance(node, str) and (source := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+        key = source[1]  # what was set is what it refers to
+    return f"{key}={shown(value)}: expected {expected(kind)}."
+
+
+def _written(node: Any, key: str) -> Any:
+    """What stands at a key in the config as it is written; None where that is part of what an interpolation brings."""
+    for name in key.split("."):
+        node = node[int(name)] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
+    return node

@@ -1,0 +1,143 @@
+"""Where config files lie: the package's own, then the folders that the user adds (``--config-dir``, ``hydra.searchpath``).
+
+Whoever lists or reads config files asks here, and what a process is told it tells its children: see `arguments`.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exfuse.config.slots import register_slots
+from exfuse.errors import ConfigError
+from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
+
+_FLAGS = ("--config-dir", "-cd")
+
+
+def use(sources: Iterable[str | Path]) -> None:
+    """Look in these folders too: paths, ``file://`` or ``pkg://`` addresses; the package's own and Hydra's are left out.
+
+    Raises:
+        ConfigError: if one is no folder.
+    """
+    found = [_folder(str(source)) for source in sources]
+    if (folders := [path for path in found if path not in (None, CONFIG_DIR)]) != [*added()]:
+        set_config_dirs(path for path in folders if path is not None)
+        register_slots()
+
+
+def use_sources(sources: Iterable[Mapping[str, Any]]) -> None:
+    """Look where Hydra's ``runtime.config_sources`` say that it looks: in a launcher's worker nobody else knows."""
+    use(f"{source['schema']}://{source['path']}" for source in sources if source["schema"] in ("file", "pkg"))
+
+
+def use_words(words: Sequence[str]) -> None:
+    """Look where a command line says: ``--config-dir DIR`` or ``hydra.searchpath=[...]``."""
+    found: list[str] = []
+    for number, word in enumerate(words):
+        flag, given, value = word.partition("=")
+        if flag in _FLAGS:
+            found.append(value if given else " ".join(words[number + 1 : number + 2]))
+        elif flag == "hydra.searchpath":
+            found += [part.strip(" '\"") for part in value.strip("[]").split(",")]
+    use(found)
+
+
+def added() -> tuple[Path, ...]:
+    """The folders that the user added."""
+    return config_dirs()[1:]
+
+
+def overrides() -> list[str]:
+    """What makes Hydra look in the added folders, for compositions of our own."""
+    return [f"hydra.searchpath=[{','.join(f'file://{path}' for path in added())}]"] if added() else []
+
+
+def arguments() -> list[str]:
+    """What makes a child process look there too."""
+    return ["--config-dir", str(added()[0])] if len(added()) == 1 else overrides()
+
+
+def is_group(name: str) -> bool:
+    """Whether ``name``, such as ``technique/dap`` or ``optimizer@recipe.optimizer``, is a config group."""
+    return any((folder / name.partition("@")[0]).is_dir() for folder in config_dirs())
+
+
+def groups() -> list[str]:
+    """Every config group but Hydra's own."""
+    found = {str(path.relative_to(folder)) for folder in config_dirs() for path in folder.rglob("*") if path.is_dir()}
+    return sorted(name for name in found if name.partition("/")[0] != "hydra")
+
+
+def options(group: str) -> list[str]:
+    """Names of the options of a config group."""
+    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
+
+
+def find(name: str) -> Path | None:
+    """The file of ``GROUP/OPTION`` or of a root; None if there is none."""
+    return next((path for folder in config_dirs() if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+@functools.cache
+def read(path: Path) -> dict[str, Any]:
+    """A config file as it is written: its defaults list and interpolations are not followed."""
+    content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return content if isinstance(content, dict) else {}
+
+
+def read_whole(group: str, name: str) -> dict[str, Any]:
+    """An option's file with the files of the same kind that its defaults list goes on from; interpolations are not followed.
+
+    Raises:
+        ConfigError: if the search path holds no such option.
+    """
+    path = find(f"{group}/{name}")
+    if path is None:
+        raise ConfigError(
+            f"There is no {group}={name} among the config files, only {', '.join(options(group))}. "
+            "Name the folder that holds it with --config-dir."
+        )
+    return _whole(path, group, config_dirs())
+
+
+@functools.cache
+def _whole(path: Path, group: str, _: tuple[Path, ...]) -> dict[str, Any]:
+    content = read(path)
+    found: dict[str, Any] = {}
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            above, _slash, base = entry.partition("@")[0].rpartition("/")
+            _merge(found, read_whole(above[1:] if above.startswith("/") else f"{group}/{above}".rstrip("/"), base))
+    _merge(found, {name: value for name, value in content.items() if name != "defaults"})
+    return found
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            into[name] = dict(into[name]) if isinstance(into.get(name), dict) else {}
+            _merge(into[name], value)
+        else:
+            into[name] = value
+
+
+def about(path: Path) -> str:
+    """A config file's first comment: what it is, in one line."""
+    comments = (line.strip("# ") for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line)
+    return next(comments, "")
+
+
+def _folder(source: str) -> Path | None:
+    if source.startswith("pkg://"):
+        name = source.removeprefix("pkg://")
+        spec = None if name.partition(".")[0] == "hydra" else find_spec(name)
+        return Path(next(iter(spec.submodule_search_locations or []))) if spec else None
+    path = Path(source.removeprefix("file://")).resolve()
+    if not path.is_dir():
+        raise ConfigError(f"--config-dir {source}: there is no such folder.")
+    return path

@@ -1,0 +1,168 @@
+"""The arguments of a function or class, read from its source: importing torch to know them would take seconds."""
+
+import ast
+import collections.abc
+import functools
+import importlib.util
+import inspect
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from hydra.utils import get_object
+
+from exfuse import limits
+from exfuse.errors import ConfigError
+
+
+class Argument(NamedTuple):
+    """One argument.
+
+    Attributes:
+        kind: the type that it is annotated with, `Any` where that is none of plain values.
+        optional: whether it has a default.
+    """
+
+    kind: Any
+    optional: bool
+
+
+class Signature(NamedTuple):
+    """Arguments by name, and whether any other is taken too (``**kwargs``)."""
+
+    arguments: Mapping[str, Argument]
+    open: bool
+
+
+_Definition = ast.FunctionDef | ast.ClassDef
+
+
+class _Names(dict[str, Any]):
+    """What an annotation may speak of; everything else is no plain value."""
+
+    def __missing__(self, _: str) -> Any:
+        return Any
+
+
+_KNOWN = _Names(
+    {kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple)}
+    | {name: getattr(typing, name) for name in ("Annotated", "Any", "Dict", "List", "Literal", "Optional", "Tuple", "Union")}
+    | {
+        "Sequence": collections.abc.Sequence,
+        "Mapping": collections.abc.Mapping,
+        "Meta": msgspec.Meta,
+        "Path": str,
+        "None": None,
+    }
+    | {name: kind for name, kind in vars(limits).items() if name[0].isupper()}
+)
+
+
+@functools.cache
+def signature(target: str) -> Signature:
+    """The signature of what an import path such as ``torch.optim.SGD`` names.
+
+    Raises:
+        ConfigError: if there is no such thing.
+    """
+    *parents, name = target.split(".")
+    for depth in range(len(parents), 0, -1):
+        if path := _file(".".join(parents[:depth])):
+            if depth == len(parents) and (found := _find(path, name)):
+                return _signature(*found)
+            break
+    try:  # what is not written down in a source file
+        found_live = inspect.signature(get_object(target)).parameters.values()
+    except Exception as error:
+        raise ConfigError(f"{target} cannot be found: expected the import path of a function or class.") from error
+    named = {argument.name: Argument(Any, argument.default is not argument.empty) for argument in found_live}
+    return Signature(named, any(argument.kind is argument.VAR_KEYWORD for argument in found_live))
+
+
+def _signature(path: Path, definition: _Definition) -> Signature:
+    if isinstance(definition, ast.FunctionDef):
+        return _of_function(definition, skip=0)
+    for statement in definition.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return _of_function(statement, skip=1)
+    if any(isinstance(statement, ast.AnnAssign) for statement in definition.body):  # a dataclass or NamedTuple
+        fields = [statement for statement in definition.body if isinstance(statement, ast.AnnAssign)]
+        named = [(field.target.id, field) for field in fields if isinstance(field.target, ast.Name)]
+        return Signature(
+            {name: Argument(_kind(field.annotation), field.value is not None) for name, field in named}, open=False
+        )
+    for base in definition.bases:
+        if isinstance(base, ast.Name) and (origin := _find(path, base.id)):
+            return _signature(*origin)
+    return Signature({}, open=False)
+
+
+def _of_function(function: ast.FunctionDef, skip: int) -> Signature:
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    optional = [False] * (len(positional) - len(given.defaults)) + [True] * len(given.defaults)
+    pairs = [*zip(positional, optional, strict=True)][skip:]
+    pairs += [(argument, default is not None) for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    found = {argument.arg: Argument(_kind(argument.annotation), default) for argument, default in pairs}
+    return Signature(found, open=given.kwarg is not None)
+
+
+def _kind(annotation: ast.expr | None) -> Any:
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    if annotation is None:
+        return Any
+    try:
+        return eval(compile(ast.Expression(annotation), "annotation", "eval"), {"__builtins__": {}}, _KNOWN)
+    except Exception:  # a form that no plain value has
+        return Any
+
+
+def _find(path: Path, name: str) -> tuple[Path, _Definition] | None:
+    """The definition behind a name of a module, through its imports, and the file where it stands."""
+    for statement in _statements(_parsed(path).body):
+        if isinstance(statement, _Definition) and statement.name == name:
+            return path, statement
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name and (origin := _imported(path, statement)):
+                    return _find(origin, alias.name)
+    return None
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        for nested in ("body", "orelse", "handlers"):
+            if isinstance(statement, (ast.If, ast.Try)):
+                yield from _statements([part for part in getattr(statement, nested, []) if isinstance(part, ast.stmt)])
+
+
+def _imported(path: Path, statement: ast.ImportFrom) -> Path | None:
+    if statement.level == 0:
+        return _file(statement.module or "")
+    folder = path.parent
+    for _ in range(statement.level - 1):
+        folder = folder.parent
+    return _below(folder, (statement.module or "").split("."))
+
+
+def _file(module: str) -> Path | None:
+    """The source file of a module, which is not imported."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.origin:
+        return None
+    return _below(Path(spec.origin).parent, rest) if spec.submodule_search_locations else None if rest else Path(spec.origin)
+
+
+def _below(folder: Path, names: list[str]) -> Path | None:
+    path = folder.joinpath(*names)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())

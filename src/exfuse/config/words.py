@@ -1,0 +1,73 @@
+"""What the messages about configs say: kinds of values in words, values as they are typed, the nearest valid name."""
+
+import difflib
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from msgspec import Meta, Struct
+
+from exfuse.store.description import Option
+
+_PLAIN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+    dict: "keys with values",
+}
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{shown(item)}' for name, item in value.items())}}}"
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def expected(kind: Any) -> str:
+    """What a value of this type is, in words."""
+    return " or ".join(dict.fromkeys(_alternatives(kind)))
+
+
+def nearest(wrong: str, valid: Iterable[str], what: str) -> str:
+    """``Did you mean 'x'? Keys of y: ...`` with the question left out where nothing is close."""
+    known = [*valid]
+    close = difflib.get_close_matches(wrong, known, n=1) or difflib.get_close_matches(wrong.lower(), known, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}{what}: {', '.join(known) or 'none'}."
+
+
+def nearest_key(wrong: str, valid: Iterable[str], parent: str) -> str:
+    """See `nearest`; of the keys of ``parent``, or of the top level where that is empty."""
+    return nearest(wrong, valid, f"Keys of {parent}" if parent else "Top-level keys")
+
+
+def _alternatives(kind: Any) -> list[str]:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return [shown(part) for part in parts]
+    if origin in (Union, types.UnionType):
+        return [word for part in parts for word in _alternatives(part)]
+    if hasattr(kind, "__metadata__"):
+        words = _alternatives(kind.__origin__)
+        bounds = [bound for meta in kind.__metadata__ if isinstance(meta, Meta) for bound in _bounds(meta)]
+        return [f"{words[0]} {' and '.join(bounds)}" if bounds else words[0], *words[1:]]
+    if isinstance(origin or kind, type):
+        base: type = origin or kind
+        if base in _PLAIN:
+            return [_PLAIN[base]]
+        if issubclass(base, (Mapping, Struct, Option)):
+            return [_PLAIN[dict]]
+        if issubclass(base, Sequence):
+            return [f"a list, each {expected(parts[0])}" if parts else "a list"]
+    return ["another value"]
+
+
+def _bounds(meta: Meta) -> list[str]:
+    limits = {"ge": "of at least {}", "gt": "above {}", "le": "of at most {}", "lt": "below {}", "min_length": "of length {}"}
+    said = [text.format(f"{bound:g}") for name, text in limits.items() if (bound := getattr(meta, name)) is not None]
+    return said + (["that is odd"] if (meta.extra or {}).get("odd") else [])

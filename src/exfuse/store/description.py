@@ -1,0 +1,269 @@
+"""What a run or a pretraining is: its config, read once at the entry into frozen, typed values. Torch-free.
+
+Every field counts in the run's key unless it is marked `ASIDE`: it says where things lie, who watches or how work is spread.
+A field that is added later needs a default; while a run leaves it there, the run's key stays what it was.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat, PositiveShare, Share
+
+ASIDE = Meta(extra={"aside": True})
+Numbers = Annotated[list[float], Meta(min_length=3, max_length=3)]  # one a colour channel
+Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2)]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+
+
+class Option:
+    """An option of a config group: its name in the group and what it is set to.
+
+    The code that it stands for is found by group and name when it is built (`exfuse.config.options`), so that neither a record
+    nor a key knows an import path.
+
+    Attributes:
+        name: of its file in the group's folder.
+        settings: plain values by name.
+    """
+
+    __slots__ = ("name", "settings")
+
+    def __init__(self, name: str, settings: Mapping[str, Any] | None = None) -> None:
+        self.name, self.settings = name, dict(settings or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Option) and (self.name, self.settings) == (other.name, other.settings)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Option({self.name!r}, {self.settings})"
+
+
+class _Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of the config."""
+
+
+class Normalisation(_Part, frozen=True):
+    mean: Numbers
+    std: Annotated[list[PositiveFloat], Meta(min_length=3, max_length=3)]
+
+
+class Backbone(_Part, frozen=True):
+    name: str
+    init: str
+    missing: Annotated[Literal["refuse", "make"], ASIDE]
+    output_stride: Literal[32, 16, 8]
+    arguments: dict[str, Any]
+    normalisation: Normalisation | None
+
+
+class Augmentation(_Part, frozen=True):
+    crop: Positive
+    scale: Range
+    flip: Share
+    colour: NonNegativeFloat
+
+
+class Recipe(_Part, frozen=True):
+    optimizer: Option
+    schedule: Option
+    lr: PositiveFloat
+    encoder_lr_factor: NonNegativeFloat
+    weight_decay: NonNegativeFloat
+    epochs: Positive
+    batch_size: Positive
+    gradient_clip: PositiveFloat | None
+    val_every: Annotated[Positive, ASIDE]
+    long_side: Positive | None
+    augmentation: Augmentation
+
+
+class ClassificationAugmentation(_Part, frozen=True):
+    size: Positive
+    scale: Range
+    flip: Share
+    colour: NonNegativeFloat
+    auto_augment: str | None
+    erase: Share
+
+
+class ClassificationEvaluation(_Part, frozen=True):
+    size: Positive
+    crop_share: PositiveShare
+
+
+class Mixing(_Part, frozen=True):
+    mixup: NonNegativeFloat
+    cutmix: NonNegativeFloat
+
+
+class PretrainingRecipe(_Part, frozen=True):
+    optimizer: Option
+    schedule: Option
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    epochs: Positive
+    batch_size: Positive
+    gradient_clip: PositiveFloat | None
+    val_every: Annotated[Positive, ASIDE]
+    label_smoothing: Share
+    ema_decay: Share | None
+    mixing: Mixing
+    augmentation: ClassificationAugmentation
+    evaluation: Annotated[ClassificationEvaluation, ASIDE]
+
+
+class Branches(_Part, frozen=True):
+    width_ratio: PositiveFloat
+    minimum_width: Positive
+    hidden: Positive
+    weights: dict[str, NonNegativeFloat]
+
+
+class Pretraining(_Part, frozen=True):
+    data: Option
+    recipe: PretrainingRecipe
+    branches: Branches
+    start: str
+    seed: NonNegative
+
+
+class Trainer(_Part, frozen=True, kw_only=True):
+    """Arguments of Lightning's Trainer; those that nothing here reads are in ``more``."""
+
+    accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], ASIDE]
+    devices: Annotated[int | str | list[int], ASIDE]
+    num_nodes: Annotated[Positive, ASIDE]
+    strategy: Annotated[str, ASIDE]
+    precision: Precision
+    max_epochs: Positive
+    check_val_every_n_epoch: Annotated[Positive, ASIDE]
+    accumulate_grad_batches: Positive
+    gradient_clip_val: PositiveFloat | None
+    sync_batchnorm: Annotated[bool, ASIDE]
+    deterministic: bool | Literal["warn"]
+    log_every_n_steps: Annotated[Positive, ASIDE]
+    enable_progress_bar: Annotated[bool, ASIDE]
+    enable_model_summary: Annotated[bool, ASIDE]
+    use_distributed_sampler: Annotated[bool, ASIDE]
+    num_sanity_val_steps: int
+    more: dict[str, Any] = {}
+
+
+class Runtime(_Part, frozen=True):
+    workers: Annotated[NonNegative, ASIDE]
+    prefetch: Annotated[Positive, ASIDE]
+    threads: Annotated[Positive | None, ASIDE]
+    cache: Annotated[Literal["auto", "none", "memory", "disk"], ASIDE]
+    cache_share: Annotated[PositiveShare, ASIDE]
+    checkpoint_every: Annotated[Positive, ASIDE]
+    channels_last: bool
+    compile: bool
+    tf32: bool
+
+
+class Paths(_Part, frozen=True):
+    data: str
+    runs: str
+    backbones: str
+    cache: str
+
+
+class Debug(_Part, frozen=True, kw_only=True):
+    images: Positive | None
+    val_is_train: bool = False
+
+
+class Sweep(_Part, frozen=True):
+    missing: Literal["train", "skip"]
+    output: str | None
+    mixed: bool
+
+
+class _Described(_Part, frozen=True, kw_only=True):
+    """What a run and a pretraining describe alike.
+
+    Attributes:
+        name: what was typed to ask for it, ``name=`` or the ablation's; for people.
+        choices: the option that was chosen in each config group; for people and for the command that makes it again.
+        technique: the options that are not the baseline's, by technique; one that is not named here is the baseline's.
+    """
+
+    name: Annotated[str, ASIDE]
+    choices: Annotated[dict[str, str], ASIDE]
+    seed: NonNegative
+    technique: dict[str, Option]
+    backbone: Backbone
+    decoder: Option
+    data: Annotated[Option, ASIDE]  # the manifests stand for it
+    pretraining: Annotated[Pretraining, ASIDE]  # the backbone's key stands for it
+    trainer: Trainer
+    runtime: Runtime
+    debug: Debug
+    logger: Annotated[Option, ASIDE]
+    paths: Annotated[Paths, ASIDE]
+    overwrite: Annotated[bool, ASIDE]
+    sweep: Annotated[Sweep | None, ASIDE] = None  # a run may belong to several
+    study: Annotated[dict[str, Any] | None, ASIDE] = None
+
+
+class RunDescription(_Described, frozen=True, kw_only=True):
+    """A segmentation run: everything that conf/train.yaml composes to.
+
+    Attributes:
+        init_from: a finished run's folder or key, whose model this one starts from; in the run's key that key stands for it.
+    """
+
+    recipe: Recipe
+    init_from: Annotated[str | None, ASIDE]
+
+
+class PretrainingDescription(_Described, frozen=True, kw_only=True):
+    """A pretraining: everything that conf/pretrain.yaml composes to.
+
+    Attributes:
+        cost_only: say what it would cost, and stop.
+    """
+
+    recipe: PretrainingRecipe
+    cost_only: Annotated[bool, ASIDE]
+
+
+_D = TypeVar("_D", bound=_Described)
+
+
+def to_plain(value: Any) -> Any:
+    """A description as the nested dict that a record keeps; an option is ``{"option": NAME, **settings}``."""
+    return msgspec.to_builtins(value, enc_hook=_encode)
+
+
+def from_plain(content: Any, kind: type[_D]) -> _D:
+    """Read what `to_plain` wrote.
+
+    Raises:
+        msgspec.ValidationError: if something is missing, unknown, of another type or out of its range.
+    """
+    return msgspec.convert(content, kind, dec_hook=decode_option)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Option):
+        return {"option": value.name, **value.settings}
+    raise NotImplementedError(f"a description holds plain values, not {type(value)}")
+
+
+def decode_option(kind: type, content: Any) -> Any:
+    """msgspec's hook for an `Option` in plain containers."""
+    if kind is not Option or not isinstance(content, dict) or not isinstance(content.get("option"), str):
+        raise ValueError("expected a chosen option and its settings")
+    return Option(content["option"], {name: value for name, value in content.items() if name != "option"})
+
+
+def is_supervised(described: _Described) -> bool:
+    """Whether the chosen option of SS wants a backbone that was pretrained with branches."""
+    return "ss" in described.technique and bool(described.technique["ss"].settings.get("supervised"))
