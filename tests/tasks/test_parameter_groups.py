@@ -24,7 +24,7 @@ def settings_by_name(model: nn.Module) -> dict[str, tuple[float, float]]:
     """Rate and decay of every parameter; a parameter that stands in two groups fails."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     settings: dict[str, tuple[float, float]] = {}
-    for group in parameter_groups(model, LR, FACTOR, DECAY):
+    for group in parameter_groups(model, LR, FACTOR, DECAY, "encoder.backbone"):
         for parameter in group["params"]:
             assert names[parameter] not in settings
             settings[names[parameter]] = (group["lr"], group["weight_decay"])
@@ -53,7 +53,7 @@ def test_kernels_decay_and_norms_and_biases_do_not(model):
 
 
 def test_groups_are_named_and_none_is_empty(model):
-    groups = {group["name"]: group for group in parameter_groups(model, LR, FACTOR, DECAY)}
+    groups = {group["name"]: group for group in parameter_groups(model, LR, FACTOR, DECAY, "encoder.backbone")}
     assert groups.keys() == {"encoder", "encoder_no_decay", "decoder", "decoder_no_decay"}
     assert all(group["params"] for group in groups.values())
 
@@ -62,7 +62,7 @@ def test_groups_are_named_and_none_is_empty(model):
 def test_the_recipes_optimiser_takes_the_groups_as_they_are(compose_config, recipe):
     config = compose_config(f"recipe={recipe}")
     model = build_model(config, classes=4)
-    optimizer = instantiate(config.recipe.optimizer)(parameter_groups(model, LR, FACTOR, DECAY), lr=LR)
+    optimizer = instantiate(config.recipe.optimizer)(parameter_groups(model, LR, FACTOR, DECAY, "encoder.backbone"), lr=LR)
     assert isinstance(optimizer, torch.optim.Optimizer)
     assert {(group["name"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {
         ("encoder", LR * FACTOR, DECAY),

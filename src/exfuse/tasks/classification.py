@@ -3,9 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -16,12 +13,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from exfuse.data.classification import LabelledBatch
 from exfuse.models.classifier import Classifier, Scores
 from exfuse.randomness import derive_seed
-from exfuse.tasks.parameter_groups import parameter_groups
+from exfuse.tasks.optimised import OptimisedTask
 
 Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
-class ClassificationTask(pl.LightningModule):
+class ClassificationTask(OptimisedTask):
     """Train and validate a classifier; ``total = loss(head) + sum over branches of weight * loss(branch)``.
 
     Args:
@@ -30,11 +27,11 @@ class ClassificationTask(pl.LightningModule):
         branch_weights: of each branch's loss, by name; the paper's are unknown.
         smoothing: label smoothing of every loss.
         mixing: mixup and CutMix of a batch from a seed, with the smoothing in its targets; None for none.
-        optimizer, schedule, lr, weight_decay: as in `exfuse.tasks.segmentation.SegmentationTask`.
-        description: plain data that travel in every checkpoint.
         seed: of the mixing.
-        channels_last: memory layout of images and weights.
+        others: see `OptimisedTask`; all parts learn at one rate.
     """
+
+    model: Classifier
 
     def __init__(
         self,
@@ -51,13 +48,8 @@ class ClassificationTask(pl.LightningModule):
         seed: int,
         channels_last: bool = True,
     ) -> None:
-        super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format)
-        self.branch_weights, self.smoothing, self.mixing = dict(branch_weights), smoothing, mixing
-        self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.lr, self.weight_decay = lr, weight_decay
-        self.description, self.seed = description, seed
+        super().__init__(model, optimizer, schedule, lr, 1.0, weight_decay, "backbone", description, channels_last)
+        self.branch_weights, self.smoothing, self.mixing, self.seed = dict(branch_weights), smoothing, mixing, seed
         self.scored = ("main", *(self.branch_weights if model.branches is not None else ()))
         self.accuracies = nn.ModuleList(MulticlassAccuracy(len(classes), average="micro") for _ in self.scored)
 
@@ -92,15 +84,6 @@ class ClassificationTask(pl.LightningModule):
 
     def _metrics(self) -> list[Metric]:
         return [metric for metric in self.accuracies if isinstance(metric, Metric)]
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups = parameter_groups(self.model, self.lr, 1.0, self.weight_decay, backbone="backbone")
-        optimizer = self.optimizer_factory(groups, lr=self.lr)
-        schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["description"] = self.description
 
 
 def classification_losses(scores: Scores, target: Tensor, smoothing: float) -> dict[str, Tensor]:

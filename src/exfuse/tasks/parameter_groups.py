@@ -6,7 +6,7 @@ from torch import nn
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, encoder_lr_factor: float, weight_decay: float, backbone: str = "encoder.backbone"
+    model: nn.Module, lr: float, encoder_lr_factor: float, weight_decay: float, backbone: str
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser: backbone or not, times decayed or not.
 

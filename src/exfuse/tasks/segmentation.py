@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -17,22 +15,20 @@ from exfuse.metrics.confusion import ConfusionMatrix
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.palette import VOID
-from exfuse.tasks.parameter_groups import parameter_groups
+from exfuse.tasks.optimised import OptimisedTask
 
 
-class SegmentationTask(pl.LightningModule):
+class SegmentationTask(OptimisedTask):
     """Train and validate one variant.
 
     Args:
         model: the segmenter.
         classes: names of the classes, as many as the model scores.
-        optimizer: makes the optimiser from parameter groups.
-        schedule: makes the per-step schedule from the optimiser and ``steps=``.
-        lr, encoder_lr_factor, weight_decay: see `parameter_groups`.
         val_images: how many images one whole validation must count, asserted.
-        description: plain data that travel in every checkpoint (the run's config).
-        channels_last: memory layout of images and weights.
+        others: see `OptimisedTask`.
     """
+
+    model: Segmenter
 
     def __init__(
         self,
@@ -47,14 +43,10 @@ class SegmentationTask(pl.LightningModule):
         description: dict[str, Any],
         channels_last: bool = True,
     ) -> None:
-        super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format)
-        self.classes = list(classes)
-        self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.lr, self.encoder_lr_factor, self.weight_decay = lr, encoder_lr_factor, weight_decay
-        self.val_images = val_images
-        self.description = description
+        super().__init__(
+            model, optimizer, schedule, lr, encoder_lr_factor, weight_decay, "encoder.backbone", description, channels_last
+        )
+        self.classes, self.val_images = list(classes), val_images
         self.confusion = ConfusionMatrix(len(self.classes))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -79,19 +71,6 @@ class SegmentationTask(pl.LightningModule):
         self.log("val/pixel_accuracy", float(pixel_accuracy(counts)))
         scores = zip(self.classes, iou_per_class(counts).tolist(), strict=True)
         self.log_dict({f"val/iou/{name}": score for name, score in scores if not math.isnan(score)})  # absent: no curve
-
-    def build_optimizer(self) -> Optimizer:
-        """The recipe's optimiser over the model's parameters, without a schedule."""
-        groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay)
-        return self.optimizer_factory(groups, lr=self.lr)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.build_optimizer()
-        schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["description"] = self.description
 
 
 def training_loss(

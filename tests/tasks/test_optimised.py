@@ -1,0 +1,55 @@
+"""Clipping as every recipe asks for it: with a fused optimiser and without, in float32 and in bfloat16."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.schedule import poly
+
+_LIMIT = 1e-3  # far below any gradient here
+_STEPS = 2
+
+
+class _Regression(OptimisedTask):
+    def __init__(self, fused: bool) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3))
+        optimizer = partial(torch.optim.SGD, fused=fused)
+        schedule = partial(poly, power=0.0, warmup_steps=0)
+        super().__init__(model, optimizer, schedule, 1.0, 1.0, 0.0, "0", {}, True)
+        self.moved: list[float] = []
+
+    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+        return 100 * self.model(batch).float().square().mean()
+
+    def on_before_zero_grad(self, _: Any) -> None:
+        now = torch.cat([weight.detach().flatten() for weight in self.model.parameters()])
+        if hasattr(self, "before"):
+            self.moved.append(float((now - self.before).norm()))
+        self.before = now
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_every_step_is_clipped(fused, precision):
+    task = _Regression(fused)
+    loader = DataLoader(torch.ones(_STEPS + 1, 3, 8, 8), batch_size=1)  # type: ignore[arg-type]
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=1,
+        gradient_clip_val=_LIMIT,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, loader)
+    assert len(task.moved) == _STEPS
+    assert task.moved == pytest.approx([_LIMIT] * _STEPS, rel=1e-3)  # at a rate of 1 a step is as long as its gradient
