@@ -62,3 +62,21 @@ def test_in_one_process_and_in_evaluation_nothing_changes() -> None:
     assert torch.equal(changed(images), model(images))
     assert torch.equal(changed.eval()(images), model.eval()(images))
     assert [type(module) for module in plugin.revert(changed).modules()] == [type(module) for module in model.modules()]
+
+
+def test_layers_of_gpus_become_again_what_they_were_with_what_training_made_of_them():
+    """No process group, no GPU: the layers alone, as Lightning changes them before a distributed training and after it."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(BatchNormAct2d(4)))
+    names, types = list(model.state_dict()), [type(module) for module in model.modules()]
+    sync = SyncBatchNormAnywhere(on_gpu=True)
+    training = sync.apply(model)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in training.modules()) == 2
+    for value in training.state_dict().values():
+        value.copy_(torch.full_like(value, 2))
+    training = training.double().eval()  # buffers become other tensors, as they do on the way to a GPU
+    scored = sync.revert(training)
+    assert [type(module) for module in scored.modules()] == types
+    assert list(scored.state_dict()) == names
+    assert all((value == 2).all() and value.dtype in (torch.float64, torch.int64) for value in scored.state_dict().values())
+    assert not any(module.training for module in scored.modules())
+    assert scored(torch.ones(1, 3, 2, 2).double()).isfinite().all()

@@ -16,9 +16,11 @@ class SyncBatchNormAnywhere(LayerSync):
 
     def __init__(self, on_gpu: bool) -> None:
         self.on_gpu = on_gpu
+        self._plain: dict[str, nn.Module] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
         if self.on_gpu:
+            self._plain = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
             return convert_sync_batchnorm(model)
         for module in model.modules():
             if type(module) in _SYNCHRONISED:
@@ -26,6 +28,11 @@ class SyncBatchNormAnywhere(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
+        for name, usual in self._plain.items():  # synchronised layers cannot score: they ask for the other processes
+            synchronised = model.get_submodule(name)
+            usual._parameters, usual._buffers = synchronised._parameters, synchronised._buffers
+            model.set_submodule(name, usual.train(synchronised.training))
+        self._plain = {}
         plain = {synchronised: usual for usual, synchronised in _SYNCHRONISED.items()}
         for module in model.modules():
             if type(module) in plain:
