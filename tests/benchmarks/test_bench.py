@@ -5,8 +5,6 @@ import importlib
 import inspect
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import torch
 from exfuse.benchmarks.measurement import Measurement
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.cli import bench
+from tests import entry_points
 from tests.conftest import REPOSITORY
 
 STAND_INS = "tests.benchmarks.stand_ins"
@@ -101,9 +100,7 @@ def test_every_benchmark_offers_measure(module):
 
 
 def test_help_names_the_benchmarks():
-    done = subprocess.run(
-        [sys.executable, "-m", "src.bench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    done = entry_points.run("src.bench", "--help")
     for word in ("--only", "--device", "--strict", "outputs/benchmarks", *bench.MODULES):
         assert word in done.stdout
 

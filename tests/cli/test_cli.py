@@ -1,23 +1,15 @@
 """What a user reads after a typing error: one message that names the valid choices, and no stack trace."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests import entry_points
 
 
 def output_of(*command: str, status: int) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=REPOSITORY,
-        env={key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    usual = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    done = entry_points.run(*command, environment=usual)
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
 
@@ -54,14 +46,8 @@ def test_a_wrong_data_root_is_one_clear_message() -> None:
 
 
 def test_the_stack_trace_is_there_for_who_asks() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "src.train", "data=voc", "data.root=/no/such/folder"],
-        cwd=REPOSITORY,
-        env=os.environ | {"HYDRA_FULL_ERROR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    asks = os.environ | {"HYDRA_FULL_ERROR": "1"}
+    done = entry_points.run("src.train", "data=voc", "data.root=/no/such/folder", environment=asks)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 

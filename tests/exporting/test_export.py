@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +19,12 @@ from exfuse.exporting.command import export
 from exfuse.exporting.description import Description
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
+from tests import entry_points
 from tests.exporting.conftest import CLASSES, NORMALISATION
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 skimage = pytest.importorskip("skimage.data", reason="scikit-image, whose photographs are used, is not installed")
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def photographs():
@@ -165,18 +163,17 @@ def test_runs_that_cannot_be_exported_are_refused_in_one_line(make_run, tmp_path
 
 def test_the_command_line(make_run, tmp_path):
     run = make_run()
-    run_command = partial(subprocess.run, cwd=REPOSITORY, capture_output=True, text=True)
-    command_line = [sys.executable, "-m", "src.export"]
-    helped = run_command([*command_line, "--help"], check=True)
+    run_command = partial(entry_points.run, "src.export")
+    helped = run_command("--help")
     assert "onnxruntime.InferenceSession" in helped.stdout
-    done = run_command([*command_line, run.path, "--format", "torch", "--size", "40", "64"])
+    done = run_command(run.path, "--format", "torch", "--size", "40", "64")
     assert done.returncode == 0, done.stderr
     assert "100.000% of the pixels have the same class" in " ".join(done.stdout.split())
-    missing = run_command([*command_line, tmp_path / "x"])
+    missing = run_command(tmp_path / "x")
     assert missing.returncode == 1
     assert missing.stderr.startswith("Error: No run's folder")
     assert missing.stderr.count("\n") == 1
-    both = run_command([*command_line, run.path, "--size", "9", "9", "--dynamic"])
+    both = run_command(run.path, "--size", "9", "9", "--dynamic")
     assert both.returncode == 2
 
 

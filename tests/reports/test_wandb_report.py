@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from exfuse.reports.wandb_study import StudyView, view_study
 from exfuse.store.costs import KEYS
+from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.tracking.wandb_server import KEY, wandb_server
 
@@ -46,15 +46,7 @@ def panels(specs: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 def report_command(*overrides: str, **settings: str) -> subprocess.CompletedProcess[str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    return subprocess.run(
-        [sys.executable, "-m", "src.report", "wandb", *overrides],
-        cwd=REPOSITORY,
-        env=own | {"COLUMNS": "300"} | settings,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        stdin=subprocess.DEVNULL,
-    )
+    return entry_points.run("src.report", "wandb", *overrides, environment=own | {"COLUMNS": "300"} | settings)
 
 
 def test_each_row_of_the_table_is_a_run_set_of_its_runs_grouped_by_variant(specs: dict[str, Any], view: StudyView) -> None:

@@ -19,6 +19,7 @@ from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.chain import Stage, plan_chain, run_chain
 from exfuse.sweeps.child import Ended
+from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.sweeps.three_layouts import write_layouts
 
@@ -165,27 +166,18 @@ class Chains:
     """
 
     def __init__(self, layouts: list[str], runs: Path) -> None:
-        self.runs, self.command = runs, [sys.executable, "-m", "src.chain", *_CHAIN, *typed(layouts, runs)]
+        self.runs, self.command = runs, ["src.chain", *_CHAIN, *typed(layouts, runs)]
         self.stages = {stage.name: stage.folder for stage in plan(layouts, runs)}
 
-    def start(self) -> "subprocess.Popen[str]":
-        environment = os.environ | {"COLUMNS": "300"}
-        return subprocess.Popen(
-            self.command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def start(self) -> entry_points.Started:
+        return entry_points.start(*self.command, environment=os.environ | {"COLUMNS": "300"}, merged=True)
 
-    def wait_for_an_epoch_of(self, stage: str, chain: "subprocess.Popen[str]", after: int = 0) -> int:
+    def wait_for_an_epoch_of(self, stage: str, chain: entry_points.Started, after: int = 0) -> int:
         """Wait until a stage has saved an epoch later than ``after`` nanoseconds; the process that trains it."""
-        last = self.stages[stage].last
+        folder = self.stages[stage]
         for _ in range(30000):
-            if last.exists() and last.stat().st_mtime_ns > after:
-                for entry in Path("/proc").glob("[0-9]*"):
-                    try:
-                        words = (entry / "cmdline").read_text().split("\0")
-                    except OSError:
-                        continue
-                    if words[1:3] == ["-m", "src.train"] and f"paths.runs={self.runs}" in words:
-                        return int(entry.name)
+            if folder.last.exists() and folder.last.stat().st_mtime_ns > after:
+                return entry_points.holder(folder.root / f".{folder.key}.lock")
             assert chain.poll() is None, chain.communicate()[0]
             time.sleep(0.02)
         raise AssertionError(f"{stage} saved no epoch")
@@ -229,11 +221,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
     training = killed.wait_for_an_epoch_of("sbd", chain, after=saved)
     chain.send_signal(signal.SIGKILL)  # the chain itself; its training must not outlive it
     chain.communicate()
-    for _ in range(600):
-        if not Path(f"/proc/{training}").exists():
-            break
-        time.sleep(0.1)
-    assert not Path(f"/proc/{training}").exists()
+    assert entry_points.ends(training)
     assert killed.record("sbd")["status"] in ("interrupted", "done")
 
     chain = killed.start()
@@ -259,7 +247,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
 def test_a_stage_that_fails_stops_the_chain_with_its_reason(layouts: list[str], tmp_path: Path) -> None:
     chains = Chains(layouts, tmp_path / "runs")
     chains.command.append("recipe.batch_size=17")
-    done = subprocess.run(chains.command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
+    done = entry_points.run(*chains.command, timeout=900)
     assert done.returncode == 1
     assert "Stage 2 of 3, sbd" in done.stderr
     assert "recipe.batch_size=17 is more than the 16 images" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 
 from exfuse.store.folder import RunFolder
-from tests.conftest import REPOSITORY
+from tests import entry_points
 from tests.small_runs import SMALL
 
 pytestmark = pytest.mark.slow
@@ -23,31 +23,22 @@ def command(tmp_path: Path) -> list[str]:
     """The start of a sweep whose files all lie in a folder of the test's own."""
     places = [f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs", f"paths.backbones={tmp_path}/backbones"]
     places += [f"sweep.output={tmp_path}/study", f"hydra.sweep.dir={tmp_path}/sweep"]
-    return [sys.executable, "-m", "src.train", "-m", *SMALL, *places]
+    return ["src.train", "-m", *SMALL, *places]
 
 
 def run(command: list[str], *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*command, *overrides], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "200"}
-    )
+    return entry_points.run(*command, *overrides, environment=os.environ | {"COLUMNS": "200"})
 
 
-def start(command: list[str], *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*command, *overrides],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+def start(command: list[str], *overrides: str) -> entry_points.Started:
+    return entry_points.start(*command, *overrides, environment=os.environ | {"COLUMNS": "200"}, merged=True)
 
 
 def records(runs: Path) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/record.json")}
 
 
-def running(runs: Path, sweep: subprocess.Popen[str], epoch: bool = True) -> RunFolder:
+def running(runs: Path, sweep: entry_points.Started, epoch: bool = True) -> RunFolder:
     """Wait until a run trains, with an epoch behind it."""
     for _ in range(1200):
         for key, record in records(runs).items():
@@ -61,14 +52,7 @@ def running(runs: Path, sweep: subprocess.Popen[str], epoch: bool = True) -> Run
 
 def training_of(folder: RunFolder) -> int:
     """The process that holds a run, found by the open file of its lock."""
-    lock = folder.root / f".{folder.key}.lock"
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and any(link.resolve() == lock.resolve() for link in (process / "fd").iterdir()):
-                return int(process.name)
-        except OSError:
-            continue
-    raise AssertionError(f"nobody holds {lock}")
+    return entry_points.holder(folder.root / f".{folder.key}.lock")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -78,7 +62,7 @@ def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what
     runs = tmp_path / "runs"
     # 17 is more than there are images; the run of batch 8 trains until it is killed
     swept = "recipe.batch_size=17,8,4"
-    long = [*command, "recipe.epochs=40", "recipe.val_every=40"]
+    long = [*command, "recipe.epochs=16", "recipe.val_every=16"]
     sweep = start(long, swept)
     folder = running(runs, sweep)
     os.kill(training_of(folder), signal.SIGKILL)
@@ -111,11 +95,7 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     process = training_of(folder)
     sweep.send_signal(kind)
     output, _ = sweep.communicate(timeout=120)
-    for _ in range(600):
-        if not Path(f"/proc/{process}").exists():
-            break
-        time.sleep(0.1)
-    assert not Path(f"/proc/{process}").exists(), "the training outlived its sweep"
+    assert entry_points.ends(process), "the training outlived its sweep"
     assert folder.last.exists()
     record = folder.record()
     assert record is not None
@@ -129,7 +109,7 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
 
 def test_two_sweeps_on_one_store_share_the_work_and_train_nothing_twice(command: list[str], tmp_path: Path) -> None:
     other = [part.replace(f"{tmp_path}/sweep", f"{tmp_path}/sweep2").replace("/study", "/study2") for part in command]
-    sweeps = [start([*one, "recipe.epochs=10"], "seed=0,1,2") for one in (command, other)]
+    sweeps = [start([*one, "recipe.epochs=5"], "seed=0,1,2") for one in (command, other)]
     outputs = [sweep.communicate(timeout=300)[0] for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     found = records(tmp_path / "runs")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
+from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.small_runs import SMALL, only_run
 from tests.tracking.wandb_files import Shown, read_only_start, read_starts
@@ -27,9 +28,9 @@ LOST = 24  # steps that a killed process may not have handed to the disk yet
 EXTRA_SECONDS = 30  # more than a tracker may cost a run that cannot reach W&B, on a busy machine too
 
 
-def command(tmp_path: Path, *overrides: str, module: str = "src.train") -> list[str]:
+def command(tmp_path: Path, *overrides: str) -> list[str]:
     places = [f"data.root={tmp_path}/scenes", f"paths.runs={tmp_path}/runs", f"paths.backbones={tmp_path}/backbones"]
-    return [sys.executable, "-m", module, *SMALL, *places, "logger=wandb", *overrides]
+    return ["src.train", *SMALL, *places, "logger=wandb", *overrides]
 
 
 def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
@@ -39,7 +40,7 @@ def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
 
 
 def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300)
+    done = entry_points.run(*command, environment=env)
     print(done.stdout, done.stderr)  # pytest shows it if the test fails
     return done
 
@@ -226,7 +227,7 @@ def test_a_pretraining_shows_its_stage_and_the_accuracies_of_head_and_branches(
 @pytest.mark.slow
 def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Path) -> None:
     overrides = [f"checkpoint={tracked_run.path}", f"output={tmp_path}", "device=cpu", "logger=wandb", "logger.examples=1"]
-    done = run([sys.executable, "-m", "src.evaluate", *overrides], environment(tmp_path))
+    done = run(["src.evaluate", *overrides], environment(tmp_path))
     assert done.returncode == 0
     shown = read_only_start(tmp_path / "wandb")
     assert shown.run.run_id == f"{tracked_run.key}-generated_scenes_val-single_scale"
@@ -239,11 +240,10 @@ def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Pat
 
 @pytest.mark.slow
 def test_three_jobs_of_a_multirun_are_three_runs(tmp_path: Path) -> None:
-    start, module = [sys.executable, "-m", "src.train", "-m"], len([sys.executable, "-m", "src.train"])
     swept = ["+study=seb_fusion", "technique/seb=none,product,gate", "seed=0", "recipe.epochs=1", "logger.examples=2"]
     places = [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={tmp_path}/study"]
-    sweep = [*start, *command(tmp_path)[module:], *swept, *places]
-    done = run(sweep, environment(tmp_path))
+    module, *usual = command(tmp_path)
+    done = run([module, "-m", *usual, *swept, *places], environment(tmp_path))
     assert done.returncode == 0
     starts = [read_only_start(folder / "wandb") for folder in (tmp_path / "runs").iterdir() if folder.is_dir()]
     assert len({start.run.run_id for start in starts}) == 3
@@ -307,12 +307,10 @@ def test_a_network_lost_in_mid_training_costs_a_bounded_time(tmp_path: Path) -> 
     overrides = ["logger.mode=online", "logger.timeout=5", "recipe.epochs=6"]
     with wandb_server() as server:
         settings = environment(tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
-        training = subprocess.Popen(
-            command(tmp_path, *overrides), cwd=REPOSITORY, env=settings, stderr=subprocess.PIPE, text=True
-        )
+        training = entry_points.start(*command(tmp_path, *overrides), environment=settings)
         wait_for(tmp_path / "runs", "*/checkpoints/last.ckpt", training)
         server.stop()
-        _, told = training.communicate(timeout=300)
+        _, told = training.communicate()
     assert training.returncode == 0
     trained = only_run(tmp_path / "runs")
     record = record_of(trained)
@@ -330,7 +328,7 @@ def test_a_killed_and_resumed_run_is_one_run_whose_steps_go_on(tmp_path: Path) -
     overrides = ["recipe.epochs=4", "data.images.train=64", "recipe.batch_size=2", "trainer.log_every_n_steps=1"]
     overrides += ["logger.examples=0"]
     whole = command(tmp_path, *overrides)
-    training = subprocess.Popen(whole, cwd=REPOSITORY, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    training = entry_points.start(*whole, environment=environment(tmp_path))
     wait_for(tmp_path / "runs", "*/checkpoints/last.ckpt", training)
     time.sleep(2.5)  # some steps into a later epoch, and longer than W&B keeps values from the disk
     training.send_signal(signal.SIGKILL)
@@ -350,9 +348,10 @@ def test_a_killed_and_resumed_run_is_one_run_whose_steps_go_on(tmp_path: Path) -
         assert again.get(step, value) == value  # steps that were lost give the same values again
 
     with wandb_server() as server:
-        synced = run(
+        synced = subprocess.run(
             [sys.executable, "-m", "wandb", "sync", f"{trained.path}/wandb"],
-            environment(tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY),
+            env=environment(tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY),
+            timeout=300,
         )
     assert synced.returncode == 0
     assert server.exits == {trained.key: 0}
@@ -367,7 +366,7 @@ def test_a_killed_and_resumed_run_is_one_run_whose_steps_go_on(tmp_path: Path) -
     assert all(len(values) == 1 for values in losses.values())
 
 
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
+def wait_for(folder: Path, pattern: str, process: entry_points.Started) -> None:
     deadline = time.monotonic() + 120
     while not list(folder.glob(pattern)):
         assert process.poll() is None, "it ended too early"
