@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
 
@@ -79,3 +80,19 @@ def test_links_into_the_repository_lead_somewhere(text: Path) -> None:
         place = text.parent / target.partition("#")[0]
         generated = (REPOSITORY / "docs" / "reference") in place.resolve().parents
         assert generated or place.exists(), target
+
+
+def test_the_python_page_uses_techniques_in_another_network() -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="the other network's package is absent")
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python.md").read_text(), flags=re.S)
+    for block in blocks[1:]:  # the first needs a run
+        exec(block, names)
+    assert names["scores"].shape == (1, 21, 64, 64)  # type: ignore[attr-defined]
+    assert [each.shape for each in names["embedded"]] == [each.shape for each in names["levels"]]  # type: ignore[attr-defined]
+
+
+def test_the_citation_has_what_readers_of_it_need() -> None:
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert ["ExFuse" in cited["references"][0]["title"], len(cited["references"])] == [True, 2]
