@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from exfuse.benchmarks import adjacent, memory, models
+from exfuse.benchmarks import memory, models
 from exfuse.benchmarks.measurement import Measurement
-from exfuse.benchmarks.plain import plain_forward, plain_product
 from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
-from exfuse.techniques.embedding_branch import ProductEmbedding
 
 pytest.importorskip("segmentation_models_pytorch")
 
@@ -20,25 +18,17 @@ def gradients(model, forward, image, truth):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_plain_composition_has_values_and_gradients_of_the_fast_one(variant):
-    model = build(variant, "cpu", "resnet18").double()
-    model.encoder.eval()
+def test_the_layers_one_after_the_other_have_values_and_gradients_of_the_fast_forms(variant):
     image, truth = batch("cpu", 48)
-    fast, ours = gradients(model, model, image.double(), truth)
-    plain, expected = gradients(model, lambda one: plain_forward(model, one), image.double(), truth)
-    torch.testing.assert_close(fast.scores, plain.scores)
-    assert fast.auxiliary.keys() == plain.auxiliary.keys()
-    for name, scores in fast.auxiliary.items():
-        torch.testing.assert_close(scores, plain.auxiliary[name])
-    for one, other in zip(ours, expected, strict=True):
-        assert (one - other).abs().max() <= 1e-6 * other.abs().max() + 1e-12
-
-
-def test_the_plain_product_is_the_embeddings():
-    embedding = ProductEmbedding((3, 4, 5), (3, 4, 5)).double()
-    maps = [torch.randn(2, channels, side, side, dtype=torch.float64) for channels, side in ((3, 8), (4, 4), (5, 2))]
-    for one, other in zip(embedding(maps), plain_product(embedding, maps), strict=True):
-        torch.testing.assert_close(one, other)
+    fast, layers = (build(variant, "cpu", "resnet18", fast=fast).double() for fast in (True, False))
+    predictions = []
+    for model in (fast, layers):
+        model.encoder.eval()
+        predictions.append(model(image.double()))
+        loss_of(predictions[-1], truth, model.auxiliary_weights).backward()
+    torch.testing.assert_close(predictions[0], predictions[1])
+    for one, other in zip(fast.parameters(), layers.parameters(), strict=True):
+        assert (one.grad - other.grad).abs().max() <= 1e-6 * other.grad.abs().max() + 1e-12
 
 
 def consistent(line: Measurement) -> None:
@@ -53,18 +43,12 @@ def test_a_benchmark_of_models_runs_through(monkeypatch):
     monkeypatch.setattr(models, "_REPEATS", 1)
     monkeypatch.setattr(models, "_BACKBONE", "resnet18")
     monkeypatch.setattr(models, "_CHANNELS", (8, 16, 24, 32))
+    monkeypatch.setattr(models, "_AVERAGED", (2, 189, 8, 8))
     said: list[str] = []
     found = models.measure("cpu", said.append)
-    assert len(found) == 6
-    assert len(said) == 4
-    for line in found:
-        consistent(line)
-
-
-def test_the_benchmark_of_averaging_runs_through(monkeypatch):
-    monkeypatch.setattr(adjacent, "_SHAPE", (2, 189, 8, 8))
-    found = adjacent.measure("cpu", lambda _: None)
-    assert [line.target for line in found] == [">= 8.00", "reported", "reported", "reported"]
+    assert len(found) == 9
+    assert len(said) == 8
+    assert [line.target for line in found[-4:]] == [">= 8.00", "reported", "reported", "reported"]
     for line in found:
         consistent(line)
 

@@ -6,10 +6,9 @@ import torch
 from torch import nn
 
 from exfuse.composition.segmentation import build_model
-from exfuse.fusing.adjacent import ComposedLastBlock
-from exfuse.fusing.fuse import FusedSegmenter, fuse
-from exfuse.fusing.packed import PackedConvolution
-from exfuse.fusing.tail import FoldedTail
+from exfuse.fusing.convolution import PackedConvolution
+from exfuse.fusing.fuse import fuse
+from exfuse.fusing.heads import ComposedLastBlock, FoldedTail
 
 CONF = Path(__file__).parents[2] / "conf"
 CLASSES = 5
@@ -110,11 +109,10 @@ def test_fusing_leaves_the_model_as_it_is_and_shares_nothing_with_it(trained, ov
 def test_the_folds_are_there(trained):
     for overrides in ("+ablation=exfuse", "+ablation=exfuse_last", "decoder=aspp backbone.output_stride=16"):
         fused = fuse(trained(overrides))
-        assert isinstance(fused, FusedSegmenter)
         assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
         assert any(isinstance(module, PackedConvolution) for module in fused.modules())
-    assert isinstance(fuse(trained("+ablation=exfuse")).tail, FoldedTail)
-    assert isinstance(fuse(trained("+ablation=exfuse_last")).tail.head, ComposedLastBlock)
+    assert isinstance(fuse(trained("+ablation=exfuse")).head, FoldedTail)
+    assert isinstance(fuse(trained("+ablation=exfuse_last")).head, ComposedLastBlock)
 
 
 def test_a_portable_model_has_no_operator_of_one_library(trained):

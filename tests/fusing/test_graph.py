@@ -4,9 +4,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional as F
 
-from exfuse.fusing.convolution import FusedConvolution
+from exfuse.fusing.convolution import FusedConvolution, PackedConvolution
 from exfuse.fusing.graph import fuse_graph
-from exfuse.fusing.packed import PackedConvolution
 
 KINDS = [FusedConvolution, PackedConvolution]
 

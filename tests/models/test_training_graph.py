@@ -7,6 +7,8 @@ import torch
 
 from exfuse.benchmarks.variants import loss_of
 from exfuse.composition.segmentation import build_model
+from exfuse.fusing import training
+from exfuse.models.decoder import Decoder
 
 CLASSES = 4
 VARIANTS = [
@@ -54,23 +56,20 @@ def batch(size):
     return image, truth
 
 
-def outcome_and_gradients(model, forward, image, truth):
+def outcome_and_gradients(model, image, truth):
     model.zero_grad()
-    prediction = forward(image)
+    prediction = model(image)
     loss_of(prediction, truth, model.auxiliary_weights).backward()
     return prediction.scores, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def as_modules(model):
-    """What evaluation runs: every module by itself, in the order of the figures."""
-
-    def forward(image):
-        levels = model.embedding(model.encoder(image))
-        maps, first = model.decoder(levels, image.shape[-2:])
-        auxiliary = {name: model.head.auxiliary(first) for name in model.auxiliary_weights}
-        return type(model(image))(model.head(maps), auxiliary)
-
-    return forward
+def plain(model):
+    """The same weights in the forms that stand beside the paper's figures."""
+    plain_of = {fast: option for option, fast in training._FORMS.items()} | {training._OpenDecoder: Decoder}
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        module.__class__ = plain_of.get(type(module), type(module))
+    return model
 
 
 def assert_equal_gradients(ours, expected, tolerance=1e-6):
@@ -85,10 +84,10 @@ def assert_equal_gradients(ours, expected, tolerance=1e-6):
 def test_training_has_values_and_gradients_of_the_modules_in_order(variant, overrides, size, layout):
     model, (image, truth) = variant(overrides).to(memory_format=layout), batch(size)
     image = image.contiguous(memory_format=layout)
-    scores, gradients = outcome_and_gradients(model, model, image, truth)
-    expected, plain = outcome_and_gradients(model, as_modules(model), image, truth)
+    scores, gradients = outcome_and_gradients(model, image, truth)
+    expected, plain_gradients = outcome_and_gradients(plain(model), image, truth)
     torch.testing.assert_close(scores, expected)
-    assert_equal_gradients(gradients, plain)
+    assert_equal_gradients(gradients, plain_gradients)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(image).scores, expected)
 
@@ -96,12 +95,12 @@ def test_training_has_values_and_gradients_of_the_modules_in_order(variant, over
 @pytest.mark.parametrize("overrides", VARIANTS[1:6:4])
 def test_bfloat16_training_is_as_near_to_the_truth_as_the_plain_form(variant, overrides):
     exact, (image, truth) = variant(overrides), batch((64, 96))
-    true_scores, true_gradients = outcome_and_gradients(exact, exact, image, truth)
+    true_scores, true_gradients = outcome_and_gradients(exact, image, truth)
     model = copy.deepcopy(exact).float().to(memory_format=torch.channels_last)
 
-    def error(forward):
+    def error(model):
         with torch.autocast("cpu", torch.bfloat16):
-            scores, gradients = outcome_and_gradients(model, forward, image.float(), truth)
+            scores, gradients = outcome_and_gradients(model, image.float(), truth)
         off = {
             name: ((gradients[name] - gradient).norm() / gradient.norm()).item()
             for name, gradient in true_gradients.items()
@@ -109,7 +108,7 @@ def test_bfloat16_training_is_as_near_to_the_truth_as_the_plain_form(variant, ov
         }
         return ((scores - true_scores).norm() / true_scores.norm()).item(), sum(off.values()) / len(off)
 
-    (scores, gradients), (plain_scores, plain_gradients) = error(model), error(as_modules(model))
+    (scores, gradients), (plain_scores, plain_gradients) = error(model), error(plain(model))
     assert scores < 1.5 * plain_scores < 0.1
     assert gradients < 1.5 * plain_gradients
 
@@ -131,9 +130,9 @@ def test_checkpointing_changes_no_value_and_no_gradient_and_keeps_less(variant, 
         return torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
 
     with noting(0):
-        scores, gradients = outcome_and_gradients(model, model, image, truth)
+        scores, gradients = outcome_and_gradients(model, image, truth)
     with noting(1):
-        again, recalculated = outcome_and_gradients(checkpointed, checkpointed, image, truth)
+        again, recalculated = outcome_and_gradients(checkpointed, image, truth)
     assert torch.equal(scores, again)
     assert all(torch.equal(gradients[name], recalculated[name]) for name in gradients)
     assert kept[1] < kept[0]
@@ -158,8 +157,8 @@ def test_training_keeps_one_map_of_the_decoders_width_at_full_resolution(variant
 @pytest.mark.parametrize("overrides", [VARIANTS[1], VARIANTS[5], f"{VARIANTS[1]} decoder.checkpoint_activations=true"])
 def test_a_compiled_model_trains_the_same(variant, overrides):
     model, (image, truth) = variant(overrides), batch((64, 96))
-    scores, gradients = outcome_and_gradients(model, model, image, truth)
+    scores, gradients = outcome_and_gradients(model, image, truth)
     compiled = torch.compile(model, backend="aot_eager")
-    again, recalculated = outcome_and_gradients(model, compiled, image, truth)
+    again, recalculated = outcome_and_gradients(compiled, image, truth)
     torch.testing.assert_close(again, scores)
     assert_equal_gradients(recalculated, gradients)

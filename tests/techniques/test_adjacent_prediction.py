@@ -6,12 +6,13 @@ from torch.nn import functional as F
 
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing import shifted_mean as shifted_mean_module
+from exfuse.fusing.heads import sum_as_kernel
+from exfuse.fusing.training import accelerate
 from exfuse.techniques.adjacent_prediction import (
     AdjacentPrediction,
     LastBlockPrediction,
     PlainPrediction,
     WideControl,
-    shifted_mean,
 )
 
 WINDOWS = (1, 3, 5)
@@ -42,8 +43,8 @@ def test_adjacent_prediction_equals_its_formula_borders_included(window, classes
     dap = AdjacentPrediction(classes, window)
     x = scores_for(dap, size)
     expected = by_the_formula(x, classes, window)
-    torch.testing.assert_close(dap(x), expected)  # as for validation
-    torch.testing.assert_close(dap(x.requires_grad_()), expected)  # as for training
+    torch.testing.assert_close(dap(x), expected)
+    torch.testing.assert_close(accelerate(dap)(x.requires_grad_()), expected)
     torch.testing.assert_close(dap.auxiliary(x), expected)
 
 
@@ -54,7 +55,8 @@ def test_sum_for_training_has_value_and_gradient_of_the_padded_form(window, size
     dap = AdjacentPrediction(classes, window)
     fast = scores_for(dap, size).contiguous(memory_format=layout).requires_grad_()
     plain = fast.detach().clone().requires_grad_()
-    outcome, expected = dap(fast), shifted_mean(plain, classes, window)
+    expected = dap(plain)
+    outcome = accelerate(dap)(fast)
     torch.testing.assert_close(outcome, expected)
     weights = torch.randn(outcome.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (outcome * weights).sum().backward()
@@ -64,12 +66,12 @@ def test_sum_for_training_has_value_and_gradient_of_the_padded_form(window, size
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_gradient_agrees_with_finite_differences(window):
-    dap = AdjacentPrediction(2, window)
+    dap = accelerate(AdjacentPrediction(2, window))
     assert torch.autograd.gradcheck(dap, scores_for(dap, (3, 2)).requires_grad_())
 
 
 def test_training_keeps_no_map_for_the_backward_pass():
-    dap, kept = AdjacentPrediction(2, 3), []
+    dap, kept = accelerate(AdjacentPrediction(2, 3)), []
     x = scores_for(dap, (5, 5)).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape), lambda kind: kind):
         dap(x)
@@ -77,7 +79,7 @@ def test_training_keeps_no_map_for_the_backward_pass():
 
 
 def test_bfloat16_scores_are_averaged_as_float32_ones_and_rounded_once():
-    dap = AdjacentPrediction(4, 3)
+    dap = accelerate(AdjacentPrediction(4, 3))
     x = scores_for(dap, (11, 13)).bfloat16()
     exact = by_the_formula(x.double(), 4, 3)
     for_training, for_validation = dap(x.clone().requires_grad_()), dap(x)
@@ -91,7 +93,7 @@ def test_bfloat16_scores_are_averaged_as_float32_ones_and_rounded_once():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_averaging_in_bands_of_rows_is_the_same_average(monkeypatch, window, layout):
-    dap = AdjacentPrediction(4, window)
+    dap = accelerate(AdjacentPrediction(4, window))
     x = scores_for(dap, (11, 13)).bfloat16().contiguous(memory_format=layout).requires_grad_()
     outcomes, bands = [], []
     for band in (1, 3 * dap.decoder_channels * 13, 2**30):
@@ -108,8 +110,10 @@ def test_averaging_in_bands_of_rows_is_the_same_average(monkeypatch, window, lay
 def test_the_kernels_of_both_heads_are_what_they_average(window):
     for head in (AdjacentPrediction(3, window), WideControl(3, window)):
         x = scores_for(head, (6, 7))
-        read = F.conv2d(x, head.readout.double(), padding=head.readout.shape[-1] // 2) / window**2
+        kernel = sum_as_kernel(head).double()
+        read = F.conv2d(x, kernel, padding=kernel.shape[-1] // 2) / window**2
         torch.testing.assert_close(read, head(x))
+        accelerate(head)
         assert head.state_dict() == {}  # checkpoints do not know it
 
 

@@ -5,15 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from exfuse.benchmarks.measurement import Measurement
-from exfuse.benchmarks.plain import plain_forward
 from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
-from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.runs.allocator import keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
@@ -64,22 +61,16 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 def memory_of(name: str, device: str, size: int, backbone: str = "resnet50") -> Memory:
     """Run one training step here and weigh it; a process's resident peak never sinks, so one process weighs one model."""
     keep_freed_memory()  # as in training
-    model, forward = side(name, device, backbone)
+    variant = name if name in VARIANTS else _WIDE
+    model = build(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED, fast=name != _PLAIN)
     image, truth = batch(device, size, _IMAGES)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     kept = _Kept(model)
     with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
-        training_step(model, forward, image, truth, half=True)
+        training_step(model, image, truth, half=True)
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resident_mib()
     return Memory(kept.most / 2**20, peak)
-
-
-def side(name: str, device: str, backbone: str) -> tuple[Segmenter, Callable[[Tensor], Prediction]]:
-    """The model of a line and how it is run."""
-    variant = name if name in VARIANTS else _WIDE
-    model = build(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED)
-    return model, partial(plain_forward, model) if name == _PLAIN else model
 
 
 class _Kept:

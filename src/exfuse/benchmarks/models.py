@@ -1,5 +1,6 @@
 """Training steps of whole models: the baseline against smp's FPN, ExFuse against the baseline and against its plain form."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -9,28 +10,36 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks.measurement import Measurement, alternate
-from exfuse.benchmarks.plain import plain_forward, plain_product, upsampling_first
 from exfuse.benchmarks.variants import CLASSES, FORMATS, batch, build, training_step
+from exfuse.fusing.training import accelerate
 from exfuse.models.segmenter import Segmenter
 from exfuse.runs.allocator import keep_freed_memory
+from exfuse.techniques.adjacent_prediction import AdjacentPrediction
 from exfuse.techniques.embedding_branch import ProductEmbedding
 
 _SIZE, _BACKBONE = 256, "resnet50"
 _CHANNELS = (256, 512, 1024, 2048)  # of its maps
 _REPEATS = 7
+_AVERAGED, _WINDOW = (2, 189, 256, 256), 3  # DAP's scores at full resolution
+_LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     """ResNet50, 21 classes, batch 2, 256x256, channels_last; the better of float32 and bfloat16 autocast for each side."""
     keep_freed_memory()  # as in training
-    return [*_against_fpn(device, progress), *_wide(device, progress), *_embedding(device, progress)]
+    return [
+        *_against_fpn(device, progress),
+        *_wide(device, progress),
+        *_embedding(device, progress),
+        *_averaging(device, progress),
+    ]
 
 
 def _against_fpn(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     fpn = smp.FPN(_BACKBONE, encoder_weights=None, classes=CLASSES).to(device).to(memory_format=torch.channels_last).train()
     baseline, last = build("GCN baseline", device, _BACKBONE), build("ExFuse, DAP last", device, _BACKBONE)
     progress("training steps: FPN of segmentation_models_pytorch, the GCN baseline, ExFuse with DAP last")
-    times = best_steps([(fpn, fpn), (baseline, baseline), (last, last)], device)
+    times = best_steps([fpn, baseline, last], device)
     (fpn_ms, fpn_in), (baseline_ms, baseline_in), (last_ms, last_in) = times
     progress("operations of ExFuse with DAP last")
     gflops = forward_gflops(last, device)
@@ -70,9 +79,9 @@ def _against_fpn(device: str, progress: Callable[[str], None]) -> list[Measureme
 
 
 def _wide(device: str, progress: Callable[[str], None]) -> list[Measurement]:
-    wide = build("ExFuse, DAP wide", device, _BACKBONE)
+    wide, layers = (build("ExFuse, DAP wide", device, _BACKBONE, fast=fast) for fast in (True, False))
     progress("training steps: ExFuse with DAP wide, fast and plain")
-    (fast, fast_in), (plain, plain_in) = best_steps([(wide, wide), (wide, partial(plain_forward, wide))], device)
+    (fast, fast_in), (plain, plain_in) = best_steps([wide, layers], device)
     return [
         Measurement(
             "ExFuse with the decoder 189 wide / plain composition of the same layers, training step",
@@ -89,28 +98,16 @@ def _wide(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
 def _embedding(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     levels = (2, 3, 4, 5)
-    sides = [_SIZE // 2**level for level in levels]
+    sizes = [_SIZE // 2**level for level in levels]
     embedding = ProductEmbedding(_CHANNELS, levels).to(device).to(memory_format=torch.channels_last)
     maps = [
         torch.randn(2, width, side, side, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
-        for width, side in zip(_CHANNELS, sides, strict=True)
+        for width, side in zip(_CHANNELS, sizes, strict=True)
     ]
     progress("SEB alone")
-    fast, plain = (
-        min(times)
-        for times in zip(
-            *(
-                alternate(
-                    [partial(_embed, embedding, run, maps, half) for run in (embedding, _plain(embedding))], _REPEATS, 2, device
-                )
-                for half in FORMATS.values()
-            ),
-            strict=True,
-        )
-    )
-    ours, late = (
-        _gflops(partial(run, [one.detach() for one in maps])) / 2 for run in (embedding, partial(upsampling_first, embedding))
-    )
+    sides = [embedding, accelerate(copy.deepcopy(embedding))]
+    times = [alternate([partial(_embed, side, maps, half) for side in sides], _REPEATS, 2, device) for half in FORMATS.values()]
+    plain, fast = (min(taken) for taken in zip(*times, strict=True))
     return [
         Measurement(
             "SEB, forward and backward / one convolution after the other",
@@ -121,51 +118,62 @@ def _embedding(device: str, progress: Callable[[str], None]) -> list[Measurement
             "<= 1.00",
             fast <= plain,
             "maps of a ResNet50 at batch 2, 256x256; the better of float32 and bfloat16",
-        ),
-        Measurement(
-            "SEB, operations of one image / convolving after upsampling",
-            ours,
-            late,
-            "GFLOPs",
-            ours / late,
-            "< 1.00",
-            ours < late,
-            "2 per multiply-add",
-        ),
+        )
     ]
 
 
-def _plain(embedding: ProductEmbedding) -> Callable[[list[Tensor]], list[Tensor]]:
-    return partial(plain_product, embedding)
-
-
-def _embed(embedding: nn.Module, run: Callable[[list[Tensor]], list[Tensor]], maps: list[Tensor], half: bool) -> None:
+def _embed(embedding: nn.Module, maps: list[Tensor], half: bool) -> None:
     embedding.zero_grad(set_to_none=True)
     for one in maps:
         one.grad = None
     with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=half):
-        embedded = run(maps)
+        embedded = embedding(maps)
     torch.autograd.backward(embedded, [torch.ones_like(one) for one in embedded])
 
 
-def best_steps(sides: list[tuple[nn.Module, Callable[[Tensor], object]]], device: str) -> list[tuple[float, str]]:
-    """For each (model, its forward): the median milliseconds of a training step in the better number format, and its name."""
+def _averaging(device: str, progress: Callable[[str], None]) -> list[Measurement]:
+    """In both memory layouts and number formats; the bound is for contiguous float32."""
+    lines = []
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout, memory_format in _LAYOUTS.items():
+            name = f"{layout}, {str(dtype).removeprefix('torch.')}"
+            progress(f"DAP's averaging, {name}")
+            scores = torch.randn(_AVERAGED, device=device).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
+            sides = [accelerate(AdjacentPrediction(CLASSES, _WINDOW)), AdjacentPrediction(CLASSES, _WINDOW)]
+            ours, plain = alternate([partial(_both_ways, side, scores) for side in sides], 9, 2, device)
+            bounded = (layout, dtype) == ("contiguous", torch.float32)
+            lines.append(
+                Measurement(
+                    "DAP's averaging / padding and slicing, forward and backward",
+                    ours,
+                    plain,
+                    "ms",
+                    plain / ours,
+                    ">= 8.00" if bounded else "reported",
+                    plain / ours >= 8 or not bounded,
+                    f"(2, 189, 256, 256), {name}; keeps nothing for the backward pass",
+                )
+            )
+    return lines
+
+
+def _both_ways(head: nn.Module, scores: Tensor) -> None:
+    mean = head(scores)
+    torch.autograd.grad(mean, scores, torch.ones_like(mean))
+
+
+def best_steps(models: list[nn.Module], device: str) -> list[tuple[float, str]]:
+    """For each model the median milliseconds of a training step in the better number format, and its name."""
     image, truth = batch(device, _SIZE)
-    steps = [
-        partial(training_step, model, forward, image, truth, half) for half in FORMATS.values() for model, forward in sides
-    ]
+    steps = [partial(training_step, model, image, truth, half) for half in FORMATS.values() for model in models]
     times = alternate(steps, _REPEATS, 2, device)
-    by_format = [times[: len(sides)], times[len(sides) :]]
+    by_format = [times[: len(models)], times[len(models) :]]
     return [min(zip(both, FORMATS, strict=True)) for both in zip(*by_format, strict=True)]
 
 
 def forward_gflops(model: Segmenter, device: str) -> float:
     """GFLOPs of one image in the training graph."""
     image, _ = batch(device, _SIZE)
-    return _gflops(partial(model, image)) / len(image)
-
-
-def _gflops(run: Callable[[], object]) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 1e9
+        model(image)
+    return counter.get_total_flops() / 1e9 / len(image)

@@ -2,16 +2,11 @@
 
 import argparse
 import os
-from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
-from exfuse.files import write_atomically
 from exfuse.fusing.fuse import fuse
 from exfuse.runs.allocator import keep_freed_memory
 
@@ -27,54 +22,31 @@ def main() -> None:
         "--inference", action="store_true", help="the fused model, batch 1, float32, instead of a training step"
     )
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of torch (%(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the table there, as Markdown")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    rows = _profile(options.variant, not options.float32, options.inference)
-    kind = "fused inference, float32" if options.inference else f"training step, {'float32' if options.float32 else 'bfloat16'}"
-    title = f"{options.variant}: {kind}, {_SIZE}x{_SIZE}, {options.threads} threads, operators by their own time"
-    table = Table(title=title, title_justify="left")
-    for header in ("operator", "shapes", "ms a step", "share %"):
-        table.add_column(header, overflow="fold", justify="right" if header in ("ms a step", "share %") else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    if options.output:
-        lines = [f"{title}\n", "| operator | shapes | ms a step | share % |", "| :--- | :--- | ---: | ---: |"]
-        text = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
-        write_atomically(options.output, lambda path: path.write_text(text))
+    print(profiled(options.variant, not options.float32, options.inference))
 
 
-def _profile(variant: str, half: bool, inference: bool) -> list[tuple[str, str, str, str]]:
-    model = build(variant, "cpu")
+def profiled(variant: str, half: bool, inference: bool, backbone: str = "resnet50") -> str:
+    """The operators that take the most time by themselves, in milliseconds over three steps."""
+    model = build(variant, "cpu", backbone)
     image, truth = batch("cpu", _SIZE, images=1 if inference else 2)
-    if inference:
-        model = fuse(model.eval())
+    fused = fuse(model.eval()) if inference else None
 
     def step() -> None:
-        if inference:
-            with torch.inference_mode():
-                model(image)
-        else:
-            training_step(model, model, image, truth, half)
+        if fused is None:
+            training_step(model, image, truth, half)
+            return
+        with torch.inference_mode():
+            fused(image)
 
     step()  # warm-up
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        for _ in track(range(_STEPS), description="Profiling", transient=True):
+        for _ in range(_STEPS):
             step()
     events = profiler.key_averages(group_by_input_shape=True)
-    total = sum(event.self_cpu_time_total for event in events)
-    largest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:_SHOWN]
-    return [
-        (
-            event.key,
-            " ".join("x".join(map(str, shape)) for shape in event.input_shapes[:2] if shape),
-            f"{event.self_cpu_time_total / 1e3 / _STEPS:.1f}",
-            f"{100 * event.self_cpu_time_total / total:.1f}",
-        )
-        for event in largest
-    ]
+    return events.table(sort_by="self_cpu_time_total", row_limit=_SHOWN, max_name_column_width=40)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
 from exfuse.models.decoder import Decoder
 from exfuse.models.segmenter import Prediction, Segmenter, build_segmenter
@@ -28,17 +29,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(variant: str, device: str, backbone: str = "resnet50", checkpoint_activations: bool = False) -> Segmenter:
-    """A variant by its name in `VARIANTS`, with random weights, in training mode and channels_last."""
+def build(
+    variant: str, device: str, backbone: str = "resnet50", checkpoint_activations: bool = False, fast: bool = True
+) -> Segmenter:
+    """A variant by its name in `VARIANTS`, with random weights, in training mode and channels_last.
+
+    With ``fast`` it has the forms that training uses; else its layers run one after the other, as the figures draw them.
+    """
     model = build_segmenter(
         backbone=partial(Backbone, name=backbone),
         decoder=partial(Decoder, levels=(2, 3, 4, 5), kernel=7, checkpoint_activations=checkpoint_activations),
-        lr=standard,  # type: ignore[arg-type]
-        ss=partial(StageTails, supervised=False),
+        options={"lr": standard, "ss": partial(StageTails, supervised=False), **VARIANTS[variant]},
         classes=CLASSES,
         seed=0,
-        **VARIANTS[variant],
     )
+    if fast:
+        accelerate(model)
     return model.to(device).to(memory_format=torch.channels_last).train()
 
 
@@ -56,16 +62,15 @@ def loss_of(prediction: Prediction | Tensor, truth: Tensor, weights: dict[str, f
     return training_loss(prediction, truth, weights)[0]
 
 
-def training_step(model: nn.Module, forward: Any, image: Tensor, truth: Tensor, half: bool) -> None:
+def training_step(model: nn.Module, image: Tensor, truth: Tensor, half: bool) -> None:
     """Forward, loss and backward.
 
     Args:
-        model: whose gradients are cleared.
-        forward: the model or another way to run its layers, from an image to a prediction.
+        model: whose gradients are cleared first.
         image, truth: from `batch`.
         half: autocast to bfloat16.
     """
     model.zero_grad(set_to_none=True)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=half):
-        loss = loss_of(forward(image), truth, getattr(model, "auxiliary_weights", {}))
+        loss = loss_of(model(image), truth, getattr(model, "auxiliary_weights", {}))
     loss.backward()

@@ -21,7 +21,7 @@ from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.cli import running as cli
 
 _PACKAGE = "exfuse.benchmarks"
-_ORDER = ("models", "adjacent", "inference", "loop", "validation", "memory")
+_ORDER = ("models", "inference", "loop", "validation", "memory")
 MODULES = tuple(name for name in _ORDER if importlib.util.find_spec(f"{_PACKAGE}.{name}"))
 
 

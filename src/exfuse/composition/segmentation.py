@@ -13,6 +13,7 @@ from exfuse.data.module import SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import CheckpointError, ConfigError
+from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
 from exfuse.models.segmenter import Segmenter, build_segmenter
 from exfuse.models.sources import PUBLIC
@@ -74,10 +75,11 @@ def build_model(config: DictConfig, classes: int, weights: str = "random") -> Se
     model = build_segmenter(
         backbone=backbone_factory(config, config.backbone.output_stride),
         decoder=instantiate(config.decoder),
+        options=options,
         classes=classes,
         seed=config.seed,
-        **options,
     )
+    accelerate(model)
     if weights != "random":
         _load_encoder(model.encoder, weights)
     return model

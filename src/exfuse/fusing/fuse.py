@@ -1,103 +1,28 @@
 """From a trained segmenter to an equivalent one that is faster to evaluate."""
 
 import copy
+import functools
+import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.proxy import TraceError
+from torch.nn import functional as F
 
-from exfuse.fusing.adjacent import ComposedLastBlock
-from exfuse.fusing.convolution import FusedConvolution
-from exfuse.fusing.crop import crop, divided
-from exfuse.fusing.embedding import fuse_embedding
+from exfuse.fusing.convolution import FusedConvolution, fastest
 from exfuse.fusing.graph import Make, fuse_graph
-from exfuse.fusing.heads import readout_of
-from exfuse.fusing.packed import PackedConvolution
-from exfuse.fusing.tail import FoldedTail
+from exfuse.fusing.heads import ComposedLastBlock, FoldedTail, cut, readout_of
+from exfuse.fusing.linear import as_convolution, compose
 from exfuse.models.decoder import Decoder
 from exfuse.models.gcn import BoundaryRefinement
-from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import Deconvolution
 from exfuse.techniques.adjacent_prediction import LastBlockPrediction
-
-
-class FusedSegmenter(Segmenter):
-    """What `fuse` returns: a `Segmenter` to evaluate, never to train.
-
-    Its decoder gives the map that the tail makes scores of; a fold may move layers from the one to the other.
-
-    Shapes:
-        input (B, 3, H, W) of any size; output a `Prediction` at that size, without auxiliary scores.
-    """
-
-    def __init__(self, encoder: nn.Module, embedding: nn.Module, decoder: nn.Module, tail: nn.Module) -> None:
-        nn.Module.__init__(self)  # a Segmenter's own would ask the decoder for its auxiliary loss
-        self.encoder, self.embedding, self.tail = encoder, embedding, tail
-        self.decoder = decoder  # type: ignore[assignment]  # in the place of a `Decoder`
-        self.auxiliary_weights = {}
-
-    def forward(self, image: Tensor) -> Prediction:
-        size = image.shape[-2], image.shape[-1]
-        maps = self.decoder(self.embedding(self.encoder(image)), size)
-        return Prediction(self.tail(maps, size), {})
-
-
-class FusedDecoder(nn.Module):
-    """The decoder up to the last upsampling: from one map per level and the image's (H, W) to a map of half that size."""
-
-    def __init__(self, decoder: Decoder, make: Make) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleDict({name: _fused(lateral, make) for name, lateral in decoder.lateral.items()})
-        self.upsamplings = nn.ModuleList(_fused(upsampling, make) for upsampling in decoder.upsamplings[:-1])
-        self.refinements = nn.ModuleList(_fused(refinement, make) for refinement in decoder.refinements[:-1])
-        self.strides = decoder.strides[:-1]
-
-    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
-        laterals = [lateral(level) for lateral, level in zip(self.lateral.values(), maps, strict=True)]
-        scores, skips = laterals[-1], laterals[-2::-1]  # deepest first
-        for step, (upsampling, refinement, stride) in enumerate(
-            zip(self.upsamplings, self.refinements, self.strides, strict=True)
-        ):
-            scores = crop(upsampling(scores), *divided(size, stride))
-            scores = refinement(scores + skips[step] if step < len(skips) else scores)
-        return scores
-
-
-class PlainTail(nn.Module):
-    """The last upsampling, its BR and the head: (B, D, h, w) and the image's (H, W) -> (B, C, H, W)."""
-
-    def __init__(self, upsampling: nn.Module, refinement: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.upsampling, self.refinement, self.head = upsampling, refinement, head
-
-    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.head(self.refinement(crop(self.upsampling(maps), *size)))
-
-
-class WholeDecoder(nn.Module):
-    """A decoder that is not U-shaped: its own layers, the first of its two outputs."""
-
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
-        return self.decoder(maps, size)[0]
-
-
-class HeadAlone(nn.Module):
-    """The head behind a decoder that already gives maps of the image's size."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002 - one signature for all
-        return self.head(maps)
+from exfuse.techniques.embedding_branch import ConcatEmbedding, FusingEmbedding
 
 
 @torch.no_grad()
-def fuse(model: Segmenter, portable: bool = False) -> FusedSegmenter:
+def fuse(model: Segmenter, portable: bool = False) -> Segmenter:
     """An equivalent of a trained model that is faster to evaluate, to 1e-4 relative in float32.
 
     Batch norms are folded into convolutions and DAP into the convolutions before it; where linear layers follow one another,
@@ -109,44 +34,103 @@ def fuse(model: Segmenter, portable: bool = False) -> FusedSegmenter:
             convolutions packed for its kernels, which cannot be exported.
 
     Returns:
-        The equivalent in evaluation mode, its weights channels-last and without gradients. Scores that are to be recorded
-        should come from ``model`` itself: theirs differ in rounding.
+        The equivalent in evaluation mode, its weights channels-last and without gradients; it is never to be trained. Scores
+        that are to be recorded should come from ``model`` itself: theirs differ in rounding.
     """
     model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
-    make: Make = FusedConvolution if portable else _fastest
-    decoder, tail = _fused_parts(model.decoder, model.head, make)
-    fused = FusedSegmenter(_fused(model.encoder, make), fuse_embedding(model.embedding, make), decoder, tail)
-    return fused.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    make: Make = FusedConvolution if portable else fastest
+    if isinstance(model.decoder, Decoder):
+        _fuse_decoder(model, make)
+    for name, slot in [*model.named_children()]:
+        if isinstance(slot, Decoder):
+            continue
+        setattr(model, name, _fused(slot, make))
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _fastest(convolution: nn.Conv2d, activation: nn.Module | None) -> FusedConvolution:
-    kind = PackedConvolution if PackedConvolution.fits(convolution, activation) else FusedConvolution
-    return kind(convolution, activation)
+class FusedDecoder(Decoder):
+    """A decoder whose blocks are fused. If ``folded``, its last step belongs to the head, to which it gives (maps, size)."""
+
+    folded: bool
+
+    def finish(self, scores: Tensor, size: tuple[int, int]) -> Any:
+        return (scores, size) if self.folded else super().finish(scores, size)
+
+    def cut(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        return cut(maps, *size)
+
+
+def _fuse_decoder(model: Segmenter, make: Make) -> None:
+    """In place; a head that is linear becomes one with the last step."""
+    decoder, head = model.decoder, model.head
+    assert isinstance(decoder, Decoder)
+    upsampling, refinement = decoder.upsamplings[-1], decoder.refinements[-1]
+    assert isinstance(upsampling, Deconvolution)
+    assert isinstance(refinement, BoundaryRefinement)
+    readout = readout_of(head, upsampling.layer.weight)
+    decoder.__class__ = FusedDecoder
+    decoder.folded = readout is not None  # type: ignore[assignment]
+    decoder.run = lambda block, *arguments: block(*arguments)  # nothing is kept that checkpointing could spare
+    if readout is not None:
+        model.head = FoldedTail(upsampling.layer, refinement, head, readout, make)  # type: ignore[arg-type]
+        del decoder.upsamplings[-1], decoder.refinements[-1]
+    for blocks in (decoder.lateral, decoder.upsamplings, decoder.refinements):
+        for name, block in [*blocks.named_children()]:
+            setattr(blocks, name, _fused(block, make))
 
 
 def _fused(module: nn.Module, make: Make) -> nn.Module:
+    """A module or an equivalent of it, made from its own layers."""
+    if isinstance(module, FoldedTail):
+        return module
+    if isinstance(module, ConcatEmbedding):
+        return ComposedConcat(module, make)
+    if isinstance(module, LastBlockPrediction) and (readout := readout_of(module.adjacent, module.widen.weight)) is not None:
+        return ComposedLastBlock(module.widen, readout, make)
+    if isinstance(module, FusingEmbedding):
+        for name, guide in module.guides.items():
+            module.guides[name] = make(guide, None)  # type: ignore[arg-type]
+        return module
     try:
         return fuse_graph(module, make)
-    except TraceError:  # its calls depend on the input: it stays as it is
+    except Exception:  # whatever tracing meets, such as calls that depend on the input: the module works as it is
         return module
 
 
-def _fused_parts(decoder: nn.Module, head: nn.Module, make: Make) -> tuple[nn.Module, nn.Module]:
-    """The decoder and the tail, see `FusedSegmenter`."""
-    if not isinstance(decoder, Decoder):
-        for name, child in decoder.named_children():
-            setattr(decoder, name, _fused(child, make))
-        return WholeDecoder(decoder), HeadAlone(_fused_head(head, make))
-    upsampling, refinement = decoder.upsamplings[-1], decoder.refinements[-1]
-    assert isinstance(refinement, BoundaryRefinement)
-    layer = upsampling.layer if isinstance(upsampling, Deconvolution) else None
-    if isinstance(layer, nn.ConvTranspose2d) and readout_of(head) is not None:
-        return FusedDecoder(decoder, make), FoldedTail(layer, refinement, head, make)
-    tail = PlainTail(_fused(upsampling, make), _fused(refinement, make), _fused_head(head, make))
-    return FusedDecoder(decoder, make), tail
+class ComposedConcat(nn.Module):
+    """`ConcatEmbedding` as a sum: its 1x1 convolution is split over what it concatenates.
 
+    A 1x1 convolution and a bilinear upsampling may change places, so each high-level map's part is composed with the 3x3
+    convolution before it, at the high level's size, and C concatenated maps never stand at the low level's size.
 
-def _fused_head(head: nn.Module, make: Make) -> nn.Module:
-    if isinstance(head, LastBlockPrediction) and (readout := readout_of(head.adjacent)) is not None:
-        return ComposedLastBlock(head.widen, readout, make)
-    return _fused(head, make)
+    Shapes:
+        as `ConcatEmbedding`.
+    """
+
+    def __init__(self, embedding: ConcatEmbedding, make: Make) -> None:
+        super().__init__()
+        self.levels = embedding.levels
+        self.low, self.guides = nn.ModuleDict(), nn.ModuleDict()
+        for position, low in enumerate(self.levels[:-1]):
+            reduce = embedding.reduce[f"res{low}"]
+            assert isinstance(reduce, nn.Conv2d)
+            width = reduce.out_channels
+            own, *others = reduce.weight.detach().split(width, 1)
+            bias = reduce.bias.detach() if reduce.bias is not None else own.new_zeros(width)
+            self.low[f"res{low}"] = make(as_convolution(own, bias), None)
+            for high, part in zip(self.levels[position + 1 :], others, strict=True):
+                guide = embedding.guides[f"res{high}_to_res{low}"]
+                assert isinstance(guide, nn.Conv2d)
+                assert guide.bias is not None
+                kernel, shift = compose(guide.weight.detach(), part), part[..., 0, 0] @ guide.bias.detach()
+                self.guides[f"res{high}_to_res{low}"] = make(as_convolution(kernel, shift), None)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        embedded = []
+        for position, (low, low_map) in enumerate(zip(self.levels[:-1], maps[:-1], strict=True)):
+            guides = [
+                F.interpolate(self.guides[f"res{high}_to_res{low}"](high_map), low_map.shape[-2:], mode="bilinear")
+                for high, high_map in zip(self.levels[position + 1 :], maps[position + 1 :], strict=True)
+            ]
+            embedded.append(self.low[f"res{low}"](low_map, functools.reduce(operator.add, guides)))
+        return [*embedded, maps[-1]]

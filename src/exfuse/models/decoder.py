@@ -3,61 +3,13 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from exfuse.fusing.composed import convolve_twice, convolve_upsampled, frame_of_upsampled, with_edges
 from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
 from exfuse.models.upsample import Deconvolution
-
-
-class LastStep(NamedTuple):
-    """The decoder's last upsampling and BR before they are calculated: a linear head may compose itself with their layers.
-
-    Attributes:
-        scores: (B, width, h, w), what they start from.
-        upsampling, refinement: the two blocks.
-        size: (H, W) of their output.
-    """
-
-    scores: Tensor
-    upsampling: Deconvolution
-    refinement: BoundaryRefinement
-    size: tuple[int, int]
-
-    def maps(self) -> Tensor:
-        """The decoder's output, (B, width, H, W)."""
-        return self.refinement(self.upsampling(self.scores)[..., : self.size[0], : self.size[1]])
-
-    def read_by(self, kernel: Tensor, factor: float) -> Tensor:
-        """``factor * conv(maps(), kernel)`` without the map that the decoder outputs and without the upsampled one.
-
-        BR is ``x + second(relu(first(x)))`` and x is a deconvolution's output, so that the kernel passes through both summands:
-        ``first``, and the kernel itself, are composed with the deconvolution, and the kernel with ``second``. Of the maps with
-        the decoder's width at full resolution only relu's is made and kept for the backward pass.
-
-        Args:
-            kernel: (C, width, 3, 3), applied with padding 1.
-            factor: of the result.
-
-        Returns:
-            (B, C, H, W).
-        """
-        layer, first, second = self.upsampling.layer, self.refinement.first, self.refinement.second
-        assert layer.bias is not None
-        assert second.bias is not None
-        scores, edges = with_edges(self.scores)
-        outside = frame_of_upsampled(edges, scores.shape[-2:], layer.weight, layer.bias, self.size)
-        upsampled = partial(
-            convolve_upsampled, maps=scores, weight=layer.weight, bias=layer.bias, outside=outside, size=self.size
-        )
-        hidden = F.relu_(upsampled(second=first.weight, second_bias=first.bias))
-        passed = upsampled(second=kernel, second_bias=None)
-        return factor * passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
 
 
 class Decoder(nn.Module):
@@ -111,24 +63,28 @@ class Decoder(nn.Module):
         self.refinements = nn.ModuleList(BoundaryRefinement(width) for _ in steps)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        last, first = self.until_last(maps, size)
-        return self.run(last.maps), first
-
-    def until_last(self, maps: list[Tensor], size: Sequence[int]) -> tuple[LastStep, Tensor]:
-        """As `forward`, but without the last upsampling and its BR."""
         laterals = [self.run(lateral, level) for lateral, level in zip(self.lateral.values(), maps, strict=True)]
         scores, skips = laterals[-1], laterals[-2::-1]  # deepest first
         first = scores
-        for step, (upsampling, stride) in enumerate(zip(self.upsamplings[:-1], self.strides[:-1], strict=True)):
-            scores = self.run(upsampling, scores)
-            # An encoder rounds sizes up, so doubling overshoots by up to one row and column: cut them off.
-            scores = scores[..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
+        for step, stride in enumerate(self.strides[:-1]):
+            scores = self.run(self.upsamplings[step], scores)
+            # An encoder rounds sizes up, so doubling overshoots by up to one row and column.
+            scores = self.cut(scores, ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1))
             if step == 0:
                 first = scores
             if step < len(skips):
                 scores = scores + skips[step]
             scores = self.run(self.refinements[step], scores)
-        return LastStep(scores, self.upsamplings[-1], self.refinements[-1], (size[0], size[1])), first  # type: ignore[arg-type]
+        return self.finish(scores, size), first
+
+    def finish(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """The last upsampling and its BR: (B, width, h, w) -> (B, width, H, W)."""
+        upsampling, refinement = self.upsamplings[-1], self.refinements[-1]
+        return self.run(lambda scores: refinement(self.cut(upsampling(scores), size)), scores)
+
+    def cut(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """The first (H, W) = ``size`` rows and columns."""
+        return maps[..., : size[0], : size[1]]
 
 
 def _directly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:

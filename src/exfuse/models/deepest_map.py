@@ -5,7 +5,6 @@ to be classified directly and enlarged bilinearly.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,26 +12,6 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from exfuse.errors import ConfigError
 from exfuse.models.upsample import Deconvolution
-
-
-class Enlarging(NamedTuple):
-    """What `exfuse.models.decoder.LastStep` is there: the last step before it is calculated, here the bilinear enlargement.
-
-    Attributes:
-        scores: (B, width, h, w).
-        size: (H, W) to come.
-    """
-
-    scores: Tensor
-    size: tuple[int, int]
-
-    def maps(self) -> Tensor:
-        """(B, width, H, W)."""
-        return F.interpolate(self.scores, self.size, mode="bilinear")
-
-    def read_by(self, kernel: Tensor, factor: float) -> Tensor:
-        """``factor * conv(maps(), kernel)`` with a kernel (C, width, 3, 3) and padding 1: (B, C, H, W)."""
-        return factor * F.conv2d(self.maps(), kernel, padding=1)
 
 
 class _DeepestMapDecoder(nn.Module):
@@ -77,18 +56,9 @@ class _DeepestMapDecoder(nn.Module):
         """The layers from the deepest map (B, channels, h, w) of this stride to scores (B, width, h, w)."""
         raise NotImplementedError
 
-    def forward(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        last, scores = self.until_last(maps, size)
-        return last.maps(), scores
-
-    def until_last(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Enlarging, Tensor]:
-        """As `forward`, but without the enlargement."""
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scores = self.head(maps[-1])
-        return Enlarging(scores, (size[0], size[1])), scores
-
-    def run(self, block: Callable[..., Tensor], *arguments: Any) -> Tensor:
-        """Run a block on its arguments: what the U-shaped decoder may checkpoint is small here."""
-        return block(*arguments)
+        return F.interpolate(scores, size, mode="bilinear"), scores
 
 
 class PlainDecoder(_DeepestMapDecoder):
@@ -135,10 +105,10 @@ class AsppDecoder(_DeepestMapDecoder):
             nn.Conv2d(self.hidden, width, 1),
         )
 
-    def until_last(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Enlarging, Tensor]:
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         if self.training and len(maps[-1]) == 1:
             raise ConfigError(
                 "decoder=aspp normalises a map pooled to one pixel over the batch, which one image cannot fill. "
                 "Choose a recipe.batch_size of at least two images a process."
             )
-        return super().until_last(maps, size)
+        return super().forward(maps, size)

@@ -1,12 +1,16 @@
-"""The model: five slots that are always filled, one per technique."""
+"""The model: one forward through slots that are always filled, one or more techniques in each place."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from exfuse.models.decoder import Decoder
+from exfuse.errors import ConfigError
 from exfuse.models.initialise import initialise
+from exfuse.store.variants import names, techniques
+
+# what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
+_MODULES = {"seb": "embedding"}
 
 
 class Prediction(NamedTuple):
@@ -19,62 +23,112 @@ class Prediction(NamedTuple):
 class Segmenter(nn.Module):
     """Encoder (LR shapes it, SS decides where it is tapped) -> SEB -> decoder (ECRE is its first step) -> DAP.
 
+    Fused and accelerated models are this one with other modules in its slots, see `exfuse.fusing`.
+
+    Args:
+        encoder: from an image to one map per level, shallow to deep.
+        levels: modules between encoder and decoder, by name in their order: one map per level in and out.
+        decoder: from these maps and the image's (H, W) to maps of that size, and what its first upsampling gives.
+        head: from the decoder's maps to scores; its ``auxiliary`` makes scores of the first upsampling's.
+        scores: modules behind the head, by name in their order: scores in and out.
+
     Shapes:
         input (B, 3, H, W) of any size; output a `Prediction` at that size.
     """
 
-    def __init__(self, encoder: nn.Module, embedding: nn.Module, decoder: Decoder, head: nn.Module) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        levels: Mapping[str, nn.Module],
+        decoder: nn.Module,
+        head: nn.Module,
+        scores: Mapping[str, nn.Module],
+    ) -> None:
         super().__init__()
-        self.encoder, self.embedding, self.decoder, self.head = encoder, embedding, decoder, head
-        self.auxiliary_weights = {"ecre": decoder.auxiliary_weight} if decoder.auxiliary_weight > 0 else {}
+        self.encoder = encoder
+        for name, module in levels.items():
+            self.add_module(name, module)
+        self.decoder, self.head = decoder, head
+        for name, module in scores.items():
+            self.add_module(name, module)
+        self.on_levels, self.on_scores = tuple(levels), tuple(scores)
+        weight: float = decoder.auxiliary_weight  # type: ignore[assignment]
+        self.auxiliary_weights = {"ecre": weight} if weight > 0 else {}
 
     def forward(self, image: Tensor) -> Prediction:
+        size = image.shape[-2], image.shape[-1]
         levels = self.encoder(image)
-        levels = self.embedding(levels)
-        if not self.training:
-            maps, _ = self.decoder(levels, image.shape[-2:])
-            return Prediction(self.head(maps), {})
-        # The same function; a linear head composes itself with the decoder's last layers.
-        last, first = self.decoder.until_last(levels, image.shape[-2:])
-        scores = self.decoder.run(self.head.finish, last)
-        auxiliary = {name: self.head.auxiliary(first) for name in self.auxiliary_weights}  # type: ignore[operator]
-        return Prediction(scores, auxiliary)
+        for name in self.on_levels:
+            levels = getattr(self, name)(levels)
+        maps, first = self.decoder(levels, size)
+        scores = self.head(maps)
+        for name in self.on_scores:
+            scores = getattr(self, name)(scores)
+        auxiliary = self.auxiliary_weights if self.training else {}
+        return Prediction(scores, {name: self.head.auxiliary(first) for name in auxiliary})  # type: ignore[operator]
 
 
 def build_segmenter(
     backbone: Callable[..., nn.Module],
-    decoder: Callable[..., Decoder],
-    lr: Callable[[tuple[int, ...]], tuple[int, ...]],
-    ss: Callable[..., nn.Module],
-    seb: Callable[..., nn.Module],
-    ecre: Callable[..., nn.Module],
-    dap: Callable[..., nn.Module],
+    decoder: Callable[..., nn.Module],
+    options: Mapping[str, Callable[..., Any]],
     classes: int,
     seed: int,
 ) -> Segmenter:
     """Fill the slots, each option given as a callable that still waits for what the others decide.
 
+    What is asked of an option depends on where its technique acts, which `exfuse.store.variants.Technique.place` says:
+
+    - ``blocks`` (LR): ``option(depths)`` gives the depths of res-2..res-5;
+    - ``features`` (SS): ``option(backbone)`` gives the encoder, with ``levels``, ``channels``, ``reductions`` and ``backbone``;
+    - ``levels`` (SEB, and any number of others): ``option(channels=, levels=)`` gives a module from one map per level to as
+      many of the same shapes;
+    - ``upsampling`` (ECRE): ``option(channels=, scale=)`` gives the decoder's first upsampling, with ``auxiliary_weight``;
+    - ``head`` (DAP): ``option(classes=)`` gives the head, with ``decoder_channels`` and ``auxiliary``;
+    - ``scores`` (any number): ``option(classes=)`` gives a module from scores to scores.
+
     Args:
         backbone: makes the encoder from ``rearrange=`` and ``levels=``.
         decoder: makes the decoder; its keyword ``levels`` says which of res-2..res-5 are used.
-        lr, ss, seb, ecre, dap: one option of each technique.
+        options: one of each technique that the model has, by the technique's name.
         classes: number of classes C.
         seed: of the random weights. A module of the same name and shape starts the same in every variant.
+
+    Raises:
+        ConfigError: if an option belongs to no technique of the table, or the places that take one do not have one.
     """
+    if unknown := options.keys() - set(names()):
+        name = min(unknown)
+        raise ConfigError(f"technique/{name}: no slot/{name}.yaml describes it. Add its folder with --config-dir.")
+    placed = [technique for technique in techniques() if technique.name in options]
+
+    def several(place: str) -> dict[str, Callable[..., Any]]:
+        here = [technique.name for technique in placed if technique.place == place]
+        return {_MODULES.get(name, f"technique_{name}"): options[name] for name in here}
+
+    def one(place: str) -> Callable[..., Any]:
+        here = [f"technique/{technique.name}" for technique in placed if technique.place == place]
+        if len(here) != 1:
+            raise ConfigError(
+                f"place: {place} takes one technique, but {' and '.join(here) or 'none'} would stand there. "
+                "See place: in slot/*.yaml; levels and scores take several."
+            )
+        return next(iter(several(place).values()))
+
     levels = tuple(decoder.keywords["levels"])  # type: ignore[attr-defined]  # a functools.partial
-    encoder = ss(backbone(levels=levels, rearrange=lr))
-    embedding = seb(channels=encoder.channels, levels=encoder.levels)
-    head = dap(classes=classes)
+    encoder = one("features")(backbone(levels=levels, rearrange=one("blocks")))
+    head = one("head")(classes=classes)
     model = Segmenter(
         encoder,
-        embedding,
+        {name: option(channels=encoder.channels, levels=encoder.levels) for name, option in several("levels").items()},
         decoder(
             channels=encoder.channels,
             reductions=encoder.reductions,
             width=head.decoder_channels,
-            first_upsampling=ecre,
+            first_upsampling=one("upsampling"),
         ),
         head,
+        {name: option(classes=classes) for name, option in several("scores").items()},
     )
     initialise(model, seed, "encoder.backbone")
     return model

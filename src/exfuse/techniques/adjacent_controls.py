@@ -8,7 +8,6 @@ function as the head it stands for, so that only what training makes of the para
 import torch
 from torch import Tensor, nn
 
-from exfuse.models.decoder import LastStep
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, WideControl
 
 
@@ -27,9 +26,6 @@ class LastBlockControl(LastBlockPrediction):
         nn.init.dirac_(self.widen.weight, groups=self.adjacent.groups)  # type: ignore[arg-type]
         assert self.widen.bias is not None
         nn.init.zeros_(self.widen.bias)
-
-    def finish(self, last: LastStep) -> Tensor:
-        return self(last.maps())
 
 
 class LargerKernel(nn.Module):
@@ -57,9 +53,6 @@ class LargerKernel(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.convolution(scores)
-
-    def finish(self, last: LastStep) -> Tensor:
-        return self(last.maps())
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return scores
@@ -89,12 +82,6 @@ class WideKernel(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.convolution(scores)
-
-    def finish(self, last: LastStep) -> Tensor:
-        if self.window != 3:
-            return self(last.maps())
-        assert self.convolution.bias is not None
-        return last.read_by(self.convolution.weight, 1.0) + self.convolution.bias[:, None, None]
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self.fixed(scores)

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exfuse.fusing.small_maps import convolve_each
-
 
 class NoEmbedding(nn.Module):
     """The baseline: every level reaches the decoder as the encoder made it."""
@@ -23,7 +21,7 @@ class NoEmbedding(nn.Module):
         return maps
 
 
-class _FusingEmbedding(nn.Module):
+class FusingEmbedding(nn.Module):
     """Wiring of SEB; a subclass says how one low-level map and its upsampled guides become one map.
 
     Args:
@@ -47,27 +45,26 @@ class _FusingEmbedding(nn.Module):
                     self.guides[f"res{high}_to_res{low}"] = _Guide(high_channels, low_channels, self.neutral)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        # figure 4: 3x3 convolution at the high level's own size, then bilinear upsampling
-        guides: dict[int, list[Tensor]] = {low: [] for low in self.levels}
-        for position, (high, high_map) in enumerate(zip(self.levels, maps, strict=True)):
-            guided = self.levels[:position]
-            for low, guide in zip(guided, self._convolve(high, high_map, guided), strict=True):
-                guides[low].append(guide)
         embedded = []
-        for low, low_map in zip(self.levels, maps, strict=True):
-            enlarged = [F.interpolate(guide, low_map.shape[-2:], mode="bilinear") for guide in guides[low]]
-            embedded.append(self.fuse(low, low_map, enlarged) if enlarged else low_map)
+        for level, low, guides in zip(self.levels, maps, self.convolve(maps), strict=True):
+            enlarged = [F.interpolate(guide, low.shape[-2:], mode="bilinear") for guide in guides]
+            embedded.append(self.fuse(level, low, enlarged) if enlarged else low)
         return embedded
 
-    def _convolve(self, high: int, high_map: Tensor, guided: Sequence[int]) -> list[Tensor]:
-        return convolve_each(high_map, [self.guides[f"res{high}_to_res{low}"] for low in guided])  # type: ignore[misc]
+    def convolve(self, maps: list[Tensor]) -> list[list[Tensor]]:
+        """For each level the guides from all deeper maps, shallow to deep: a 3x3 convolution at their own size."""
+        named = list(zip(self.levels, maps, strict=True))
+        return [
+            [self.guides[f"res{high}_to_res{low}"](high_map) for high, high_map in named[place + 1 :]]
+            for place, low in enumerate(self.levels)
+        ]
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:
         """Combine ``low`` (B, C, H, W) with its guides, each of the same shape, into one map of that shape."""
         raise NotImplementedError
 
 
-class ProductEmbedding(_FusingEmbedding):
+class ProductEmbedding(FusingEmbedding):
     """Figure 4: the low-level map times every upsampled high-level map, element by element."""
 
     neutral = 1.0
@@ -78,7 +75,7 @@ class ProductEmbedding(_FusingEmbedding):
         return low
 
 
-class SumEmbedding(_FusingEmbedding):
+class SumEmbedding(FusingEmbedding):
     """Control: add instead of multiply."""
 
     neutral = 0.0
@@ -89,7 +86,7 @@ class SumEmbedding(_FusingEmbedding):
         return low
 
 
-class GateEmbedding(_FusingEmbedding):
+class GateEmbedding(FusingEmbedding):
     """Control: multiply by sigmoid gates, which can only weaken the low-level map."""
 
     neutral = 2.0  # sigmoid(2) = 0.88: gates start nearly open
@@ -100,7 +97,7 @@ class GateEmbedding(_FusingEmbedding):
         return low
 
 
-class ConcatEmbedding(_FusingEmbedding):
+class ConcatEmbedding(FusingEmbedding):
     """Control: concatenate the low-level map with its guides, then a 1x1 convolution back to its channels."""
 
     neutral = 0.0

@@ -57,13 +57,14 @@ def tap(model: Segmenter, image: Tensor, size: tuple[int, int]) -> tuple[list[Ta
     def keep(_: nn.Module, inputs: tuple[list[Tensor]], output: list[Tensor]) -> None:
         seen["before"], seen["after"] = list(inputs[0]), list(output)
 
-    handle = model.embedding.register_forward_hook(keep)
+    embedding = model.get_submodule("embedding")
+    handle = embedding.register_forward_hook(keep)
     try:
         scores = model(image[None]).scores
     finally:
         handle.remove()
     levels: tuple[int, ...] = tuple(model.encoder.levels)  # type: ignore[arg-type]
-    tapped = [_tapped(model.embedding, seen["before"], seen["after"], place, level) for place, level in enumerate(levels[:-1])]
+    tapped = [_tapped(embedding, seen["before"], seen["after"], place, level) for place, level in enumerate(levels[:-1])]
     if scores.shape[-2:] != size:
         scores = F.interpolate(scores, size, mode="bilinear")
     return tapped, scores[0].argmax(0)
