@@ -20,6 +20,7 @@ class Deconvolution(nn.Module):
             if scale == 2
             else nn.Conv2d(channels, channels, 3, padding=1)
         )
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         size = self.layer.kernel_size[0]

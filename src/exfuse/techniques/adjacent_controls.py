@@ -22,11 +22,6 @@ class LastBlockControl(LastBlockPrediction):
         super().__init__(classes, window)
         self.adjacent = WideControl(classes, window)  # type: ignore[assignment]  # the same interface
 
-    def reset_parameters(self) -> None:
-        nn.init.dirac_(self.widen.weight, groups=self.adjacent.groups)  # type: ignore[arg-type]
-        assert self.widen.bias is not None
-        nn.init.zeros_(self.widen.bias)
-
 
 class LargerKernel(nn.Module):
     """One (k + 2) x (k + 2) convolution: the reach of DAP's narrow form, whose 3x3 convolution and shifts compose to it.
@@ -43,6 +38,7 @@ class LargerKernel(nn.Module):
             raise ValueError(f"an even window has no centre, got {window}")
         self.decoder_channels, self.window = classes, window
         self.convolution = nn.Conv2d(classes, classes, window + 2, padding=window // 2 + 1)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         assert self.convolution.bias is not None
@@ -70,6 +66,7 @@ class WideKernel(nn.Module):
         self.fixed = AdjacentPrediction(classes, window)
         self.classes, self.window, self.decoder_channels = classes, window, self.fixed.decoder_channels
         self.convolution = nn.Conv2d(self.decoder_channels, classes, window, padding=window // 2)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         assert self.convolution.bias is not None

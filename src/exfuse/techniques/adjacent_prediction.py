@@ -39,6 +39,14 @@ class AdjacentPrediction(nn.Module):
 
     Raises:
         ValueError: if ``window`` is even: such a window has no centre.
+
+    Example:
+        Behind any network that makes as many channels as ``decoder_channels`` says:
+
+        >>> head = AdjacentPrediction(classes=21)
+        >>> network = nn.Sequential(nn.Conv2d(3, head.decoder_channels, 3, padding=1), head)
+        >>> network(torch.randn(2, 3, 32, 48)).shape
+        torch.Size([2, 21, 32, 48])
     """
 
     def __init__(self, classes: int, window: int = 3) -> None:
@@ -66,8 +74,14 @@ class AdjacentPrediction(nn.Module):
 class LastBlockPrediction(nn.Module):
     """DAP with a decoder as narrow as the baseline's: one 3x3 convolution after it makes the k*k*C scores (chosen).
 
+    Starts as the mean of a position's neighbours.
+
     Shapes:
         input (B, C, H, W); output (B, C, H, W).
+
+    Example:
+        >>> LastBlockPrediction(classes=21)(torch.randn(2, 21, 32, 48)).shape  # behind any network's scores
+        torch.Size([2, 21, 32, 48])
     """
 
     def __init__(self, classes: int, window: int = 3) -> None:
@@ -75,6 +89,7 @@ class LastBlockPrediction(nn.Module):
         self.decoder_channels = classes
         self.adjacent = AdjacentPrediction(classes, window)
         self.widen = nn.Conv2d(classes, self.adjacent.decoder_channels, 3, padding=1)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.dirac_(self.widen.weight, groups=self.adjacent.window**2)  # every group starts as a copy of the scores
@@ -100,11 +115,11 @@ class WideControl(nn.Module):
 
     def __init__(self, classes: int, window: int = 3) -> None:
         super().__init__()
-        self.classes, self.window, self.groups = classes, window, window**2
+        self.classes, self.window = classes, window
         self.decoder_channels = classes * window**2
 
     def forward(self, scores: Tensor) -> Tensor:
-        return scores.unflatten(1, (self.groups, self.classes)).mean(1)
+        return scores.unflatten(1, (self.window**2, self.classes)).mean(1)
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self(scores)

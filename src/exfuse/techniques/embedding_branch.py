@@ -65,7 +65,16 @@ class FusingEmbedding(nn.Module):
 
 
 class ProductEmbedding(FusingEmbedding):
-    """Figure 4: the low-level map times every upsampled high-level map, element by element."""
+    """Figure 4: the low-level map times every upsampled high-level map, element by element.
+
+    Example:
+        Between any encoder, whose maps it takes shallow to deep, and any decoder:
+
+        >>> embed = ProductEmbedding(channels=(64, 128, 256), levels=(3, 4, 5))
+        >>> maps = [torch.randn(2, 64, 32, 48), torch.randn(2, 128, 16, 24), torch.randn(2, 256, 8, 12)]
+        >>> [tuple(each.shape) for each in embed(maps)]
+        [(2, 64, 32, 48), (2, 128, 16, 24), (2, 256, 8, 12)]
+    """
 
     neutral = 1.0
 

@@ -28,6 +28,10 @@ def rearranged(depths: Depths) -> Depths:
 
     Raises:
         ValueError: if ``depths`` is None: the encoder has no residual stages whose blocks could be moved.
+
+    Example:
+        >>> rearranged((3, 4, 23, 3))  # of a timm ResNet: ResNet(Bottleneck, layers=rearranged(...))
+        (8, 8, 9, 8)
     """
     if depths is None:
         raise ValueError(

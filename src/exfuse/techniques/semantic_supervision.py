@@ -25,6 +25,14 @@ class SemanticBranches(nn.Module):
 
     Shapes:
         input one (B, C_l, H_l, W_l) map per level; output class scores (B, classes) by level, ``res2``, ``res3``, ...
+
+    Example:
+        Beside a classifier's own head, on the maps of any encoder:
+
+        >>> from torch import randn
+        >>> branches = SemanticBranches((4, 5), (256, 512), classes=1000, width_ratio=0.25, minimum_width=16, hidden=64)
+        >>> {name: tuple(scores.shape) for name, scores in branches([randn(2, 256, 16, 16), randn(2, 512, 8, 8)]).items()}
+        {'res4': (2, 1000), 'res5': (2, 1000)}
     """
 
     def __init__(

@@ -1,0 +1,88 @@
+"""A trained model for use from Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import read_image
+from exfuse.data.transforms import EvalTransform
+from exfuse.errors import DataError
+from exfuse.models.segmenter import Segmenter
+from exfuse.palette import voc_palette
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.device import choose_device
+from exfuse.store.find import find_run
+
+Picture = Image.Image | NDArray[np.uint8] | str | Path
+
+
+class TrainedModel:
+    """A run's model with what belongs to it.
+
+    Attributes:
+        model: from normalised images (B, 3, h, w) to `exfuse.models.segmenter.Prediction`; in evaluation mode.
+        transform: from (H, W, 3) uint8 RGB to what the model takes, (3, h, w) float32.
+        classes: names of the C classes.
+        palette: (C, 3) uint8 RGB, their colours.
+    """
+
+    def __init__(self, model: Segmenter, transform: EvalTransform, classes: Sequence[str]) -> None:
+        self.model, self.transform, self.classes = model, transform, tuple(classes)
+        self.palette = voc_palette()[: len(self.classes)]
+
+    def predict(self, image: Picture) -> NDArray[np.uint8]:
+        """Class ids (H, W) at the image's own size.
+
+        Args:
+            image: of PIL, (H, W, 3) uint8 RGB, or a file; photographs of PIL and files are turned upright.
+
+        Raises:
+            DataError: if it is no such image.
+        """
+        return self._scores(image).max(0).indices.byte().cpu().numpy()
+
+    def scores(self, image: Picture) -> NDArray[np.float32]:
+        """Scores before softmax, (C, H, W) at the image's own size; see `predict`."""
+        return self._scores(image).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _scores(self, image: Picture) -> Tensor:
+        pixels = _pixels(image)
+        device = next(self.model.parameters()).device
+        scores = self.model(self.transform(pixels)[None].to(device)).scores
+        return (
+            F.interpolate(scores, pixels.shape[:2], mode="bilinear")[0] if scores.shape[2:] != pixels.shape[:2] else scores[0]
+        )
+
+
+def load(run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs") -> TrainedModel:
+    """The trained model of a run.
+
+    Args:
+        run: its name, its key or the first digits of it, its folder, or a checkpoint.
+        device: cpu, cuda, or auto for a GPU where there is one.
+        runs: the folder that holds the runs.
+
+    Raises:
+        UserError: if no run, or several, are called so.
+        CheckpointError: if its checkpoint is missing or broken.
+    """
+    model, described, classes = load_checkpoint(find_run(str(run), Path(runs)))
+    return TrainedModel(model.to(choose_device(device)), build_eval_transform(described), classes)
+
+
+def _pixels(image: Picture) -> NDArray[np.uint8]:
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image), upright=True)
+    if isinstance(image, Image.Image):
+        return np.asarray((ImageOps.exif_transpose(image) or image).convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"expected an image (height, width, 3) of uint8, got {image.shape} of {image.dtype}.")
+    return image

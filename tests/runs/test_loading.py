@@ -1,0 +1,82 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import exfuse
+from exfuse.errors import DataError, UserError
+from exfuse.runs.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def loaded(finished_run):
+    return exfuse.load(finished_run.path)
+
+
+def picture(height=50, width=70):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_run_becomes_a_model_with_its_classes_and_colours(loaded, finished_run):
+    assert isinstance(loaded, exfuse.TrainedModel)
+    model, _, classes = load_checkpoint(finished_run.path)
+    assert list(loaded.classes) == classes
+    assert loaded.palette.shape == (len(classes), 3)
+    assert loaded.palette.dtype == np.uint8
+    assert not loaded.model.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, loaded.model.state_dict()[name])
+
+
+def test_it_predicts_a_class_for_each_pixel_whatever_kind_of_image_it_is_given(loaded, tmp_path):
+    pixels = picture()
+    ids = loaded.predict(pixels)
+    assert ids.shape == (50, 70)
+    assert ids.dtype == np.uint8
+    scores = loaded.scores(pixels)
+    assert scores.shape == (len(loaded.classes), 50, 70)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores.argmax(0), ids)
+    with torch.inference_mode():
+        own = loaded.model(loaded.transform(pixels)[None]).scores
+    np.testing.assert_array_equal(own.argmax(1)[0].numpy() if own.shape[2:] == ids.shape else ids, ids)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    for image in (Image.fromarray(pixels), tmp_path / "image.png", str(tmp_path / "image.png")):
+        np.testing.assert_array_equal(loaded.predict(image), ids)
+
+
+def test_a_file_is_turned_as_its_camera_says(loaded, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
+    assert loaded.predict(tmp_path / "turned.png").shape == (70, 50)
+    assert loaded.predict(Image.open(tmp_path / "turned.png")).shape == (70, 50)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.float32), np.zeros((3, 4, 5), np.uint8)])
+def test_what_is_no_image_is_refused(loaded, wrong):
+    with pytest.raises(DataError, match=r"expected an image \(height, width, 3\) of uint8, got"):
+        loaded.predict(wrong)
+
+
+def test_a_run_is_found_by_the_first_digits_of_its_key(finished_run):
+    model = exfuse.load(finished_run.key[:5], runs=finished_run.path.parent)
+    assert model.classes == exfuse.load(finished_run.path).classes
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="abcdef"):
+        exfuse.load("abcdef", runs=tmp_path)
+
+
+def test_importing_the_package_is_cheap_and_offers_what_it_lists():
+    code = "import sys, exfuse; print('torch' in sys.modules, 'load' in dir(exfuse), 'ProductEmbedding' in dir(exfuse))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+    for name in exfuse._OFFERED:
+        assert callable(getattr(exfuse, name))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = exfuse.nothing
