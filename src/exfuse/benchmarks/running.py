@@ -1,17 +1,22 @@
-"""Run a benchmark module in a process of its own and take its measurements."""
+"""Run a benchmark module in a process of its own and take its measurements.
 
+Memory and allocator state of one benchmark then say nothing about the next. The process runs this file.
+"""
+
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from exfuse.benchmarks.measurement import Measurement
 from exfuse.errors import UserError
+from exfuse.files import write_json
 
-_ROOT = Path(__file__).resolve().parents[2]
 _SHOWN = 15  # lines of what a failed benchmark said
 
 
@@ -37,8 +42,7 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
         reading, writing = os.pipe()
         with said.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "exfuse.benchmarks.child", module, device, str(results), str(writing)],
-                cwd=_ROOT,
+                [sys.executable, "-m", "exfuse.benchmarks.running", module, device, str(results), str(writing)],
                 env=environment,
                 pass_fds=[writing],
                 stdout=output,
@@ -57,3 +61,14 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
             end = "\n".join(said.read_text(errors="replace").splitlines()[-_SHOWN:])
             raise BenchmarkError(f"{module} ended with status {status}:\n{end}")
         return [Measurement(**measured) for measured in json.loads(results.read_text())]
+
+
+def _measure(module: str, device: str, results: str, progress: str) -> None:
+    """Write a module's measurements as JSON to the file ``results``, a line a step to the open file number ``progress``."""
+    with os.fdopen(int(progress), "w", buffering=1) as pipe:
+        measured = importlib.import_module(module).measure(device, lambda step: print(step, file=pipe))
+    write_json(Path(results), [asdict(measurement) for measurement in measured])
+
+
+if __name__ == "__main__":
+    _measure(*sys.argv[1:])
