@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: data-voc data-sbd data-coco data-imagenet-check voc-final voc-test-submission
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 DATA := data           # folder of the data sets: make data-voc DATA=/data
-BENCH :=               # options of python -m src.bench
+BENCH :=               # options of exfuse bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, under 15 minutes)
-	$(RUN) -m src.train +study=table3_last seed=0 trainer=cpu recipe=demo pretraining/recipe=demo data.size=128 \
+	$(RUN) -m exfuse train +study=table3_last seed=0 trainer=cpu recipe=demo pretraining/recipe=demo data.size=128 \
 	    data.root=data/demo_scenes sweep.output=outputs/studies/demo
 
 table1: study-table1_levels  ## run what is missing of the paper's table 1, then render it; ARGS='data=... recipe=...'
@@ -32,44 +32,44 @@ table4: study-table4_ecre  ## likewise table 4, the design of ECRE
 table5: study-table5_dap  ## likewise DAP against its controls
 
 study-%: $(STAMP)  ## likewise any study of conf/study: make study-factorial
-	$(RUN) -m src.train +study=$* $(ARGS)
+	$(RUN) -m exfuse train +study=$* $(ARGS)
 
-bench: $(STAMP)  ## measure speed against references on this CPU, two threads; BENCH='--only models' chooses
-	$(RUN) -m src.bench --output experiments/benchmarks $(BENCH)
+bench: $(STAMP)  ## measure speed against references on this CPU, two threads; BENCH='only=[models]' chooses
+	$(RUN) -m exfuse bench output=experiments/benchmarks $(BENCH)
 
 bench-gpu: $(STAMP)  ## likewise on a CUDA GPU, into outputs/benchmarks_gpu; without one it says so and ends
-	$(RUN) -m src.bench --device cuda --output outputs/benchmarks_gpu $(BENCH)
+	$(RUN) -m exfuse bench device=cuda output=outputs/benchmarks_gpu $(BENCH)
 
 data-voc: $(STAMP)  ## fetch and check VOC 2012 in DATA=data; goes on where it stopped
-	$(RUN) -m src.prepare voc paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse data prepare voc paths.data=$(strip $(DATA)) $(ARGS)
 
 data-sbd: $(STAMP)  ## likewise SBD
-	$(RUN) -m src.prepare sbd paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse data prepare sbd paths.data=$(strip $(DATA)) $(ARGS)
 
 data-coco: $(STAMP)  ## likewise COCO (20 GB), with the masks of VOC's classes
-	$(RUN) -m src.prepare coco paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse data prepare coco paths.data=$(strip $(DATA)) $(ARGS)
 
 data-imagenet-check: $(STAMP)  ## is DATA/imagenet complete? (its licence lets nobody hand it out)
-	$(RUN) -m src.prepare imagenet-check paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse data check imagenet paths.data=$(strip $(DATA)) $(ARGS)
 
 voc-final: $(STAMP)  ## the paper's three stages, COCO + SBD + VOC to VOC alone; ARGS='backbone=resnext131_32x4d trainer=ddp'
-	$(RUN) -m src.chain +ablation=exfuse paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse chain +ablation=exfuse paths.data=$(strip $(DATA)) $(ARGS)
 
 voc-test-submission: $(STAMP)  ## the test server's archive of a run, checked: ARGS='run=outputs/runs/KEY protocol=multi_scale_flip'
-	$(RUN) -m src.submission make paths.data=$(strip $(DATA)) $(ARGS)
+	$(RUN) -m exfuse submission make paths.data=$(strip $(DATA)) $(ARGS)
 
 tables: $(STAMP)  ## render every study in experiments/ from its committed records; trains nothing
-	$(RUN) -m src.tabulate experiments
+	$(RUN) -m exfuse study tabulate experiments
 
 tables-check: $(STAMP)  ## fail if a committed table is not what its committed records give
-	$(RUN) -m src.tabulate --check experiments
+	$(RUN) -m exfuse study check experiments
 
 report: $(STAMP)  ## one HTML page a study in experiments/, into outputs/reports; ARGS='study=outputs/studies'
-	$(RUN) -m src.report page study=experiments $(ARGS)
+	$(RUN) -m exfuse report page study=experiments $(ARGS)
 
 SCREENSHOTS_OF := experiments/table3_scenes
 screenshots: $(STAMP)  ## the README's pictures of a page, from committed records and examples (needs Chromium)
-	$(RUN) -m exfuse.reports.screenshots $(SCREENSHOTS_OF)
+	$(RUN) -m exfuse report screenshots $(SCREENSHOTS_OF)
 
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8

@@ -1,6 +1,8 @@
 """``python -m src.bench ...`` from a checkout is ``exfuse bench ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.bench", run_name="__main__", alter_sys=True)
+    main(["bench", *sys.argv[1:]])

@@ -1,6 +1,8 @@
 """``python -m src.budget ...`` from a checkout is ``exfuse budget ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.budget", run_name="__main__", alter_sys=True)
+    main(["budget", *sys.argv[1:]])

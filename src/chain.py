@@ -1,6 +1,8 @@
 """``python -m src.chain ...`` from a checkout is ``exfuse chain ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.chain", run_name="__main__", alter_sys=True)
+    main(["chain", *sys.argv[1:]])

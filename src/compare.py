@@ -1,6 +1,8 @@
 """``python -m src.compare ...`` from a checkout is ``exfuse compare ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.compare", run_name="__main__", alter_sys=True)
+    main(["compare", *sys.argv[1:]])

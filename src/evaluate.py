@@ -1,6 +1,8 @@
 """``python -m src.evaluate ...`` from a checkout is ``exfuse evaluate ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.evaluate", run_name="__main__", alter_sys=True)
+    main(["evaluate", *sys.argv[1:]])

@@ -1,6 +1,8 @@
 """``python -m src.export ...`` from a checkout is ``exfuse export ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.export", run_name="__main__", alter_sys=True)
+    main(["export", *sys.argv[1:]])

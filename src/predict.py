@@ -1,6 +1,8 @@
 """``python -m src.predict ...`` from a checkout is ``exfuse predict ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.predict", run_name="__main__", alter_sys=True)
+    main(["predict", *sys.argv[1:]])

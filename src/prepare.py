@@ -1,6 +1,8 @@
 """``python -m src.prepare ...`` from a checkout is ``exfuse prepare ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.prepare", run_name="__main__", alter_sys=True)
+    main(["prepare", *sys.argv[1:]])

@@ -1,6 +1,8 @@
 """``python -m src.pretrain ...`` from a checkout is ``exfuse pretrain ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.pretrain", run_name="__main__", alter_sys=True)
+    main(["pretrain", *sys.argv[1:]])

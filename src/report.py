@@ -1,6 +1,8 @@
 """``python -m src.report ...`` from a checkout is ``exfuse report ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.report", run_name="__main__", alter_sys=True)
+    main(["report", *sys.argv[1:]])

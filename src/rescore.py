@@ -1,6 +1,8 @@
 """``python -m src.rescore ...`` from a checkout is ``exfuse rescore ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.rescore", run_name="__main__", alter_sys=True)
+    main(["rescore", *sys.argv[1:]])

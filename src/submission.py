@@ -1,6 +1,8 @@
 """``python -m src.submission ...`` from a checkout is ``exfuse submission ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.submission", run_name="__main__", alter_sys=True)
+    main(["submission", *sys.argv[1:]])

@@ -1,6 +1,8 @@
 """``python -m src.summarise ...`` from a checkout is ``exfuse summarise ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.summarise", run_name="__main__", alter_sys=True)
+    main(["summarise", *sys.argv[1:]])

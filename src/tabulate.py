@@ -1,6 +1,8 @@
 """``python -m src.tabulate ...`` from a checkout is ``exfuse tabulate ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.tabulate", run_name="__main__", alter_sys=True)
+    main(["tabulate", *sys.argv[1:]])

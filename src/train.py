@@ -1,6 +1,8 @@
 """``python -m src.train ...`` from a checkout is ``exfuse train ...``."""
 
-import runpy
+import sys
+
+from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    runpy.run_module("exfuse.cli.train", run_name="__main__", alter_sys=True)
+    main(["train", *sys.argv[1:]])

@@ -23,3 +23,21 @@ class CheckpointError(UserError):
 
 class SubmissionError(UserError):
     """An archive that the test server would refuse, or score wrongly."""
+
+
+HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The mistake of the user's behind an exception, which `hydra.utils.instantiate` may have wrapped; None if none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def complain(message: str) -> None:
+    """Print ``Error: message`` on standard error, without ending the process."""
+    from rich.console import Console  # whoever never errs never waits for it
+
+    escaped = message.replace("[", r"\[")  # Rich would read brackets as markup
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escaped}", soft_wrap=True)

@@ -41,9 +41,9 @@ def test_a_module_that_fails_is_named_with_what_it_said():
         run_module(f"{STAND_INS}.broken", "cpu", 1, lambda _: None)
 
 
-def test_a_missed_target_is_a_result_and_marked_everywhere(stand_ins, tmp_path, capsys):
-    assert bench.main(["--only", "quick", "--output", str(tmp_path), "--threads", "1"]) == 0
-    shown = capsys.readouterr().out
+def test_a_missed_target_is_a_result_and_marked_everywhere(stand_ins, tmp_path, command):
+    status, shown, _ = command("bench", "only=[quick]", f"output={tmp_path}", "threads=1")
+    assert status == 0
     assert "MISSED" in shown
     assert "0.616" in shown
     assert {path.name for path in tmp_path.iterdir()} == {"benchmarks.md", "benchmarks.csv", "benchmarks.json"}
@@ -65,13 +65,14 @@ def test_a_missed_target_is_a_result_and_marked_everywhere(stand_ins, tmp_path, 
     assert {line.replace("\\|", "").count("|") for line in table} == {8}
 
 
-def test_strict_fails_on_a_miss(stand_ins, tmp_path):
-    assert bench.main(["--only", "quick", "--output", str(tmp_path), "--strict"]) == 1
+def test_strict_fails_on_a_miss(stand_ins, tmp_path, command):
+    assert command("bench", "--only", "quick", "--output", tmp_path, "--strict")[0] == 1
 
 
-def test_a_benchmark_that_fails_stops_no_other_and_is_named(stand_ins, tmp_path, capsys):
-    assert bench.main(["--output", str(tmp_path), "--only", "broken,quick"]) == 1
-    assert "there is no cpu today" in capsys.readouterr().err
+def test_a_benchmark_that_fails_stops_no_other_and_is_named(stand_ins, tmp_path, command):
+    status, _, told = command("bench", "--output", tmp_path, "--only", "broken,quick")
+    assert status == 1
+    assert "there is no cpu today" in told
     content = json.loads((tmp_path / "benchmarks.json").read_text())
     assert content["failed"] == ["broken"]
     assert len(content["measurements"]) == 3
@@ -79,18 +80,16 @@ def test_a_benchmark_that_fails_stops_no_other_and_is_named(stand_ins, tmp_path,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
-def test_without_a_gpu_it_says_so_in_one_line_and_ends_well(tmp_path, capsys):
-    assert bench.main(["--device", "cuda", "--output", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.splitlines() == ["No CUDA GPU here: nothing measured."]
+def test_without_a_gpu_it_says_so_in_one_line_and_ends_well(tmp_path, command):
+    status, said, _ = command("bench", "device=cuda", f"output={tmp_path / 'out'}")
+    assert (status, said) == (0, "No CUDA GPU here: nothing measured.\n")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("only", ["models,nonsense", ","])
-def test_an_unknown_benchmark_is_refused_with_the_known_ones(only, capsys):
-    with pytest.raises(SystemExit) as ended:
-        bench.main(["--only", only])
-    assert ended.value.code == 2
-    assert f"expected {', '.join(bench.MODULES)}" in capsys.readouterr().err
+def test_an_unknown_benchmark_is_refused_with_the_known_ones(command):
+    status, _, told = command("bench", "only=[models,nonsense]")
+    assert status == 1
+    assert f"expected some of {', '.join(bench.MODULES)}" in told
 
 
 @pytest.mark.parametrize("module", bench.MODULES)
@@ -101,12 +100,12 @@ def test_every_benchmark_offers_measure(module):
 
 def test_help_names_the_benchmarks():
     done = entry_points.run("src.bench", "--help")
-    for word in ("--only", "--device", "--strict", "outputs/benchmarks", *bench.MODULES):
+    for word in ("only=", "device=", "strict=", "outputs/benchmarks", *bench.MODULES):
         assert word in done.stdout
 
 
 def test_make_offers_both_benchmarks():
     makefile = (REPOSITORY / "Makefile").read_text()
-    assert "src.bench --output experiments/benchmarks " in makefile
-    assert "src.bench --device cuda " in makefile
+    assert "exfuse bench output=experiments/benchmarks " in makefile
+    assert "exfuse bench device=cuda " in makefile
     assert Path(REPOSITORY / "experiments").is_dir()

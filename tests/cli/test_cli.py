@@ -4,7 +4,14 @@ import os
 
 import pytest
 
+from exfuse.cli.help import groups_of, own_options, verb_help
+from exfuse.cli.verbs import VERBS, Verb
+from exfuse.cli.words import read_command
 from tests import entry_points
+from tests.command import Command
+from tests.conftest import REPOSITORY
+
+FORMER = {"tabulate", "summarise", "rescore", "prepare"}
 
 
 def output_of(*command: str, status: int) -> str:
@@ -52,19 +59,93 @@ def test_the_stack_trace_is_there_for_who_asks() -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_has_a_config_work_and_help_on_two_screens(verb: Verb) -> None:
+    for thing in verb.things:
+        keys = [option.key for option in own_options(verb.config)]
+        assert thing.key in [*keys, *groups_of(verb.config)]
+    text = verb_help(verb)
+    assert f"Usage: exfuse {verb.name}" in text
+    assert f"  exfuse {verb.name}" in text  # an example
+    assert len(text.splitlines()) <= 120
+    module, _, function = verb.name.partition(" ")
+    assert f"def {function or 'main'}(" in (REPOSITORY / "src" / "exfuse" / "cli" / f"{module}.py").read_text()
+
+
+def test_the_command_fits_on_one_screen_and_loads_no_torch() -> None:
+    code = "import sys; from exfuse.__main__ import main; main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 45
+    assert all(any(line.startswith(f"  {verb.name} ") for line in lines) for verb in VERBS)
+
+
+@pytest.mark.parametrize("word", sorted(path.stem for path in (REPOSITORY / "src").glob("*.py")))
+def test_every_word_works_from_a_checkout(word: str) -> None:
+    assert f"exfuse {word}" in output_of(f"src.{word}", "--help", status=0) or word in FORMER
+
+
+def test_every_verb_works_from_a_checkout() -> None:
+    words = {path.stem for path in (REPOSITORY / "src").glob("*.py")}
+    assert words == {verb.name.split()[0] for verb in VERBS} | FORMER
+
+
 @pytest.mark.parametrize(
-    "entry",
+    ("typed", "verb", "arguments", "things", "note"),
     [
-        "src.train",
-        "src.pretrain",
-        "src.evaluate",
-        "src.predict",
-        "src.compare",
-        "src.summarise",
-        "src.chain",
-        "src.submission",
-        "src.prepare",
+        ("train -m +ablation=seb seed=0,1", "train", ["-m", "+ablation=seb", "seed=0,1"], {}, ""),
+        ("train --cfg job --config-dir x", "train", ["--cfg", "job", "--config-dir", "x"], {}, ""),
+        ("evaluate 3f2a protocol=sliding", "evaluate", ["protocol=sliding"], {"checkpoint": "3f2a"}, ""),
+        ("predict R a.jpg b.jpg --output X", "predict", ["output=X"], {"run": "R", "images": ["a.jpg", "b.jpg"]}, "output=X"),
+        ("export R --size 40 64", "export", ["size=[40,64]"], {"run": "R"}, "--size 40 64 is now size=[40,64]"),
+        ("export R --dynamic", "export", ["size=null"], {"run": "R"}, "--dynamic is now size=null"),
+        ("tabulate --check experiments", "study check", [], {"studies": ["experiments"]}, "exfuse study check"),
+        ("tabulate a b", "study tabulate", [], {"studies": ["a", "b"]}, "exfuse study tabulate"),
+        ("summarise F --classes a,b", "runs summarise", ["classes=[a,b]"], {"folder": "F"}, "classes=[a,b]"),
+        ("prepare voc paths.data=D", "data prepare", ["paths.data=D", "source=voc"], {}, "exfuse data prepare"),
+        ("prepare imagenet-check", "data check", ["source=imagenet"], {}, "exfuse data check"),
+        ("report page study=S", "report page", [], {"study.folder": "S"}, ""),
+        ("chain --plan seed=1", "chain", ["plan=true"], {"overrides": ["seed=1"]}, "plan=true"),
+        ("budget +study=s tflops=9", "budget", ["tflops=9"], {"overrides": ["+study=s"]}, ""),
+        ("bench --only models --strict", "bench", ["only=[models]", "strict=true"], {}, "strict=true"),
     ],
 )
-def test_every_entry_point_explains_itself(entry: str) -> None:
-    assert f"python -m {entry}" in output_of(entry, "--help", status=0)
+def test_words_are_read(typed: str, verb: str, arguments: list[str], things: dict[str, object], note: str) -> None:
+    command = read_command(typed.split())
+    assert (command.verb.name, command.arguments, command.things) == (verb, arguments, things)
+    assert note in " ".join(command.notes)
+    assert bool(note) == bool(command.notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "Did you mean train?"),
+        (["runs", "rename"], "runs summarise"),
+        (["train", "seb"], "seb: not understood"),
+        (["predict", "R", "--colour", "red"], "--colour: no such option"),
+        (["predict"], "run is not set: which RUN?"),
+        (["--colour"], "expected a verb"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_one_line_and_status_2(command: Command, words: list[str], says: str) -> None:
+    status, _, told = command(*words)
+    assert status == 2
+    assert says in told
+    assert told.count("\n") == 1
+
+
+def test_completion_knows_verbs_groups_options_and_keys() -> None:
+    script = f"""{output_of("exfuse", "--completion", "bash", status=0)}
+    exfuse() {{ {sys.executable} -m exfuse "$@"; }}
+    ask() {{ COMP_LINE=$1 COMP_POINT=${{#1}}; COMPREPLY=(); _exfuse; echo "${{COMPREPLY[*]}}"; }}
+    ask "exfuse ex"; ask "exfuse study "
+    ask "exfuse train recipe.ep"; ask "exfuse train technique/seb=pro"; ask "exfuse chain back"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    verb, words, key, option, handed_on = done.stdout.splitlines()
+    assert verb.split() == ["export"]
+    assert words.split() == ["list", "tabulate", "check"]
+    assert key.split() == ["recipe.epochs="]
+    assert option.split() == ["product"]
+    assert "backbone=" in handed_on.split()

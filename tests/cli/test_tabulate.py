@@ -1,38 +1,16 @@
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from exfuse.analysis.rendering import render_study
-from exfuse.cli import running as cli
-from exfuse.cli import tabulate
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 FILES = {"study.json", "table.md", "table.tex", "table.csv", "table.html"} | {
     f"{name}.{suffix}" for name in ("ladder", "cost", "classes") for suffix in ("svg", "png")
 }
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the entry point as the shell does: exit status, standard output and error without line breaks."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tabulate", *map(str, arguments)])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # an earlier entry point of this process has set it
-        try:
-            cli.run(tabulate.main)
-            status = 0
-        except SystemExit as left:
-            status = int(left.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def make_study(folder: Path) -> Path:
@@ -61,12 +39,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_folder_of_studies_is_rendered_and_checked(tmp_path, command):
     one, other = make_study(tmp_path / "one"), make_study(tmp_path / "other")
-    status, out, _ = command(tmp_path)
+    status, out, _ = command("study", "tabulate", tmp_path)
     assert status == 0
     assert set(contents(one)) == set(contents(other)) == FILES
     assert "vs baseline" in out
     assert f"{one}: table.md, table.tex, table.csv, table.html, ladder.{{svg,png}}" in out
-    status, out, _ = command(tmp_path, "--check")
+    status, out, _ = command("study", "check", tmp_path)
     assert (status, out) == (
         0,
         f"{one}: its tables are what its records give.\n{other}: its tables are what its records give.\n",
@@ -74,8 +52,8 @@ def test_a_folder_of_studies_is_rendered_and_checked(tmp_path, command):
 
 
 def test_quiet_prints_nothing(rendered, command):
-    assert command(rendered, "--quiet") == (0, "", "")
-    assert command(rendered, "--quiet", "--check") == (0, "", "")
+    assert command("study", "tabulate", rendered, "quiet=true") == (0, "", "")
+    assert command("study", "check", rendered, "quiet=true") == (0, "", "")
 
 
 @pytest.mark.parametrize("name", ["table.md", "table.tex", "table.csv", "table.html"])
@@ -84,18 +62,18 @@ def test_check_finds_a_number_that_the_records_do_not_give(rendered, command, na
     assert right in path.read_text()
     path.write_text(path.read_text().replace(right, "999", 1))
     before = contents(rendered)
-    status, _, error = command(rendered, "--check")
+    status, _, error = command("study", "check", rendered)
     assert status == 1
     assert f"{path} is not what its records give:" in error
     assert "999" in error
-    assert f"Render it anew: python -m src.tabulate {rendered}" in error
+    assert f"Render it anew: exfuse study tabulate {rendered}" in error
     assert contents(rendered) == before  # nothing was written
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"study.json"}))
 def test_check_finds_a_file_that_is_missing(rendered, command, name):
     (rendered / name).unlink()
-    status, _, error = command(rendered, "--check")
+    status, _, error = command("study", "check", rendered)
     assert status == 1
     assert f"{rendered / name} is missing" in error
     assert not (rendered / name).exists()
@@ -103,7 +81,7 @@ def test_check_finds_a_file_that_is_missing(rendered, command, name):
 
 def test_check_knows_a_run_that_was_planned_later(rendered, command):
     edit_study(rendered, lambda study: study["rows"][1]["runs"].update({"3": "f" * 16}))
-    status, _, error = command(rendered, "--check")
+    status, _, error = command("study", "check", rendered)
     assert status == 1
     assert "3 of 4: missing 1" in error
 
@@ -114,13 +92,13 @@ def test_an_altered_record_writes_nothing(tmp_path, command):
     record = json.loads(path.read_text())
     record["scores"]["miou"] = 0.99
     path.write_text(json.dumps(record))
-    status, _, error = command(folder)
+    status, _, error = command("study", "tabulate", folder)
     assert status == 1
     assert str(path) in error
     assert set(contents(folder)) == {"study.json"}
 
 
 def test_a_folder_without_studies_is_refused(tmp_path, command):
-    status, _, error = command(tmp_path)
+    status, _, error = command("study", "tabulate", tmp_path)
     assert status == 1
     assert "holds no study.json and no study folder" in error

@@ -152,7 +152,7 @@ def test_an_interrupted_conversion_is_not_read_and_goes_on(coco: Path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         convert_split(coco, "train2017", VOC, 12)
     assert begun == [0, 1]
-    with pytest.raises(DataError, match=r"python -m src\.prepare coco-masks"):
+    with pytest.raises(DataError, match=r"exfuse data prepare coco-masks"):
         read_coco(coco, ["train2017"], VOC, 12)
     monkeypatch.setattr(coco_conversion, "_convert_piece", convert)
     assert convert_split(coco, "train2017", VOC, 12)["remade"] == 2  # pieces 2 and 3 of 0..3

@@ -9,12 +9,11 @@ from hydra.errors import InstantiationException
 from PIL import Image
 from scipy.io import savemat
 
-from exfuse.cli.running import user_error
 from exfuse.composition.reading import read_split
 from exfuse.data.sbd import convert_masks, read_train_aug
 from exfuse.data.split import check_disjoint, read_mask
 from exfuse.data.voc import read_voc
-from exfuse.errors import DataError
+from exfuse.errors import DataError, user_error
 from exfuse.palette import voc_palette
 
 CLASSES = [f"class{number}" for number in range(21)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exfuse.cli import export as export_verb
+from exfuse.cli.help import help_of
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting import command, onnx_format, torch_format
@@ -84,7 +84,7 @@ def test_so_does_a_file_of_torch_export(make_run, overrides, tmp_path):
 @pytest.mark.parametrize("name", [pytest.param("onnx", marks=pytest.mark.slow), "torch"])
 def test_an_encoder_that_pads_by_the_images_size_takes_one_size_alone(make_run, name):
     run = make_run("backbone=efficientnet_lite0", "backbone.init=random")
-    with pytest.raises(UserError, match="--size HEIGHT WIDTH"):
+    with pytest.raises(UserError, match=r"size=\[HEIGHT,WIDTH\]"):
         export(run.path, name, None, None)
     assert list((run.path / "export").iterdir()) == []
     path = export(run.path, name, (67, 90), None)
@@ -110,8 +110,8 @@ def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_r
     run, path = exported_run
     photograph = skimage.chelsea()
     Image.fromarray(photograph).save(tmp_path / "photo.png")
-    (example,) = re.findall(r"PIL alone:\n\n(.*?)\n\n(?!    )", export_verb.__doc__ or "", re.DOTALL)
-    code = "\n".join(line[4:] for line in example.splitlines())
+    (example,) = re.findall(r"PIL alone:\n(.*?)\n\n", help_of(["export"]), re.DOTALL)
+    code = "\n".join(line[2:] for line in example.splitlines())
     code = code.replace("photo.jpg", "photo.png").replace('"model.onnx"', repr(str(path)))
     guard = "\nimport sys\nassert not {'torch', 'exfuse'} & sys.modules.keys()\n"
     subprocess.run([sys.executable, "-I", "-c", code + guard], cwd=tmp_path, check=True)
@@ -168,13 +168,15 @@ def test_the_command_line(make_run, tmp_path):
     assert "onnxruntime.InferenceSession" in helped.stdout
     done = run_command(run.path, "--format", "torch", "--size", "40", "64")
     assert done.returncode == 0, done.stderr
+    assert "Note: --size 40 64 is now size=[40,64]" in done.stderr
     assert "100.000% of the pixels have the same class" in " ".join(done.stdout.split())
     missing = run_command(tmp_path / "x")
     assert missing.returncode == 1
     assert missing.stderr.startswith("Error: No run's folder")
     assert missing.stderr.count("\n") == 1
-    both = run_command(run.path, "--size", "9", "9", "--dynamic")
-    assert both.returncode == 2
+    wrong = run_command(run.path, "size=[9]")
+    assert wrong.returncode == 1
+    assert "expected [HEIGHT,WIDTH]" in wrong.stderr
 
 
 @pytest.mark.slow

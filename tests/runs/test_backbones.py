@@ -119,9 +119,9 @@ def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
     config, choices = asked("technique/ss=heads_removed", other)
     with pytest.raises(ConfigError, match=r"No pretrained backbone resnet18 \(.*\) with key") as refusal:
         choose_weights(refuse(config), choices, QUIET)
-    command = next(line for line in str(refusal.value).splitlines() if "src.pretrain" in line)
+    command = next(line for line in str(refusal.value).splitlines() if "exfuse pretrain" in line)
     # the command leads to the very key that is missing
-    making = compose_config("pretrain", shlex.split(command)[3:])
+    making = compose_config("pretrain", shlex.split(command.partition("exfuse pretrain")[2]))
     assert find_folder(making)[0].key in str(refusal.value)
     assert find_folder(making)[0].root == supervised.root
 
@@ -252,8 +252,8 @@ def test_val_images_that_nobody_checked_are_pointed_out_until_somebody_does(
     choose_weights(refuse(other), {**choices, "pretraining": "image_folder"}, console)
     text = capsys.readouterr().out
     assert "Nobody has checked" in text
-    command = next(line for line in text.splitlines() if "src.pretrain" in line)
-    pretrain(compose_config("pretrain", shlex.split(command)[3:]), {})
+    command = next(line for line in text.splitlines() if "exfuse pretrain" in line)
+    pretrain(compose_config("pretrain", shlex.split(command.partition("exfuse pretrain")[2])), {})
     choose_weights(refuse(other), choices, console)
     assert "Nobody has checked" not in capsys.readouterr().out.rpartition("took part in it")[2]
 

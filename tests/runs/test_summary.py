@@ -71,7 +71,7 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No finished run"):
         summarise(tmp_path, [], None)
     write_run(tmp_path / "a", "baseline", 0, 0.3)
-    with pytest.raises(UserError, match="--classes moon: the runs score sky, sea, ant"):
+    with pytest.raises(UserError, match=r"classes=\[moon\]: the runs score sky, sea, ant"):
         summarise(tmp_path / "a", ["moon"], None)
     write_run(tmp_path / "a", "baseline", 0, 0.4, key="again")
     with pytest.raises(UserError, match="several runs of one variant and seed"):

@@ -232,7 +232,7 @@ def test_a_broken_file_is_one_clear_line(study, edit, said):
     message = str(caught.value)
     assert said in message
     assert str(path) in message
-    assert "python -m src.report costs" in message
+    assert "exfuse report costs" in message
     assert "\n" not in message
     assert load_study(study, measured=False).measured is None
 

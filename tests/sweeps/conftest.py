@@ -63,7 +63,7 @@ class Sweeps:
                 words = (entry / "cmdline").read_text().split("\0")
             except OSError:  # it has just ended
                 continue
-            if "hydra.mode=RUN" in words and words[1:3] == ["-m", "src.train"] and self.settings[-1] in words:
+            if "hydra.mode=RUN" in words and words[1:4] == ["-m", "exfuse", "train"] and self.settings[-1] in words:
                 found[int(entry.name)] = words
         return found
 

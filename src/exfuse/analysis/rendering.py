@@ -73,7 +73,7 @@ def check_study(folder: Path) -> None:
         UserError: naming the first file that is missing or different, with the first lines of the difference.
     """
     rendering = Rendering(load_study(folder))
-    remedy = f"Render it anew: python -m src.tabulate {folder}"
+    remedy = f"Render it anew: exfuse study tabulate {folder}"
     for name, expected in rendering.texts().items():
         path = folder / name
         if not path.is_file():

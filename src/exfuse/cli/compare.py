@@ -1,27 +1,13 @@
-"""Compare finished runs on the same images:  python -m src.compare outputs/runs
+"""``exfuse compare``."""
 
-Prints their scores per class side by side and draws the same images with each run's prediction.
-"""
-
-import argparse
 from pathlib import Path
 
-from exfuse.cli import running as cli
+from omegaconf import DictConfig
 
 
-def main() -> None:
-    """Read the command line and compare."""
-    parser = argparse.ArgumentParser("python -m src.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="a run's folder, or a folder of runs")
-    parser.add_argument("--picture", type=Path, help="where to draw (default: comparison.png in the first FOLDER)")
-    parser.add_argument("--images", type=int, default=5, help="how many images to draw (default: %(default)s)")
-    arguments = parser.parse_args()
+def main(config: DictConfig) -> None:
+    """Compare runs."""
+    from exfuse.runs.comparison import compare
 
-    from exfuse.runs.comparison import compare  # torch loads only once the command line is known to be right
-
-    picture = arguments.picture or arguments.folders[0] / "comparison.png"
-    compare(arguments.folders, picture, arguments.images)
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    folders = [Path(run) for run in config.runs]
+    compare(folders, Path(config.picture or folders[0] / "comparison.png"), config.images)

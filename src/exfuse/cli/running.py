@@ -1,81 +1,64 @@
-"""How entry points meet the user: one clear message for a mistake, a stack trace only for a defect or on request."""
+"""How the command meets the user: one clear message for a mistake, a stack trace only for a defect or on request."""
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
+from exfuse.cli.verbs import Verb
+from exfuse.cli.words import Command, UsageError
 from exfuse.config.overrides import check_overrides, explain
-from exfuse.errors import HeldError, UserError
+from exfuse.errors import HELD, HeldError, UserError, complain, user_error
+from exfuse.files import CONFIG_DIR
+from exfuse.store.find import find_runs
 
-HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
 _FULL = "HYDRA_FULL_ERROR"  # set to 1 by the user, it asks for stack traces
 
 
-def _nothing_to_finish(_: BaseException | None) -> int:
-    return 0
+def run(command: Command) -> None:
+    """Compose the config of a verb and do its work; exit with 1 after a mistake of the user's, with 2 after one in usage.
 
-
-def run(
-    main: Callable[[], object],
-    config_name: str | None = None,
-    finish: Callable[[BaseException | None], int] = _nothing_to_finish,
-) -> None:
-    """Run an entry point; exit with 1 after a mistake of the user's, with `HELD` or, after Ctrl-C, with 130.
-
-    Args:
-        main: a function decorated by `hydra.main`, or any other without arguments.
-        config_name: the config that Hydra composes, by which a wrong key is explained.
-        finish: called at the end with what ended ``main`` early, if anything did. What it returns, unless 0, is the exit
-            status: it has then told the user everything.
+    Another process that makes the same is status `HELD`, Ctrl-C 130.
     """
     wants_trace = os.environ.get(_FULL) == "1"
     os.environ[_FULL] = "1"  # Hydra then hands its errors on instead of printing them its own way
+    for note in command.notes:
+        print(f"Note: {note}", file=sys.stderr)
+    parser = get_args_parser()
+    parser.prog = f"exfuse {command.verb.name}"
+    arguments = parser.parse_intermixed_args(command.arguments)
     try:
         try:
-            main()
+            _run_hydra(arguments, parser, _task(command), str(CONFIG_DIR), command.verb.config)
         except BaseException as error:
-            if status := finish(error):
+            if status := _finish(error):
                 sys.exit(status)
             raise
-        if status := finish(None):
+        if status := _finish(None):
             sys.exit(status)
     except _Mistake as carried:
         if wants_trace:
             raise carried.__cause__ or carried.error from None
-        _fail(str(carried.error), status=HELD if isinstance(user_error(carried.__cause__), HeldError) else 1)
+        _fail(carried.error, carried.__cause__)
     except KeyboardInterrupt:
-        _fail("interrupted. The same command goes on from the last finished epoch.", status=130)
+        complain("interrupted. The same command goes on from the last finished epoch.")
+        sys.exit(130)
     except (HydraException, OmegaConfBaseException, UserError) as error:
         if wants_trace:
             raise
-        mistake = user_error(error)
-        _fail(_message(mistake) if mistake else explain(error, config_name))
-
-
-def task(function: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Decorate what `hydra.main` runs: a user's mistake ends a single job before Hydra dresses it up as a crash."""
-
-    @functools.wraps(function)
-    def wrapped(config: DictConfig) -> None:
-        try:
-            hydra = HydraConfig.get()
-            check_overrides(hydra.overrides.task, config, hydra.job.config_name or "")
-            function(config)
-        except Exception as error:
-            mistake = user_error(error)
-            if mistake is None or is_multirun():
-                raise
-            raise _Mistake(UserError(_message(mistake))) from error
-
-    return wrapped
+        handed = command.things.get("overrides")  # of runs that the verb composes itself
+        name, typed = (command.verb.config, arguments.overrides) if handed is None else ("train", handed)
+        _fail(user_error(error) or UserError(explain(error, name, typed)), error)
 
 
 def is_multirun() -> bool:
@@ -90,11 +73,50 @@ def choices() -> dict[str, str]:
     return {group.partition("@")[0]: option for group, option in chosen if option and not group.startswith("hydra/")}
 
 
-def user_error(error: BaseException | None) -> UserError | None:
-    """The mistake of the user's behind an exception, which `hydra.utils.instantiate` may have wrapped; None if none."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+def _task(command: Command) -> Callable[[DictConfig], None]:
+    """What Hydra runs: a user's mistake ends a single job before Hydra dresses it up as a crash."""
+    verb, things = command.verb, command.things
+
+    @functools.wraps(run)
+    def task(config: DictConfig) -> None:
+        try:
+            hydra = HydraConfig.get()
+            check_overrides(hydra.overrides.task, config, hydra.job.config_name or "")
+            _set_things(verb, config, things)
+            first, _, second = verb.name.partition(" ")
+            getattr(importlib.import_module(f"exfuse.cli.{first}"), second or "main")(config)
+        except Exception as error:
+            mistake = user_error(error)
+            if mistake is None or is_multirun():
+                raise
+            raise _Mistake(mistake) from error
+
+    return task
+
+
+def _set_things(verb: Verb, config: DictConfig, things: dict[str, Any]) -> None:
+    """Set what was typed without a key; runs by name or key become folders.
+
+    Raises:
+        UsageError: if something is missing that the verb needs.
+    """
+    for key, value in things.items():
+        OmegaConf.update(config, key, value)
+    for thing in verb.things:
+        above, _, key = thing.key.rpartition(".")
+        if not thing.word.startswith("[") and OmegaConf.is_missing(config[above] if above else config, key):
+            raise UsageError(f"{above or key} is not set: which {thing.word.strip('[.]')}? Usage: {verb.usage}")
+        typed = OmegaConf.select(config, thing.key)
+        if thing.is_run and typed:
+            texts = [typed] if isinstance(typed, str) else [str(text) for text in typed]
+            found = [str(path) for path in find_runs(texts, Path(config.paths.runs))]
+            OmegaConf.update(config, thing.key, found if thing.many else found[0])
+
+
+def _finish(error: BaseException | None) -> int:
+    """End a sweep, if this was one, with its summary and table; what it returns, unless 0, is the exit status."""
+    session = sys.modules.get("exfuse.sweeps.session")  # Hydra has loaded it as the callback of a sweep
+    return session.finish_sweep(error) if session else 0
 
 
 class _Mistake(BaseException):
@@ -104,17 +126,7 @@ class _Mistake(BaseException):
         self.error = error
 
 
-def _message(error: UserError) -> str:
-    """A loader's worker wraps an error's message in its own stack trace: keep the message."""
-    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
-
-
-def fail_softly(message: str) -> None:
-    """Print an error as `run` does, without ending the process."""
-    escaped = message.replace("[", r"\[")  # Rich would read brackets as markup
-    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escaped}", soft_wrap=True)
-
-
-def _fail(message: str, status: int = 1) -> None:
-    fail_softly(message)
-    sys.exit(status)
+def _fail(error: UserError, cause: BaseException | None) -> None:
+    # A loader's worker wraps an error's message in its own stack trace: keep the message.
+    complain(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
+    sys.exit(HELD if isinstance(user_error(cause), HeldError) else 2 if isinstance(error, UsageError) else 1)

@@ -4,7 +4,6 @@ import difflib
 import functools
 import inspect
 import re
-import sys
 from collections.abc import Iterable, Sequence
 
 from hydra import compose, initialize_config_dir
@@ -22,10 +21,10 @@ from exfuse.files import CONFIG_DIR
 from exfuse.store.description import RunDescription
 
 
-def explain(error: Exception, config_name: str | None) -> str:
+def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     """Hydra's message for a config that does not compose, with the valid choices where Hydra does not name them."""
     message = str(error).partition("\nConfig search path:")[0].strip()
-    choices = _valid_choices(config_name) if config_name else None
+    choices = _valid_choices(config_name, typed)
     if choices is None:
         return message
     advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
@@ -91,11 +90,10 @@ def _arguments(node: DictConfig) -> list[str] | None:
     return [name for name in inspect.signature(get_object(node["_target_"])).parameters if name not in ("self", "args")]
 
 
-def _valid_choices(config_name: str) -> str | None:
-    """For the first override on the command line that names nothing, the groups or keys that there are."""
-    arguments = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
+def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
+    """For the first override that names nothing, the groups or keys that there are."""
     try:
-        overrides = OverridesParser.create().parse_overrides(arguments)
+        overrides = OverridesParser.create().parse_overrides(list(typed))
     except HydraException:
         return None
     base = _compose(config_name, overrides)

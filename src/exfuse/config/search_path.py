@@ -106,13 +106,17 @@ def read_whole(group: str, name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _whole(path: Path, group: str, _: tuple[Path, ...]) -> dict[str, Any]:
+def _whole(path: Path, group: str, _folders: tuple[Path, ...]) -> dict[str, Any]:
     content = read(path)
     found: dict[str, Any] = {}
     for entry in content.get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            above, _slash, base = entry.partition("@")[0].rpartition("/")
-            _merge(found, read_whole(above[1:] if above.startswith("/") else f"{group}/{above}".rstrip("/"), base))
+            name, _, place = entry.partition("@")
+            above, _, base = name.rpartition("/")
+            part = read_whole(above[1:] if above.startswith("/") else f"{group}/{above}".rstrip("/"), base)
+            for step in reversed(place.split(".") if place not in ("", "_here_") else []):
+                part = {step: part}
+            _merge(found, part)
     _merge(found, {name: value for name, value in content.items() if name != "defaults"})
     return found
 

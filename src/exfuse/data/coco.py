@@ -1,4 +1,4 @@
-"""COCO's images that hold VOC's classes, with the masks that `python -m src.prepare coco-masks` made of its annotations."""
+"""COCO's images that hold VOC's classes, with the masks that `exfuse data prepare coco-masks` made of its annotations."""
 
 import json
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def read_coco(
 
 
 def _read_index(store: Path, classes: Sequence[str], minimum_pixels: int) -> dict[str, Any]:
-    command = f"python -m src.prepare coco-masks data.coco_root={store.parent.parent} data.minimum_pixels={minimum_pixels}"
+    command = f"exfuse data prepare coco-masks data.coco_root={store.parent.parent} data.minimum_pixels={minimum_pixels}"
     path = store / "index.json"
     if not path.is_file():
         raise DataError(f"COCO's masks are not there, or not all: no {path}.\nMake them, or go on making them: {command}")

@@ -1,4 +1,4 @@
-"""The commands of `python -m src.prepare`: each fetches what is missing, checks everything and says what it found."""
+"""Data sets fetched and checked: each function says what it found."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from exfuse.data.split import read_list
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
 from exfuse.data_setup.imagenet import check_imagenet
-from exfuse.errors import DataError
+from exfuse.errors import ConfigError, DataError
 
 _TEST = (
     "VOC's test images come from its evaluation server alone (host.robots.ox.ac.uk:8080, after registration): unpack "
@@ -22,9 +22,36 @@ _TEST = (
 _PAPER = "The paper's first stage has 109,892 images in all (second-hand), of which SBD and VOC are 10,582."
 
 
-def prepare_voc(config: DictConfig) -> None:
-    """Fetch VOC 2012 and check that every listed image and mask is there and fits."""
-    _provide(config)
+def prepare(config: DictConfig) -> None:
+    """Fetch what is missing of the data set ``config.source`` and check it all.
+
+    Raises:
+        ConfigError: if nobody may hand it out.
+        DataError: if something is missing or broken.
+    """
+    if "archives" not in config.source:
+        raise ConfigError(f"Nobody may hand {config.source.name} out. Is yours whole? exfuse data check {config.source.name}")
+    console, store = Console(), Path(config.archives or Path(config.paths.data) / "archives")
+    for archive in plain(config.source.archives).values():
+        provide(Archive.of(archive), store, config.attempts, console)
+    check(config)
+    if config.source.name.startswith("coco"):
+        prepare_coco_masks(config)
+
+
+def check(config: DictConfig) -> None:
+    """Check the data set ``config.source``.
+
+    Raises:
+        DataError: if something is missing or broken.
+    """
+    checks = {"voc": check_voc, "sbd": check_sbd, "coco": check_coco, "imagenet": check_imagenet_folder}
+    if config.source.name in checks:
+        checks[config.source.name](config)
+
+
+def check_voc(config: DictConfig) -> None:
+    """Check that every listed image and mask of VOC 2012 is there and fits."""
     counts, console = plain(config.source.counts), Console()
     for split in ("train", "val"):
         found = read_voc(config.data.root, split, config.data.classes, counts)
@@ -32,9 +59,8 @@ def prepare_voc(config: DictConfig) -> None:
     console.print(_TEST.format(root=Path(config.data.root).parent.parent), soft_wrap=True)
 
 
-def prepare_sbd(config: DictConfig) -> None:
-    """Fetch SBD and check that every listed image has its .mat file."""
-    _provide(config)
+def check_sbd(config: DictConfig) -> None:
+    """Check that every image that SBD lists has its .mat file."""
     root = Path(config.data.sbd_root)
     ids = [id for split in ("train", "val") for id in read_list(root / f"{split}.txt", "SBD's list is missing.")]
     if (wanted := config.source.counts.images) is not None and len(set(ids)) != wanted:
@@ -46,9 +72,8 @@ def prepare_sbd(config: DictConfig) -> None:
     Console().print(f"SBD: {len(ids):,} images with masks. With VOC's they are the training set of data=voc_aug.")
 
 
-def prepare_coco(config: DictConfig) -> None:
-    """Fetch COCO, check that every image of its annotations is there, and paint the masks of VOC's classes."""
-    _provide(config)
+def check_coco(config: DictConfig) -> None:
+    """Check that every image of COCO's annotations is there."""
     root, console = Path(config.data.coco_root), Console()
     for split in config.data.coco_splits:
         images = read_annotations(annotation_file(root, split), config.data.classes)
@@ -60,7 +85,6 @@ def prepare_coco(config: DictConfig) -> None:
                 f"{root / split} lacks {len(missing):,} of {len(images):,} images, e.g. {missing[0]}. Delete it, start again."
             )
         console.print(f"COCO {split}: {len(images):,} images, whole")
-    prepare_coco_masks(config)
 
 
 def prepare_coco_masks(config: DictConfig) -> None:
@@ -82,10 +106,3 @@ def check_imagenet_folder(config: DictConfig) -> None:
     Console().print(
         f"{root}: {found['train']:,} train and {found['val']:,} val images of {config.source.counts.classes:,} classes"
     )
-
-
-def _provide(config: DictConfig) -> None:
-    console = Console()
-    store = Path(config.archives or Path(config.paths.data) / "archives")
-    for archive in plain(config.source.archives).values():
-        provide(Archive.of(archive), store, config.attempts, console)

@@ -138,7 +138,7 @@ def _from_hub(backbone: Backbone, key: str) -> dict[str, Tensor]:
     if "layers" in backbone.arguments:
         raise ConfigError(
             f"{key}=timm: {backbone.name} with blocks {backbone.arguments['layers']} has no public weights; a "
-            "rearranged backbone must be pretrained: python -m src.pretrain, then backbone.init=pretrained."
+            "rearranged backbone must be pretrained: exfuse pretrain, then backbone.init=pretrained."
         )
     try:
         return backbone.create(pretrained=True).state_dict()

@@ -1,4 +1,4 @@
-"""The folder that `python -m src.report features` writes, read back without torch: what a page needs to show it.
+"""The folder that `exfuse report features` writes, read back without torch: what a page needs to show it.
 
 A study's folder may hold one as ``features/``; it stands alone as well. ``features.json`` is its index::
 
@@ -127,7 +127,7 @@ def read_features(folder: Path) -> FeatureIndex:
         UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder.
     """
     path = folder / INDEX
-    remedy = "Make the pictures anew: python -m src.report features --help"
+    remedy = "Make the pictures anew: exfuse report features --help"
     try:
         content = json.loads(path.read_text())
         schema = content["schema"]

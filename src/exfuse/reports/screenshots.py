@@ -1,12 +1,10 @@
-"""Pictures of a study's page for the README:  python -m exfuse.reports.screenshots experiments/table3_scenes"""
+"""Pictures of a study's page for the documents."""
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exfuse.analysis.rendering import Rendering
-from exfuse.cli import running as cli
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.reports.chromium import headless_chromium
@@ -22,16 +20,6 @@ _WIDTH, _HEIGHT, _MARGIN = 1280, 900, 24  # of the window, and around a section,
 _WAIT = 60_000  # milliseconds, for a slow machine
 
 
-def main() -> None:
-    """Read the command line and take the pictures."""
-    parser = argparse.ArgumentParser("python -m exfuse.reports.screenshots", description=__doc__)
-    parser.add_argument("study", type=Path, help="a study's folder; only what is in it is shown")
-    parser.add_argument("--output", type=Path, help="folder of page.png and browser.png (default: the study's)")
-    arguments = parser.parse_args()
-    for path in take_screenshots(arguments.study, arguments.output or arguments.study):
-        print(path)
-
-
 def take_screenshots(folder: Path, output: Path) -> list[Path]:
     """Write ``page.png``, the head of the study's page, and ``browser.png``, the predictions of the image that differs most.
 
@@ -43,7 +31,7 @@ def take_screenshots(folder: Path, output: Path) -> list[Path]:
     if examples is None:
         raise UserError(
             f"{folder} has no examples, so there are no predictions to show. Gather them: "
-            f"python -m src.report page study={folder} runs=outputs/runs examples=publish"
+            f"exfuse report page {folder} runs=outputs/runs examples=publish"
         )
     text = render_page(PageData(Rendering(study), examples, {}, bound=15_000_000))
     with tempfile.TemporaryDirectory() as scratch, headless_chromium() as browser:
@@ -71,7 +59,3 @@ def _crop(page: "Page", selector: str, path: Path) -> None:
         "height": box["height"],
     }
     write_atomically(path, lambda target: page.screenshot(path=target, clip=clip, full_page=True))  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -46,7 +46,7 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]
     """
     runs = find_finished(folders)
     if not runs:
-        raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: python -m src.train +ablation=baseline")
+        raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: exfuse train +ablation=baseline")
     if len({record["manifests"]["val"] for _, record in runs}) > 1:
         names = sorted({record["config"]["data"]["name"] for _, record in runs})
         raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")

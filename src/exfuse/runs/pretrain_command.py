@@ -23,7 +23,7 @@ _NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "pat
 
 
 def pretrain_overrides(config: DictConfig, choices: Mapping[str, str]) -> list[str]:
-    """What to append to ``python -m src.pretrain`` for the backbone that ``config`` asks for.
+    """What to append to ``exfuse pretrain`` for the backbone that ``config`` asks for.
 
     Args:
         config: of a segmentation run, its normalisation not yet resolved.
@@ -43,7 +43,7 @@ def pretrain_overrides(config: DictConfig, choices: Mapping[str, str]) -> list[s
 
 def as_command(overrides: list[str]) -> str:
     """The command as a user types it."""
-    return shlex.join(["python", "-m", "src.pretrain", *overrides])
+    return shlex.join(["exfuse", "pretrain", *overrides])
 
 
 def run_pretraining(overrides: list[str]) -> None:
@@ -54,7 +54,7 @@ def run_pretraining(overrides: list[str]) -> None:
         KeyboardInterrupt: if it was interrupted.
     """
     environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # one line an error
-    status = subprocess.run([sys.executable, "-m", "src.pretrain", *overrides], env=environment, check=False).returncode
+    status = subprocess.run([sys.executable, "-m", "exfuse", "pretrain", *overrides], env=environment, check=False).returncode
     if status == 130:
         raise KeyboardInterrupt
     if status:

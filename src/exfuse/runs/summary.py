@@ -29,7 +29,7 @@ def summarise(folder: Path, classes: Sequence[str], csv: Path | None) -> None:
     records.sort(key=lambda record: (record["label"] not in ("baseline", "plain"), record["label"], record["seed"]))
     if stage == "scores":
         if unknown := sorted(set(classes) - set(records[0]["scores"]["iou"])):
-            raise UserError(f"--classes {unknown[0]}: the runs score {', '.join(records[0]['scores']['iou'])}.")
+            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(records[0]['scores']['iou'])}.")
         variants = group_runs(records, classes)
         title = f"{records[0]['config']['data']['name']} val, {records[0]['scores']['images']} images, %"
     else:

@@ -17,7 +17,7 @@ from exfuse.files import write_json
 
 FILE, SCHEMA = "costs.json", 1
 KEYS = ("latency_ms", "train_images_per_second", "peak_memory_mib")  # as the records' costs call them
-_REMEDY = "Measure again: python -m src.report costs study=FOLDER, or delete the file."
+_REMEDY = "Measure again: exfuse report costs FOLDER, or delete the file."
 _IDLE = 0.5  # chosen; what an idle machine's own work may come to, in cores
 # What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
 _SETTINGS: Mapping[str, tuple[str, ...] | None] = {

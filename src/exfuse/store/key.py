@@ -8,6 +8,7 @@ from typing import Any
 # What cannot change a number: where things lie, who watches, how the work is spread over processes and devices.
 # Everything else counts, so that a key that someone adds tomorrow is never left out by accident.
 IRRELEVANT = {
+    "name": None,
     "paths": None,
     "logger": None,
     "overwrite": None,

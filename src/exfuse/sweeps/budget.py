@@ -83,7 +83,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
     """Compose every job of a study or multirun and count the operations of its training step.
 
     Args:
-        typed: overrides as ``python -m src.train`` takes them, swept ones included.
+        typed: overrides as ``exfuse train`` takes them, swept ones included.
         progress: told how many jobs of how many are counted.
 
     Returns:

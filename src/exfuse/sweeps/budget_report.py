@@ -33,7 +33,7 @@ def assumptions(device: Device) -> str:
     """What the hours stand on."""
     return (
         f"An estimate, not a measurement, for one GPU that sustains {device.tflops:g} TFLOP/s and {device.terabytes:g} TB/s "
-        f"with {device.element} bytes a number (chosen: --tflops, --terabytes, --element). Each operation of the forward and "
+        f"with {device.element} bytes a number (chosen: tflops=, terabytes=, element=). Each operation of the forward and "
         "backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, validation, loading."
     )
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +26,7 @@ class Stage(NamedTuple):
 
     Attributes:
         name: of the stage.
-        overrides: for ``python -m src.train``.
+        overrides: for ``exfuse train``.
         folder: of its run, known before anything is trained: a stage's key holds the key of the stage before.
         images: how many it trains on.
         data: name of the data set.
@@ -47,12 +46,12 @@ class Stage(NamedTuple):
         return not self.overwrite and self.folder.finished() is not None
 
 
-def plan_chain(chain: Sequence[str], typed: Sequence[str]) -> list[Stage]:
+def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
     """Compose every stage and find its run, without torch, so that a mistake in the last one is found before the first trains.
 
     Args:
-        chain: overrides of conf/chain.yaml.
-        typed: overrides of every stage, as ``python -m src.train`` takes them. One of ``data.KEY`` reaches the stages whose
+        stages: ``chain.stages`` of conf/chain.yaml.
+        typed: overrides of every stage, as ``exfuse train`` takes them. One of ``data.KEY`` reaches the stages whose
             data config has that key; ``init_from`` is the first stage's, the others start from the stage before them.
 
     Raises:
@@ -60,10 +59,6 @@ def plan_chain(chain: Sequence[str], typed: Sequence[str]) -> list[Stage]:
         HydraException: if a stage does not compose.
         DataError: if the data of any stage cannot be used.
     """
-    try:
-        stages: Mapping[str, Any] = compose_config("chain", list(chain)).chain.stages
-    except ConfigCompositionException as error:
-        raise ConfigError(str(error).partition("\nConfig search path:")[0]) from error
     if not stages:
         raise ConfigError("chain.stages is empty: a chain needs a stage. See conf/chain/three_stages.yaml.")
     overrides = {name: _overrides(stage, typed) for name, stage in stages.items()}
@@ -100,7 +95,7 @@ def run_chain(stages: Sequence[Stage], console: Console) -> None:
             console.print(f"{title}: run {stage.folder.key} is done.")
             continue
         console.rule(title, align="left")
-        ended = run_child("src.train", stage.overrides, log=None)
+        ended = run_child("train", stage.overrides, log=None)
         if ended.held:
             raise HeldError(f"{title}: run {stage.folder.key} is being trained by another process. Wait for it, or stop it.")
         _, reason = judge(stage.folder, ended)

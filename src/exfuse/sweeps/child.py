@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from exfuse.cli.running import HELD
+from exfuse.errors import HELD
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 _KEPT = 40  # lines of the error stream
@@ -37,18 +37,18 @@ class Ended(NamedTuple):
         return self.returncode == HELD
 
 
-def run_child(module: str, overrides: Sequence[str], log: Path | None) -> Ended:
-    """Run ``python -m module overrides`` for one run and wait for it.
+def run_child(verb: str, overrides: Sequence[str], log: Path | None) -> Ended:
+    """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
     Ctrl-C and SIGTERM are handed on once as SIGINT, after which the training ends at its last saved epoch; a second Ctrl-C
     kills it. If this process dies, the child gets SIGINT as well (on Linux), so that no forgotten training holds a GPU.
 
     Args:
-        module: an entry point, such as ``src.train``.
+        verb: ``train`` or ``pretrain``.
         overrides: of the single run.
         log: file for what it prints; None for this process's terminal.
     """
-    command = [sys.executable, "-m", module, *overrides, "hydra.mode=RUN"]
+    command = [sys.executable, "-m", "exfuse", verb, *overrides, "hydra.mode=RUN"]
     output = None
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from exfuse.cli.running import fail_softly, user_error
-from exfuse.errors import UserError
+from exfuse.errors import UserError, complain, user_error
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, INTERRUPTED, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.sweeps.collect import collect_study
@@ -60,7 +59,7 @@ class SweepWatch(Callback):
                 folder=Path(hydra.sweep.dir),
                 study=named,
                 output=output,
-                command=_command(f"src.{hydra.job.name}", hydra.overrides.task),
+                command=_command(hydra.job.config_name, hydra.overrides.task),
                 mixed=config.sweep.mixed or study is None,  # a multirun may well sweep a setting; its table marks it
                 waits=config.sweep.missing != "skip",
                 queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
@@ -108,7 +107,7 @@ def _ended_early(sweep: _Sweep, error: BaseException, console: Console) -> int:
     if told_elsewhere or not isinstance(error, Exception):
         return 0
     traceback.print_exception(error)  # of a launcher's own code: nobody can mend it without
-    fail_softly(f"the launcher failed, {type(error).__name__}: {error}")
+    complain(f"the launcher failed, {type(error).__name__}: {error}")
     return 1
 
 
@@ -130,15 +129,15 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
         changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, sweep.output)
         render_study(sweep.output, console, redraw=changed)
     except UserError as error:
-        fail_softly(str(error))
+        complain(str(error))
         return False
     return True
 
 
-def _command(module: str, overrides: Sequence[str]) -> str:
+def _command(verb: str, overrides: Sequence[str]) -> str:
     """As a user types it, without where things lie and what only this start was told."""
     kept = [override for override in overrides if not override.startswith(("sweep.", "paths."))]
-    return shlex.join(["python", "-m", module, *kept])
+    return shlex.join(["exfuse", verb, *kept])
 
 
 def _counts(outcomes: list[Outcome]) -> str:

@@ -14,10 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from exfuse.cli.running import choices, user_error
 from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.labelled import LabelledSplit
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, user_error
 from exfuse.runs.backbone_key import find_folder
 from exfuse.runs.plan import plan_run
 from exfuse.store.folder import RunFolder
@@ -39,12 +38,13 @@ def plan_pretraining(config: DictConfig) -> RunFolder:
     return find_folder(config, _labelled_reader(config))[0]
 
 
-def supervise(module: str, config: DictConfig, plan: Plan) -> None:
+def supervise(verb: str, config: DictConfig, chosen: dict[str, str], plan: Plan) -> None:
     """Bring one job of a multirun to its end and write its outcome. Whatever goes wrong with the run, nothing is raised.
 
     Args:
-        module: the entry point, such as ``src.train``.
+        verb: ``train`` or ``pretrain``.
         config: of the single run.
+        chosen: the option of each config group.
         plan: finds the run's folder without torch.
 
     Raises:
@@ -56,7 +56,6 @@ def supervise(module: str, config: DictConfig, plan: Plan) -> None:
     hydra = HydraConfig.get()
     os.chdir(hydra.runtime.cwd)  # a launcher's worker may stand elsewhere
     started, sweep = time.perf_counter(), Path(hydra.sweep.dir)
-    chosen = choices()
     overrides = list(hydra.overrides.task)
     outcome = Outcome(int(hydra.job.num), overrides, row_name(overrides, chosen), config.seed, chosen)
     outcome.write(sweep)
@@ -70,12 +69,12 @@ def supervise(module: str, config: DictConfig, plan: Plan) -> None:
         outcome.store, outcome.key = str(folder.root), folder.key
         if in_process:
             Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
-        interrupted = _bring_to_an_end(module, config, folder, outcome, log)
+        interrupted = _bring_to_an_end(verb, config, folder, outcome, log)
     if interrupted and in_process:
         raise KeyboardInterrupt
 
 
-def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome: Outcome, log: Path | None) -> bool:
+def _bring_to_an_end(verb: str, config: DictConfig, folder: RunFolder, outcome: Outcome, log: Path | None) -> bool:
     """Fill in status and reason; whether Ctrl-C came meanwhile."""
     if folder.finished() and not config.overwrite:
         outcome.status = SKIPPED
@@ -84,7 +83,7 @@ def _bring_to_an_end(module: str, config: DictConfig, folder: RunFolder, outcome
     elif folder.is_held():
         outcome.status = BUSY
     else:
-        ended = run_child(module, outcome.overrides, log)
+        ended = run_child(verb, outcome.overrides, log)
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False

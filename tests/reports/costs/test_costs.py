@@ -1,4 +1,4 @@
-"""`python -m src.report costs` on real models without a training: turns, steps, numbers, refusals."""
+"""`exfuse report costs` on real models without a training: turns, steps, numbers, refusals."""
 
 import json
 from collections.abc import Callable
@@ -273,5 +273,5 @@ def test_old_costs_are_replaced_as_a_whole(tiny_study):
 
 def test_the_command_explains_itself():
     text = output_of("src.report", "costs", "--help", status=0)
-    assert "python -m src.report costs study=" in text
+    assert "exfuse report costs" in text
     assert "rows taking turns" in text

@@ -1,4 +1,4 @@
-"""`python -m src.report features` on real runs: its folder, its numbers, its refusals."""
+"""`exfuse report features` on real runs: its folder, its numbers, its refusals."""
 
 import csv
 import json
@@ -14,8 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from PIL import Image
 
-from exfuse.cli.running import user_error
-from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
+from exfuse.errors import CheckpointError, ConfigError, DataError, UserError, user_error
 from exfuse.reports.features.command import show_features
 from exfuse.reports.features.statistics import BRANCH, MAP
 from exfuse.reports.features_index import find_features, read_features

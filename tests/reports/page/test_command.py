@@ -3,36 +3,21 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from exfuse.cli import report
 from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import StudyBuilder
+from tests.command import Command
 from tests.reports.examples import add_history
 from tests.reports.page.conftest import make_study
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run ``python -m src.report page ...``: exit status, standard output and error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["report", "page", f"output={tmp_path / 'reports'}", *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        try:
-            report.main()
-            status = 0
-        except SystemExit as left:
-            status = int(left.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+def command(command: Command, tmp_path: Path) -> Command:
+    """Run ``exfuse report page ...``: exit status, standard output and error."""
+    return lambda *arguments: command("report", "page", f"output={tmp_path / 'reports'}", *arguments)
 
 
 def small_study(folder: Path) -> Path:
@@ -91,7 +76,7 @@ def test_the_same_study_gives_the_same_bytes(command, tmp_path):
         (["study=nowhere", "examples=yes"], "examples=yes: expected auto, publish, none"),
         (["study=nowhere", "images=0"], "images=0"),
         (["study=nowhere", "images=many"], "images=many: expected a number, such as 24"),
-        (["study=nowhere", "pictures=3"], "Keys"),
+        (["study=nowhere", "pictures=3"], "Top-level keys: "),
     ],
 )
 def test_a_mistake_is_one_clear_line(command, arguments, complaint):
@@ -104,9 +89,9 @@ def test_a_mistake_is_one_clear_line(command, arguments, complaint):
 def test_torch_loads_only_to_predict(tmp_path):
     folder = make_study(tmp_path / "study")
     code = (
-        "import sys; from exfuse.cli import report; "
-        f"sys.argv = ['report', 'page', 'study={folder}', 'output={tmp_path / 'reports'}']; "
-        "report.main(); assert 'torch' not in sys.modules"
+        "import sys; from exfuse.__main__ import main; "
+        f"main(['report', 'page', 'study={folder}', 'output={tmp_path / 'reports'}']); "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What `python -m src.report costs` does: measure all rows of a study beside one another, write, tabulate."""
+"""What `exfuse report costs` does: measure all rows of a study beside one another, write, tabulate."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `python -m src.report features` does: look into each run, then draw and write one folder."""
+"""What `exfuse report features` does: look into each run, then draw and write one folder."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `python -m src.report page` does: gather what the runs' folders still hold, then write one page a study."""
+"""What `exfuse report page` does: gather what the runs' folders still hold, then write one page a study."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from exfuse.analysis.rendering import Rendering
-from exfuse.cli import running as cli
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, UserError, complain
 from exfuse.files import write_atomically
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
@@ -47,7 +46,7 @@ def make(config: DictConfig) -> None:
         except UserError as error:
             if len(folders) == 1:
                 raise
-            cli.fail_softly(f"{folder}: {error}")
+            complain(f"{folder}: {error}")
             failed.append(folder.name)
     if failed:
         raise UserError(f"{len(failed)} of {len(folders)} studies have no page: {', '.join(failed)}.")

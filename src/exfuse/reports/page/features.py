@@ -1,4 +1,4 @@
-"""What SEB does to the low-level maps: pictures and numbers that `python -m src.report features` left in the study's folder."""
+"""What SEB does to the low-level maps: pictures and numbers that `exfuse report features` left in the study's folder."""
 
 import base64
 from collections.abc import Sequence

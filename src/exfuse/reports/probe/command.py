@@ -1,4 +1,4 @@
-"""What `python -m src.report probe` does: draw cells from each run's maps, teach and score the probes, write one folder."""
+"""What `exfuse report probe` does: draw cells from each run's maps, teach and score the probes, write one folder."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,88 @@
+"""THE table of what the command does, from which dispatch, help, completion and the reference follow; imports nothing heavy."""
+
+from typing import NamedTuple
+
+RUN = "RUN"  # a thing that is a run: its name, its key or the first digits of it, or its folder
+
+
+class Thing(NamedTuple):
+    """A word of the command line that is neither an option nor a verb.
+
+    Attributes:
+        word: as the help shows it, such as ``RUN``; ``...`` behind it allows several, brackets let it be left out.
+        key: of the config that it sets.
+    """
+
+    word: str
+    key: str
+
+    @property
+    def many(self) -> bool:
+        return "..." in self.word
+
+    @property
+    def is_run(self) -> bool:
+        return self.word.strip("[.]") == RUN
+
+
+class Verb(NamedTuple):
+    """One thing that the command can do. Its config is ``conf/NAME.yaml``, with ``_`` for the blank in a name of two words.
+
+    Attributes:
+        name: one word, which is a module of `exfuse.cli` with a function ``main``; or two, the second being the function.
+        does: what for, in a line.
+        things: words that it takes besides options.
+        torch: whether its work loads torch.
+        formerly: what it was called in earlier versions, which still works.
+    """
+
+    name: str
+    does: str
+    things: tuple[Thing, ...] = ()
+    torch: bool = True
+    formerly: str = ""
+
+    @property
+    def config(self) -> str:
+        return self.name.replace(" ", "_")
+
+    @property
+    def usage(self) -> str:
+        return " ".join(["exfuse", self.name, *(thing.word for thing in self.things), "[key=value ...]"])
+
+
+_RUN = (Thing(RUN, "run"),)
+_RUNS = (Thing(f"{RUN}...", "runs"),)
+_STUDY = (Thing("[STUDY]", "study.folder"),)
+_STUDIES = (Thing("STUDY...", "studies"),)
+_FOLDER = (Thing("FOLDER", "folder"),)
+_SET = (Thing("SET", "source"),)
+_OVERRIDES = (Thing("[OVERRIDE...]", "overrides"),)
+
+VERBS = (
+    Verb("train", "train one variant; with +study=NAME or -m all of a study or sweep, to its table"),
+    Verb("pretrain", "pretrain the backbone of a variant, where SS and LR act"),
+    Verb("evaluate", "score a run on any data, on one or several scales", (Thing(RUN, "checkpoint"),)),
+    Verb("predict", "label your own photographs", (*_RUN, Thing("IMAGE...", "images"))),
+    Verb("export", "write a run's model as one file, ONNX or torch.export, checked", _RUN),
+    Verb("compare", "runs side by side: a table per class and a picture", _RUNS),
+    Verb("runs du", "how much of the disk runs, backbones and caches take", torch=False),
+    Verb("runs summarise", "mean and spread over seeds, of runs or backbones", _FOLDER, torch=False, formerly="summarise"),
+    Verb("runs rescore", "score finished runs again, after a measure was mended", _RUNS, formerly="rescore"),
+    Verb("study list", "the studies that can be trained, and their questions", torch=False),
+    Verb("study tabulate", "render tables and figures from records", _STUDIES, torch=False, formerly="tabulate"),
+    Verb("study check", "fail if a table is not what its records give", _STUDIES, torch=False),
+    Verb("report page", "one HTML file a study, to open in any browser", _STUDY),
+    Verb("report features", "what SEB does to low-level maps: pictures and numbers", (Thing("[RUN...]", "checkpoint"),)),
+    Verb("report probe", "what linear classifiers read from maps before and after SEB", (Thing("[RUN...]", "checkpoint"),)),
+    Verb("report costs", "latency, throughput and memory of all rows, in one process", _STUDY),
+    Verb("report wandb", "a comparison report and a workspace view at W&B", _STUDY, torch=False),
+    Verb("report screenshots", "pictures of a study's page (Chromium)", _STUDY, torch=False),
+    Verb("data prepare", "fetch and check a data set: voc, sbd, coco, coco-masks", _SET, torch=False, formerly="prepare"),
+    Verb("data check", "is a data set whole? voc, sbd, coco, imagenet; fetches nothing", _SET, torch=False),
+    Verb("submission make", "the VOC test server's archive of a run", (Thing("[RUN]", "run"),)),
+    Verb("submission check", "would the server accept an archive?", (Thing("[ARCHIVE]", "archive"),), torch=False),
+    Verb("chain", "train the paper's three stages, each from the one before", _OVERRIDES, torch=False),
+    Verb("budget", "GPU hours of a study, counted before anything is trained", _OVERRIDES),
+    Verb("bench", "measure speed against references"),
+)

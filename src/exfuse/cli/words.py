@@ -1,0 +1,161 @@
+"""From the words that were typed to a verb, its things and Hydra's arguments; spellings of earlier versions are translated."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from exfuse.cli.verbs import VERBS, Verb
+from exfuse.errors import UserError
+from exfuse.files import CONFIG_DIR
+
+_OVERRIDE = re.compile(r"(\+{0,2}|~)(?P<key>[A-Za-z_][\w./@:-]*)=|~")
+_FLAGS = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--config-path": 1, "-cp": 1, "--config-name": 1, "-cn": 1} | {
+    **{"--config-dir": 1, "-cd": 1, "--experimental-rerun": 1, "--info": 0, "-i": 0, "--hydra-help": 0, "--version": 0},
+    **{"--resolve": 0, "--run": 0, "-r": 0, "--multirun": 0, "-m": 0, "--shell-completion": 0, "-sc": 0},
+}  # Hydra's own, and how many words follow each
+_KEY = re.compile(r"^(?:  - )?(?P<key>\w[\w/]*):", re.MULTILINE)
+_USUAL = {"study": "study list"}  # what the first word alone means
+_PAIRS = {"size": 2}  # options that took several words
+
+
+class UsageError(UserError):
+    """A command line that says too little or too much."""
+
+
+class Command(NamedTuple):
+    """A command line, read.
+
+    Attributes:
+        verb: what to do.
+        arguments: flags and overrides, for Hydra.
+        things: values for keys of the verb's config, to be set once it is composed.
+        notes: new spellings of what was typed in an earlier version's.
+    """
+
+    verb: Verb
+    arguments: list[str]
+    things: dict[str, Any]
+    notes: list[str]
+
+
+def read_command(words: Sequence[str]) -> Command:
+    """Read what follows ``exfuse``.
+
+    Raises:
+        UsageError: if there is no such verb, or it does not take so many things.
+    """
+    verb, rest, notes = find_verb(words)
+    arguments: list[str] = []
+    loose: list[str] = []
+    things: dict[str, Any] = {}
+    keys = own_keys(verb)
+    hands_on = any(thing.key == "overrides" for thing in verb.things)
+    rest = list(reversed(rest))
+    while rest:
+        word = rest.pop()
+        option, _, value = word.removeprefix("--").partition("=")
+        override = _OVERRIDE.match(word)
+        if word in _FLAGS or word.startswith(("-i=", "--info=")):
+            arguments += [word, *(rest.pop() for _ in range(min(_FLAGS.get(word, 0), len(rest))))]
+            if word in ("--info", "-i") and rest and rest[-1] in ("all", "config", "defaults", "defaults-tree", "searchpath"):
+                arguments.append(rest.pop())
+        elif word.startswith("--") and (option.replace("-", "_") in keys or word == "--dynamic"):
+            spelt, notes = _new_spelling(option, value, rest, notes)
+            arguments.append(spelt)
+        elif word.startswith("-") and len(word) > 1:
+            raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
+        elif override is None:
+            loose.append(word)
+        elif folder := next((thing.key for thing in verb.things if thing.key == f"{override['key']}.folder"), None):
+            things[folder] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
+        elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
+            things.setdefault("overrides", []).append(word)
+        else:
+            arguments.append(word)
+    _place(verb, loose, things, arguments)
+    return Command(verb, arguments, things, notes)
+
+
+def find_verb(words: Sequence[str]) -> tuple[Verb, list[str], list[str]]:
+    """The verb that the first words name, the words after it, and notes on a new name.
+
+    Raises:
+        UsageError: if they name none.
+    """
+    first, rest = words[0], list(words[1:])
+    former = next((verb for verb in VERBS if verb.formerly == first), None)
+    if former is not None:
+        new = former.name
+        if first == "tabulate" and "--check" in rest:
+            new = "study check"
+            rest.remove("--check")
+        elif rest[:1] == ["imagenet-check"]:
+            new, rest[0] = "data check", "imagenet"
+        return _named(new), rest, [f"exfuse {first} is now exfuse {new}"]
+    names = [verb.name for verb in VERBS]
+    if rest and f"{first} {rest[0]}" in names:
+        return _named(f"{first} {rest[0]}"), rest[1:], []
+    if first in names:
+        return _named(first), rest, []
+    below = [verb.name for verb in verbs_of(first)]
+    if first in _USUAL and all("=" in word or word.startswith("-") for word in rest):
+        return _named(_USUAL[first]), rest, []
+    if below:
+        raise UsageError(f"exfuse {' '.join(words[:2])}: say what to do: {', '.join(below)}. See exfuse {first} --help.")
+    valid = list(dict.fromkeys(name.split()[0] for name in names))
+    close = difflib.get_close_matches(first, valid, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UsageError(f"exfuse {first}: there is no such verb.{hint} Verbs: {', '.join(valid)}.")
+
+
+def verbs_of(first: str) -> list[Verb]:
+    """The verbs of two words that begin with ``first``."""
+    return [verb for verb in VERBS if verb.name.startswith(f"{first} ")]
+
+
+def own_keys(verb: Verb) -> set[str]:
+    """Keys and groups that the verb's own config file names."""
+    return {*_KEY.findall((CONFIG_DIR / f"{verb.config}.yaml").read_text())} - {"defaults", "hydra"}
+
+
+def _named(name: str) -> Verb:
+    return next(verb for verb in VERBS if verb.name == name)
+
+
+def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) -> tuple[str, list[str]]:
+    """``--size H W`` as ``size=[H,W]``, a flag as ``=true``; the words that it takes are popped from ``rest``."""
+    if option == "dynamic":
+        return "size=null", [*notes, "--dynamic is now size=null"]
+    key, typed = option.replace("-", "_"), [f"--{option}"]
+    if value:
+        typed = [f"--{option}={value}"]
+    elif key in _PAIRS:
+        taken = [rest.pop() for _ in range(min(_PAIRS[key], len(rest)))]
+        typed, value = [*typed, *taken], f"[{','.join(taken)}]"
+    elif rest and key not in _SWITCHES:
+        value = rest.pop()
+        typed.append(value)
+    else:
+        value = "true"
+    if key in _LISTS and not value.startswith("["):
+        value = f"[{value}]"
+    return f"{key}={value}", [*notes, f"{' '.join(typed)} is now {key}={value}"]
+
+
+_SWITCHES = {"plan", "strict", "quiet"}
+_LISTS = {"only", "classes"}
+
+
+def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: list[str]) -> None:
+    """Give each loose word to the thing that it is."""
+    left = list(loose)
+    for thing in verb.things:
+        if thing.key == "source" and left:
+            arguments.append(f"source={left.pop(0)}")  # a config group
+        elif thing.many and left:
+            things[thing.key], left = [*things.get(thing.key, []), *left], []
+        elif left:
+            things[thing.key] = left.pop(0)
+    if left:
+        raise UsageError(f"{left[0]}: not understood. Usage: {verb.usage}")

@@ -1,0 +1,38 @@
+"""Config files as help reads them."""
+
+import re
+
+import pytest
+
+from exfuse.config.overrides import compose_config
+from exfuse.config.search_path import about
+from tests.conftest import REPOSITORY
+
+FILES = sorted((REPOSITORY / "conf").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY / "conf")))
+def test_every_file_says_in_its_first_comment_line_what_it_is(path):
+    line = about(path)
+    assert len(line) > 10
+    assert re.search(r"[.:;]( |$)|  exfuse", line), "the first sentence does not end in the first line"
+
+
+def test_what_commands_share_stands_in_one_place():
+    roots = sorted((REPOSITORY / "conf").glob("*.yaml"))
+    assert [path.name for path in roots if "job_logging" in path.read_text()] == ["base.yaml"]
+    assert [path.name for path in roots if "output_subdir" in path.read_text()] == ["base.yaml"]
+    classes = [path for path in FILES if "diningtable" in path.read_text()]
+    assert [path.name for path in classes] == ["voc.yaml"]
+
+
+@pytest.mark.parametrize("name", ["voc", "voc_aug", "voc_coco", "voc_trainval", "voc_animals"])
+def test_vocs_readers_differ_in_their_splits_alone(name):
+    data = compose_config("train", [f"data={name}"]).data
+    train = data.train.parts[1] if name == "voc_coco" else data.train
+    val = data.val.of if name == "voc_trainval" else data.val
+    assert train.classes == val.classes == data.classes
+    assert len(data.classes) == 21
+    assert val.split == "val"
+    assert val._target_ == "exfuse.data.voc.read_voc"
+    assert train.get("split", "train") == {"voc_trainval": "trainval"}.get(name, "train")
