@@ -1,6 +1,8 @@
 """What a user reads after a typing error: one message that names the valid choices, and no stack trace."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 

@@ -15,7 +15,7 @@ _LARGEST_BATCH = 1024
 _EXAMPLE = (97, 130)
 _ONE_SIZE = (
     "torch.export finds no graph of this model that holds at every size (an encoder that pads by the image's size has none). "
-    "Add --size HEIGHT WIDTH to export it for images of one size."
+    "Add size=[HEIGHT,WIDTH] to export it for images of one size."
 )
 
 
