@@ -5,8 +5,10 @@ room of the package gets a page of its own.
 """
 
 import ast
+import html
 import os
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         inside = path.relative_to(ROOT)
         if path.suffix in _SHOWN and not {"records", "examples"} & {*inside.parts}:
             files.append(File.generated(config, inside.as_posix(), abs_src_path=str(path)))
-    for uri, content in api_pages().items():
+    for uri, content in {**command_pages(), **api_pages()}.items():
         files.append(File.generated(config, uri, content=content))
     return files
 
@@ -64,6 +66,26 @@ def _page_of(place: Path) -> tuple[str, str]:
         return _api_page(module), f"#{module}"
     named = {"README.md": "index.md", **{name: uri for uri, name in _TEXTS.items()}}
     return named.get(inside.as_posix(), inside.as_posix().removeprefix("docs/")), ""
+
+
+def command_pages() -> dict[str, str]:
+    """The command's reference: its overview, and the help of each verb as the command prints it."""
+    sys.path.insert(0, str(_SOURCE))
+    from exfuse.cli.help import options_of, overview, verb_help
+    from exfuse.cli.verbs import VERBS
+
+    made_from = "This page is made from the table of verbs and from the comments of the config files."
+    parts = ["# The command", made_from, _block(overview())]
+    for verb in VERBS:
+        parts += [f"## exfuse {verb.name}", f"{verb.does[0].upper()}{verb.does[1:]}.", _block(verb_help(verb))]
+    for group, words in {"ablation": "Named variants", "architecture": "Rivals", "study": "Studies"}.items():
+        rows = [f"| `{name}` | {html.escape(meaning).replace('|', '&#124;')} |" for name, meaning in options_of(group).items()]
+        parts += [f"## {words}: +{group}=NAME", "\n".join(["| name | what |", "|---|---|", *rows])]
+    return {"reference/command.md": "\n\n".join(parts) + "\n"}
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}\n```"
 
 
 def api_pages() -> dict[str, str]:
