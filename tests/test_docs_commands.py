@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from exfuse.cli.verbs import VERBS
+from exfuse.cli.help import help_of
 from exfuse.cli.words import Command, read_command
 from exfuse.files import CONFIG_DIR
 from tests.conftest import REPOSITORY
@@ -81,7 +81,9 @@ def test_a_printed_command_can_be_typed(line: str) -> None:
         extras = re.findall(r"^(\w+) = \[", (REPOSITORY / "pyproject.toml").read_text(), flags=re.M)
         assert {*re.findall(r"\w+", words[-1].partition("[")[2])} <= {*extras}
     elif words[0] == "exfuse" and {"--help", "-h"} & {*words}:
-        assert not (verb := " ".join(words[1:-1])) or verb in {name for v in VERBS for name in (v.name, v.name.split()[0])}
+        assert help_of([word for word in words[1:] if word not in ("--help", "-h")])
+    elif words[0] == "exfuse" and words[1] == "--completion":
+        assert "exfuse" in words
     elif words[0] == "exfuse" or words[2].startswith("src."):
         if words[0] == "python":
             assert (REPOSITORY / "src" / f"{words[2].removeprefix('src.')}.py").is_file()

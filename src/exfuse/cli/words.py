@@ -67,8 +67,8 @@ def read_command(words: Sequence[str]) -> Command:
             raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
         elif override is None:
             loose.append(word)
-        elif folder := next((thing.key for thing in verb.things if thing.key == f"{override['key']}.folder"), None):
-            things[folder] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
+        elif override["key"] == "study" and "study" in keys:
+            things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
