@@ -8,10 +8,12 @@ import pytest
 from omegaconf import DictConfig
 
 from exfuse.config import overrides
+from tests import composing
 from tests.command import command  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+composing.remember()
 
 
 @pytest.fixture(scope="session")

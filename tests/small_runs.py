@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from exfuse.runs.training import train
 from exfuse.store.folder import RunFolder
+from tests.sharing import make_once
 
 # Scenes of 64 pixels, two epochs of four steps.
 SMALL = (
@@ -30,7 +31,7 @@ CHOICES = {"technique/seb": "none", "technique/dap": "none"}
 
 @pytest.fixture(scope="session")
 def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data") / "scenes"
+    return make_once(tmp_path_factory, "data", lambda _: None) / "scenes"  # the first training draws them
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +57,11 @@ def finished_run(
     compose_config: Callable[..., DictConfig], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
     """One finished run that no test may change."""
-    runs = tmp_path_factory.mktemp("finished")
-    train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"), {"technique/seb": "product"})
-    return only_run(runs)
+
+    def finish(runs: Path) -> None:
+        train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"), {"technique/seb": "product"})
+
+    return only_run(make_once(tmp_path_factory, "finished_run", finish))
 
 
 def only_run(runs: Path) -> RunFolder:

@@ -99,15 +99,15 @@ def test_bfloat16_training_leaves_float32_weights(train_small: TrainSmall) -> No
     assert {value.dtype for value in weights(folder).values() if value.is_floating_point()} == {torch.float32}
 
 
-def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall, scenes_folder: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    train_small("recipe.epochs=1", runs=tmp_path / "elsewhere")  # makes the scenes
-    victim = next((scenes_folder / "JPEGImages").glob("train_*.jpg"))
+def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall, tmp_path: Path) -> None:
+    runs, own = tmp_path / "runs", f"data.root={tmp_path / 'scenes'}"
+    train_small("recipe.epochs=1", own, runs=tmp_path / "elsewhere")  # makes the scenes
+    victim = next((tmp_path / "scenes" / "JPEGImages").glob("train_*.jpg"))
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))  # same size: the same manifest
     try:
         with pytest.raises(UserError, match=victim.name):
-            train_small(runs=runs)
+            train_small(own, runs=runs)
         (path,) = runs.glob("*/record.json")
         record = json.loads(path.read_text())
         assert record["status"] == "failed"
@@ -115,7 +115,7 @@ def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall
         assert not (path.parent / "confusion.npz").exists()
     finally:
         victim.write_bytes(whole)
-    again = train_small(runs=runs).record()
+    again = train_small(own, runs=runs).record()
     assert again is not None
     assert again["status"] == "done"
 

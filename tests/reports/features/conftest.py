@@ -1,12 +1,14 @@
 """Runs to look into, made as the tests of runs make them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
 from exfuse.runs.training import train
 from exfuse.store.folder import RunFolder
+from tests.sharing import make_once
 from tests.small_runs import finished_run, only_run, scenes_folder, small_overrides  # noqa: F401 - fixtures
 
 
@@ -17,6 +19,8 @@ def baseline_run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> RunFolder:
     """A finished run without SEB that no test may change."""
-    runs = tmp_path_factory.mktemp("baseline")
-    train(compose_config(*small_overrides, f"paths.runs={runs}"), {"technique/seb": "none"})
-    return only_run(runs)
+
+    def finish(runs: Path) -> None:
+        train(compose_config(*small_overrides, f"paths.runs={runs}"), {"technique/seb": "none"})
+
+    return only_run(make_once(tmp_path_factory, "baseline_run", finish))
