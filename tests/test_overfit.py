@@ -12,6 +12,7 @@ from PIL import Image
 from exfuse.data.scenes import draw_scene
 from exfuse.runs.training import train
 from tests.conftest import REPOSITORY
+from tests.sharing import amount
 from tests.small_runs import only_run
 
 SIDE = 64
@@ -83,7 +84,7 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., DictConfig],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", distinct_variants())
+@pytest.mark.parametrize("variant", amount(["+ablation=exfuse", "+ablation=exfuse_last"], distinct_variants()))
 def test_every_overlay_and_option_overfits_four_real_images(
     variant: str, four_real_images: Path, compose_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
@@ -91,7 +92,7 @@ def test_every_overlay_and_option_overfits_four_real_images(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["+ablation=baseline", "+ablation=exfuse"])
+@pytest.mark.parametrize("variant", amount(["+ablation=exfuse"], ["+ablation=exfuse", "+ablation=baseline"]))
 def test_the_ends_of_the_ladder_overfit_four_scenes(
     variant: str, four_scenes: Path, compose_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
