@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu test lint format clean docs report screenshots notebook
+.PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu lint format clean docs report screenshots notebook
+.PHONY: test test-quick test-all test-without-extras test-versions
 .PHONY: data-voc data-sbd data-coco data-imagenet-check voc-final voc-test-submission
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 DATA := data           # folder of the data sets: make data-voc DATA=/data
@@ -71,8 +72,22 @@ SCREENSHOTS_OF := experiments/table3_scenes
 screenshots: $(STAMP)  ## the README's pictures of a page, from committed records and examples (needs Chromium)
 	$(RUN) -m exfuse report screenshots $(SCREENSHOTS_OF)
 
-test: $(STAMP)  ## run all tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+test: $(STAMP)  ## run the tests: some of every kind, under 10 minutes on two cores
+	$(PYTEST)
+
+test-quick: $(STAMP)  ## likewise without those that take more than seconds
+	$(PYTEST) -m 'not slow'
+
+test-all: $(STAMP)  ## all kills, simulations and variants, under an hour; the result goes into docs/test-all.md
+	$(RUN) -m tests.full
+
+test-without-extras: $(STAMP)  ## show that the tests of extras skip where an extra is not installed
+	EXFUSE_WITHOUT=extras $(PYTEST) -m 'not slow' -p tests.without
+
+VERSIONS :=            # make test-versions VERSIONS='oldest-3.10 newest-3.13'
+test-versions:  ## try the oldest and newest admitted torch, Lightning, timm, NumPy and Python, each in an environment of its own
+	$(PYTHON) tests/versions.py $(VERSIONS)
 
 lint: $(STAMP)  ## check style and types
 	$(VENV)/bin/ruff check .

@@ -219,6 +219,9 @@ def _become(command: list[str], environment: dict[str, str], folder: os.PathLike
     multiprocessing.set_start_method(None, force=True)  # of its own loader workers: what a fresh interpreter has
     os.environ.clear()
     os.environ.update(environment)
+    from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
+    rank_zero_only.rank = _get_rank() or 0  # read from the environment when Lightning was loaded
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     sys.path[:0] = paths
     if folder is not None:
