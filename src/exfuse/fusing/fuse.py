@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.proxy import TraceError
 
 from exfuse.fusing.convolution import FusedConvolution, fastest
-from exfuse.fusing.graph import Make, fuse_graph
+from exfuse.fusing.graph import Make, fuse_graph, is_foreign
 from exfuse.fusing.heads import ComposedLastBlock, FoldedTail, cut, readout_of
 from exfuse.models.decoder import Decoder
 from exfuse.models.gcn import BoundaryRefinement
@@ -22,7 +23,7 @@ def fuse(model: Segmenter, portable: bool = False) -> Segmenter:
     """An equivalent of a trained model that is faster to evaluate, to 1e-4 relative in float32.
 
     Batch norms are folded into convolutions and DAP into the convolutions before it; where linear layers follow one another,
-    they become one if that saves time. Modules that no fold knows stay as they are.
+    they become one if that saves time. Modules that no fold knows, and those of other code, stay as they are.
 
     Args:
         model: any variant; it stays as it is and shares no memory with the result.
@@ -35,11 +36,9 @@ def fuse(model: Segmenter, portable: bool = False) -> Segmenter:
     """
     model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
     make: Make = FusedConvolution if portable else fastest
-    if isinstance(model.decoder, Decoder):
+    if isinstance(model.decoder, Decoder) and not is_foreign(model.decoder):
         _fuse_decoder(model, make)
     for name, slot in [*model.named_children()]:
-        if isinstance(slot, Decoder):
-            continue
         setattr(model, name, _fused(slot, make))
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -63,7 +62,7 @@ def _fuse_decoder(model: Segmenter, make: Make) -> None:
     upsampling, refinement = decoder.upsamplings[-1], decoder.refinements[-1]
     assert isinstance(upsampling, Deconvolution)
     assert isinstance(refinement, BoundaryRefinement)
-    readout = readout_of(head, upsampling.layer.weight)
+    readout = None if is_foreign(head) else readout_of(head, upsampling.layer.weight)
     decoder.__class__ = FusedDecoder
     decoder.folded = readout is not None  # type: ignore[assignment]
     decoder.run = lambda block, *arguments: block(*arguments)  # nothing is kept that checkpointing could spare
@@ -77,7 +76,7 @@ def _fuse_decoder(model: Segmenter, make: Make) -> None:
 
 def _fused(module: nn.Module, make: Make) -> nn.Module:
     """A module or an equivalent of it, made from its own layers."""
-    if isinstance(module, FoldedTail):
+    if isinstance(module, (FoldedTail, FusedDecoder)) or is_foreign(module):
         return module
     if isinstance(module, LastBlockPrediction) and (readout := readout_of(module.adjacent, module.widen.weight)) is not None:
         return ComposedLastBlock(module.widen, readout, make)
@@ -89,5 +88,5 @@ def _fused(module: nn.Module, make: Make) -> nn.Module:
         return module
     try:
         return fuse_graph(module, make)
-    except Exception:  # whatever tracing meets, such as calls that depend on the input: the module works as it is
+    except TraceError:  # its calls depend on the input: it stays as it is
         return module

@@ -18,14 +18,21 @@ from exfuse.fusing.convolution import FusedConvolution
 
 Make = Callable[[nn.Conv2d, nn.Module | None], FusedConvolution]
 _RELU = (F.relu, torch.relu, torch.relu_, F.relu_)
+_KNOWN = ("exfuse", "timm", "torch", "torchvision")
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 
+def is_foreign(module: nn.Module) -> bool:
+    """Whether a module is of code that nobody here knows: what it does may depend on more than a trace or its layers show."""
+    return type(module).__module__.partition(".")[0] not in _KNOWN
+
+
 class _Tracer(fx.Tracer):
-    """Sees convolutions and norms of any class, timm's too, as one call each."""
+    """Sees convolutions and norms of any class, timm's too, as one call each, and so foreign modules."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or is_foreign(m)
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def fuse_graph(module: nn.Module, make: Make) -> fx.GraphModule:

@@ -1,0 +1,89 @@
+"""Where techniques act, one or several in a place, whoever they come from."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from exfuse import files
+from exfuse.composition.segmentation import build_model
+from exfuse.config.slots import register_slots
+from exfuse.errors import ConfigError
+from exfuse.fusing.fuse import fuse
+from exfuse.store import variants
+
+SLOT = "title: {name}\norder: {order}\nbaseline: none\nplace: {place}\n"
+
+
+class Scale(nn.Module):
+    """Multiplies by a number and takes down its name whenever it is called: maps of levels, or scores."""
+
+    called: list[str] = []
+
+    def __init__(self, name, channels=None, levels=None, classes=None):
+        super().__init__()
+        self.name = name
+        self.given = {"channels": channels, "levels": levels, "classes": classes}
+        self.factor = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, maps):
+        self.called.append(self.name)
+        return [each * self.factor for each in maps] if isinstance(maps, list) else maps * self.factor
+
+
+@pytest.fixture
+def add(tmp_path):
+    """Add a technique of a folder outside the package: ``add("early", "levels", 3.5)``."""
+
+    def added(name, place, order, target="tests.models.test_places.Scale"):
+        for group in ("slot", f"technique/{name}"):
+            (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "slot" / f"{name}.yaml").write_text(SLOT.format(name=name, order=order, place=place))
+        for option in ("none", "on"):
+            text = f"# A test's.\n_target_: {target}\n_partial_: true\nname: {name}-{option}\n"
+            (tmp_path / "technique" / name / f"{option}.yaml").write_text(text)
+        files.set_config_dirs([tmp_path])
+        variants._read.cache_clear()
+        register_slots()
+
+    yield added
+    files.set_config_dirs([])
+    register_slots()
+
+
+def test_several_techniques_act_on_levels_and_scores_in_the_tables_order(add, compose_config):
+    for name, place, order in (("late", "levels", 7), ("early", "levels", 3.5), ("after", "scores", 9), ("before", "scores", 8)):
+        add(name, place, order)
+    config = compose_config("backbone=resnet_tiny", "technique/seb=product", "technique/late=on", "technique/dap=wide")
+    model = build_model(config, 4).eval()
+    assert model.on_levels == ("technique_early", "embedding", "technique_late")
+    assert model.on_scores == ("technique_before", "technique_after")
+    assert model.technique_late.given == {"channels": model.encoder.channels, "levels": (2, 3, 4, 5), "classes": None}
+    assert model.technique_before.given["classes"] == 4
+    image = torch.randn(1, 3, 33, 47)
+    for form in (model, fuse(model), copy.deepcopy(model).train()):
+        Scale.called.clear()
+        scores = form(image).scores
+        assert Scale.called == ["early-none", "late-on", "before-none", "after-none"]
+    with torch.no_grad():
+        torch.testing.assert_close(fuse(model)(image).scores, model(image).scores, rtol=1e-4, atol=1e-4)
+        scores = model(image).scores
+        model.technique_after.factor.mul_(3)
+        torch.testing.assert_close(model(image).scores, 3 * scores)
+
+
+def test_what_a_model_shares_with_one_without_a_technique_starts_the_same(add, compose_config):
+    without = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
+    add("early", "levels", 3.5)
+    model = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
+    assert model.keys() - without.keys() == {"technique_early.factor"}
+    assert all(torch.equal(value, model[name]) for name, value in without.items())
+
+
+@pytest.mark.parametrize("place", ["blocks", "features", "upsampling", "head"])
+def test_where_one_technique_acts_a_second_is_refused(add, compose_config, place):
+    add("second", place, 6)
+    config = compose_config("backbone=resnet_tiny")
+    with pytest.raises(ConfigError, match=rf"place: {place} takes one technique, but technique/\w+ and technique/second would"):
+        build_model(config, 4)
