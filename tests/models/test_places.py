@@ -53,7 +53,8 @@ def add(tmp_path):
 
 
 def test_several_techniques_act_on_levels_and_scores_in_the_tables_order(add, compose_config):
-    for name, place, order in (("late", "levels", 7), ("early", "levels", 3.5), ("after", "scores", 9), ("before", "scores", 8)):
+    where = (("late", "levels", 7), ("early", "levels", 3.5), ("after", "scores", 9), ("before", "scores", 8))
+    for name, place, order in where:
         add(name, place, order)
     config = compose_config("backbone=resnet_tiny", "technique/seb=product", "technique/late=on", "technique/dap=wide")
     model = build_model(config, 4).eval()
