@@ -78,9 +78,9 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., DictConfig],
     train(config, {})
     record = only_run(runs).record()
     assert record is not None
-    assert record["scores"]["images"] == 4
-    assert record["scores"]["pixel_accuracy"] > 0.97
-    assert record["scores"]["miou"] > 0.85
+    assert record.scores.images == 4
+    assert record.scores.pixel_accuracy > 0.97
+    assert record.scores.miou > 0.85
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfuse.files import sha256, write_json
-from exfuse.metrics.detail import RADII, Detail
+from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
-from exfuse.store.folder import COUNTS, DETAIL, RunFolder
+from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
+from tests.records import leave_record
 
 CLASSES = ("background", "boat", "cart", "absent_thing")
 IMAGES = 12
@@ -52,11 +53,11 @@ def make_counts(quality: float, seed: int, images: int = IMAGES, classes: int = 
     return counts
 
 
-def make_detail(quality: float, seed: int, images: int = IMAGES, classes: int = len(CLASSES)) -> Detail:
+def make_areas(quality: float, seed: int, images: int = IMAGES, classes: int = len(CLASSES)) -> BoundaryAreas:
     """Areas of predictions that are right for about ``quality`` of the pixels, ever less the nearer to a border."""
     rings = len(RADII) + 1
     parts = [make_counts(quality * (0.6 + 0.4 * ring / rings), 100 * seed + ring, images, classes) for ring in range(rings + 1)]
-    return Detail(RADII, Areas(*(np.stack(areas, 1) for areas in zip(*map(Areas.of_counts, parts), strict=True))))
+    return BoundaryAreas(RADII, Areas(*(np.stack(areas, 1) for areas in zip(*map(Areas.of_counts, parts), strict=True))))
 
 
 class StudyBuilder:
@@ -87,14 +88,14 @@ class StudyBuilder:
         status: Mapping[int, str] | None = None,
         change: Callable[[dict[str, Any]], object] | None = None,
         decoder: str = "levels_2345",
-        detail: Sequence[int] = (),
+        areas: Sequence[int] = (),
     ) -> list[RunFolder]:
         """Add a row and the records of its runs.
 
         Args:
             status: by seed, of the runs that did not finish; "missing" writes no record.
             change: alters the record's content before it is written.
-            detail: seeds whose runs keep their areas near borders.
+            areas: seeds whose runs keep their areas near borders.
         """
         chosen = BASELINE | dict(options or {})
         runs = {seed: f"{len(self.rows):08x}{seed:08x}" for seed in seeds}
@@ -108,8 +109,8 @@ class StudyBuilder:
             folder = RunFolder(self.folder / "records", key)
             folders.append(folder)
             if state != "missing":
-                areas = make_detail(quality, seed) if seed in detail else None
-                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change, detail=areas)
+                near = make_areas(quality, seed) if seed in areas else None
+                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change, areas=near)
         return folders
 
     def finish(self) -> Path:
@@ -129,7 +130,7 @@ def write_run(
     change: Callable[[dict[str, Any]], object] | None = None,
     counts: NDArray[np.int32] | None = None,
     classes: Sequence[str] = CLASSES,
-    detail: Detail | None = None,
+    areas: BoundaryAreas | None = None,
 ) -> None:
     """Write one run's record and, if it is done, its counts and areas."""
     used = [name for name, option in options.items() if option != BASELINE[name]]
@@ -173,15 +174,15 @@ def write_run(
             },
             "confusion_sha256": sha256(folder.path / COUNTS),
         }
-        if detail is not None:
-            np.savez_compressed(folder.path / DETAIL, radii=np.array(detail.radii), ids=ids, **detail.areas._asdict())
-            content["boundary_sha256"] = sha256(folder.path / DETAIL)
-            content["scores"]["detail"] = detail.summary()
+        if areas is not None:
+            np.savez_compressed(folder.path / BOUNDARY, radii=np.array(areas.radii), ids=ids, **areas.areas._asdict())
+            content["boundary_sha256"] = sha256(folder.path / BOUNDARY)
+            content["scores"]["boundary"] = areas.summary()
     elif status == "failed":
         content["traceback"] = "Traceback (most recent call last):\n  somewhere\nRuntimeError: out of memory"
     if change:
         change(content)
-    folder.write_record(status, **content)
+    leave_record(folder, status, **content)
 
 
 def _scores(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:

@@ -6,18 +6,21 @@ from typing import Any
 from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
+from exfuse.store.costs import Costs
+from exfuse.store.record import DONE, Record, Scores
 
 
-def record(label: str, confusion: list[list[int]], **costs: float | None) -> dict[str, Any]:
-    return {
-        "label": label,
-        "seed": 0,
-        "parameters": 2_000_000,
-        "seconds": 90.0,
-        "costs": costs,
-        "config": {"backbone": {"init": "timm"}},
-        "scores": {"miou": 0.5, "iou": {"sky": 0.5, "boat": 0.25, "buoy": None}, "confusion": confusion},
-    }
+def record(label: str, confusion: list[list[int]], **costs: Any) -> Record:
+    return Record(
+        key=label,
+        status=DONE,
+        label=label,
+        parameters=2_000_000,
+        seconds=90.0,
+        costs=Costs(**costs),
+        config={"backbone": {"init": "timm"}},
+        scored=Scores(0.5, 0.9, {"sky": 0.5, "boat": 0.25, "buoy": None}, 1, confusion),
+    )
 
 
 def lines_of(table: object) -> list[list[str]]:
@@ -45,6 +48,6 @@ def test_costs_stand_below_the_classes_and_a_missing_one_is_a_dash() -> None:
         record("seb", [[1]], gigamacs=None, peak_memory_mib=80.0),
     ]
     lines = lines_of(comparison_table(runs, "title"))
-    assert ["10^9", "multiply-adds", "0.0525", "-"] in lines
-    assert ["peak", "memory", "MiB", "1,234", "80"] in lines
+    assert ["GMACs", "of", "one", "image", "(10⁹", "multiply-adds)", "0.0525", "-"] in lines
+    assert ["peak", "memory", "of", "training", "(MiB)", "1,234", "80"] in lines
     assert not any("latency" in line for line in lines)

@@ -68,7 +68,7 @@ def test_ladder_shows_each_seed_the_mean_and_the_difference(study):
     figure = ladder.draw(study, comparisons)
     left, right = figure.axes
     for place, row in enumerate(study.rows):
-        scores = [100 * record["scores"]["miou"] for record in row.records.values()]
+        scores = [100 * record.scores.miou for record in row.records.values()]
         dots, mean = (line for line in left.lines if place in line.get_ydata())
         assert list(dots.get_xdata()) == pytest.approx(scores)
         assert list(mean.get_xdata()) == pytest.approx([statistics.mean(scores)])

@@ -13,17 +13,17 @@ from exfuse.analysis.rendering import check_study, render_study
 from exfuse.analysis.resampling import difference
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
-from exfuse.store.folder import DETAIL
+from exfuse.store.folder import BOUNDARY
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 SEEDS = (0, 1, 2)
 
 
-def two_rows(folder: Path, detail: tuple[int, ...] = SEEDS, **content: object) -> Path:
+def two_rows(folder: Path, areas: tuple[int, ...] = SEEDS, **content: object) -> Path:
     builder = StudyBuilder(folder, **content)
-    builder.row("baseline", 0.6, detail=SEEDS)
-    builder.row("seb", 0.8, options={"seb": "product"}, on="baseline", detail=detail)
+    builder.row("baseline", 0.6, areas=SEEDS)
+    builder.row("seb", 0.8, options={"seb": "product"}, on="baseline", areas=areas)
     return builder.finish()
 
 
@@ -32,9 +32,9 @@ def test_columns_hold_the_mean_over_seeds_and_the_paired_interval(tmp_path, radi
     study = load_study(two_rows(tmp_path, edge_radius=radius))
     baseline, seb = build_table(study).rows
     parts = {
-        "interior": lambda run: run.detail.interior(radius),
-        "edge": lambda run: run.detail.band(radius),
-        "boundary": lambda run: run.detail.boundary,
+        "interior": lambda run: run.boundary_areas.interior(radius),
+        "edge": lambda run: run.boundary_areas.band(radius),
+        "boundary": lambda run: run.boundary_areas.boundary,
     }
     for key, areas in parts.items():
         ours, theirs = ({seed: areas(row.runs[seed]) for seed in SEEDS} for row in (study.row("seb"), study.row("baseline")))
@@ -54,15 +54,15 @@ def test_columns_hold_the_mean_over_seeds_and_the_paired_interval(tmp_path, radi
 def test_without_being_asked_for_a_table_is_the_one_of_records_without_areas(tmp_path):
     plain, detailed = StudyBuilder(tmp_path / "x"), StudyBuilder(tmp_path / "y", name="x")
     for builder, seeds in ((plain, ()), (detailed, SEEDS)):
-        builder.row("baseline", 0.6, detail=seeds)
-        builder.row("seb", 0.8, options={"seb": "product"}, on="baseline", detail=seeds)
+        builder.row("baseline", 0.6, areas=seeds)
+        builder.row("seb", 0.8, options={"seb": "product"}, on="baseline", areas=seeds)
     texts = [markdown.render([build_table(load_study(builder.finish()))]) for builder in (plain, detailed)]
     assert texts[0] == texts[1]
     assert "interior" not in texts[0]
 
 
 def test_runs_from_before_the_areas_were_kept_are_named_as_not_measured(tmp_path):
-    study = load_study(two_rows(tmp_path, detail=(0, 2), edge_radius=5))
+    study = load_study(two_rows(tmp_path, areas=(0, 2), edge_radius=5))
     baseline, seb = build_table(study).rows
     assert seb["edge"].text == "not measured"
     assert seb["edge"].values["edge"] is None
@@ -72,22 +72,22 @@ def test_runs_from_before_the_areas_were_kept_are_named_as_not_measured(tmp_path
 
 def test_a_band_without_pixels_is_said_to_have_none(tmp_path):
     builder = StudyBuilder(tmp_path, edge_radius=5)
-    folders = builder.row("baseline", 0.6, detail=SEEDS) + builder.row(
-        "seb", 0.8, options={"seb": "product"}, on="baseline", detail=SEEDS
+    folders = builder.row("baseline", 0.6, areas=SEEDS) + builder.row(
+        "seb", 0.8, options={"seb": "product"}, on="baseline", areas=SEEDS
     )
     study = load_study(builder.finish())
     for row in study.rows:
         for run in row.runs.values():
-            for area in run.detail.areas:
-                area[:, : run.detail.radii.index(5) + 1] = 0
+            for area in run.boundary_areas.areas:
+                area[:, : run.boundary_areas.radii.index(5) + 1] = 0
     assert len(folders) == 6
     baseline, seb = build_table(study).rows
     assert baseline["edge"].text == seb["edge"].text == "no such pixel"
     assert "(+" in seb["interior"].text
-    assert compare_rows(study, lambda run: run.detail.band(5))["seb"].reason == "too few pixels"
+    assert compare_rows(study, lambda run: run.boundary_areas.band(5))["seb"].reason == "too few pixels"
 
 
-@pytest.mark.parametrize("radius", [4, "5", 0])
+@pytest.mark.parametrize("radius", [4, 0])
 def test_a_radius_that_was_not_counted_is_refused(tmp_path, radius):
     folder = two_rows(tmp_path)
     edit_study(folder, lambda study: study.update(edge_radius=radius))
@@ -98,7 +98,7 @@ def test_a_radius_that_was_not_counted_is_refused(tmp_path, radius):
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-9])])
 def test_areas_that_are_not_those_of_the_record_are_refused(tmp_path, damage):
     folder = two_rows(tmp_path, edge_radius=5)
-    damage(next((folder / "records").glob(f"*/{DETAIL}")))
+    damage(next((folder / "records").glob(f"*/{BOUNDARY}")))
     with pytest.raises(UserError, match=r"boundary\.npz does not hold the areas"):
         build_table(load_study(folder))
 
@@ -107,12 +107,12 @@ def test_the_trimap_figure_shows_every_band_and_each_rows_gain(tmp_path):
     folder = two_rows(tmp_path)
     study = load_study(folder)
     baseline, seb = study.rows
-    assert trimap.rows_with_detail(study) == [baseline, seb]
+    assert trimap.rows_with_areas(study) == [baseline, seb]
     for (radius, scores), (same, gains), (_, theirs) in zip(
         trimap.curve(seb), trimap.curve(seb, baseline), trimap.curve(baseline), strict=True
     ):
         assert radius == same
-        assert scores == [100 * run.detail.band(radius).total().mean_iou() for run in seb.runs.values()]
+        assert scores == [100 * run.boundary_areas.band(radius).total().mean_iou() for run in seb.runs.values()]
         assert gains == pytest.approx([ours - other for ours, other in zip(scores, theirs, strict=True)])
     figure = trimap.draw(study)
     left, right = figure.axes
@@ -125,9 +125,9 @@ def test_the_trimap_figure_shows_every_band_and_each_rows_gain(tmp_path):
 
 def test_records_without_areas_have_no_trimap_figure(tmp_path):
     builder = StudyBuilder(tmp_path)
-    builder.row("baseline", 0.6, detail=(0,))
+    builder.row("baseline", 0.6, areas=(0,))
     builder.row("seb", 0.7, options={"seb": "product"}, on="baseline")
     study = load_study(builder.finish())
-    assert trimap.rows_with_detail(study) == []
+    assert trimap.rows_with_areas(study) == []
     render_study(tmp_path, Console(quiet=True))
     assert not (tmp_path / "trimap.png").exists()

@@ -11,6 +11,7 @@ from exfuse.composition.reading import describe_run
 from exfuse.composition.segmentation import build_model
 from exfuse.exporting.command import export
 from exfuse.store.folder import RunFolder
+from tests.records import leave_record
 
 CLASSES = ["background", "bird", "boat", "cart", "cat"]
 NORMALISATION = {"mean": [0.4, 0.45, 0.5], "std": [0.2, 0.25, 0.3]}
@@ -34,7 +35,7 @@ def make_run(compose_config: Callable[..., DictConfig], tmp_path_factory: pytest
         description = {"config": describe_run(config), "classes": CLASSES}
         state = {f"model.{name}": value for name, value in model.state_dict().items()}
         torch.save({"state_dict": state, "description": description}, folder.last)
-        folder.write_record("done", label="variant", config=description["config"], environment={"commit": "c0ffee"})
+        leave_record(folder, "done", label="variant", config=description["config"], environment={"commit": "c0ffee"})
         return folder
 
     return made

@@ -22,6 +22,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from tests import entry_points
 from tests.exporting.conftest import CLASSES, NORMALISATION
 from tests.sharing import amount
+from tests.records import leave_record
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
@@ -157,7 +158,7 @@ def test_runs_that_cannot_be_exported_are_refused_in_one_line(make_run, tmp_path
     record.write_text(record.read_text().replace("c0ffee", "coffee"))
     with pytest.raises(UserError, match="checksum"):
         export(run.path, "onnx", None, None)
-    run.write_record("failed", label="variant", config={}, environment={})
+    leave_record(run, "failed", label="variant")
     with pytest.raises(CheckpointError, match="not finished"):
         export(run.path, "onnx", None, None)
 

@@ -15,7 +15,7 @@ from exfuse.metrics.boundary import (
     count_areas,
     find_edges,
 )
-from exfuse.metrics.detail import RADII
+from exfuse.metrics.boundary_areas import RADII
 
 VOID = 255
 CLASSES = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.store.examples import Example, Examples, write_ids, write_image
+from exfuse.store.examples import ExampleImage, Examples, write_ids, write_image
 from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import CLASSES, IMAGES
 
@@ -17,8 +17,15 @@ SHOWN = 6  # images, every second one
 def add_examples(folder: Path, runs: list[RunFolder], size: tuple[int, int] = SIZE) -> Examples:
     """Examples of ``runs`` in the study ``folder``: a boat on the left, a cart below; runs miss some of it."""
     noise = np.random.default_rng(0)
-    images = tuple(Example(f"image{2 * place:04d}", f"{2 * place:05d}", *size) for place in range(SHOWN))
-    found = Examples(folder / "examples", "generated scenes", "b" * 64, CLASSES, 320, images)
+    images = tuple(ExampleImage(f"image{2 * place:04d}", f"{2 * place:05d}", *size) for place in range(SHOWN))
+    found = Examples(
+        folder=folder / "examples",
+        data="generated scenes",
+        manifest="b" * 64,
+        classes=CLASSES,
+        long_side=320,
+        images=images,
+    )
     for place, image in enumerate(images):
         truth = truth_of(place, size)
         pixels = noise.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
@@ -27,7 +34,7 @@ def add_examples(folder: Path, runs: list[RunFolder], size: tuple[int, int] = SI
         for turn, run in enumerate(runs):
             write_ids(found.prediction(image, run.key), predicted(truth, turn), size, CLASSES)
     for run in runs:
-        found = found.with_run(run.key, run.record() or {})
+        found = found.with_run(run.key, run.record())  # type: ignore[arg-type]
     assert 2 * SHOWN <= IMAGES
     return found
 

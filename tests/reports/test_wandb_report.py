@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from exfuse.reports.wandb_study import StudyView, view_study
-from exfuse.store.costs import KEYS
 from tests import entry_points
+from exfuse.store.costs import MEASURED
 from tests.conftest import REPOSITORY
 from tests.tracking.wandb_server import KEY, wandb_server
 
@@ -158,7 +158,7 @@ def test_times_of_the_runs_are_not_shown_where_they_were_measured_anew(view: Stu
         one, folder = replace(view, measured=measured), tmp_path / str(measured)
         write_specs(build_report(one, "team", "project"), build_workspace(one, "team", "project"), folder)
         texts = [(folder / f"{name}.json").read_text() for name in ("report", "workspace")]
-        shown[measured] = {key: all(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *KEYS)}
-        assert shown[measured] == {key: any(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *KEYS)}
-    assert shown[False] == dict.fromkeys(("gigamacs", *KEYS), True)
-    assert shown[True] == dict.fromkeys(KEYS, False) | {"gigamacs": True}
+        shown[measured] = {key: all(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}
+        assert shown[measured] == {key: any(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}
+    assert shown[False] == dict.fromkeys(("gigamacs", *MEASURED), True)
+    assert shown[True] == dict.fromkeys(MEASURED, False) | {"gigamacs": True}

@@ -174,10 +174,10 @@ def test_training_makes_a_missing_backbone_where_it_may_and_uses_it(asked: Backb
     made, run = only_run(tmp_path / "backbones").record(), only_run(tmp_path / "runs").record()
     assert made is not None
     assert run is not None
-    assert (made["status"], made["label"]) == ("done", "lr")
-    assert run["manifests"]["backbone"] == made["key"]
-    assert run["config"]["backbone"]["normalisation"]["mean"] == [0.485, 0.456, 0.406]
-    assert made["key"] in run["weights"]
+    assert (made.status, made.label) == ("done", "lr")
+    assert run.manifests["backbone"] == made.key
+    assert run.config["backbone"]["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+    assert made.key in run.weights
 
 
 def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,15 +32,16 @@ def test_counting_leaves_the_mode_and_the_statistics_alone() -> None:
 def test_a_run_knows_what_it_cost(finished_run: RunFolder) -> None:
     record = finished_run.record()
     assert record is not None
-    costs = record["costs"]
-    assert costs["parameters"] == record["parameters"]
-    assert costs["input"] == [1, 3, 64, 64]
-    assert "FlopCounterMode" in costs["counter"]
-    assert 0 < costs["gigamacs"] < 1
-    assert 0 < costs["latency_ms"] < 10_000
-    assert 0 < costs["train_images_per_second"] < 16 / 4 * 4 / 0.001
-    assert costs["peak_memory_mib"] > 100
-    assert costs["memory_of"] in ("process (resident set)", "CUDA allocator")
+    costs = record.costs
+    assert costs is not None
+    assert costs.parameters == record.parameters
+    assert costs.input == (1, 3, 64, 64)
+    assert "FlopCounterMode" in costs.counter
+    assert 0 < costs.gigamacs < 1
+    assert 0 < costs.latency_ms < 10_000
+    assert 0 < costs.train_images_per_second < 16 / 4 * 4 / 0.001
+    assert costs.peak_memory_mib > 100
+    assert costs.memory_of in ("process (resident set)", "CUDA allocator")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is getrusage's")

@@ -19,6 +19,7 @@ from exfuse.runs.evaluation import evaluate
 from exfuse.runs.prediction import predict
 from exfuse.runs.rescoring import rescore
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import BoundaryScores
 from tests.metrics.devkit import devkit_accuracies
 
 
@@ -45,7 +46,7 @@ def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: Ru
     scores = json.loads((tmp_path / "scores.json").read_text())
     record = varied_run.record()
     assert record is not None
-    split = read_split(OmegaConf.create(record["config"]), "val")
+    split = read_split(OmegaConf.create(record.config), "val")
     predict(varied_run.path, [item.image for item in split.items], tmp_path / "masks", "cpu")
     pairs = [
         (np.array(Image.open(tmp_path / "masks" / f"{item.image.stem}.png")), np.array(Image.open(item.mask)))
@@ -96,15 +97,15 @@ def test_scores_of_several_protocols_lie_beside_each_other(
 def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_run: RunFolder) -> None:
     record = finished_run.record()
     assert record is not None
-    detail = finished_run.detail(record)
-    assert detail is not None
-    assert record["scores"]["detail"] == json.loads(json.dumps(detail.summary()))
+    areas = finished_run.boundary_areas(record)
+    assert areas is not None
+    assert record.scores.boundary == BoundaryScores(**areas.summary())
     counts, _ = finished_run.counts(record)
-    for area, whole in zip(detail.areas, Areas.of_counts(counts), strict=True):
+    for area, whole in zip(areas.areas, Areas.of_counts(counts), strict=True):
         np.testing.assert_array_equal(area[:, :-1].sum(1), whole)
     with (finished_run.path / "per_class.csv").open() as file:
         rows = list(csv.DictReader(file))
-    edge = detail.band(5).total().iou()
+    edge = areas.band(5).total().iou()
     assert [row["edge_iou_5px"] for row in rows] == ["absent" if np.isnan(value) else f"{value:.6f}" for value in edge]
 
 
@@ -121,6 +122,6 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     assert {name: after[name] for name in {*after} - differing} == {name: before[name] for name in {*before} - differing}
     np.testing.assert_array_equal(copy.counts()[0], counts)
     assert copy.counts()[1] == ids
-    np.testing.assert_array_equal(copy.detail(after).areas.true, finished_run.detail(before).areas.true)
+    np.testing.assert_array_equal(copy.boundary_areas(after).areas.true, finished_run.boundary_areas(before).areas.true)
     with pytest.raises(UserError, match="holds no finished run"):
         rescore([tmp_path / "nowhere"], torch.device("cpu"), workers=0)

@@ -70,9 +70,9 @@ def test_a_made_backbone_leaves_weights_record_and_accuracies(make_backbone: Mak
     folder = make_backbone("+ablation=ss_lr")
     record = folder.record()
     assert record is not None
-    assert (record["status"], record["label"], record["images"]["val"]) == ("done", "ss+lr", record["images"]["val"])
-    assert list(record["accuracy"]) == ["main", "res2", "res3", "res4", "res5"]
-    assert all(0 <= value <= 1 for value in record["accuracy"].values())
+    assert (record.status, record.label, record.images["val"]) == ("done", "ss+lr", record.images["val"])
+    assert list(record.backbone.accuracy) == ["main", "res2", "res3", "res4", "res5"]
+    assert all(0 <= value <= 1 for value in record.backbone.accuracy.values())
     with safe_open(folder.path / "backbone.safetensors", "pt") as file:
         assert json.loads(file.metadata()["mean"]) == [0.485, 0.456, 0.406]
     # the weights are those of the last checkpoint, classifiers left out
@@ -88,12 +88,12 @@ def test_the_recorded_accuracy_is_that_of_the_weights_on_every_val_object(make_b
     folder = make_backbone("+ablation=ss")
     record = folder.record()
     assert record is not None
-    config = OmegaConf.create(record["config"])
-    model = build_classifier_model(config, len(record["classes"])).eval()
+    config = OmegaConf.create(record.config)
+    model = build_classifier_model(config, len(record.backbone.classes)).eval()
     state = torch.load(folder.last, weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
     data = build_classification_data(config, *(read_labelled_split(config, split) for split in ("train", "val")))
-    right, total = dict.fromkeys(record["accuracy"], 0), 0
+    right, total = dict.fromkeys(record.backbone.accuracy, 0), 0
     for position in range(len(data.val_set)):  # type: ignore[arg-type]
         sample = data.val_set[position]
         with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_the_recorded_accuracy_is_that_of_the_weights_on_every_val_object(make_b
         total += 1
         for name, values in {"main": scores.main, **scores.branches}.items():
             right[name] += int(values.argmax() == sample["label"])
-    assert record["accuracy"] == pytest.approx({name: count / total for name, count in right.items()})
+    assert record.backbone.accuracy == pytest.approx({name: count / total for name, count in right.items()})
 
 
 def test_a_made_backbone_is_not_made_again(make_backbone: MakeBackbone, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +161,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = only_run(tmp_path / "killed")
-    assert killed.record()["status"] == "running"  # type: ignore[index]
+    assert killed.record().status == "running"  # type: ignore[union-attr]
     assert not (killed.path / "backbone.safetensors").exists()
 
     assert start(overrides, tmp_path / "killed").wait() == 0
@@ -169,7 +169,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     assert killed.key == whole.key
     assert resumed.keys() == uninterrupted.keys()
     assert all(torch.equal(resumed[name], value) for name, value in uninterrupted.items())
-    assert killed.record()["accuracy"] == whole.record()["accuracy"]  # type: ignore[index]
+    assert killed.record().backbone.accuracy == whole.record().backbone.accuracy  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
@@ -204,9 +204,9 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
     single, double = weights(one), weights(two)
     for name, value in single.items():
         torch.testing.assert_close(double[name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: name + text)
-    begun = build_classifier_model(OmegaConf.create(one.record()["config"]), 10).backbone.features.state_dict()  # type: ignore[index]
+    begun = build_classifier_model(OmegaConf.create(one.record().config), 10).backbone.features.state_dict()  # type: ignore[union-attr]
     assert (single["conv1.weight"] - begun["conv1.weight"]).abs().max() > 100 * tolerance
-    assert one.record()["accuracy"] == pytest.approx(two.record()["accuracy"], abs=0.05)  # type: ignore[index]
+    assert one.record().backbone.accuracy == pytest.approx(two.record().backbone.accuracy, abs=0.05)  # type: ignore[union-attr]
 
 
 def test_a_process_that_needs_a_backbone_in_the_making_waits_for_it(pretraining_overrides: list[str], tmp_path: Path) -> None:
@@ -214,4 +214,4 @@ def test_a_process_that_needs_a_backbone_in_the_making_waits_for_it(pretraining_
     assert [process.wait(timeout=200) for process in processes] == [0, 0], [process.told() for process in processes]
     texts = [process.told() for process in processes]
     assert sum("already made" not in text for text in texts) == 1, texts
-    assert only_run(tmp_path / "store").record()["status"] == "done"  # type: ignore[index]
+    assert only_run(tmp_path / "store").record().status == "done"  # type: ignore[union-attr]

@@ -68,7 +68,7 @@ def test_ctrl_c_is_recorded_and_exits_with_130(small_overrides: list[str], tmp_p
     assert process.wait() == 130
     record = only_run(tmp_path / "runs").record()
     assert record is not None
-    assert record["status"] == "interrupted"
+    assert record.status == "interrupted"
 
 
 @pytest.mark.slow
@@ -77,5 +77,5 @@ def test_two_cpu_processes_share_one_run_and_count_every_image_once(small_overri
     assert start(overrides, tmp_path / "runs").wait() == 0
     record = only_run(tmp_path / "runs").record()
     assert record is not None
-    assert record["status"] == "done"
-    assert record["scores"]["images"] == 5
+    assert record.status == "done"
+    assert record.scores.images == 5

@@ -13,6 +13,8 @@ from exfuse.errors import CheckpointError, ConfigError
 from exfuse.runs.plan import plan_run
 from exfuse.runs.start import find_start
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import InitFrom
+from exfuse.store.study import Paper
 from tests.small_runs import only_run
 
 TrainSmall = Callable[..., RunFolder]
@@ -55,16 +57,13 @@ def test_training_starts_from_every_weight_and_statistic_of_the_run(
     record, source = still.record(), finished_run.record()
     assert record is not None
     assert source is not None
-    assert record["manifests"]["init_from"] == finished_run.key
-    assert record["init_from"] == {
-        "key": finished_run.key,
-        "data": "generated scenes",
-        "label": source["label"],
-        "checkpoint": source["checkpoint_sha256"],
-    }
-    assert "whole model of run" in record["weights"]
-    assert record["config"]["backbone"]["normalisation"] == source["config"]["backbone"]["normalisation"]
-    paper = {"images": record["images"], "backbone": "resnet18", "pretraining": "ImageNet"}
+    assert record.manifests["init_from"] == finished_run.key
+    assert record.init_from == InitFrom(
+        key=finished_run.key, data="generated scenes", label=source.label, checkpoint=source.checkpoint_sha256 or ""
+    )
+    assert "whole model of run" in record.weights
+    assert record.config["backbone"]["normalisation"] == source.config["backbone"]["normalisation"]
+    paper = Paper("Table 3", record.images, "resnet18", "ImageNet")
     assert any("a whole model trained on generated scenes" in reason for reason in departures(record, paper))
 
 

@@ -184,7 +184,7 @@ def compose(voc_test: Path, finished_run: RunFolder, tmp_path: Path) -> Callable
             "submission_make",
             [
                 *(f"data.root={voc_test}", f"run={finished_run.path}", f"archive={tmp_path}/out/a.tar.gz", "count=3"),
-                f"data.classes=[{','.join(record['scores']['iou'])}]",  # the small run knows the scenes'
+                f"data.classes=[{','.join(record.scores.iou)}]",  # the small run knows the scenes'
                 *("device=cpu", *overrides),
             ],
         )

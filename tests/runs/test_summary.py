@@ -10,12 +10,20 @@ import pytest
 from exfuse.errors import UserError
 from exfuse.runs.summary import summarise
 from exfuse.store.folder import RunFolder
+from tests.records import leave_record
 
 
 def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretrained", key: str = "", val: str = "v") -> None:
     folder = RunFolder(root, key or f"{label}{seed}")
-    scores = {"miou": miou, "pixel_accuracy": 0.9, "iou": {"sky": miou, "sea": miou / 2, "ant": None}, "images": 7}
-    folder.write_record(
+    scores = {
+        "miou": miou,
+        "pixel_accuracy": 0.9,
+        "iou": {"sky": miou, "sea": miou / 2, "ant": None},
+        "images": 7,
+        "confusion": [],
+    }
+    leave_record(
+        folder,
         "done",
         label=label,
         seed=seed,
@@ -32,7 +40,7 @@ def test_runs_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.CaptureFixt
     for seed, miou in enumerate(scores):
         write_run(tmp_path / "runs", "baseline", seed, miou)
     write_run(tmp_path / "runs", "lr-rearranged", 0, 0.5, init="random")
-    RunFolder(tmp_path / "runs", "unfinished").write_record("running")
+    leave_record(RunFolder(tmp_path / "runs", "unfinished"), "running")
     summarise(tmp_path / "runs", ["sky", "ant"], tmp_path / "values.csv")
     text = capsys.readouterr().out
     percent = [100 * score for score in scores]
@@ -51,12 +59,12 @@ def test_backbones_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.Captur
     monkeypatch.setenv("COLUMNS", "160")
     for seed in range(2):
         for label, accuracy in (("plain", {"main": 0.5}), ("ss", {"main": 0.6, "res2": 0.1 * seed})):
-            RunFolder(tmp_path, f"{label}{seed}").write_record(
+            leave_record(
+                RunFolder(tmp_path, f"{label}{seed}"),
                 "done",
                 label=label,
                 seed=seed,
-                accuracy=accuracy,
-                data="objects",
+                backbone={"data": "objects", "classes": [], "accuracy": accuracy},
                 images={"val": 5},
                 parameters=10**6,
                 manifests={"val": "v"},

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from exfuse.errors import CheckpointError, ConfigError, UserError
 from exfuse.metrics.iou import mean_iou
 from exfuse.store.folder import RunFolder
+from tests.records import leave_record
 
 TrainSmall = Callable[..., RunFolder]
 
@@ -32,9 +33,9 @@ def test_a_finished_run_leaves_everything_that_its_folder_promises(finished_run:
     record = finished_run.record()
     assert record is not None
     counts = np.load(finished_run.path / "confusion.npz")["counts"]
-    assert record["status"] == "done"
-    assert len(counts) == record["scores"]["images"] == 5
-    assert record["scores"]["miou"] == pytest.approx(float(mean_iou(counts.sum(0).astype(np.int64))), abs=1e-12)
+    assert record.done
+    assert len(counts) == record.scores.images == 5
+    assert record.scores.miou == pytest.approx(float(mean_iou(counts.sum(0).astype(np.int64))), abs=1e-12)
     assert OmegaConf.load(finished_run.path / "config.yaml").technique.seb._target_.endswith("ProductEmbedding")
     environment = json.loads((finished_run.path / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
@@ -48,7 +49,7 @@ def test_the_final_score_equals_the_last_validation_during_training(finished_run
     column = lines[0].split(",").index("val/miou")
     validated = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
     assert len(validated) == 2
-    assert record["scores"]["miou"] == pytest.approx(validated[-1], abs=1e-6)
+    assert record.scores.miou == pytest.approx(validated[-1], abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
@@ -57,7 +58,7 @@ def test_a_cache_changes_no_bit_of_a_run(finished_run: RunFolder, train_small: T
     uncached = train_small("+ablation=seb_ecre", "runtime.cache=none", runs=tmp_path / "uncached")
     assert folder.key == uncached.key == finished_run.key
     assert same_weights(folder, uncached)
-    assert (folder.record() or {})["scores"] == (uncached.record() or {})["scores"]
+    assert folder.record().scores == uncached.record().scores  # type: ignore[union-attr]
 
 
 def test_losses_are_logged_one_by_one_and_add_up(finished_run: RunFolder, train_small: TrainSmall) -> None:
@@ -117,12 +118,12 @@ def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall
         victim.write_bytes(whole)
     again = train_small(own, runs=runs).record()
     assert again is not None
-    assert again["status"] == "done"
+    assert again.status == "done"
 
 
 def test_a_checkpoint_that_is_cut_short_is_named_and_not_resumed(train_small: TrainSmall, tmp_path: Path) -> None:
     folder = train_small()
-    folder.write_record("running")
+    leave_record(folder, "running")
     folder.last.write_bytes(folder.last.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"last\.ckpt is cut short"):
         train_small()

@@ -34,11 +34,11 @@ def test_evaluating_a_run_gives_its_own_scores_again(finished_run: RunFolder, tm
     record = finished_run.record()
     assert record is not None
     again = json.loads((tmp_path / "scores.json").read_text())
-    assert again["confusion"] == record["scores"]["confusion"]
-    assert again["manifest"] == record["manifests"]["val"]
+    assert again["confusion"] == record.scores.confusion
+    assert again["manifest"] == record.manifests["val"]
     assert (tmp_path / "predictions.png").stat().st_size > 0
     counts = np.load(tmp_path / "confusion.npz")["counts"]
-    assert counts.sum(0).tolist() == record["scores"]["confusion"]
+    assert counts.sum(0).tolist() == record.scores.confusion
 
 
 def test_a_checkpoint_is_not_scored_on_data_with_other_classes(
@@ -144,7 +144,7 @@ def test_runs_are_compared_per_class_and_in_a_picture(
     text = capsys.readouterr().out
     record = finished_run.record()
     assert record is not None
-    assert f"{100 * record['scores']['miou']:.1f}" in text
+    assert f"{100 * record.scores.miou:.1f}" in text
     assert "seb-product" in text
     assert np.asarray(Image.open(tmp_path / "comparison.png")).std() > 0
     with pytest.raises(UserError, match="No finished run"):

@@ -1,13 +1,14 @@
 """``costs.json``: what reads it, what it stands for in tables, and what is refused."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from exfuse.analysis.cells import mean_cost
 from exfuse.analysis.document import EN_DASH, TIMES
@@ -16,13 +17,13 @@ from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
 from exfuse.reports.page.cost import section
 from exfuse.reports.wandb_study import view_study
-from exfuse.store.costs import (
+from exfuse.store.costs import MEASURED
+from exfuse.store.measured_costs import (
     FILE,
-    KEYS,
     Conditions,
     MeasuredCosts,
+    Quartiles,
     RowCosts,
-    Spread,
     cost_identity,
     read_costs,
     write_costs,
@@ -54,8 +55,8 @@ def measured(folder: Path, *names: str, **changed: Any) -> MeasuredCosts:
                 input=[1, 3, 128, 128],
                 batch=[8, 3, 128, 128],
                 precision="32-true",
-                latency_ms=Spread(100.0 * place, 99.0 * place, 104.0 * place),
-                train_images_per_second=Spread(70.0 + place, 70.0, 75.0),
+                latency_ms=Quartiles(100.0 * place, 99.0 * place, 104.0 * place),
+                train_images_per_second=Quartiles(70.0 + place, 70.0, 75.0),
                 peak_memory_mib=5000.0 + place,
             )
         )
@@ -118,7 +119,7 @@ def test_the_rest_of_the_table_is_as_without_the_file(study):
     after = build_table(load_study(study))
     assert before.columns == after.columns
     for one, other in zip(before.rows, after.rows, strict=True):
-        assert {key for key in one if one[key] != other[key]} == set(KEYS)
+        assert {key for key in one if one[key] != other[key]} == set(MEASURED)
     assert csv.render(before).splitlines()[0] == csv.render(after).splitlines()[0]
 
 
@@ -150,7 +151,7 @@ def test_costs_of_another_model_or_recipe_are_not_used(tmp_path: Path, study: Pa
     write_costs(folder, costs)
     rows = {row.name: row for row in load_study(folder).rows}
     assert mean_cost(rows["baseline"], "latency_ms") == 100.0
-    assert all(mean_cost(rows["seb"], key) is None for key in KEYS)
+    assert all(mean_cost(rows["seb"], key) is None for key in MEASURED)
     assert mean_cost(rows["seb"], "gigamacs") == pytest.approx(1.3)
 
 
@@ -159,11 +160,11 @@ def test_seeds_and_weights_are_no_other_model(tmp_path):
     row = load_study(study).rows[0]
     assert len({cost_identity(record) for record in row.records.values()}) == 1
     record = next(iter(row.records.values()))
-    changed = json.loads(json.dumps(record))
-    changed["config"]["backbone"]["init"] = "random"
-    changed["config"]["recipe"]["val_every"] = 1
-    changed["config"]["runtime"]["workers"] = 7
-    assert cost_identity(changed) == cost_identity(record)
+    config = copy.deepcopy(record.config)
+    config["backbone"]["init"] = "random"
+    config["recipe"]["val_every"] = 1
+    config["runtime"]["workers"] = 7
+    assert cost_identity(replace(record, config=config)) == cost_identity(record)
 
 
 def test_a_row_whose_runs_differ_has_no_costs(tmp_path):
@@ -211,12 +212,12 @@ def damage(place: str, value: Any) -> Callable[[dict[str, Any]], object]:
     ("edit", "said"),
     [
         (damage("schema", 2), "has schema 2, this version reads 1"),
-        (damage("schema", None), "not a whole file of measured costs"),
+        (damage("schema", None), "has schema None, this version reads 1"),
         (damage("rows", 3), "not a whole file of measured costs"),
-        (damage("conditions.threads", "many"), "threads is 'many'"),
+        (damage("conditions.threads", "many"), "conditions.threads: Expected int, got str"),
         (damage("conditions.device", None), "device"),
         (damage("rows.0.identity", None), "identity"),
-        (damage("rows.0.latency_ms.median", "fast"), "median is 'fast'"),
+        (damage("rows.0.latency_ms.median", "fast"), "rows[0].latency_ms.median: Expected float, got str"),
         (damage("rows.0.latency_ms.median", 1e9), "no quartiles of a cost"),
         (damage("rows.0.peak_memory_mib", -1.0), "no peak of memory"),
         (damage("rows.0.colour", "red"), "colour"),

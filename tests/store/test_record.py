@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from exfuse.errors import UserError
 from exfuse.store.folder import COUNTS, RunFolder
-from exfuse.store.record import SCHEMA
+from exfuse.store.record import OLD, SCHEMA
+from tests.records import SCORES, leave_record
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
 
@@ -19,7 +20,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path, "abc")
-    folder.write_record("done", scores={"miou": 0.5}, seed=1)
+    leave_record(folder, "done", scores=SCORES, seed=1)
     return folder
 
 
@@ -31,17 +32,16 @@ def change(folder: RunFolder, **content: Any) -> None:
 def test_a_record_is_read_as_it_was_written(folder: RunFolder) -> None:
     record = folder.record()
     assert record is not None
-    assert (record["schema"], record["key"], record["status"], record["seed"]) == (SCHEMA, "abc", "done", 1)
+    assert (record.schema, record.key, record.status, record.seed) == (SCHEMA, "abc", "done", 1)
 
 
 @given(content=st.dictionaries(st.text(min_size=1), JSON))
-def test_any_plain_content_survives_the_file(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
-    own = {name: value for name, value in content.items() if name not in ("schema", "key", "status", "checksum", "self")}
+def test_any_plain_config_survives_the_file(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("record"), "abc")
-    folder.write_record("done", **{f"x{name}": value for name, value in own.items()})
+    leave_record(folder, "done", config=content)
     record = folder.record()
     assert record is not None
-    assert {name[1:]: value for name, value in record.items() if name.startswith("x")} == own
+    assert record.config == content
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,8 @@ def test_any_plain_content_survives_the_file(tmp_path_factory: pytest.TempPathFa
         ({"scores": {"miou": 0.6}}, "altered"),
         ({"extra": 1}, "altered"),
         ({"seed": 2}, "altered"),
-        ({"schema": SCHEMA - 1}, f"has schema {SCHEMA - 1}"),
+        ({"schema": OLD - 1}, f"has schema {OLD - 1}"),
+        ({"schema": OLD}, "altered"),
         ({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"),
         ({"key": "other"}, "calls itself other"),
         ({"checksum": "0" * 64}, "altered"),
@@ -77,7 +78,7 @@ def with_counts(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path, "abc")
     folder.path.mkdir()
     np.savez_compressed(folder.path / COUNTS, counts=np.ones((3, 2, 2), np.int32), ids=np.array(["a", "b", "c"]))
-    folder.write_record("done", scores={}, confusion_sha256=sha256(folder.path / COUNTS))
+    leave_record(folder, "done", scores=SCORES, confusion_sha256=sha256(folder.path / COUNTS))
     return folder
 
 

@@ -149,7 +149,7 @@ def check_launcher(sweeps: Sweeps) -> Callable[[list[str], list[str], dict[str, 
 def _status(run: RunFolder) -> str:
     record = run.record()
     assert record is not None
-    return str(record["status"])
+    return record.status
 
 
 def _epochs(run: RunFolder, start: str) -> set[str]:

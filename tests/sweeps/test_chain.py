@@ -21,6 +21,7 @@ from exfuse.sweeps.chain import Stage, plan_chain, run_chain
 from exfuse.sweeps.child import Ended
 from tests import entry_points
 from tests.conftest import REPOSITORY
+from tests.records import SCORES, leave_record
 from tests.sweeps.three_layouts import write_layouts
 
 _SMALL = [
@@ -136,13 +137,13 @@ def test_a_stage_that_began_with_a_model_that_is_no_longer_there_is_trained_anew
         folder = stages[number].folder
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "confusion.npz").touch()
-        folder.write_record("done", scores={"miou": 0.5}, checkpoint_sha256=checkpoint, **more)
+        leave_record(folder, "done", scores=SCORES, checkpoint_sha256=checkpoint, **more)
 
     def trains(_: str, overrides: list[str], log: None) -> Ended:
         number = next(number for number, stage in enumerate(stages) if f"data={_DATA[stage.name]}" in overrides)
         before = stages[number - 1].folder.record()
         assert before is not None
-        leave(number, f"new {number}", init_from={"checkpoint": before["checkpoint_sha256"]})
+        leave(number, f"new {number}", init_from={"checkpoint": before.checkpoint_sha256})
         trained.append(overrides)
         return Ended(0, "", False)
 

@@ -1,21 +1,25 @@
 """From outcomes to a study's folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from exfuse.errors import UserError
 from exfuse.files import sha256
-from exfuse.store.folder import COUNTS, DETAIL, RunFolder
-from exfuse.store.outcome import DONE, FAILED, Outcome
-from exfuse.sweeps.collect import collect_study, portable
+from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
+from exfuse.store.outcome import Outcome
+from exfuse.store.record import DONE, FAILED
+from exfuse.sweeps.collect import DeclaredRow, DeclaredStudy, collect_study, portable
+from tests.records import SCORES, leave_record
 
-STUDY: dict[str, Any] = {"name": "x", "title": "X", "question": "?", "paper": None, "factors": None}
+STUDY = DeclaredStudy(name="x", title="X", question="?")
 CHOICES = {f"technique/{name}": "none" for name in ("ss", "lr", "ecre", "seb", "dap")} | {"decoder": "levels_2345"}
-ROWS = {"baseline": {"builds_on": None, "paper": 76.0}, "seb": {"builds_on": "baseline"}}
+ROWS = {"baseline": DeclaredRow(paper=76.0), "seb": DeclaredRow(builds_on="baseline")}
 
 
 def key(number: int) -> str:
@@ -28,7 +32,7 @@ def run(store: Path, number: int) -> RunFolder:
     folder.path.mkdir(parents=True)
     np.savez_compressed(folder.path / COUNTS, counts=np.full((2, 3, 3), number), ids=np.array(["a", "b"]))
     config = {"data": {"root": "/home/me/VOC2012", "name": "VOC 2012"}, "batch": 4}
-    folder.write_record("done", config=config, scores={}, confusion_sha256=sha256(folder.path / COUNTS))
+    leave_record(folder, "done", config=config, scores=SCORES, confusion_sha256=sha256(folder.path / COUNTS))
     return folder
 
 
@@ -37,8 +41,8 @@ def outcome(store: Path, number: int, row: str, seed: int = 0, status: str = DON
     return Outcome(number, own, row, seed, CHOICES, store=str(store), key=key(number), status=status)
 
 
-def collect(outcomes: list[Outcome], output: Path, rows: dict[str, Any] = ROWS) -> tuple[bool, dict[str, Any]]:
-    changed = collect_study(outcomes, STUDY | {"rows": rows}, "python -m src.train", False, output)
+def collect(outcomes: list[Outcome], output: Path, rows: Mapping[str, DeclaredRow] = ROWS) -> tuple[bool, dict[str, Any]]:
+    changed = collect_study(outcomes, replace(STUDY, rows=dict(rows)), "python -m src.train", False, output)
     return changed, json.loads((output / "study.json").read_text())
 
 
@@ -75,16 +79,15 @@ def test_areas_near_borders_are_copied_where_a_run_has_them_and_mended(tmp_path:
     record = folder.record()
     assert record is not None
     np.savez_compressed(
-        folder.path / DETAIL, radii=np.array([1]), **dict.fromkeys(("hit", "true", "predicted"), np.ones((2, 3, 3)))
+        folder.path / BOUNDARY, radii=np.array([1]), **dict.fromkeys(("hit", "true", "predicted"), np.ones((2, 3, 3)))
     )
-    content = {name: record[name] for name in ("config", "scores", "confusion_sha256")}
-    folder.write_record("done", **content, boundary_sha256=sha256(folder.path / DETAIL))
+    folder.write(replace(record, boundary_sha256=sha256(folder.path / BOUNDARY)))
     run(store, 1)
     outcomes = [outcome(store, 0, "baseline"), outcome(store, 1, "seb")]
     assert collect(outcomes, output)[0]
-    copied = output / "records" / key(0) / DETAIL
-    assert copied.read_bytes() == (folder.path / DETAIL).read_bytes()
-    assert not (output / "records" / key(1) / DETAIL).exists()
+    copied = output / "records" / key(0) / BOUNDARY
+    assert copied.read_bytes() == (folder.path / BOUNDARY).read_bytes()
+    assert not (output / "records" / key(1) / BOUNDARY).exists()
     assert not collect(outcomes, output)[0]
     copied.unlink()
     assert collect(outcomes, output)[0]
@@ -95,7 +98,7 @@ def test_the_radius_that_parts_edges_from_interiors_goes_into_the_study(tmp_path
     store, output = tmp_path / "runs", tmp_path / "study"
     run(store, 0)
     assert "edge_radius" not in collect([outcome(store, 0, "baseline")], output)[1]
-    collect_study([outcome(store, 0, "baseline")], STUDY | {"rows": ROWS, "edge_radius": 5}, "again", False, output)
+    collect_study([outcome(store, 0, "baseline")], replace(STUDY, rows=dict(ROWS), edge_radius=5), "again", False, output)
     assert json.loads((output / "study.json").read_text())["edge_radius"] == 5
 
 
@@ -117,14 +120,14 @@ def test_a_run_whose_counts_are_not_its_records_is_not_collected(tmp_path: Path)
 
 def test_a_failed_run_is_collected_with_its_reason_and_a_missing_one_as_an_empty_cell(tmp_path: Path) -> None:
     store, output = tmp_path / "runs", tmp_path / "study"
-    RunFolder(store, key(0)).write_record("failed", traceback='Traceback\n  File "/home/me/x.py"\nValueError: too big')
+    leave_record(RunFolder(store, key(0)), "failed", traceback='Traceback\n  File "/home/me/x.py"\nValueError: too big')
     unplanned = outcome(store, 1, "baseline", seed=1, status=FAILED)
     unplanned.key = ""
     _, study = collect([outcome(store, 0, "baseline", status=FAILED), unplanned], output)
     record = RunFolder(output / "records", key(0)).record()
     assert record is not None
-    assert record["reason"] == "ValueError: too big"
-    assert "traceback" not in record
+    assert record.reason == "ValueError: too big"
+    assert not record.traceback
     assert study["rows"][0]["runs"] == {"0": key(0), "1": None}
 
 

@@ -99,7 +99,7 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     assert folder.last.exists()
     record = folder.record()
     assert record is not None
-    assert record["status"] == "interrupted"
+    assert record.status == "interrupted"
     assert len(records(runs)) == 1  # the second run was never started
     if kind == signal.SIGINT:
         assert sweep.returncode == 130

@@ -56,7 +56,7 @@ def model(trained: DictConfig) -> Segmenter:
 
 
 def pick(scored: Scores, images: list[int]) -> Scores:
-    return Scores(scored.counts[images], replace(scored.detail, areas=Areas(*(area[images] for area in scored.detail.areas))))
+    return Scores(scored.counts[images], replace(scored.areas, areas=Areas(*(area[images] for area in scored.areas.areas))))
 
 
 def assert_same(one: Scores, other: Scores) -> None:
@@ -105,13 +105,13 @@ def test_scores_are_the_counts_and_areas_of_what_the_protocol_decides(split, tra
 def test_bands_and_interiors_of_every_radius_add_up_to_the_whole(split, trained, model):
     scored = score(model, SegmentationDataset(split, build_eval_transform(trained)), CPU, 0)
     whole = Areas.of_counts(scored.counts)
-    for radius in scored.detail.radii:
-        for band, interior, all_ in zip(scored.detail.band(radius), scored.detail.interior(radius), whole, strict=True):
+    for radius in scored.areas.radii:
+        for band, interior, all_ in zip(scored.areas.band(radius), scored.areas.interior(radius), whole, strict=True):
             np.testing.assert_array_equal(band + interior, all_)
-    summary = scored.detail.summary()
-    assert summary["edge"][2] == pytest.approx(scored.detail.band(3).total().mean_iou())
+    summary = scored.areas.summary()
+    assert summary["edge"][2] == pytest.approx(scored.areas.band(3).total().mean_iou())
     with pytest.raises(ValueError, match="not in tuple"):
-        scored.detail.band(4)
+        scored.areas.band(4)
 
 
 def test_scoring_leaves_the_global_settings_as_they_were(split, trained, model):

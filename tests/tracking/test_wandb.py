@@ -18,6 +18,7 @@ from PIL import Image
 from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from tests import entry_points
+from exfuse.store.record import Record
 from tests.conftest import REPOSITORY
 from tests.small_runs import SMALL, only_run
 from tests.tracking.wandb_files import Shown, read_only_start, read_starts
@@ -45,7 +46,7 @@ def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[
     return done
 
 
-def record_of(run: RunFolder) -> dict[str, Any]:
+def record_of(run: RunFolder) -> Record:
     record = run.record()
     assert record is not None
     return record
@@ -89,7 +90,7 @@ def test_the_config_can_be_filtered_by_plain_values_and_is_whole(tracked_run: Ru
     assert expected.items() <= shown.config.items()
     flat = {name: value for name, value in shown.config.items() if name not in ("config", "_wandb")}
     assert all(isinstance(value, str | int | float) for value in flat.values())
-    assert shown.config["config"] == record_of(tracked_run)["config"]
+    assert shown.config["config"] == record_of(tracked_run).config
 
 
 def test_curves_have_their_axes_and_stand_at_the_optimisers_steps(tracked_run: RunFolder, shown: Shown) -> None:
@@ -99,7 +100,7 @@ def test_curves_have_their_axes_and_stand_at_the_optimisers_steps(tracked_run: R
     assert any(name.startswith("lr-") for row in shown.rows for name in row)
     axes = {name: metric.step_metric for name, metric in shown.metrics.items() if metric.step_metric}
     assert axes == {"train/*": "step", "val/*": "epoch", "gradients/*": "step", "lr-*": "step"}
-    iou = record_of(tracked_run)["scores"]["iou"]
+    iou = record_of(tracked_run).scores.iou
     for name, value in iou.items():
         assert shown.curve(f"val/iou/{name}")[-1][1] == pytest.approx(value, abs=1e-6)
 
@@ -117,10 +118,10 @@ def test_the_summary_holds_best_and_last_and_the_final_scores_and_costs(tracked_
     losses = [value for _, value in shown.curve("train/loss")]
     assert shown.summary["train/loss"] == {"min": min(losses), "last": losses[-1]}
     record = record_of(tracked_run)
-    assert shown.summary["final/miou"] == record["scores"]["miou"]
-    assert shown.summary["final/iou/background"] == record["scores"]["iou"]["background"]
+    assert shown.summary["final/miou"] == record.scores.miou
+    assert shown.summary["final/iou/background"] == record.scores.iou["background"]
     for name in ("parameters", "gigamacs", "latency_ms", "train_images_per_second", "peak_memory_mib"):
-        assert shown.summary[f"cost/{name}"] == record["costs"][name] > 0
+        assert shown.summary[f"cost/{name}"] == record.cost(name) > 0
 
 
 def test_pictures_carry_masks_of_truth_prediction_and_errors_with_class_names(shown: Shown) -> None:
@@ -154,8 +155,8 @@ def test_the_confusion_chart_holds_shares_of_each_true_class(tracked_run: RunFol
     panel = shown.config["_wandb"]["visualize"]["final/confusion"]
     assert panel["panel_config"]["panelDefId"] == "wandb/confusion_matrix/v1"
     table = json.loads((shown.folder / "files" / shown.summary["final/confusion_table"]["path"]).read_text())
-    counts = np.array(record_of(tracked_run)["scores"]["confusion"])
-    classes = list(record_of(tracked_run)["scores"]["iou"])
+    counts = np.array(record_of(tracked_run).scores.confusion)
+    classes = list(record_of(tracked_run).scores.iou)
     drawn = {(true, predicted): share for true, predicted, share in table["data"]}
     assert len(drawn) == len(classes) ** 2
     for row, true in enumerate(classes):
@@ -217,11 +218,11 @@ def test_a_pretraining_shows_its_stage_and_the_accuracies_of_head_and_branches(
     assert (shown.run.run_id, shown.run.job_type, shown.exit_code) == (backbone.key, "pretrain", 0)
     assert list(shown.run.tags) == ["ss", "lr"]
     record = record_of(backbone)
-    assert record["accuracy"].keys() == {"main", "res2", "res3", "res4", "res5"}
-    for name, value in record["accuracy"].items():
+    assert record.backbone.accuracy.keys() == {"main", "res2", "res3", "res4", "res5"}
+    for name, value in record.backbone.accuracy.items():
         assert shown.summary[f"final/accuracy_{name}"] == value
         assert shown.curve(f"val/accuracy_{name}", "epoch")
-    assert shown.summary["cost/parameters"] == record["parameters"]
+    assert shown.summary["cost/parameters"] == record.parameters
 
 
 @pytest.mark.slow
@@ -235,7 +236,7 @@ def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Pat
     assert shown.config["trained_run"] == tracked_run.key
     assert shown.config["data"] == "generated scenes val"
     assert shown.config["technique_seb"] == "product"
-    assert shown.summary["final/miou"] == record_of(tracked_run)["scores"]["miou"]
+    assert shown.summary["final/miou"] == record_of(tracked_run).scores.miou
 
 
 @pytest.mark.slow
@@ -254,8 +255,8 @@ def test_three_jobs_of_a_multirun_are_three_runs(tmp_path: Path) -> None:
         assert list(start.run.tags) == (["baseline"] if option == "none" else [f"seb-{option}"])
         assert start.exit_code == 0
         record = record_of(RunFolder(tmp_path / "runs", start.run.run_id))
-        assert start.summary["final/miou"] == record["scores"]["miou"]
-        assert start.config["config"]["technique"]["seb"] == record["config"]["technique"]["seb"]
+        assert start.summary["final/miou"] == record.scores.miou
+        assert start.config["config"]["technique"]["seb"] == record.config["technique"]["seb"]
         table = json.loads((start.folder / "files" / start.summary["final/examples"]["path"]).read_text())
         assert len(table["data"]) == 2
 
@@ -273,8 +274,8 @@ def test_who_cannot_reach_wandb_trains_all_the_same_and_is_told_once_how_to_sync
         with_trouble = time.monotonic() - started
     assert done.returncode == 0
     trained = only_run(tmp_path / "runs")
-    assert record_of(trained)["status"] == "done"
-    assert with_trouble - record_of(trained)["seconds"] < EXTRA_SECONDS + 30  # imports and drawing the scenes are in it
+    assert record_of(trained).status == "done"
+    assert with_trouble - record_of(trained).seconds < EXTRA_SECONDS + 30  # imports and drawing the scenes are in it
     told = [line for line in done.stderr.splitlines() if "W&B:" in line]
     assert len(told) == 1
     assert f"wandb sync {trained.path}/wandb" in told[0]
@@ -282,7 +283,7 @@ def test_who_cannot_reach_wandb_trains_all_the_same_and_is_told_once_how_to_sync
     assert "Traceback" not in done.stderr
     shown = read_only_start(trained.path / "wandb")  # nothing is left of the attempt
     assert shown.folder.name.startswith("offline-run-")
-    assert shown.summary["final/miou"] == record_of(trained)["scores"]["miou"]
+    assert shown.summary["final/miou"] == record_of(trained).scores.miou
     assert shown.exit_code == 0
 
 
@@ -314,13 +315,13 @@ def test_a_network_lost_in_mid_training_costs_a_bounded_time(tmp_path: Path) -> 
     assert training.returncode == 0
     trained = only_run(tmp_path / "runs")
     record = record_of(trained)
-    assert record["status"] == "done"
+    assert record.status == "done"
     ended = (trained.path / "record.json").stat().st_mtime
     assert time.time() - ended < EXTRA_SECONDS
     (line,) = [line for line in told.splitlines() if "W&B:" in line]
     assert f"wandb sync --include-online {trained.path}/wandb" in line
     shown = read_only_start(trained.path / "wandb")
-    assert shown.summary["final/miou"] == record["scores"]["miou"]
+    assert shown.summary["final/miou"] == record.scores.miou
 
 
 @pytest.mark.slow

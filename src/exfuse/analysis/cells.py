@@ -3,15 +3,14 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from exfuse.analysis.comparisons import Comparison
-from exfuse.analysis.console import weights_name
 from exfuse.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
 from exfuse.analysis.measures import Measure
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
+from exfuse.store.costs import CostColumn
 from exfuse.store.study import MISSING, Study, StudyRow
 from exfuse.store.variants import Technique
 
@@ -30,23 +29,16 @@ def tick(row: StudyRow, technique: Technique) -> Cell:
     used = option != technique.baseline
     text = "" if not used else TICK if option == technique.paper else f"{TICK} {option}"
     blind = (
-        technique.name == "ss" and used and any(weights_name(record) in ("timm", "package") for record in row.records.values())
+        technique.name == "ss" and used and any(record.weights_name in ("timm", "package") for record in row.records.values())
     )
     return Cell(text, {technique.name: option}, (UNSUPERVISED,) if blind else ())
 
 
 def setting(row: StudyRow, name: str) -> Cell:
     """The value of a setting that the study varies, such as ``backbone.output_stride``."""
-    values = {str(_setting_of(record, name)) for record in row.records.values()}
+    values = {str(record.setting(name)) for record in row.records.values()}
     text = " or ".join(sorted(values)) or NOTHING
     return Cell(text, {name: text if values else None}, state=not values)
-
-
-def _setting_of(record: Mapping[str, Any], name: str) -> Any:
-    node: Any = record["config"]
-    for part in name.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def states(row: StudyRow) -> str:
@@ -66,7 +58,7 @@ def seeds(row: StudyRow) -> Cell:
 
 def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
     """Mean and standard deviation (n - 1) over the finished seeds, in %."""
-    scores = {seed: 100 * record["scores"]["miou"] for seed, record in row.records.items()}
+    scores = {seed: 100 * record.scores.miou for seed, record in row.records.items()}
     values: dict[str, Value] = {"miou_mean": None, "miou_sd": None}
     values |= {f"miou_seed_{seed}": scores.get(seed) for seed in all_seeds}
     if not scores:
@@ -100,10 +92,10 @@ def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell
     """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
     names = ("", "_sd", "_difference", "_low", "_high", "_p")
     values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
-    details = [row.runs[seed].detail for seed in row.records]
-    if not details or any(detail is None for detail in details):
-        return Cell("not measured" if details else NOTHING, values, state=True)
-    totals = [measure.areas(detail).total() for detail in details if detail is not None]
+    parts = [row.runs[seed].boundary_areas for seed in row.records]
+    if not parts or any(areas is None for areas in parts):
+        return Cell("not measured" if parts else NOTHING, values, state=True)
+    totals = [measure.areas(areas).total() for areas in parts if areas is not None]
     if not all(total.true.any() for total in totals):
         return Cell("no such pixel", values, state=True)
     scores = [100 * float(total.mean_iou()) for total in totals]
@@ -146,61 +138,41 @@ def paper(row: StudyRow, study: Study) -> tuple[Cell, Cell]:
     if not records or any(departures(record, study.paper) for record in records):
         text = OTHER_DATA if records else NOTHING
         return Cell(text, empty, state=True), Cell(text, {"difference_to_paper": None}, state=True)
-    ours = 100 * statistics.mean(record["scores"]["miou"] for record in records)
+    ours = 100 * statistics.mean(record.scores.miou for record in records)
     trust = f" [{row.paper_trust}]" if row.paper_trust else ""
     ahead = ours - row.paper
     theirs = Cell(f"{row.paper:g}{trust}", {"paper": row.paper, "paper_trust": row.paper_trust})
     return theirs, Cell(number(ahead, signed=True), {"difference_to_paper": ahead})
 
 
-def cost(row: StudyRow, base: StudyRow | None, key: str, digits: int | None, scale: float = 1.0) -> Cell:
-    """Mean of a cost over the finished seeds; with ``base``, the row's difference to it in parentheses.
-
-    Args:
-        row: of the table.
-        base: the row it builds on, where a difference is to be shown.
-        key: of the records' ``costs``.
-        digits: after the point; None for three significant ones.
-        scale: what the record's number is multiplied by in the text.
-    """
-    own, other = mean_cost(row, key), mean_cost(base, key) if base else None
-    values: dict[str, Value] = {key: own}
-    if base is not None or key in DIFFERENCES:
-        values[f"{key}_difference"] = None if own is None or other is None else own - other
+def cost(row: StudyRow, base: StudyRow | None, column: CostColumn) -> Cell:
+    """Mean of a cost over the finished seeds; with ``base``, the row it builds on, the difference to it in parentheses."""
+    own, other = mean_cost(row, column.key), mean_cost(base, column.key) if base and column.differs else None
+    values: dict[str, Value] = {column.key: own}
+    if column.differs:
+        values[f"{column.key}_difference"] = None if own is None or other is None else own - other
     if own is None:
         return Cell(NOTHING, values, state=True)
+    scaled, digits = column.scale * own, column.digits
     if digits is None:
-        digits = min(3, max(0, 2 - math.floor(math.log10(max(scale * own, 1e-9)))))
-    text = number(scale * own, digits)
-    return Cell(text if other is None else f"{text} ({number(scale * (own - other), digits, signed=True)})", values)
-
-
-DIFFERENCES = ("parameters", "gigamacs")  # costs shown with the difference to the row that a row builds on
+        digits = min(3, max(0, 2 - math.floor(math.log10(max(scaled, 1e-9)))))
+    text = number(scaled, digits)
+    return Cell(text if other is None else f"{text} ({number(column.scale * (own - other), digits, signed=True)})", values)
 
 
 def mean_cost(row: StudyRow, key: str) -> float | None:
     """Mean over the finished seeds that know this cost, or what was measured in its stead; None if there is neither."""
     if key in row.costs:
         return row.costs[key]
-    costs = [cost_of(record, key) for record in row.records.values()]
-    known = [value for value in costs if value is not None]
-    return statistics.mean(known) if known else None
-
-
-def cost_of(record: Mapping[str, object], key: str) -> float | None:
-    """One cost of a finished run; None where it was not measured."""
-    costs = record.get("costs")
-    value = costs.get(key) if isinstance(costs, Mapping) else None
-    if value is None and key == "parameters":
-        value = record.get("parameters")
-    return float(value) if isinstance(value, (int, float)) else None
+    known = [value for record in row.records.values() if (value := record.cost(key)) is not None]
+    return statistics.mean(map(float, known)) if known else None
 
 
 def _marks(row: StudyRow, study: Study) -> tuple[str, ...]:
     marks = []
     if {(row.name, seed) for seed in row.records} & study.deviating:
         marks.append(MIXED)
-    if any(weights_name(record) == "random" for record in row.records.values()):
+    if any(record.weights_name == "random" for record in row.records.values()):
         marks.append(RANDOM)
     if len(row.records) < len(row.runs):
         marks.append(FEWER)

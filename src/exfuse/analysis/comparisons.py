@@ -79,7 +79,7 @@ def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
 
 def _images(row: StudyRow) -> set[str]:
     """Manifests of the images on which a row's runs were scored; one, unless a study is mixed."""
-    return {record["manifests"]["val"] for record in row.records.values()}
+    return {record.manifests["val"] for record in row.records.values()}
 
 
 def _resample(rows: Mapping[str, StudyRow], number: int, scoring: Scoring) -> Resampled[str] | None:
@@ -104,7 +104,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
     Only seeds that every combination has finished take part.
     """
     by_techniques: dict[frozenset[str], StudyRow] = {}
-    baseline = variants.baseline()
+    baseline = variants.baseline() | {technique.name: technique.baseline for technique in study.techniques}
     for row in study.rows:
         used = frozenset(name for name in study.factors if row.options[name] != baseline[name])
         if used in by_techniques:
@@ -115,7 +115,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
     seeds = sorted(set.intersection(*(set(row.records) for row in study.rows)))
     if not seeds:
         return "no seed has finished in every combination"
-    if len({record["manifests"]["val"] for _, _, record in study.done()}) > 1:
+    if len({record.manifests["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
     _check_images(list(study.rows))
     cells = {used: {seed: row.runs[seed].counts() for seed in seeds} for used, row in by_techniques.items()}

@@ -1,31 +1,25 @@
 """Scores as Rich tables for the terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from exfuse.metrics.detail import EDGE_RADIUS, Detail
+from exfuse.metrics.boundary_areas import EDGE_RADIUS, BoundaryAreas
 from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
-
-_COSTS = {
-    "gigamacs": "10^9 multiply-adds",
-    "latency_ms": "latency ms",
-    "train_images_per_second": "training images/s",
-    "peak_memory_mib": "peak memory MiB",
-}
+from exfuse.store.costs import COSTS
+from exfuse.store.record import Record
 
 
-def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, detail: Detail | None = None) -> Table:
+def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, areas: BoundaryAreas | None = None) -> Table:
     """IoU per class, classes absent from the truth named as such, with the mean below.
 
     Args:
         counts: confusion counts (C, C).
         classes: names of the C ids.
         title: of the table.
-        detail: if known, IoU inside objects, near borders and along contours are columns too.
+        areas: if known, IoU inside objects, near borders and along contours are columns too.
     """
     table = Table(title=title, show_footer=True)
     scores = iou_per_class(counts)
@@ -33,13 +27,13 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, d
     table.add_column("class", footer=f"mean of {present} classes")
     table.add_column("IoU %", justify="right", footer=f"{100 * float(mean_iou(counts)):.1f}")
     table.add_column("share of pixels %", justify="right", footer=f"accuracy {100 * float(pixel_accuracy(counts)):.1f}")
-    parts = _detail_columns(detail) if detail else {}
-    for header, areas in parts.items():
-        footer = f"{100 * float(areas.mean_iou()):.1f}" if areas.true.any() else ""
+    parts = _area_columns(areas) if areas else {}
+    for header, part in parts.items():
+        footer = f"{100 * float(part.mean_iou()):.1f}" if part.true.any() else ""
         table.add_column(header, justify="right", footer=footer)
     shares = counts.sum(1) / counts.sum()
     for place, (name, score, share) in enumerate(zip(classes, scores, shares, strict=True)):
-        rest = [_percent(areas.iou()[place]) for areas in parts.values()]
+        rest = [_percent(part.iou()[place]) for part in parts.values()]
         table.add_row(name, _percent(score), f"{100 * share:.1f}", *rest)
     notes = []
     if present < len(classes):
@@ -50,11 +44,11 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, d
     return table
 
 
-def _detail_columns(detail: Detail) -> dict[str, Areas]:
+def _area_columns(areas: BoundaryAreas) -> dict[str, Areas]:
     return {
-        "interior": detail.interior(EDGE_RADIUS).total(),
-        "edge": detail.band(EDGE_RADIUS).total(),
-        "boundary": detail.boundary.total(),
+        "interior": areas.interior(EDGE_RADIUS).total(),
+        "edge": areas.band(EDGE_RADIUS).total(),
+        "boundary": areas.boundary.total(),
     }
 
 
@@ -62,7 +56,7 @@ def _percent(score: float) -> str:
     return f"{100 * score:.1f}" if np.isfinite(score) else "absent"
 
 
-def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
+def comparison_table(records: Sequence[Record], title: str) -> Table:
     """Runs as columns: IoU per class, their mean, parameters and training time.
 
     Args:
@@ -73,28 +67,27 @@ def comparison_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
     table.add_column("class")
     for record in records:
         table.add_column(_column(record), justify="right")
-    for name in records[0]["scores"]["iou"]:
-        values = [record["scores"]["iou"][name] for record in records]
+    for name in records[0].scores.iou:
+        values = [record.scores.iou[name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
     table.add_section()
-    table.add_row("[bold]mIoU", *(f"[bold]{100 * record['scores']['miou']:.1f}" for record in records))
-    table.add_row("M parameters", *(f"{record['parameters'] / 1e6:.2f}" for record in records))
-    table.add_row("backbone", *(weights_name(record) for record in records))
-    for name, shown in _COSTS.items():
-        values = [(record.get("costs") or {}).get(name) for record in records]
+    table.add_row("[bold]mIoU", *(f"[bold]{100 * record.scores.miou:.1f}" for record in records))
+    table.add_row("backbone", *(record.weights_name for record in records))
+    for column in COSTS:
+        values = [record.cost(column.key) for record in records]
         if any(value is not None for value in values):
-            table.add_row(shown, *(_cost(value) for value in values))
-    table.add_row("minutes trained", *(f"{record['seconds'] / 60:.1f}" for record in records))
+            table.add_row(column.title, *(_cost(value, column.scale) for value in values))
+    table.add_row("minutes trained", *(f"{record.seconds / 60:.1f}" for record in records))
     return table
 
 
-def _cost(value: float | None) -> str:
+def _cost(value: float | None, scale: float) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{scale * value:,.0f}" if scale * value >= 1000 else f"{scale * value:.3g}"
 
 
-def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table:
+def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
     """The most frequent mistakes, runs as columns: % of a true class' pixels that are taken for another class.
 
     Args:
@@ -106,9 +99,9 @@ def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table
     table.add_column("taken for")
     for record in records:
         table.add_column(_column(record), justify="right")
-    counts = np.array([record["scores"]["confusion"] for record in records])  # (runs, C, C)
+    counts = np.array([record.scores.confusion for record in records])  # (runs, C, C)
     wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
-    classes = list(records[0]["scores"]["iou"])
+    classes = list(records[0].scores.iou)
     for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
         true, predicted = divmod(int(place), len(classes))
         if wrong[true, predicted]:
@@ -117,25 +110,17 @@ def mistakes_table(records: Sequence[Mapping[str, Any]], most: int = 8) -> Table
     return table
 
 
-def _column(record: Mapping[str, Any]) -> str:
-    return f"{record['label'].replace('+', chr(10))}\nseed {record['seed']}"
+def _column(record: Record) -> str:
+    return f"{record.title.replace('+', chr(10))}\nseed {record.seed}"
 
 
-def weights_name(record: Mapping[str, Any]) -> str:
-    """A word for what a run's encoder started from: random, timm, package, pretrained, file or run."""
-    if record.get("init_from"):
-        return "run"
-    init = record["config"]["backbone"]["init"]
-    return init if init in ("random", "timm", "package", "pretrained") else "file"
-
-
-def accuracy_table(record: Mapping[str, Any]) -> Table:
+def accuracy_table(record: Record) -> Table:
     """Classification accuracy of a finished pretraining: of the head and of each of SS's branches."""
-    table = Table(title=f"{record['label']}, seed {record['seed']}: {record['data']}")
+    table = Table(title=f"{record.title}, seed {record.seed}: {record.data}")
     table.add_column("classifier")
     table.add_column("accuracy %", justify="right")
-    for name, value in record["accuracy"].items():
+    for name, value in record.backbone.accuracy.items():
         table.add_row("head" if name == "main" else f"branch of {name}", f"{100 * value:.1f}")
-    images = record["images"]
-    table.caption = f"{images['train']} images to train on, {images['val']} to score on, {record['seconds'] / 60:.1f} minutes"
+    images = record.images
+    table.caption = f"{images['train']} images to train on, {images['val']} to score on, {record.seconds / 60:.1f} minutes"
     return table

@@ -1,14 +1,13 @@
 """The sentences below a study's table that say what its costs are costs of, and how they were measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from exfuse.analysis.document import TIMES
 from exfuse.analysis.wording import SHOWN, and_more, count
-from exfuse.store.costs import FILE, Conditions, MeasuredCosts, RowCosts
+from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
+from exfuse.store.record import Record
 from exfuse.store.study import Study
 
-Record = Mapping[str, Any]
 _MEANS = "means over seeds; in parentheses: the difference to the row that a row builds on."
 
 
@@ -19,14 +18,14 @@ def cost_sentences(study: Study, records: Sequence[Record]) -> list[str]:
         study: of the table.
         records: of its finished runs.
     """
-    costs = [record["costs"] for record in records if record.get("costs")]
-    counter = _joined(one["counter"] for one in costs)
-    counted = f"GMACs: 10⁹ multiply-adds of one input {_shapes(one['input'] for one in costs)} ({counter})"
+    costs = [record.costs for record in records if record.costs]
+    counter = _joined(one.counter for one in costs)
+    counted = f"GMACs: 10⁹ multiply-adds of one input {_shapes(one.input for one in costs)} ({counter})"
     if study.measured is not None:
         return [*([f"{counted}. Parameters and GMACs are {_MEANS}"] if costs else []), *_measured(study, study.measured)]
     if not costs:
         return ["Costs were not measured."]
-    memory = _joined(one["memory_of"] for one in costs)
+    memory = _joined(one.memory_of for one in costs)
     return [f"{counted}; latency of the same input. Memory: peak of the {memory}. Costs are {_MEANS}"]
 
 

@@ -12,9 +12,9 @@ from exfuse.analysis.document import MINUS, Cell, Footnote
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import Interval
 from exfuse.analysis.wording import SHOWN, and_more, count
+from exfuse.store.record import Record
 from exfuse.store.study import Study
 
-Record = Mapping[str, Any]
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 
 
@@ -56,8 +56,8 @@ def _unfinished(study: Study) -> list[str]:
     for row in study.rows:
         for seed, run in row.runs.items():
             if run.record and not run.done:
-                said = str(run.record.get("reason") or run.record.get("traceback") or "no reason known").strip()
-                found.append(f"{row.title} seed {seed} {run.status}: {said.splitlines()[-1].strip()[:120]}")
+                said = run.record.why or "no reason known"
+                found.append(f"{row.title} seed {seed} {run.status}: {said[:120]}")
     return [f"{'; '.join(found[:SHOWN])}{and_more(found)}."] if found else []
 
 
@@ -106,10 +106,11 @@ def _parts(radius: int) -> str:
 
 
 def _paper(study: Study) -> list[str]:
-    paper = study.paper or {}
+    paper = study.paper
+    assert paper is not None
     reasons = dict.fromkeys(reason for _, _, record in study.done() for reason in departures(record, paper))
     trusts = dict.fromkeys(row.paper_trust for row in study.rows if row.paper is not None and row.paper_trust)
-    source = f"Paper: {paper['table']}, val set"
+    source = f"Paper: {paper.table}, val set"
     if reasons:
         return [f"{source}; \"{OTHER_DATA}\" where a run's protocol is not the paper's: {'; '.join(reasons)}."]
     marks = ", ".join(f"[{trust}] {TRUST.get(trust, 'of unknown trust')}" for trust in trusts)
@@ -117,9 +118,9 @@ def _paper(study: Study) -> list[str]:
 
 
 def _data(records: Sequence[Record]) -> str:
-    names = _distinct(records, lambda record: record["config"]["data"]["name"])
-    train, val = (_range(record["images"][split] for record in records) for split in ("train", "val"))
-    scores = records[0]["scores"]["iou"]
+    names = _distinct(records, lambda record: record.data)
+    train, val = (_range(record.images[split] for record in records) for split in ("train", "val"))
+    scores = records[0].scores.iou
     absent = [name for name, value in scores.items() if value is None]
     over = f"mIoU is over the {len(scores) - len(absent)} classes present in val"
     note = f" (absent: {', '.join(absent)})" if absent else ""
@@ -128,38 +129,38 @@ def _data(records: Sequence[Record]) -> str:
 
 def _recipe(records: Sequence[Record]) -> str:
     def of(name: str) -> str:
-        return _distinct(records, lambda record: record["config"]["recipe"][name])
+        return _distinct(records, lambda record: record.config["recipe"][name])
 
     parts = [
         f"{of('epochs')} epochs",
         f"batches of {of('batch_size')}",
-        f"crops of {_distinct(records, lambda record: record['config']['recipe']['augmentation']['crop'])} px",
+        f"crops of {_distinct(records, lambda record: record.config['recipe']['augmentation']['crop'])} px",
         f"{_distinct(records, _optimizer)}, learning rate {of('lr')}",
-        f"precision {_distinct(records, lambda record: record['config']['trainer']['precision'])}",
+        f"precision {_distinct(records, lambda record: record.config['trainer']['precision'])}",
     ]
-    name = _distinct(records, lambda record: record["choices"].get("recipe"))
+    name = _distinct(records, lambda record: record.choices.get("recipe"))
     return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; seeds {_seeds(records)}."
 
 
 def _optimizer(record: Record) -> str:
-    return str(record["config"]["recipe"]["optimizer"]["_target_"]).rpartition(".")[2]
+    return str(record.config["recipe"]["optimizer"]["_target_"]).rpartition(".")[2]
 
 
 def _seeds(records: Sequence[Record]) -> str:
-    return ", ".join(map(str, sorted({record["seed"] for record in records})))
+    return ", ".join(map(str, sorted({record.seed for record in records})))
 
 
 def _backbone(records: Sequence[Record]) -> str:
-    chosen = _distinct(records, lambda record: record["choices"].get("backbone"))
-    name = _distinct(records, lambda record: record["config"]["backbone"]["name"])
-    stride = _distinct(records, lambda record: record["config"]["backbone"]["output_stride"])
+    chosen = _distinct(records, lambda record: record.choices.get("backbone"))
+    name = _distinct(records, lambda record: record.config["backbone"]["name"])
+    stride = _distinct(records, lambda record: record.config["backbone"]["output_stride"])
     kind = f"{chosen} ({name})" if chosen and chosen != name else name
     return f"Backbone: {kind}, output stride {stride}; weights: {_distinct(records, _weights, '; ')}."
 
 
 def _weights(record: Record) -> str:
     """The record's description without its accuracy, which differs by seed, and without places on somebody's disk."""
-    text = re.sub(r", accuracy .*", "", str(record["weights"]))
+    text = re.sub(r", accuracy .*", "", str(record.weights))
     if text.startswith("weights of "):
         return f"weights of {PurePath(text.removeprefix('weights of ')).name}"
     return text
@@ -167,15 +168,15 @@ def _weights(record: Record) -> str:
 
 def _machine(study: Study, records: Sequence[Record]) -> str:
     def of(name: str) -> Callable[[Record], Any]:
-        return lambda record: record["environment"].get(name)
+        return lambda record: getattr(record.environment, name)
 
-    packages = sorted({name for record in records for name in record["environment"]["packages"]})
+    packages = sorted({name for record in records for name in record.environment.packages})
     versions = {name: _values(records, _version_of(name)) for name in packages}
     differing = [f"{name} {' or '.join(found)}" for name, found in versions.items() if len(found) > 1]
     text = f"Trained on {_distinct(records, of('device'), ' and ')}, threads: {_distinct(records, of('threads'))}"
     text += f", torch {_distinct(records, _version_of('torch'))}"
-    text += f", commit {_distinct(records, lambda record: str(record['environment'].get('commit') or 'unknown')[:7])}."
-    if dirty := sum(bool(record["environment"].get("uncommitted_changes")) for record in records):
+    text += f", commit {_distinct(records, lambda record: record.environment.short_commit)}."
+    if dirty := sum(bool(record.environment.uncommitted_changes) for record in records):
         text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
     if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
@@ -183,7 +184,7 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
 
 
 def _version_of(package: str) -> Callable[[Record], Any]:
-    return lambda record: record["environment"]["packages"].get(package)
+    return lambda record: record.environment.packages.get(package)
 
 
 def _values(records: Iterable[Record], of: Callable[[Record], Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exfuse.metrics.detail import Detail
+from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
 
 
@@ -15,13 +15,13 @@ class Measure:
         key: of the column and of its values in a CSV.
         header: of the column.
         explanation: one line.
-        areas: per image, (images, C), of a run's `Detail`.
+        areas: per image, (images, C), of a run's `BoundaryAreas`.
     """
 
     key: str
     header: str
     explanation: str
-    areas: Callable[[Detail], Areas]
+    areas: Callable[[BoundaryAreas], Areas]
 
 
 def measures(radius: int) -> tuple[Measure, ...]:

@@ -1,9 +1,7 @@
 """When a run's score may stand beside the paper's: the same data, classes, backbone and kind of pretraining."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from exfuse.analysis.console import weights_name
+from exfuse.store.record import Record
+from exfuse.store.study import Paper
 
 VOC_CLASSES = [
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
@@ -13,39 +11,39 @@ _IMAGENET = ("imagenet", "imagenet_finetune")  # of the config group `pretrainin
 TRUST = {"P": "read from the paper's own table", "N": "from a second-hand note", "R": "recalled, no source at hand"}
 
 
-def departures(record: Mapping[str, Any], paper: Mapping[str, Any]) -> list[str]:
+def departures(record: Record, paper: Paper) -> list[str]:
     """In what a finished run's protocol is not the paper's; empty where the two scores may be compared.
 
     Args:
         record: of a finished run.
-        paper: ``images`` (train, val), ``backbone`` and ``pretraining`` of the paper's table.
+        paper: what the paper's table was made with.
     """
     found = []
-    ours, theirs = record["images"], paper["images"]
+    ours, theirs = record.images, paper.images
     if any(ours[split] != theirs[split] for split in ("train", "val")):
         found.append(f"{ours['train']}/{ours['val']} train/val images instead of {theirs['train']}/{theirs['val']}")
-    classes = record["scores"]["iou"]
+    classes = record.scores.iou
     if list(classes) != VOC_CLASSES:
         found.append(f"{len(classes)} classes that are not VOC's {len(VOC_CLASSES)}")
-    backbone = record["config"]["backbone"]["name"]
-    if backbone != paper["backbone"]:
-        found.append(f"backbone {backbone} instead of {paper['backbone']}")
-    if (pretraining := _pretraining(record)) != paper["pretraining"]:
-        found.append(f"weights: {pretraining} instead of {paper['pretraining']}")
-    debug = record["config"].get("debug") or {}
+    backbone = record.config["backbone"]["name"]
+    if backbone != paper.backbone:
+        found.append(f"backbone {backbone} instead of {paper.backbone}")
+    if (pretraining := _pretraining(record)) != paper.pretraining:
+        found.append(f"weights: {pretraining} instead of {paper.pretraining}")
+    debug = record.config.get("debug") or {}
     if debug.get("images") or debug.get("val_is_train"):
         found.append("a debugging run")
     return found
 
 
-def _pretraining(record: Mapping[str, Any]) -> str:
+def _pretraining(record: Record) -> str:
     """``ImageNet``, or what the encoder started from instead."""
-    if start := record.get("init_from"):
-        return f"a whole model trained on {start['data']}"
-    weights = weights_name(record)
+    if record.init_from:
+        return f"a whole model trained on {record.init_from.data}"
+    weights = record.weights_name
     if weights in ("timm", "package"):
         return "ImageNet"
     if weights == "pretrained":
-        option = str(record["choices"].get("pretraining"))
+        option = str(record.choices.get("pretraining"))
         return "ImageNet" if option in _IMAGENET else option
     return weights

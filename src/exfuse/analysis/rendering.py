@@ -126,7 +126,7 @@ class Rendering:
             found["cost"] = lambda: cost.draw(self.study)
         if classes.pairs(self.study):
             found["classes"] = lambda: classes.draw(self.study)
-        if trimap.rows_with_detail(self.study):
+        if trimap.rows_with_areas(self.study):
             found["trimap"] = lambda: trimap.draw(self.study)
         known = self.effects
         if isinstance(known, FactorialEffects):

@@ -2,19 +2,18 @@
 
 import csv
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from exfuse.analysis.console import weights_name
+from exfuse.store.record import Record
 
 Values = dict[str, float]
 Variants = dict[str, dict[int, Values]]
 
 
-def group_runs(records: Sequence[Mapping[str, Any]], classes: Sequence[str] = ()) -> Variants:
+def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Variants:
     """Scores in % of finished segmentation runs by variant and seed; random weights are named in the variant.
 
     Args:
@@ -23,24 +22,24 @@ def group_runs(records: Sequence[Mapping[str, Any]], classes: Sequence[str] = ()
     """
     variants: Variants = {}
     for record in records:
-        scores = record["scores"]
-        present = sum(value is not None for value in scores["iou"].values())
-        values = {f"mIoU of {present} classes": 100 * scores["miou"], "pixel accuracy": 100 * scores["pixel_accuracy"]}
+        scores = record.scores
+        present = sum(value is not None for value in scores.iou.values())
+        values = {f"mIoU of {present} classes": 100 * scores.miou, "pixel accuracy": 100 * scores.pixel_accuracy}
         if classes:
-            chosen = [scores["iou"][name] for name in classes]
+            chosen = [scores.iou[name] for name in classes]
             values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
-        values["M parameters"] = record["parameters"] / 1e6
-        note = " (random weights)" if weights_name(record) == "random" else ""
-        variants.setdefault(record["label"] + note, {})[record["seed"]] = values
+        values["M parameters"] = record.parameters / 1e6
+        note = " (random weights)" if record.weights_name == "random" else ""
+        variants.setdefault(record.label + note, {})[record.seed] = values
     return variants
 
 
-def group_backbones(records: Sequence[Mapping[str, Any]]) -> Variants:
+def group_backbones(records: Sequence[Record]) -> Variants:
     """Classification accuracy in % of finished backbones by technique and seed: of the head and of each branch."""
     variants: Variants = {}
     for record in records:
-        named = {"head" if name == "main" else name: 100 * value for name, value in record["accuracy"].items()}
-        variants.setdefault(record["label"], {})[record["seed"]] = named | {"M parameters": record["parameters"] / 1e6}
+        named = {"head" if name == "main" else name: 100 * value for name, value in record.backbone.accuracy.items()}
+        variants.setdefault(record.label, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
     return variants
 
 

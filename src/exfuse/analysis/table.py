@@ -9,15 +9,8 @@ from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.measures import Measure, measures
 from exfuse.analysis.resampling import Interval
+from exfuse.store.costs import COSTS
 from exfuse.store.study import Study, StudyRow
-
-_COSTS: tuple[tuple[str, str, str, int | None, float], ...] = (  # key of the record's costs, header, explanation, digits, scale
-    ("parameters", "M params", "millions of parameters, and the difference to the row it builds on", None, 1e-6),
-    ("gigamacs", "GMACs", "10⁹ multiply-adds of one image, and the difference to the row it builds on", None, 1.0),
-    ("train_images_per_second", "img/s", "training images a second", 1, 1.0),
-    ("latency_ms", "ms", "latency of one image in milliseconds", 1, 1.0),
-    ("peak_memory_mib", "MiB", "peak memory of training", 0, 1.0),
-)
 
 
 def build_table(study: Study, comparisons: Mapping[str, Comparison] | None = None) -> Table:
@@ -72,7 +65,7 @@ def columns(study: Study) -> list[Column]:
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points"))
-    found += [Column(key, header, explanation) for key, header, explanation, _, _ in _COSTS]
+    found += [Column(cost.key, cost.header, cost.explanation) for cost in COSTS]
     return found
 
 
@@ -85,7 +78,7 @@ def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
 
 
 def _scoring(measure: Measure) -> Scoring:
-    return lambda run: None if run.detail is None else measure.areas(run.detail)
+    return lambda run: None if run.boundary_areas is None else measure.areas(run.boundary_areas)
 
 
 def _measures(study: Study) -> tuple[Measure, ...]:
@@ -169,8 +162,7 @@ def _row(
     }
     for measure in _measures(study):
         found[measure.key] = cells.part(row, measure, parts[measure.key].get(row.name))
-    for key, _, _, digits, scale in _COSTS:
-        found[key] = cells.cost(row, base if key in cells.DIFFERENCES else None, key, digits, scale)
+    found |= {column.key: cells.cost(row, base, column) for column in COSTS}
     return {column.key: found[column.key] for column in chosen}
 
 

@@ -22,6 +22,7 @@ from exfuse.data.module import SegmentationData
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
+from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.segmentation import SegmentationTask
 
 _TARGET = 0.95  # of the bare step's rate
@@ -88,7 +89,7 @@ def measure_epochs(config: DictConfig, epochs: int) -> EpochRates:
             build_task(config, build_model(config, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2)
         )
         watch = _Watch(_BareStep(config, other, data), config.recipe.batch_size)
-        origin = {"label": "baseline", "choices": {}, "seed": config.seed, "config": describe_run(config)}
+        origin = Record(key=folder.key, status=RUNNING, label="baseline", seed=config.seed, config=describe_run(config))
         fit(build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
     return EpochRates(watch.epochs, watch.bare)
 

@@ -20,17 +20,17 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         threads: of torch in each benchmark.
     """
     environment = describe_environment(torch.device("cpu"))
-    versions = {"python": environment["python"], **environment["packages"], **{name: _version(name) for name in _ALSO}}
+    versions = {"python": environment.python, **environment.packages, **{name: _version(name) for name in _ALSO}}
     return {
-        "machine": f"{os.cpu_count()} cores, {environment['device']}",
+        "machine": f"{os.cpu_count()} cores, {environment.device}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cuda": torch.version.cuda if device == "cuda" else None,
-        "system": environment["system"],
+        "system": environment.system,
         "threads": threads,
         "versions": {name: found for name, found in versions.items() if found},
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": environment["commit"],
-        "uncommitted_changes": environment["uncommitted_changes"],
+        "commit": environment.commit,
+        "uncommitted_changes": environment.uncommitted_changes,
     }
 
 

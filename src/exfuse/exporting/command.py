@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import write_atomically
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record
 
 FORMATS: dict[str, ModuleType] = {"onnx": onnx_format, "torch": torch_format}
 
@@ -36,7 +36,7 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
     record = _finished(run)
     model, config, classes = load_checkpoint(run)
     least = smallest_side(model)
-    output = output or run / "export" / f"{record['key']}{form.SUFFIX}"
+    output = output or run / "export" / f"{record.key}{form.SUFFIX}"
     if output.suffix != form.SUFFIX:
         raise UserError(f"output={output}: a file of format={format_name} ends with {form.SUFFIX}.")
     images, origin = check_images(config, size)
@@ -64,12 +64,12 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
     return output
 
 
-def _finished(run: Path) -> dict[str, Any]:
+def _finished(run: Path) -> Record:
     if not run.is_dir():
         raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
     record = RunFolder(run.absolute().parent, run.absolute().name).record()
-    if record is None or "config" not in record:
+    if record is None or record.pretraining:
         raise CheckpointError(f"{run} holds no record of a run. Give outputs/runs/KEY of a finished run.")
-    if record["status"] != "done":
-        raise CheckpointError(f"Run {record['key']} is not finished ({record['status']}): train it to its end first.")
+    if not record.done:
+        raise CheckpointError(f"Run {record.key} is not finished ({record.status}): train it to its end first.")
     return record

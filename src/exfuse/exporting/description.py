@@ -1,11 +1,11 @@
 """What travels inside an exported file, so that the file alone is enough to use it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from exfuse.palette import voc_palette
+from exfuse.store.record import Record
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Description:
         return {name: json.dumps(value) for name, value in vars(self).items()}
 
 
-def describe(record: Mapping[str, Any], classes: Sequence[str], sizes: str) -> Description:
+def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
     """The description of a finished run's model.
 
     Args:
@@ -49,16 +49,15 @@ def describe(record: Mapping[str, Any], classes: Sequence[str], sizes: str) -> D
         classes: names of its classes.
         sizes: which sizes the file takes.
     """
-    config = record["config"]
-    normalisation = config["backbone"]["normalisation"]
+    normalisation = record.config["backbone"]["normalisation"]
     return Description(
-        run=record["key"],
-        label=record["label"],
-        commit=record["environment"]["commit"],
+        run=record.key,
+        label=record.label,
+        commit=record.environment.commit,
         classes=list(classes),
         mean=list(normalisation["mean"]),
         std=list(normalisation["std"]),
-        long_side=config["recipe"]["long_side"],
+        long_side=record.config["recipe"]["long_side"],
         palette=voc_palette()[: len(classes)].ravel().tolist(),
         sizes=sizes,
     )

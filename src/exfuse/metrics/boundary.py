@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.metrics.detail import RADII
+from exfuse.metrics.boundary_areas import RADII
 from exfuse.metrics.iou import Areas
 from exfuse.palette import VOID
 
@@ -67,7 +67,7 @@ def count_areas(predicted: Ids, truth: Ids, edges: Edges, classes: int, rings: i
         rings: one more than there are radii.
 
     Returns:
-        (rings + 1, C) each, see `exfuse.metrics.detail.Detail`.
+        (rings + 1, C) each, see `exfuse.metrics.boundary_areas.BoundaryAreas`.
     """
     near_predicted = boundary_region(predicted, edges.width)
     code = edges.ring.astype(np.int32)  # everything that matters of a pixel as one number, so that one pass counts it all

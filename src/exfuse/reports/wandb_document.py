@@ -11,15 +11,8 @@ from wandb_workspaces import expr
 
 from exfuse.files import write_json
 from exfuse.reports.wandb_study import StudyView
-from exfuse.store.costs import KEYS
+from exfuse.store.costs import COSTS
 
-_COSTS = {
-    "cost/parameters": "Parameters",
-    "cost/gigamacs": "Multiply-adds of one image, 10^9",
-    "cost/latency_ms": "Latency of one image, ms",
-    "cost/train_images_per_second": "Training, images a second",
-    "cost/peak_memory_mib": "Peak memory, MiB",
-}
 _COLUMNS = ["summary:final/miou", "config:variant.value", "config:seed.value", "summary:cost/gigamacs"]
 _WIDE, _HALF, _THIRD = 24, 12, 8  # columns of W&B's grid
 
@@ -102,8 +95,8 @@ def _class_bars(view: StudyView) -> list[Any]:
 def _cost_panels(view: StudyView) -> list[Any]:
     """Of what the runs know; where their times do not count, the report's table alone has those that do."""
     scatter = wr.ScatterPlot(x="cost/gigamacs", y="final/miou", title="Cost against accuracy")
-    stale = {f"cost/{key}" for key in KEYS} if view.measured else set()
-    return _laid_out([scatter, *(_bars(key, title) for key, title in _COSTS.items() if key not in stale)], _THIRD)
+    bars = [_bars(f"cost/{cost.key}", cost.title) for cost in COSTS if not (view.measured and cost.measured)]
+    return _laid_out([scatter, *bars], _THIRD)
 
 
 def _pictures() -> list[Any]:

@@ -49,5 +49,5 @@ def view_study(folder: Path) -> StudyView:
 
 
 def _classes(study: Study) -> list[str]:
-    iou = study.done()[0][2]["scores"]["iou"]
+    iou = study.done()[0][2].scores.iou
     return [name for name, value in iou.items() if value is not None]

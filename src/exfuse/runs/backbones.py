@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -16,6 +16,7 @@ from exfuse.runs.backbone_key import find_folder
 from exfuse.runs.plan import PRETRAINED
 from exfuse.runs.pretrain_command import as_command, pretrain_overrides, run_pretraining
 from exfuse.store.folder import WEIGHTS, RunFolder
+from exfuse.store.record import Record
 
 
 class ChosenWeights(NamedTuple):
@@ -84,24 +85,24 @@ def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console
             "or choose backbone.init=timm (public weights), backbone.init=FILE or backbone.init=random."
         )
     path = folder.path / WEIGHTS
-    if sha256(path) != record["sha256"]:
+    if sha256(path) != record.backbone.sha256:
         raise CheckpointError(
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
             f"  {as_command([*overrides, 'overwrite=true'])}"
         )
     held_out = read_split(config, "val")
-    if held_out.manifest() not in record["excludes"]:
+    if held_out.manifest() not in record.backbone.excludes:
         console.print(
             f"[yellow]Nobody has checked that the images of {held_out.name} took no part in this pretraining.[/] With its data "
             f"at hand, this does:\n  {as_command(overrides)}",
             soft_wrap=True,
         )
-    accuracy = 100 * record["accuracy"]["main"]
-    description = f"pretrained on {record['data']}, {record['label']}, accuracy {accuracy:.1f} %, {folder.path}"
+    accuracy = 100 * record.backbone.accuracy["main"]
+    description = f"pretrained on {record.data}, {record.label}, accuracy {accuracy:.1f} %, {folder.path}"
     return ChosenWeights(str(path), folder.key, description)
 
 
-def _done(folder: RunFolder) -> dict[str, Any] | None:
+def _done(folder: RunFolder) -> Record | None:
     """The record of a backbone that says done; whether its weights are still there is checked with them."""
     record = folder.record()
-    return record if record and record["status"] == "done" else None
+    return record if record and record.done else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from exfuse.data.split import read_image, read_mask
 from exfuse.errors import UserError
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.folder import RunFolder, find_finished
+from exfuse.store.record import Record
 from exfuse.tasks.segmentation import predict_ids
 
 
@@ -31,14 +31,14 @@ def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
     runs = find_runs(folders)
     records = [record for _, record in runs]
     console = Console()
-    data = records[0]["config"]["data"]["name"]
-    console.print(comparison_table(records, f"{data} val, {records[0]['scores']['images']} images, IoU %"))
+    data = records[0].data
+    console.print(comparison_table(records, f"{data} val, {records[0].scores.images} images, IoU %"))
     console.print(mistakes_table(records))
     _draw(runs, picture, images)
     console.print(f"Predictions side by side: {picture}")
 
 
-def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:
+def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
     """Finished runs in or at ``folders``, by label and seed.
 
     Raises:
@@ -47,15 +47,15 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]
     runs = find_finished(folders)
     if not runs:
         raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: exfuse train +ablation=baseline")
-    if len({record["manifests"]["val"] for _, record in runs}) > 1:
-        names = sorted({record["config"]["data"]["name"] for _, record in runs})
+    if len({record.manifests["val"] for _, record in runs}) > 1:
+        names = sorted({record.data for _, record in runs})
         raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")
-    return sorted(runs, key=lambda run: (run[1]["label"] != "baseline", run[1]["label"], run[1]["seed"]))
+    return sorted(runs, key=lambda run: (run[1].label != "baseline", run[1].label, run[1].seed))
 
 
 @torch.inference_mode()
-def _draw(runs: list[tuple[RunFolder, dict[str, Any]]], picture: Path, images: int) -> None:
-    config = OmegaConf.create(runs[0][1]["config"])
+def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
+    config = OmegaConf.create(runs[0][1].config)
     split = read_split(config, "val")
     positions = np.unique(np.linspace(0, len(split) - 1, images).round().astype(int))
     items = [split.items[position] for position in positions]
@@ -64,7 +64,7 @@ def _draw(runs: list[tuple[RunFolder, dict[str, Any]]], picture: Path, images: i
     for folder, record in runs:
         model, config, _ = load_checkpoint(folder.path)
         dataset = SegmentationDataset(split, build_eval_transform(config))
-        name = f"{record['label'].replace('+', chr(10))}, seed {record['seed']}"
+        name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
         predictions[name] = [
             predict_ids(model, dataset[int(position)]["image"][None], truth.shape)[0].byte().numpy()
             for position, truth in zip(positions, truths, strict=True)

@@ -14,6 +14,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from exfuse.store.costs import Costs
+
 COUNTER = "torch FlopCounterMode / 2: convolutions and matrix products of one forward pass"
 CUDA_MEMORY, CPU_MEMORY = "CUDA allocator", "process (resident set)"
 _WARM_UP, _REPEATS, _SECONDS = 3, 30, 5.0
@@ -116,8 +118,8 @@ class TrainingCosts(Callback):
         self.peak_memory_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident_mib()
 
 
-def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> dict[str, Any]:
-    """Everything as plain data, measured on the device where ``model`` is.
+def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> Costs:
+    """Every cost, measured on the device where ``model`` is.
 
     Args:
         model: left in evaluation mode.
@@ -125,16 +127,16 @@ def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> dict[
         watched: of the run's ``fit``.
     """
     device = next(model.parameters()).device
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "gigamacs": gigamacs(model, size),
-        "input": [1, 3, size, size],
-        "counter": COUNTER,
-        "latency_ms": latency_ms(model, size),
-        "train_images_per_second": watched.images_per_second,
-        "peak_memory_mib": watched.peak_memory_mib,
-        "memory_of": CUDA_MEMORY if device.type == "cuda" else CPU_MEMORY,
-    }
+    return Costs(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gigamacs=gigamacs(model, size),
+        input=(1, 3, size, size),
+        counter=COUNTER,
+        latency_ms=latency_ms(model, size),
+        train_images_per_second=watched.images_per_second,
+        peak_memory_mib=watched.peak_memory_mib,
+        memory_of=CUDA_MEMORY if device.type == "cuda" else CPU_MEMORY,
+    )
 
 
 def resident_mib() -> float:

@@ -5,9 +5,10 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from exfuse.store.record import Environment
 
 _PACKAGES = (
     "torch",
@@ -22,19 +23,19 @@ _PACKAGES = (
 )
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Package versions, machine, device and git commit, as plain data."""
-    return {
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
-    }
+def describe_environment(device: torch.device) -> Environment:
+    """Package versions, machine, device and git commit."""
+    return Environment(
+        packages={name: _version(name) for name in _PACKAGES},
+        python=platform.python_version(),
+        system=platform.platform(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        cuda=torch.version.cuda if device.type == "cuda" else None,
+        commit=_git("rev-parse", "HEAD"),
+        uncommitted_changes=bool(_git("status", "--porcelain")),
+    )
 
 
 def _version(package: str) -> str | None:

@@ -16,6 +16,7 @@ from exfuse.files import write_json
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.device import choose_device
 from exfuse.runs.outcome import save_examples, summarise, write_scores
+from exfuse.store.checked import plain as as_plain
 from exfuse.tasks.scoring import score
 from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
@@ -58,12 +59,12 @@ def evaluate(config: DictConfig) -> None:
     save_examples(output / "predictions.png", model, dataset, "prediction", device, decide=protocol)
     origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": plain(config.protocol)}
     scores = summarise(scored, dataset)
-    write_json(output / "scores.json", origin | scores)
+    write_json(output / "scores.json", origin | as_plain(scores))
     if config.get("logger") is not None:
         key = f"{run.resolve().name}-{name}-{config.protocol.name}"
         with tracked(instantiate(config.logger)(evaluation_info(output, key, run, trained, split.name)).loggers) as trackers:
-            show_scores(trackers, scores, {}, model, dataset, device, protocol)
+            show_scores(trackers, scores, None, model, dataset, device, protocol)
     console = Console()
     title = f"{split.name}, {len(split)} images, {config.protocol.name.replace('_', ' ')}"
-    console.print(per_class_table(scored.counts.sum(0), classes, title, scored.detail))
+    console.print(per_class_table(scored.counts.sum(0), classes, title, scored.areas))
     console.print(f"Scores and examples: {output}")

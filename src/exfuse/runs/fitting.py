@@ -6,11 +6,11 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
@@ -23,6 +23,7 @@ from exfuse.runs.checkpoint_io import AtomicCheckpointIO
 from exfuse.runs.number_formats import allow_tf32
 from exfuse.runs.processes import is_first_process
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
@@ -46,7 +47,7 @@ def prepare_process(config: DictConfig, seed: int) -> None:
 
 
 def build_trainer(
-    config: DictConfig, folder: RunFolder, origin: dict[str, Any], stage: str, monitor: str, extra: Sequence[Callback] = ()
+    config: DictConfig, folder: RunFolder, origin: Record, stage: str, monitor: str, extra: Sequence[Callback] = ()
 ) -> pl.Trainer:
     """The Trainer of a run with its loggers, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar.
 
@@ -54,7 +55,7 @@ def build_trainer(
         ConfigError: if the optimiser cannot work with the number format.
     """
     _check_fused(config)
-    logging_to: Logging = instantiate(config.logger)(run_info(folder.path, folder.key, stage, origin, study_name(config)))
+    logging_to: Logging = instantiate(config.logger)(run_info(folder.path, origin.key, stage, origin, study_name(config)))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
         # What an interrupted run goes on from.
@@ -113,22 +114,22 @@ def _check_fused(config: DictConfig) -> None:
 
 
 @contextmanager
-def recorded(folder: RunFolder, config: DictConfig, origin: dict[str, Any]) -> Iterator[None]:
+def recorded(folder: RunFolder, config: DictConfig, origin: Record) -> Iterator[None]:
     """Keep the folder's record true while its run is trained: running, then interrupted or failed with the traceback.
 
     Whoever finishes the run writes ``done``. Only the first process of a distributed run writes.
     """
     first = is_first_process()
     if first:
-        folder.write_record("running", **origin)
+        folder.write(replace(origin, status=RUNNING))
         write_atomically(folder.path / "config.yaml", lambda path: OmegaConf.save(config, path, resolve=True))
     try:
         yield
     except KeyboardInterrupt:
         if first:
-            folder.write_record("interrupted", **origin)
+            folder.write(replace(origin, status=INTERRUPTED))
         raise
     except Exception:
         if first:
-            folder.write_record("failed", **origin, traceback=traceback.format_exc())
+            folder.write(replace(origin, status=FAILED, traceback=traceback.format_exc()))
         raise

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
+from msgspec.structs import replace
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
@@ -26,7 +27,9 @@ from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
 from exfuse.runs.pretraining_cost import count_cost
 from exfuse.runs.processes import is_first_process
+from exfuse.store.checked import plain as as_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
+from exfuse.store.record import DONE, RUNNING, Backbone, Record
 from exfuse.tasks.classification import ClassificationTask
 from exfuse.tracking.showing import show_accuracy
 from exfuse.tracking.tracker import tracked
@@ -69,17 +72,17 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
             return
         check_labelled(train, val)
         check_excludes(train, held_out)
-        origin = {
-            "label": backbone_label(config, choices),
-            "choices": dict(choices),
-            "seed": config.pretraining.seed,
-            "data": train.name,
-            "classes": list(train.classes),
-            "images": {"train": len(train), "val": len(val)},
-            "manifests": manifests,
-            "excludes": [held_out.manifest()],  # whose images certainly took no part
-            "config": describe_run(config),
-        }
+        origin = Record(
+            key=folder.key,
+            status=RUNNING,
+            label=backbone_label(config, choices),
+            choices=dict(choices),
+            seed=config.pretraining.seed,
+            images={"train": len(train), "val": len(val)},
+            manifests=manifests,
+            config=describe_run(config),
+            pretraining=Backbone(train.name, list(train.classes), excludes=[held_out.manifest()]),
+        )
         with recorded(folder, config, origin):
             _make(config, folder, origin, train, val, console)
 
@@ -87,7 +90,7 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
 def _make(
     config: DictConfig,
     folder: RunFolder,
-    origin: dict[str, Any],
+    origin: Record,
     train: LabelledSplit,
     val: LabelledSplit,
     console: Console,
@@ -98,7 +101,7 @@ def _make(
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
     verb = "Going on with" if folder.last.exists() else "Pretraining"
     console.print(
-        f"{verb} [bold]{config.backbone.name} ({origin['label']})[/], seed {origin['seed']}: {cost}\n"
+        f"{verb} [bold]{config.backbone.name} ({origin.label})[/], seed {origin.seed}: {cost}\n"
         f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
         f"starts from {config.pretraining.start} weights; folder {folder.path}",
         soft_wrap=True,
@@ -114,34 +117,34 @@ def _make(
         if not trainer.is_global_zero:
             return
         environment = describe_environment(task.device)
-        write_json(folder.path / "environment.json", environment)
+        write_json(folder.path / "environment.json", as_plain(environment))
         normalisation = Normalisation(**plain(config.backbone.normalisation))
         write_atomically(
             folder.path / WEIGHTS,
             lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
         )
-        record = folder.write_record(
-            "done",
-            **origin,
-            environment=environment,
-            accuracy=accuracy,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            gigamacs=cost.gigamacs,
-            seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
-            precision=config.trainer.precision,
-            sha256=sha256(folder.path / WEIGHTS),
+        made = {"accuracy": accuracy, "gigamacs": cost.gigamacs, "precision": config.trainer.precision}
+        record = folder.write(
+            replace(
+                origin,
+                status=DONE,
+                environment=environment,
+                parameters=sum(parameter.numel() for parameter in model.parameters()),
+                seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+                pretraining=replace(origin.backbone, sha256=sha256(folder.path / WEIGHTS), **made),
+            )
         )
-        costs = {"parameters": record["parameters"], "gigamacs": cost.gigamacs, "seconds": record["seconds"]}
+        costs = {"parameters": record.parameters, "gigamacs": cost.gigamacs, "seconds": record.seconds}
         show_accuracy(trackers, accuracy, costs)
         _show(folder, record, console)
 
 
-def _exclude_more(folder: RunFolder, record: dict[str, Any], train: LabelledSplit, held_out: Split, console: Console) -> None:
+def _exclude_more(folder: RunFolder, record: Record, train: LabelledSplit, held_out: Split, console: Console) -> None:
     """Check a finished backbone against the val images of another segmentation data set, and write that down."""
-    if (manifest := held_out.manifest()) not in record["excludes"]:
+    if (manifest := held_out.manifest()) not in record.backbone.excludes:
         check_excludes(train, held_out)
-        record["excludes"].append(manifest)
-        folder.write_record(**{key: value for key, value in record.items() if key not in ("schema", "key")})
+        more = replace(record.backbone, excludes=[*record.backbone.excludes, manifest])
+        folder.write(replace(record, pretraining=more))
         console.print(f"None of the images of {held_out.name} took part in it.")
 
 
@@ -188,6 +191,6 @@ def _print_cost(config: DictConfig, choices: Mapping[str, str], console: Console
     console.print(f"{config.backbone.name} ({backbone_label(config, choices)}): {cost}", soft_wrap=True)
 
 
-def _show(folder: RunFolder, record: dict[str, Any], console: Console) -> None:
+def _show(folder: RunFolder, record: Record, console: Console) -> None:
     console.print(accuracy_table(record))
     console.print(f"Weights: {folder.path / WEIGHTS}", soft_wrap=True)

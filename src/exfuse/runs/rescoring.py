@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.composition.reading import read_split
@@ -15,9 +15,7 @@ from exfuse.errors import DataError, UserError
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome
-from exfuse.store.folder import RunFolder
-
-_ANEW = ("schema", "key", "status", "scores", "confusion_sha256", "boundary_sha256", "checksum", "scored_by")
+from exfuse.store.folder import RunFolder, find_runs
 
 
 def rescore(folders: Sequence[Path], device: torch.device, workers: int) -> None:
@@ -40,8 +38,7 @@ def rescore(folders: Sequence[Path], device: torch.device, workers: int) -> None
 
 
 def _runs(folder: Path) -> list[RunFolder]:
-    paths = [folder] if (folder / "record.json").exists() else sorted(path.parent for path in folder.glob("*/record.json"))
-    runs = [run for run in (RunFolder(path.parent, path.name) for path in paths) if run.finished()]
+    runs = [run for run in find_runs(folder) if run.finished()]
     if not runs:
         raise UserError(f"{folder} holds no finished run: expected a run's folder, outputs/runs/KEY, or a folder of them.")
     return runs
@@ -54,13 +51,12 @@ def _rescore(run: RunFolder, device: torch.device, workers: int) -> str:
         before, _ = run.counts(record)
         model, trained, _ = load_checkpoint(run.path)
         split = read_split(trained, "val")
-        if split.manifest() != record["manifests"]["val"]:
+        if split.manifest() != record.manifests["val"]:
             raise DataError(f"{run.path}: {split.name} val is not what this run was scored on. Train the run anew.")
         if trained.runtime.channels_last:  # the layout in which its training scored it
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        origin: dict[str, Any] = {name: value for name, value in record.items() if name not in _ANEW}
-        origin["scored_by"] = describe_environment(device)
+        origin = replace(record, scored_by=describe_environment(device))
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         record = report_outcome(run, origin, model, dataset, device, workers)
         pixels = int(np.abs(run.counts(record)[0] - before).sum()) // 2
-    return f"{100 * record['scores']['miou']:.2f} % mIoU, {pixels or 'no'} pixels decided otherwise than before"
+    return f"{100 * record.scores.miou:.2f} % mIoU, {pixels or 'no'} pixels decided otherwise than before"

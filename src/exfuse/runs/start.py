@@ -11,6 +11,7 @@ from exfuse.composition.reading import plain
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import InitFrom, Record
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 # What makes the architecture; both runs must agree on it.
@@ -27,22 +28,21 @@ class Start(NamedTuple):
     """
 
     folder: RunFolder
-    record: dict[str, Any]
+    record: Record
     checkpoint: str
 
     def __str__(self) -> str:
-        miou = 100 * self.record["scores"]["miou"]
-        return f"whole model of run {self.folder.key}, {self.record['config']['data']['name']}, {miou:.1f} % mIoU"
+        miou = 100 * self.record.scores.miou
+        return f"whole model of run {self.folder.key}, {self.record.data}, {miou:.1f} % mIoU"
 
     def lend_normalisation(self, config: DictConfig) -> None:
         """Let images be scaled as this run's were, where ``config`` names no scaling of its own."""
         if config.backbone.normalisation is None:
-            config.backbone.normalisation = self.record["config"]["backbone"]["normalisation"]
+            config.backbone.normalisation = self.record.config["backbone"]["normalisation"]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> InitFrom:
         """What the record of the run that starts here keeps of it, for provenance."""
-        data = self.record["config"]["data"]["name"]
-        return {"key": self.folder.key, "data": data, "label": self.record["label"], "checkpoint": self.checkpoint}
+        return InitFrom(self.folder.key, self.record.data, self.record.label, self.checkpoint)
 
 
 def start_folder(config: DictConfig) -> RunFolder | None:
@@ -79,21 +79,21 @@ def find_start(config: DictConfig, classes: tuple[str, ...]) -> Start | None:
     if folder is None:
         return None
     record = folder.finished()
-    if record is None or "scores" not in record:
+    if record is None or record.scored is None:
         raise ConfigError(f"init_from={config.init_from}: {folder.path} holds no finished run. Finish or choose another.")
-    theirs = tuple(record["scores"]["iou"])
+    theirs = tuple(record.classes)
     if theirs != classes:
         raise ConfigError(
             f"init_from={config.init_from} knows {len(theirs)} classes ({', '.join(theirs[:4])}, ...), this run's data name "
             f"{len(classes)} ({', '.join(classes[:4])}, ...): a whole model starts only from the same classes."
         )
-    if differing := [*_differences(_architecture(record["config"]), _architecture(plain(config)))]:
+    if differing := [*_differences(_architecture(record.config), _architecture(plain(config)))]:
         raise ConfigError(
             f"init_from={config.init_from} is of another architecture: {'; '.join(differing[:4])}. Choose the same options, or "
             "another run."
         )
     found = sha256(folder.last)
-    if not folder.last.is_file() or record.get("checkpoint_sha256", found) != found:
+    if not folder.last.is_file() or (record.checkpoint_sha256 or found) != found:
         raise CheckpointError(
             f"{folder.last} is not the checkpoint that its record describes: it was cut short, altered or removed. Copy it "
             f"anew, or train run {folder.key} again with overwrite=true."

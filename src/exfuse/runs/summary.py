@@ -21,20 +21,20 @@ def summarise(folder: Path, classes: Sequence[str], csv: Path | None) -> None:
     records = [record for _, record in find_finished([folder])]
     if not records:
         raise UserError(f"No finished run or backbone in {folder}.")
-    stage = "scores" if "scores" in records[0] else "accuracy"
-    if any(stage not in record for record in records):
+    backbones = records[0].pretraining is not None
+    if any((record.pretraining is not None) != backbones for record in records):
         raise UserError(f"{folder} holds runs and backbones: summarise a folder of either.")
-    if len({record["manifests"]["val"] for record in records}) > 1:
+    if len({record.manifests["val"] for record in records}) > 1:
         raise UserError(f"The runs in {folder} were scored on different images: keep those of one data set in a folder.")
-    records.sort(key=lambda record: (record["label"] not in ("baseline", "plain"), record["label"], record["seed"]))
-    if stage == "scores":
-        if unknown := sorted(set(classes) - set(records[0]["scores"]["iou"])):
-            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(records[0]['scores']['iou'])}.")
+    records.sort(key=lambda record: (record.label not in ("baseline", "plain"), record.label, record.seed))
+    if not backbones:
+        if unknown := sorted(set(classes) - set(records[0].scores.iou)):
+            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(records[0].scores.iou)}.")
         variants = group_runs(records, classes)
-        title = f"{records[0]['config']['data']['name']} val, {records[0]['scores']['images']} images, %"
+        title = f"{records[0].data} val, {records[0].scores.images} images, %"
     else:
         variants = group_backbones(records)
-        title = f"{records[0]['data']}: classification accuracy on {records[0]['images']['val']} images of val, %"
+        title = f"{records[0].data}: classification accuracy on {records[0].images['val']} images of val, %"
     _check_lines(variants, len(records), folder)
     Console().print(summary_table(variants, title))
     if csv is not None:

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import pytorch_lightning as pl
+from msgspec.structs import replace
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -23,7 +23,9 @@ from exfuse.runs.outcome import report_outcome, show_outcome
 from exfuse.runs.plan import plan_run
 from exfuse.runs.processes import is_first_process
 from exfuse.runs.start import Start, find_start
+from exfuse.store.checked import plain
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import RUNNING, Record
 from exfuse.store.variants import USUAL_DECODER, chosen_options, label
 from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.tracking.showing import show_scores
@@ -57,17 +59,18 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
             console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
             show_outcome(folder, record, console)
             return
-        origin = {
-            "label": label(chosen_options(choices), choices.get("decoder", USUAL_DECODER)),
-            "choices": dict(choices),
-            "seed": config.seed,
-            "weights": weights.description,
-            "manifests": manifests,
-            "images": {name: len(split) for name, split in splits.items()},
-            "config": describe_run(config),
-        }
-        if start is not None:
-            origin["init_from"] = start.describe()
+        origin = Record(
+            key=folder.key,
+            status=RUNNING,
+            label=label(chosen_options(choices), choices.get("decoder", USUAL_DECODER)),
+            choices=dict(choices),
+            seed=config.seed,
+            weights=weights.description,
+            manifests=manifests,
+            images={name: len(split) for name, split in splits.items()},
+            config=describe_run(config),
+            init_from=start.describe() if start else None,
+        )
         with recorded(folder, config, origin):
             costs = TrainingCosts(config.recipe.batch_size)
             task, data_module, trainer = _assemble(config, splits, weights, start, folder, origin, costs)
@@ -77,18 +80,20 @@ def train(config: DictConfig, choices: Mapping[str, str]) -> None:
                 fit(trainer, task, data_module, folder)
                 if trainer.is_global_zero:
                     environment = describe_environment(task.device)
-                    write_json(folder.path / "environment.json", environment)
-                    origin["checkpoint_sha256"] = sha256(folder.last)
-                    origin |= {
-                        "environment": environment,
-                        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-                        "seconds": round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
-                    }
+                    write_json(folder.path / "environment.json", plain(environment))
+                    seconds = round(time.perf_counter() - started, 1)  # of this start, without an interrupted one's
                     device = trainer.strategy.root_device
-                    origin["costs"] = describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs)
+                    trained = replace(
+                        origin,
+                        environment=environment,
+                        checkpoint_sha256=sha256(folder.last),
+                        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+                        seconds=seconds,
+                        costs=describe_costs(task.model.to(device), config.recipe.augmentation.crop, costs),
+                    )
                     workers = config.runtime.workers
-                    record = report_outcome(folder, origin, task.model, data_module.val_set, device, workers)
-                    show_scores(trackers, record["scores"], record["costs"], task.model, data_module.val_set, device)
+                    record = report_outcome(folder, trained, task.model, data_module.val_set, device, workers)
+                    show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
                     show_outcome(folder, record, console)
 
 
@@ -98,7 +103,7 @@ def _assemble(
     weights: ChosenWeights,
     start: Start | None,
     folder: RunFolder,
-    origin: dict[str, Any],
+    origin: Record,
     costs: TrainingCosts,
 ) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     data_module = build_data(config, splits["train"], splits["val"])
@@ -111,12 +116,12 @@ def _assemble(
     return task, data_module, build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[costs])
 
 
-def _headline(origin: dict[str, Any], folder: RunFolder, task: SegmentationTask, splits: dict[str, Split]) -> str:
+def _headline(origin: Record, folder: RunFolder, task: SegmentationTask, splits: dict[str, Split]) -> str:
     parameters = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
     verb = "Going on with" if folder.last.exists() else "Training"
     return (
-        f"{verb} [bold]{origin['label']}[/], seed {origin['seed']}: {parameters:.2f} M parameters\n"
-        f"backbone {origin['config']['backbone']['name']}: {origin['weights']}\n"
+        f"{verb} [bold]{origin.title}[/], seed {origin.seed}: {parameters:.2f} M parameters\n"
+        f"backbone {origin.config['backbone']['name']}: {origin.weights}\n"
         f"{splits['train'].name}: {len(splits['train'])} images, {splits['val'].name}: {len(splits['val'])}; "
         f"run folder {folder.path}"
     )

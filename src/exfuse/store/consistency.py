@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from exfuse.analysis.console import weights_name
 from exfuse.errors import UserError
 from exfuse.store.key import IRRELEVANT as IRRELEVANT
+from exfuse.store.record import Record
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
 _ABSENT = "(absent)"
 
-Named = tuple[str, int, Mapping[str, Any]]  # row, seed, record
+Named = tuple[str, int, Record]  # row, seed, record
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
     )
 
 
-def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    config = record["config"]
+def _settings(record: Record) -> dict[str, Any]:
+    config = record.config
     settings: dict[str, Any] = {
-        "commit": record["environment"].get("commit"),
-        "manifests": {split: record["manifests"].get(split) for split in ("train", "val")},
+        "commit": record.environment.commit,
+        "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }
     for group, value in config.items():
         irrelevant = IRRELEVANT.get(group, set())
@@ -94,10 +94,10 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         if irrelevant and isinstance(value, Mapping):
             value = {name: item for name, item in value.items() if name not in irrelevant}
         settings[group] = value
-    settings["init_from"] = (record.get("init_from") or {}).get("data")  # keys differ by seed and variant
+    settings["init_from"] = record.init_from.data if record.init_from else None  # keys differ by seed and variant
     backbone = config.get("backbone")
     if backbone:
-        settings["backbone"] = settings["backbone"] | {"init": weights_name(record)}
+        settings["backbone"] = settings["backbone"] | {"init": record.weights_name}
         if backbone["init"] == "pretrained" and config.get("pretraining"):
             settings["pretraining"] = _without_places(config["pretraining"], {"seed"})
     return settings

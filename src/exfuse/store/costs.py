@@ -1,183 +1,75 @@
-"""Latency, throughput and memory of a study's rows measured beside one another: ``costs.json`` in the study's folder.
+"""What a run costs: the one list of cost columns, and the costs that its record keeps."""
 
-What the records know was measured at the end of each run, beside whatever else ran there. This file replaces that.
-"""
+from typing import NamedTuple
 
-import hashlib
-import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
-
-from exfuse.errors import UserError
-from exfuse.files import write_json
-
-FILE, SCHEMA = "costs.json", 1
-KEYS = ("latency_ms", "train_images_per_second", "peak_memory_mib")  # as the records' costs call them
-_REMEDY = "Measure again: exfuse report costs FOLDER, or delete the file."
-_IDLE = 0.5  # chosen; what an idle machine's own work may come to, in cores
-# What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
-_SETTINGS: Mapping[str, tuple[str, ...] | None] = {
-    "technique": None,
-    "decoder": None,
-    "backbone": ("name", "arguments", "output_stride"),
-    "recipe": None,
-    "trainer": ("precision", "accumulate_grad_batches", "gradient_clip_val", "benchmark"),
-    "runtime": ("channels_last", "compile", "tf32"),
-}
-_Part = TypeVar("_Part")
+import msgspec
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles over rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low <= self.median <= self.high < math.inf:
-            raise ValueError(f"{self.low}, {self.median}, {self.high} are no quartiles of a cost")
-
-    @property
-    def share(self) -> float:
-        """How far the farther quartile lies from the median, as a share of it."""
-        return max(self.high - self.median, self.median - self.low) / self.median
-
-
-@dataclass(frozen=True)
-class RowCosts:
-    """Of one model under one recipe, which several rows may share.
+class CostColumn(NamedTuple):
+    """A cost as tables, pages and reports show it.
 
     Attributes:
-        rows: their names.
-        identity: see `cost_identity`.
-        input: shape of the image whose evaluation was timed.
-        batch: shape of the images of one optimiser step.
-        latency_ms: of one evaluation, in float32.
-        train_images_per_second: of optimiser steps in ``precision``, without loading.
-        peak_memory_mib: of a training step, see `Conditions.memory_of`.
+        key: its name in records, tables for programs and trackers.
+        header: of a table's column.
+        title: in words, with its unit, for charts and terminals.
+        explanation: one line below a table's header.
+        digits: after the point; None for three significant ones.
+        scale: what the record's number is multiplied by where people read it.
+        differs: whether tables show its difference to the row that a row builds on.
+        measured: whether it depends on the machine, so that ``costs.json`` replaces it.
     """
 
-    rows: list[str]
-    identity: str
-    input: list[int]
-    batch: list[int]
-    precision: str
-    latency_ms: Spread
-    train_images_per_second: Spread
-    peak_memory_mib: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.peak_memory_mib < math.inf:
-            raise ValueError(f"{self.peak_memory_mib} is no peak of memory")
-
-    @property
-    def values(self) -> dict[str, float | None]:
-        """By `KEYS`."""
-        return dict(zip(KEYS, (self.latency_ms.median, self.train_images_per_second.median, self.peak_memory_mib), strict=True))
+    key: str
+    header: str
+    title: str
+    explanation: str
+    digits: int | None = 1
+    scale: float = 1.0
+    differs: bool = False
+    measured: bool = True
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """Under which all rows were measured.
+COSTS = (
+    CostColumn(
+        "parameters",
+        "M params",
+        "parameters (millions)",
+        "millions of parameters, and the difference to the row it builds on",
+        digits=None,
+        scale=1e-6,
+        differs=True,
+        measured=False,
+    ),
+    CostColumn(
+        "gigamacs",
+        "GMACs",
+        "GMACs of one image (10⁹ multiply-adds)",
+        "10⁹ multiply-adds of one image, and the difference to the row it builds on",
+        digits=None,
+        differs=True,
+        measured=False,
+    ),
+    CostColumn("train_images_per_second", "img/s", "training images a second", "training images a second"),
+    CostColumn("latency_ms", "ms", "latency of one image (ms)", "latency of one image in milliseconds"),
+    CostColumn("peak_memory_mib", "MiB", "peak memory of training (MiB)", "peak memory of training", digits=0),
+)
+MEASURED = tuple(column.key for column in COSTS if column.measured)
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished run cost, one field a column of `COSTS` and what they are costs of.
 
     Attributes:
-        device: cpu or cuda; ``name`` is its model.
-        cores: that the process might use; ``threads`` of them torch did.
-        load: load average of the machine before anything was measured; None where the system knows none.
-        rounds: in which the rows took turns, with ``repeats`` timings each.
+        input: shape of the image that ``gigamacs`` and ``latency_ms`` are for.
+        counter: of multiply-adds.
         memory_of: what the peak of memory is the peak of.
     """
 
-    device: str
-    name: str
-    cores: int
-    threads: int
-    torch: str
-    cuda: str | None
-    commit: str | None
-    uncommitted_changes: bool
-    load: float | None
-    rounds: int
-    repeats: int
-    memory_of: str
-
-    @property
-    def busy(self) -> bool:
-        """Whether other work may have taken time from the measured: more load than cores left over."""
-        return self.load is not None and self.load > self.cores - self.threads + _IDLE
-
-
-@dataclass(frozen=True)
-class MeasuredCosts:
-    """The content of ``costs.json``."""
-
-    conditions: Conditions
-    rows: list[RowCosts]
-
-    @cached_property
-    def _by_identity(self) -> dict[str, RowCosts]:
-        return {row.identity: row for row in self.rows}
-
-    def of(self, records: Iterable[Mapping[str, Any]]) -> RowCosts | None:
-        """The costs of the row that has these finished runs; None if it was not measured as it is now."""
-        identities = {cost_identity(record) for record in records}
-        return self._by_identity.get(identities.pop()) if len(identities) == 1 else None
-
-
-def cost_identity(record: Mapping[str, Any]) -> str:
-    """Hash of what a finished run's costs depend on: model, recipe, number formats; not seed, data or weights."""
-    config = record["config"]
-    content: dict[str, Any] = {}
-    for group, names in _SETTINGS.items():
-        part = config.get(group) or {}
-        content[group] = part if names is None else {name: part.get(name) for name in names}
-    content["recipe"] = {name: value for name, value in content["recipe"].items() if name != "val_every"}
-    content |= {"classes": len(record["scores"]["iou"]), "parameters": record["parameters"]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_costs(folder: Path, costs: MeasuredCosts) -> Path:
-    """Write the study's ``costs.json``, atomically."""
-    path = folder / FILE
-    write_json(path, {"schema": SCHEMA, **asdict(costs)})
-    return path
-
-
-def read_costs(folder: Path) -> MeasuredCosts | None:
-    """Read the study's ``costs.json``; None if it has none.
-
-    Raises:
-        UserError: if it is broken or of another schema.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        if content["schema"] == SCHEMA:
-            rows = [_part(RowCosts, _with_spreads(row)) for row in content["rows"]]
-            return MeasuredCosts(_part(Conditions, content["conditions"]), rows)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{path} is not a whole file of measured costs ({type(error).__name__}: {error}). {_REMEDY}") from error
-    raise UserError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}. {_REMEDY}")
-
-
-def _with_spreads(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, **{name: _part(Spread, row[name]) for name in KEYS[:2]}}
-
-
-def _part(kind: type[_Part], content: Mapping[str, Any]) -> _Part:
-    """One of the dataclasses above, its fields checked: no more, no fewer, each of its type."""
-    types = get_type_hints(kind)
-    for one in fields(kind):  # type: ignore[arg-type]
-        value, wanted = content[one.name], types[one.name]
-        plain = list if wanted in (list[str], list[int]) else (int, float) if wanted is float else wanted
-        if not isinstance(value, plain):
-            raise TypeError(f"{one.name} is {value!r}")
-    return kind(**content)
+    parameters: int | None = None
+    gigamacs: float | None = None
+    latency_ms: float | None = None
+    train_images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    input: tuple[int, ...] = ()
+    counter: str = ""
+    memory_of: str = ""

@@ -8,13 +8,11 @@
     predictions/KEY/NAME.png      likewise, of the run KEY
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,16 +20,17 @@ from PIL import Image
 from exfuse.errors import UserError
 from exfuse.files import write_atomically, write_json
 from exfuse.palette import VOID, voc_palette
+from exfuse.store.checked import plain, read_json
+from exfuse.store.record import Record
 
-SCHEMA = 1
+INDEX, SCHEMA = "index.json", 1
 FOLDER = "examples"
 _KEY, _NAME = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9]{5,9}")
 _QUALITY = 88  # of JPEG; chosen
 Ids = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Example:
+class ExampleImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One image: its id in the split, the stem of its files, and its size as shown."""
 
     id: str
@@ -40,48 +39,49 @@ class Example:
     height: int
 
 
-@dataclass(frozen=True)
-class Examples:
+class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What index.json says.
 
     Attributes:
+        folder: that holds it; not in the file.
         data: name of the data set.
         manifest: of the split that the images are from, as records name it.
         long_side: bound of the pictures' longer side in pixels.
         runs: whose predictions are there: by key, the record's ``confusion_sha256``, which tells one training from another.
     """
 
-    folder: Path
+    folder: Path = Path()
     data: str
     manifest: str
     classes: tuple[str, ...]
     long_side: int
-    images: tuple[Example, ...]
-    runs: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[ExampleImage, ...]
+    runs: dict[str, str] = {}
+    schema: int = SCHEMA
 
-    def image(self, example: Example) -> Path:
+    def image(self, example: ExampleImage) -> Path:
         return self.folder / "images" / f"{example.name}.jpg"
 
-    def truth(self, example: Example) -> Path:
+    def truth(self, example: ExampleImage) -> Path:
         return self.folder / "truth" / f"{example.name}.png"
 
-    def prediction(self, example: Example, key: str) -> Path:
+    def prediction(self, example: ExampleImage, key: str) -> Path:
         return self.folder / "predictions" / key / f"{example.name}.png"
 
-    def holds(self, key: str, record: Mapping[str, Any]) -> bool:
+    def holds(self, key: str, record: Record) -> bool:
         """Whether the predictions of this very training are there."""
-        return self.runs.get(key) == record["confusion_sha256"]
+        return self.runs.get(key) == record.confusion_sha256
 
-    def with_run(self, key: str, record: Mapping[str, Any]) -> "Examples":
+    def with_run(self, key: str, record: Record) -> "Examples":
         """The same with one more run, written into index.json."""
-        more = replace(self, runs=dict(sorted({**self.runs, key: record["confusion_sha256"]}.items())))
+        runs = dict(sorted({**self.runs, key: record.confusion_sha256 or ""}.items()))
+        more = msgspec.structs.replace(self, runs=runs)
         more.write()
         return more
 
     def write(self) -> None:
         """Write index.json."""
-        content = {name: value for name, value in asdict(self).items() if name != "folder"}
-        write_json(self.folder / "index.json", {"schema": SCHEMA, **content})
+        write_json(self.folder / INDEX, {name: value for name, value in plain(self).items() if name != "folder"})
 
 
 def load_examples(folder: Path) -> Examples | None:
@@ -90,23 +90,14 @@ def load_examples(folder: Path) -> Examples | None:
     Raises:
         UserError: if index.json is cut short, of another schema, or names a file that is missing.
     """
-    path = folder / "index.json"
+    path = folder / INDEX
     if not path.is_file():
         return None
-    remedy = f"Delete {folder} and gather the examples again."
-    try:
-        content = json.loads(path.read_text())
-        schema = content.pop("schema")
-        if schema != SCHEMA:
-            raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
-        images = tuple(Example(**image) for image in content.pop("images"))
-        classes, runs = tuple(content.pop("classes")), dict(content.pop("runs"))
-        found = Examples(folder, classes=classes, runs=runs, images=images, **content)
-        names = [image.name for image in images]
-        if not all(map(_NAME.fullmatch, names)) or not all(map(_KEY.fullmatch, found.runs)):
-            raise ValueError("a name that is no number or a run that is no key")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a whole index of examples ({type(error).__name__}: {error}). {remedy}") from error
+    what, remedy = "a whole index of examples", f"Delete {folder} and gather the examples again."
+    found = msgspec.structs.replace(read_json(path, Examples, what, remedy, SCHEMA), folder=folder)
+    images = found.images
+    if not all(_NAME.fullmatch(image.name) for image in images) or not all(map(_KEY.fullmatch, found.runs)):
+        raise UserError(f"{path} is not {what}: it holds a name that is no number or a run that is no key. {remedy}")
     files = [path for image in images for path in (found.image(image), found.truth(image))]
     files += [found.prediction(image, key) for image in images for key in found.runs]
     if missing := [file for file in files if not file.is_file()]:
@@ -114,7 +105,7 @@ def load_examples(folder: Path) -> Examples | None:
     return found
 
 
-def spread(total: int, wanted: int) -> list[int]:
+def spread_evenly(total: int, wanted: int) -> list[int]:
     """Positions of ``wanted`` images spread evenly over a split of ``total``, its ends among them."""
     return [int(position) for position in np.unique(np.linspace(0, total - 1, min(wanted, total)).round())]
 

@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from exfuse.errors import HeldError, UserError
 from exfuse.files import sha256
-from exfuse.metrics.detail import Detail
+from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
-from exfuse.store.record import read_record, write_record
+from exfuse.store.record import Record, read_record, write_record
 
+RECORD = "record.json"
 COUNTS = "confusion.npz"
-DETAIL = "boundary.npz"
+BOUNDARY = "boundary.npz"
 WEIGHTS = "backbone.safetensors"
+_READERS = 4  # threads: they overlap waiting for the disk
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class RunFolder:
     record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C) and the images' ids
-    boundary.npz        per-image areas near borders, inside objects and along contours, see `exfuse.metrics.detail`
+    boundary.npz        per-image areas near borders, inside objects and along contours, see `exfuse.metrics.boundary_areas`
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
     checkpoints/        last.ckpt after every epoch, best.ckpt by val mIoU
@@ -54,31 +57,31 @@ class RunFolder:
     def last(self) -> Path:
         return self.checkpoints / "last.ckpt"
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> Record | None:
         """What the run says of itself, or None before its first start.
 
         Raises:
-            UserError: if the record is cut short, altered or of another schema: it must not be trusted.
+            UserError: if the record is cut short, altered or of an unknown schema: it must not be trusted.
         """
-        path = self.path / "record.json"
+        path = self.path / RECORD
         return read_record(path, self.key) if path.exists() else None
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> Record | None:
         """The record of a run or backbone that is done and whose result still lies beside it; else None.
 
         Raises:
             UserError: see `record`.
         """
         record = self.record()
-        if record is None or record["status"] != "done":
+        if record is None or not record.done:
             return None
-        return record if (self.path / (COUNTS if "scores" in record else WEIGHTS)).is_file() else None
+        return record if (self.path / (COUNTS if record.scored else WEIGHTS)).is_file() else None
 
-    def write_record(self, status: str, **content: Any) -> dict[str, Any]:
+    def write(self, record: Record) -> Record:
         """Write the record atomically and return it."""
-        return write_record(self.path / "record.json", self.key, status, content)
+        return write_record(self.path / RECORD, record)
 
-    def counts(self, record: dict[str, Any] | None = None) -> tuple[NDArray[np.int64], list[str]]:
+    def counts(self, record: Record | None = None) -> tuple[NDArray[np.int64], list[str]]:
         """Per-image confusion counts (images, C, C), row = true class, column = predicted, and the images' ids.
 
         Args:
@@ -88,7 +91,7 @@ class RunFolder:
             UserError: if the file is not the one that the record describes.
         """
         path, record = self.path / COUNTS, record or self.record()
-        if record is None or record.get("confusion_sha256") != sha256(path):
+        if record is None or record.confusion_sha256 != sha256(path):
             raise UserError(
                 f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "
                 "Copy it anew, or add overwrite=true to train this run anew."
@@ -96,7 +99,7 @@ class RunFolder:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
 
-    def detail(self, record: dict[str, Any]) -> Detail | None:
+    def boundary_areas(self, record: Record) -> BoundaryAreas | None:
         """Areas near borders and inside objects, of the images and in the order of `counts`; None for a run without them.
 
         Args:
@@ -105,9 +108,9 @@ class RunFolder:
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        if (expected := record.get("boundary_sha256")) is None:
+        if (expected := record.boundary_sha256) is None:
             return None
-        path = self.path / DETAIL
+        path = self.path / BOUNDARY
         if expected != sha256(path):
             raise UserError(
                 f"{path} does not hold the areas near borders that its record describes: it was cut short, altered or removed. "
@@ -115,7 +118,7 @@ class RunFolder:
             )
         with np.load(path, allow_pickle=False) as arrays:
             radii = tuple(int(radius) for radius in arrays["radii"])
-            return Detail(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
+            return BoundaryAreas(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
 
     def clear(self) -> None:
         """Forget everything of an earlier start."""
@@ -161,12 +164,48 @@ class RunFolder:
         return FileLock(self.root / f".{self.key}.lock")
 
 
-def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, dict[str, Any]]]:
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Every run or backbone in or at ``folder`` that has left a record, by key."""
+    return [RunFolder(path.parent, path.name) for path in (folder, *sorted(folder.glob("*"))) if (path / RECORD).is_file()]
+
+
+def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
     """Every finished run in or at ``folders`` with its record, by folder name.
 
     Raises:
         UserError: see `RunFolder.record`.
     """
-    paths = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / "record.json").is_file()]
-    found = [(folder, folder.record()) for folder in (RunFolder(path.parent, path.name) for path in paths)]
-    return [(folder, record) for folder, record in found if record and record["status"] == "done"]
+    found = [(run, run.record()) for folder in folders for run in find_runs(folder)]
+    return [(run, record) for run, record in found if record and record.done]
+
+
+class Listed(NamedTuple):
+    """A run as a list of many shows it.
+
+    Attributes:
+        record: None where it cannot be read.
+        damage: why it cannot; empty for a sound one.
+        modified: when the record was written, in seconds since 1970.
+        size: of all its files in bytes.
+    """
+
+    folder: RunFolder
+    record: Record | None
+    damage: str
+    modified: float
+    size: int
+
+
+def list_runs(folder: Path) -> list[Listed]:
+    """Every run or backbone in or at ``folder``, the newest first; one whose record cannot be read is listed as damaged."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return sorted(pool.map(_listed, find_runs(folder)), key=lambda one: -one.modified)
+
+
+def _listed(run: RunFolder) -> Listed:
+    try:
+        record, damage = run.record(), ""
+    except UserError as error:
+        record, damage = None, str(error)
+    size = sum(path.lstat().st_size for path in run.path.rglob("*") if not path.is_dir())
+    return Listed(run, record, damage, (run.path / RECORD).stat().st_mtime, size)

@@ -1,21 +1,21 @@
 """How each job of a sweep ended, one small file a job: launchers run jobs in many processes, files are what they all share."""
 
-import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from exfuse.files import write_json
+from exfuse.store.checked import plain, read_json
+from exfuse.store.record import DONE
 
 STARTED = "started"  # a supervisor that never got further: its machine or launcher failed
-DONE, SKIPPED, ELSEWHERE = "done", "skipped", "done elsewhere"  # trained now, before, or by another sweep meanwhile
-FAILED, KILLED, INTERRUPTED, BUSY, MISSING = "failed", "killed", "interrupted", "busy", "missing"
+SKIPPED, ELSEWHERE = "skipped", "done elsewhere"  # trained before, or by another sweep meanwhile
+BUSY, MISSING = "busy", "missing"
 GOOD = (DONE, SKIPPED, ELSEWHERE)
 
 
-@dataclass
-class Outcome:
+class Outcome(msgspec.Struct):
     """How one job ended.
 
     Attributes:
@@ -45,13 +45,14 @@ class Outcome:
 
     def write(self, sweep: Path) -> None:
         """Write or replace the job's file in the sweep's folder, atomically."""
-        write_json(_folder(sweep) / f"{self.job}.json", asdict(self))
+        write_json(_folder(sweep) / f"{self.job}.json", plain(self))
 
 
 def read_outcomes(sweep: Path) -> list[Outcome]:
     """The outcomes of a sweep's jobs, by their number."""
-    found: Sequence[Path] = [*_folder(sweep).glob("[0-9]*.json")]
-    return sorted((Outcome(**json.loads(path.read_text())) for path in found), key=lambda outcome: outcome.job)
+    remedy = "Start the sweep again."
+    found = [read_json(path, Outcome, "a job's outcome", remedy) for path in _folder(sweep).glob("[0-9]*.json")]
+    return sorted(found, key=lambda outcome: outcome.job)
 
 
 def forget_outcomes(sweep: Path) -> None:

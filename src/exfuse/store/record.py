@@ -1,46 +1,272 @@
-"""The record of a run or backbone as a file: whole, unaltered and of this schema, or refused by name."""
+"""The record of a run or backbone: what it is, how it ended and what it scored; whole and unaltered, or refused by name."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from exfuse.errors import UserError
 from exfuse.files import write_json
+from exfuse.store.checked import plain, read_plain, typed
+from exfuse.store.costs import Costs
 
-SCHEMA = 2
-
-
-def write_record(path: Path, key: str, status: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Write a record with its schema and a checksum over the rest, atomically, and return it."""
-    sealed = {"schema": SCHEMA, "key": key, "status": status, **content}
-    sealed["checksum"] = _checksum(sealed)
-    write_json(path, sealed)
-    return sealed
+SCHEMA = 3
+OLD = 2  # of keys and configs that hold import paths; read, shown and marked, never made again
+DONE, RUNNING, INTERRUPTED, FAILED, KILLED = "done", "running", "interrupted", "failed", "killed"
+_PUBLIC = ("random", "timm", "package", "pretrained")
+_OF_BACKBONES = ("data", "classes", "excludes", "accuracy", "gigamacs", "precision", "sha256")  # beside the rest in schema 2
 
 
-def read_record(path: Path, key: str) -> dict[str, Any]:
-    """Read the record of the run or backbone ``key``.
+class Environment(msgspec.Struct, frozen=True):
+    """Where a run took place; None where it is not known.
 
-    Raises:
-        UserError: if it is cut short, altered, of another run or of another schema: it must not be trusted.
+    Attributes:
+        packages: their versions by name.
+        commit: of the code; ``uncommitted_changes`` says whether it was what ran.
     """
-    refusal = f"{path} is not a whole record of {key}"
-    advice = "Delete its folder, or add overwrite=true to make it anew."
-    try:
-        record = json.loads(path.read_text())
-        schema, recorded, status, checksum = (record[name] for name in ("schema", "key", "status", "checksum"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{refusal} (schema {SCHEMA}): it is cut short or foreign. {advice}") from error
-    if schema != SCHEMA:
-        raise UserError(f"{refusal}: it has schema {schema}, this version reads {SCHEMA}. {advice}")
-    if recorded != key or not status:
-        raise UserError(f"{refusal}: it calls itself {recorded}. {advice}")
-    if checksum != _checksum(record):
-        raise UserError(f"{refusal}: its checksum does not fit, it was altered. {advice}")
+
+    packages: dict[str, str | None] = {}
+    python: str = ""
+    system: str = ""
+    device: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    cuda: str | None = None
+    commit: str | None = None
+    uncommitted_changes: bool = False
+
+    @property
+    def short_commit(self) -> str:
+        """Seven digits of the commit, or "unknown"."""
+        return str(self.commit or "unknown")[:7]
+
+
+class InitFrom(msgspec.Struct, frozen=True):
+    """The run whose whole model another one started from: its key, data set, label and the SHA-256 of its checkpoint."""
+
+    key: str = ""
+    data: str = ""
+    label: str = ""
+    checkpoint: str = ""
+
+
+class BoundaryScores(msgspec.Struct, frozen=True):
+    """Mean IoUs near borders and inside objects, one a radius in px, and boundary IoU; None where there is no such pixel."""
+
+    radii: list[int]
+    edge: list[float | None]
+    interior: list[float | None]
+    boundary: float | None
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What a segmentation scored on its val split.
+
+    Attributes:
+        miou, pixel_accuracy: fractions.
+        iou: of each class; None for a class that the truth does not hold.
+        images: how many were scored.
+        confusion: counts (C, C) over all of them, row = true class, column = predicted.
+        boundary: near borders; None where that was not counted.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    iou: dict[str, float | None]
+    images: int
+    confusion: list[list[int]]
+    boundary: BoundaryScores | None = None
+
+
+class Backbone(msgspec.Struct, frozen=True):
+    """What a pretraining's record holds beside a run's.
+
+    Attributes:
+        data: name of what it learnt to classify, ``classes`` of them.
+        excludes: manifests of val splits whose images certainly took no part.
+        accuracy: on val, of the head, ``main``, and of each branch; fractions.
+        gigamacs: multiply-adds of one image, 10^9.
+        precision: number format of the training.
+        sha256: of the weights.
+    """
+
+    data: str
+    classes: list[str]
+    excludes: list[str] = []
+    accuracy: dict[str, float] = {}
+    gigamacs: float = 0.0
+    precision: str = ""
+    sha256: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run or backbone says of itself, from its start to its end.
+
+    Attributes:
+        schema: of the file; `old` says whether it is that of earlier versions.
+        status: running, then done, failed, interrupted or killed; only a whole run calls itself done.
+        name: for people, as it was typed; empty where nobody named it.
+        label: the variant's, see `exfuse.store.variants.label`.
+        choices: the option that was chosen in each config group.
+        weights: what the encoder started from, in words.
+        manifests: of the data's splits and the weights, as the key knows them.
+        images: how many each split has.
+        config: plain.
+        seconds: of its last start.
+        confusion_sha256, boundary_sha256, checkpoint_sha256: of the files beside the record.
+        scored_by: where it was scored again, if it was.
+        scored: of a finished segmentation, see `scores`.
+        pretraining: of a backbone.
+        reason, traceback: why it is not done.
+    """
+
+    key: str
+    status: str
+    schema: int = SCHEMA
+    name: str = ""
+    label: str = ""
+    choices: dict[str, str] = {}
+    seed: int = 0
+    weights: str = ""
+    manifests: dict[str, str] = {}
+    images: dict[str, int] = {}
+    config: dict[str, Any] = {}
+    init_from: InitFrom | None = None
+    environment: Environment = Environment()
+    parameters: int = 0
+    seconds: float = 0.0
+    costs: Costs | None = None
+    scored_by: Environment | None = None
+    scored: Scores | None = msgspec.field(default=None, name="scores")
+    pretraining: Backbone | None = msgspec.field(default=None, name="backbone")
+    checkpoint_sha256: str | None = None
+    confusion_sha256: str | None = None
+    boundary_sha256: str | None = None
+    reason: str = ""
+    traceback: str = ""
+
+    @property
+    def old(self) -> bool:
+        """Whether the record is of an earlier schema: its key and config name import paths."""
+        return self.schema < SCHEMA
+
+    @property
+    def title(self) -> str:
+        """What people call the run: its name, or else the variant's label."""
+        return self.name or self.label
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The option of each technique that the record names."""
+        group = "technique/"
+        return {name.removeprefix(group): option for name, option in self.choices.items() if name.startswith(group)}
+
+    @property
+    def decoder(self) -> str:
+        """The option of the decoder."""
+        return self.choices.get("decoder", "")
+
+    @property
+    def done(self) -> bool:
+        """Whether the run or backbone was finished."""
+        return self.status == DONE
+
+    @property
+    def scores(self) -> Scores:
+        """Of a finished segmentation.
+
+        Raises:
+            ValueError: if the record is of anything else; `scored` is then None.
+        """
+        if self.scored is None:
+            raise ValueError(f"run {self.key}, {self.status}, has no scores")
+        return self.scored
+
+    @property
+    def backbone(self) -> Backbone:
+        """What a pretraining leaves beside a run.
+
+        Raises:
+            ValueError: if the record is of a run; `pretraining` is then None.
+        """
+        if self.pretraining is None:
+            raise ValueError(f"run {self.key} is no backbone")
+        return self.pretraining
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that a finished segmentation was scored on."""
+        return list(self.scores.iou)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return self.pretraining.data if self.pretraining else str(self.config["data"]["name"])
+
+    @property
+    def weights_name(self) -> str:
+        """A word for what the encoder started from: random, timm, package, pretrained, file or run."""
+        if self.init_from is not None:
+            return "run"
+        init = str(self.config["backbone"]["init"])
+        return init if init in _PUBLIC else "file"
+
+    @property
+    def why(self) -> str:
+        """The last line of what is known of why the run is not done; empty if nothing is."""
+        return (self.reason or self.traceback).strip().rpartition("\n")[2].strip()
+
+    def cost(self, key: str) -> float | None:
+        """One of `exfuse.store.costs.COSTS`; None where it was not measured."""
+        value: float | None = getattr(self.costs, key) if self.costs else None
+        return self.parameters or None if value is None and key == "parameters" else value
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting of the config, such as ``backbone.output_stride``; None if it has none."""
+        node: Any = self.config
+        for part in name.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+
+def write_record(path: Path, record: Record) -> Record:
+    """Write a record with a checksum over the rest, atomically, and return it."""
+    content = {"schema": record.schema, **plain(record)}
+    write_json(path, content | {"checksum": _checksum(content)})
     return record
 
 
-def _checksum(record: dict[str, Any]) -> str:
-    content = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def read_record(path: Path, key: str) -> Record:
+    """Read the record of the run or backbone ``key``.
+
+    Raises:
+        UserError: if it is cut short, altered, of another run or of a schema that this version does not know: it must not be
+            trusted.
+    """
+    what, advice = f"a whole record of {key}", "Delete its folder, or add overwrite=true to make it anew."
+    content = read_plain(path, what, advice)
+    schema, refusal = content.get("schema"), f"{path} is not {what}"
+    if schema not in (SCHEMA, OLD):
+        raise UserError(f"{refusal}: it has schema {schema}, this version reads {OLD} and {SCHEMA}. {advice}")
+    if content.get("key") != key or not content.get("status"):
+        raise UserError(f"{refusal}: it calls itself {content.get('key')}. {advice}")
+    if content.get("checksum") != _checksum(content):
+        raise UserError(f"{refusal}: its checksum does not fit, it was altered. {advice}")
+    return typed(content if schema == SCHEMA else _today(content), Record, path, what, advice)
+
+
+def _today(content: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 2 in today's layout."""
+    found = {name: value for name, value in content.items() if name not in _OF_BACKBONES}
+    if "excludes" in content:
+        found["backbone"] = {name: content[name] for name in _OF_BACKBONES if name in content}
+    if "detail" in (scores := content.get("scores") or {}):
+        found["scores"] = {**scores, "boundary": scores["detail"]}
+    return found
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -1,29 +1,78 @@
 """A study folder read back: which rows its table has, which runs they rest on, and what became of each run."""
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from exfuse.errors import UserError
-from exfuse.metrics.detail import RADII, Detail
+from exfuse.files import as_json, write_json
+from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.store import variants
+from exfuse.store.checked import plain, read_json
 from exfuse.store.consistency import Deviation, find_deviations, refuse
-from exfuse.store.costs import KEYS, MeasuredCosts, read_costs
+from exfuse.store.costs import MEASURED
 from exfuse.store.folder import RunFolder
+from exfuse.store.measured_costs import MeasuredCosts, read_costs
+from exfuse.store.record import Record
 
-SCHEMA = 1
+FILE, SCHEMA = "study.json", 1
 MISSING = "missing"
 _REMEDY = "Run the study's sweep again to write it anew."
 _KEY = re.compile(r"[0-9a-f]{16}")
 _READERS = 4  # threads: they overlap waiting for the disk, not parsing
+
+
+class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the paper's table was made with: ``images`` of train and val, backbone, kind of pretraining."""
+
+    table: str
+    images: dict[str, int]
+    backbone: str
+    pretraining: str
+
+
+class RowFile(msgspec.Struct, frozen=True):
+    """A row as study.json holds it: see `StudyRow`; ``runs`` are the keys of its runs by seed, None where none is known."""
+
+    name: str
+    options: dict[str, str]
+    decoder: str
+    runs: dict[int, str | None]
+    on: str | None = None
+    paper: float | None = None
+    paper_trust: str | None = None
+
+
+class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The content of study.json, see `Study`."""
+
+    schema: int
+    name: str
+    title: str
+    question: str
+    command: str
+    rows: list[RowFile]
+    paper: Paper | None = None
+    factors: list[str] | None = None
+    mixed: bool = False
+    varies: list[str] = []
+    edge_radius: int | None = None
+
+
+def write_study(folder: Path, study: StudyFile) -> bool:
+    """Write ``folder/study.json``, atomically; whether it is another than the one that was there."""
+    path, content = folder / FILE, plain(study)
+    if path.is_file() and path.read_text() == as_json(content):
+        return False
+    write_json(path, content)
+    return True
 
 
 @dataclass(frozen=True)
@@ -38,13 +87,13 @@ class Run:
 
     seed: int
     status: str
-    record: dict[str, Any] | None
+    record: Record | None
     folder: RunFolder
 
     @property
-    def done(self) -> dict[str, Any] | None:
+    def done(self) -> Record | None:
         """The record of a finished run, else None."""
-        return self.record if self.status == "done" else None
+        return self.record if self.record and self.record.done else None
 
     def counts(self) -> NDArray[np.int64]:
         """Per-image confusion counts (images, C, C) of a finished run, read when first asked for.
@@ -59,13 +108,13 @@ class Run:
         return self._counted[1]
 
     @cached_property
-    def detail(self) -> Detail | None:
+    def boundary_areas(self) -> BoundaryAreas | None:
         """Areas near borders and inside objects of a finished run; None where they were not counted.
 
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        return self.folder.detail(self.record) if self.done and self.record else None
+        return self.folder.boundary_areas(self.done) if self.done else None
 
     @cached_property
     def _counted(self) -> tuple[NDArray[np.int64], list[str]]:
@@ -100,9 +149,9 @@ class StudyRow:
         return variants.short_name(self.name, self.options, self.decoder)
 
     @property
-    def records(self) -> dict[int, dict[str, Any]]:
+    def records(self) -> dict[int, Record]:
         """Records of the finished runs by seed."""
-        return {seed: run.record for seed, run in self.runs.items() if run.done and run.record}
+        return {seed: run.done for seed, run in self.runs.items() if run.done}
 
 
 @dataclass(frozen=True)
@@ -118,7 +167,7 @@ class Study:
     title: str
     question: str
     command: str
-    paper: Mapping[str, Any] | None
+    paper: Paper | None
     factors: tuple[str, ...]
     mixed: bool
     rows: tuple[StudyRow, ...]
@@ -141,7 +190,7 @@ class Study:
         """The (row, seed) whose settings are not those of most runs."""
         return frozenset(run for deviation in self.deviations for run in deviation.runs)
 
-    def done(self) -> list[tuple[StudyRow, int, dict[str, Any]]]:
+    def done(self) -> list[tuple[StudyRow, int, Record]]:
         """Every finished run: row, seed, record."""
         return [(row, seed, record) for row in self.rows for seed, record in row.records.items()]
 
@@ -157,36 +206,32 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         UserError: if study.json or costs.json cannot be used, a record is refused, contradicts its row or belongs to none, or
             the finished runs differ in a setting that a table must hold fixed and the study is not ``mixed``.
     """
-    path = folder / "study.json"
-    content = _read_json(path)
-    try:
-        if not content["rows"]:
-            raise UserError(f"{path} has no rows. {_REMEDY}")
-        planned = [(_plan(row, path), row) for row in content["rows"]]
-        keys = {key for runs, _ in planned for key in runs.values() if key}
-        records = _read_records(folder / "records", keys, path)
-        rows = tuple(_row(plan, row, records, folder / "records", path) for plan, row in planned)
-        study = Study(
-            folder=folder,
-            name=str(content["name"]),
-            title=str(content["title"]),
-            question=str(content["question"]),
-            command=str(content["command"]),
-            paper=content["paper"],
-            factors=tuple(content["factors"] or ()),
-            mixed=bool(content["mixed"]),
-            rows=rows,
-            techniques=_techniques(content["rows"]),
-            varies=tuple(content.get("varies") or ()),
-            edge_radius=content.get("edge_radius"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is not a whole study ({type(error).__name__}: {error}). {_REMEDY}") from error
-    _check_rows(study, path)
-    deviations = find_deviations([(row.name, seed, record) for row, seed, record in study.done()], study.varies)
-    if deviations and not study.mixed:
-        refuse(study.name, deviations)
-    study = replace(study, deviations=deviations)
+    path = folder / FILE
+    file = read_json(path, StudyFile, "a whole study", _REMEDY, SCHEMA)
+    _check(file, path)
+    keys = {key for row in file.rows for key in row.runs.values() if key}
+    records = _read_records(folder / "records", keys, path)
+    techniques = _techniques(file.rows)
+    rows = tuple(_row(row, techniques, records, folder / "records", path) for row in file.rows)
+    done = [(row.name, seed, record) for row in rows for seed, record in row.records.items()]
+    deviations = find_deviations(done, file.varies)
+    if deviations and not file.mixed:
+        refuse(file.name, deviations)
+    study = Study(
+        folder=folder,
+        name=file.name,
+        title=file.title,
+        question=file.question,
+        command=file.command,
+        paper=file.paper,
+        factors=tuple(file.factors or ()),
+        mixed=file.mixed,
+        rows=rows,
+        techniques=techniques,
+        varies=tuple(file.varies),
+        edge_radius=file.edge_radius,
+        deviations=deviations,
+    )
     costs = read_costs(folder) if measured else None
     return study if costs is None else _with_costs(study, costs)
 
@@ -194,7 +239,7 @@ def load_study(folder: Path, measured: bool = True) -> Study:
 def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
     """Times and memory of every row are then the measured ones, or unknown: the records' are not comparable with these."""
     found = [(row, costs.of(row.records.values())) for row in study.rows]
-    rows = [replace(row, costs=dict.fromkeys(KEYS) if own is None else own.values) for row, own in found]
+    rows = [replace(row, costs=dict.fromkeys(MEASURED) if own is None else own.values) for row, own in found]
     return replace(study, rows=tuple(rows), measured=costs)
 
 
@@ -206,35 +251,14 @@ def find_studies(folders: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for folder in folders:
-        inside = [folder] if (folder / "study.json").is_file() else sorted(path.parent for path in folder.glob("*/study.json"))
+        inside = [folder] if (folder / FILE).is_file() else sorted(path.parent for path in folder.glob(f"*/{FILE}"))
         if not inside:
             raise UserError(f"{folder} holds no study.json and no study folder. A sweep writes one: see conf/study/.")
         found += inside
     return list(dict.fromkeys(found))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"No {path}: a study folder holds study.json and records/.") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}). {_REMEDY}") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {_REMEDY}")
-    return content
-
-
-def _plan(row: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """The keys of a row's runs by seed; empty for a run whose key could not be known, as that of a missing backbone."""
-    runs = {int(seed): str(key or "") for seed, key in row["runs"].items()}
-    if wrong := [key for key in runs.values() if key and not _KEY.fullmatch(key)]:
-        raise UserError(f"{path}: row {row['name']} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
-    return dict(sorted(runs.items()))
-
-
-def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, dict[str, Any] | None]:
+def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, Record | None]:
     present = {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set()
     if stray := sorted(name for name in present - keys if not name.startswith(".")):
         raise UserError(
@@ -247,57 +271,55 @@ def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, dict[st
     return dict(zip(found, read, strict=True))
 
 
-def _techniques(rows: list[Mapping[str, Any]]) -> tuple[variants.Technique, ...]:
+def _techniques(rows: Sequence[RowFile]) -> tuple[variants.Technique, ...]:
     """Those that the rows name: a technique that came to the config search path later is no column of an older study."""
-    named = {name for row in rows for name in row["options"]}
-    return tuple(sorted(map(variants.technique, named), key=lambda technique: (technique.order, technique.name)))
+    named = {name for row in rows for name in row.options}
+    return tuple(sorted(map(variants.known_or_named, named), key=lambda technique: (technique.order, technique.name)))
 
 
 def _row(
-    plan: dict[int, str], row: Mapping[str, Any], records: Mapping[str, dict[str, Any] | None], folder: Path, path: Path
+    row: RowFile, techniques: Sequence[variants.Technique], records: Mapping[str, Record | None], folder: Path, path: Path
 ) -> StudyRow:
     runs = {}
-    for seed, key in plan.items():
-        record = records.get(key)
+    for seed, key in sorted(row.runs.items()):
+        record = records.get(key or "")
         if record is not None:
-            _check_claim(folder / key / "record.json", record, row, seed, path)
-        runs[seed] = Run(seed, record["status"] if record else MISSING, record, RunFolder(folder, key))
-    return StudyRow(
-        name=str(row["name"]),
-        options=variants.complete({name: str(option) for name, option in row["options"].items()}),
-        decoder=str(row["decoder"]),
-        on=row["on"],
-        paper=None if row["paper"] is None else float(row["paper"]),
-        paper_trust=row.get("paper_trust"),
-        runs=runs,
-    )
+            _check_claim(record, row, seed, path)
+        runs[seed] = Run(seed, record.status if record else MISSING, record, RunFolder(folder, key or ""))
+    options = {technique.name: technique.baseline for technique in techniques} | variants.complete(row.options)
+    return StudyRow(row.name, options, row.decoder, row.on, row.paper, row.paper_trust, runs)
 
 
-def _check_claim(path: Path, record: Mapping[str, Any], row: Mapping[str, Any], seed: int, study: Path) -> None:
+def _check_claim(record: Record, row: RowFile, seed: int, study: Path) -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
-    if record["status"] == "done" and "scores" not in record:
-        raise UserError(f"{path} is not the record of a segmentation run, but {study} names it in row {row['name']}.")
-    choices = record.get("choices") or {}
-    claimed = {f"technique/{name}": option for name, option in row["options"].items()} | {"decoder": row["decoder"]}
+    path = study.parent / "records" / record.key / "record.json"
+    if record.done and record.scored is None:
+        raise UserError(f"{path} is not the record of a segmentation run, but {study} names it in row {row.name}.")
+    claimed = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}
     differing = [
-        f"{group} is {choices[group]}, the row says {option}"
+        f"{group} is {record.choices[group]}, the row says {option}"
         for group, option in claimed.items()
-        if group in choices and choices[group] != option
+        if group in record.choices and record.choices[group] != option
     ]
-    if record.get("seed", seed) != seed:
-        differing.append(f"seed is {record['seed']}, the row says {seed}")
+    if record.seed != seed:
+        differing.append(f"seed is {record.seed}, the row says {seed}")
     if differing:
         raise UserError(
-            f"{path} contradicts row {row['name']} of {study}: {'; '.join(differing)}. One of them was exchanged: run the "
+            f"{path} contradicts row {row.name} of {study}: {'; '.join(differing)}. One of them was exchanged: run the "
             "study's sweep again to write study.json anew."
         )
 
 
-def _check_rows(study: Study, path: Path) -> None:
+def _check(study: StudyFile, path: Path) -> None:
+    """Refuse what the types allow and a table does not."""
+    if not study.rows:
+        raise UserError(f"{path} has no rows. {_REMEDY}")
     names = [row.name for row in study.rows]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{path}: two rows are called {twice[0]}. Names must differ.")
     for row in study.rows:
+        if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
+            raise UserError(f"{path}: row {row.name} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
         if row.on is not None and (row.on not in names or row.on == row.name):
             raise UserError(
                 f"{path}: row {row.name} builds on {row.on!r}, which is no other row. There are {', '.join(names)}."
@@ -306,5 +328,6 @@ def _check_rows(study: Study, path: Path) -> None:
         raise UserError(
             f"{path}: edge_radius is {study.edge_radius}, expected one of {', '.join(map(str, RADII))} (px) or null."
         )
-    if unknown := [name for name in study.factors if name not in variants.names()]:
-        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(variants.names())}.")
+    slots = dict.fromkeys([*variants.names(), *(name for row in study.rows for name in row.options)])
+    if unknown := [name for name in study.factors or () if name not in slots]:
+        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(slots)}.")

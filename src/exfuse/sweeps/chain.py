@@ -112,9 +112,9 @@ def chain_table(stages: Sequence[Stage]) -> Table:
         table.add_column(column, justify="right" if column in ("images", "epochs", "mIoU %") else "left", overflow="fold")
     for stage in stages:
         record = stage.folder.record()
-        score = f"{100 * record['scores']['miou']:.1f}" if record and "scores" in record else ""
+        score = f"{100 * record.scores.miou:.1f}" if record and record.scored else ""
         paper = f"\n{_PAPER[stage.name]}" if stage.name in _PAPER else ""
-        status = record["status"] if record else "to do"
+        status = record.status if record else "to do"
         table.add_row(stage.name, stage.data, f"{stage.images:,}{paper}", str(stage.epochs), stage.folder.key, status, score)
     return table
 
@@ -139,7 +139,7 @@ def _is_stale(stage: Stage, before: Stage) -> bool:
     record, source = stage.folder.record(), before.folder.record()
     if record is None or source is None:
         return False
-    return (record.get("init_from") or {}).get("checkpoint") != source.get("checkpoint_sha256")
+    return (record.init_from.checkpoint if record.init_from else None) != source.checkpoint_sha256
 
 
 def _describe(stages: Mapping[str, Any]) -> str:

@@ -13,17 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from exfuse.errors import UserError, complain, user_error
+from exfuse.store.checked import typed
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, INTERRUPTED, STARTED, Outcome, forget_outcomes, read_outcomes
-from exfuse.sweeps.collect import collect_study
+from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
+from exfuse.store.record import INTERRUPTED
+from exfuse.sweeps.collect import DeclaredStudy, collect_study
 from exfuse.sweeps.composing import compose_each_job_once
 
-_UNNAMED: dict[str, Any] = {"name": "multirun", "title": "Multirun", "question": "", "paper": None, "factors": None, "rows": {}}
+_UNNAMED = DeclaredStudy(name="multirun", title="Multirun")
 
 
 class _Sweep(NamedTuple):
     folder: Path
-    study: dict[str, Any]
+    study: DeclaredStudy
     output: Path
     command: str
     mixed: bool
@@ -50,10 +52,10 @@ class SweepWatch(Callback):
         if hydra.launcher._target_.endswith("BasicLauncher"):
             compose_each_job_once()
         study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
-        assert study is None or isinstance(study, dict)
-        named = {**_UNNAMED, **{str(name): value for name, value in (study or {}).items()}}
+        remedy = "Mend the file in conf/study, or the override."
+        named = _UNNAMED if study is None else typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
         forget_outcomes(Path(hydra.sweep.dir))
-        output = Path(config.sweep.output or (Path("outputs/studies") / named["name"]))
+        output = Path(config.sweep.output or (Path("outputs/studies") / named.name))
         _running[:] = [
             _Sweep(
                 folder=Path(hydra.sweep.dir),

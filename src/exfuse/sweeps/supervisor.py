@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -20,7 +21,8 @@ from exfuse.errors import ConfigError, user_error
 from exfuse.runs.backbone_key import find_folder
 from exfuse.runs.plan import plan_run
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import BUSY, DONE, FAILED, INTERRUPTED, KILLED, MISSING, SKIPPED, Outcome
+from exfuse.store.outcome import BUSY, MISSING, SKIPPED, Outcome
+from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.store.variants import USUAL_DECODER, chosen_options, label
 from exfuse.sweeps.child import Ended, run_child
 
@@ -104,19 +106,16 @@ def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
         )
     else:
         status, reason = FAILED, ended.complaint or f"its process ended with status {ended.returncode}"
-    if record and record["status"] == "running":
-        content = {name: value for name, value in record.items() if name not in ("schema", "key", "status", "checksum")}
-        folder.write_record(status, **content, reason=reason)
+    if record and record.status == RUNNING:
+        folder.write(replace(record, status=status, reason=reason))
     return status, reason
 
 
-def _as_recorded(record: dict[str, Any] | None) -> tuple[str, str]:
+def _as_recorded(record: Record | None) -> tuple[str, str]:
     """Status and reason of a run that is not done, from an earlier start."""
-    if record is None or record["status"] == "done":  # done, but its counts are gone
+    if record is None or record.done:  # done, but its counts are gone
         return MISSING, ""
-    status = str(record["status"])
-    told = str(record.get("reason") or str(record.get("traceback") or "").strip().rpartition("\n")[2])
-    return (INTERRUPTED if status == "running" else status), told
+    return (INTERRUPTED if record.status == RUNNING else record.status), record.why
 
 
 @contextmanager

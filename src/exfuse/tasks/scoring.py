@@ -12,18 +12,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from exfuse.data.dataset import SegmentationDataset
 from exfuse.metrics.boundary import Edges, count_areas, find_edges
+from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.confusion import confusion_counts
-from exfuse.metrics.detail import Detail
 from exfuse.models.segmenter import Segmenter
 from exfuse.tasks.protocols import EvaluationProtocol
 from exfuse.tasks.segmentation import predict_ids
 
 
-class Scores(NamedTuple):
-    """In the split's order: confusion counts (images, C, C) int64, row = true class, column = predicted class; and `Detail`."""
+class ScoredImages(NamedTuple):
+    """In the split's order: confusion counts (images, C, C) int64, row = true class, and areas near borders."""
 
     counts: NDArray[np.int64]
-    detail: Detail
+    areas: BoundaryAreas
 
 
 @torch.inference_mode()
@@ -33,7 +33,7 @@ def score(
     device: torch.device,
     workers: int,
     decide: EvaluationProtocol = predict_ids,
-) -> Scores:
+) -> ScoredImages:
     """Score each image at its native size, in float32.
 
     No image's scores depend on the others, on their order or on the number of workers.
@@ -58,7 +58,7 @@ def score(
             counts[position] = confusion_counts(ids, truth, classes).cpu().numpy()
             known = Edges(edges.ring[0].numpy(), edges.boundary[0].numpy(), int(edges.width))
             areas.append(count_areas(ids[0].byte().cpu().numpy(), mask[0].numpy(), known, classes))
-    return Scores(counts, Detail.of_images(areas))
+    return ScoredImages(counts, BoundaryAreas.of_images(areas))
 
 
 class _WithEdges(Dataset):

@@ -1,20 +1,18 @@
 """From a run's record to the info by which loggers show it: flat values that a dashboard can filter and group by."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from exfuse.analysis.console import weights_name
 from exfuse.composition.reading import plain
-from exfuse.store import variants
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import DONE, Record
 from exfuse.tracking.tracker import RunInfo
 
 
-def run_info(folder: Path, key: str, stage: str, origin: Mapping[str, Any], study: str | None) -> RunInfo:
+def run_info(folder: Path, key: str, stage: str, origin: Record, study: str | None) -> RunInfo:
     """The info of a run whose record begins with ``origin``: label, choices, seed and config.
 
     Args:
@@ -24,11 +22,11 @@ def run_info(folder: Path, key: str, stage: str, origin: Mapping[str, Any], stud
         origin: what the record holds from the start.
         study: that asked for the run, if one did.
     """
-    name = f"{origin['label']}, seed {origin['seed']}"
+    name = f"{origin.title}, seed {origin.seed}"
     flat = flat_config(origin) | {"key": key, "stage": stage}
     if study is not None:
         flat["study"] = study
-    return RunInfo(folder, key, stage, name, study, origin["label"].split("+"), {**flat, "config": origin["config"]})
+    return RunInfo(folder, key, stage, name, study, origin.label.split("+"), {**flat, "config": origin.config})
 
 
 def evaluation_info(output: Path, key: str, run: Path, trained: DictConfig, data: str) -> RunInfo:
@@ -42,9 +40,10 @@ def evaluation_info(output: Path, key: str, run: Path, trained: DictConfig, data
         data: name of the split.
     """
     record = RunFolder(run.parent, run.name).record()
-    origin = record or {"label": run.resolve().name, "choices": {}, "seed": trained.seed, "config": plain(trained)}
+    name = run.resolve().name
+    origin = record or Record(key=name, status=DONE, label=name, seed=trained.seed, config=plain(trained))
     info = run_info(output, key, "evaluate", origin, None)
-    config = {**info.config, "data": data, "trained_on": info.config.get("data"), "trained_run": run.resolve().name}
+    config = {**info.config, "data": data, "trained_on": info.config.get("data"), "trained_run": name}
     return replace(info, name=f"{info.name} on {data}", config=config)
 
 
@@ -54,18 +53,18 @@ def study_name(config: DictConfig) -> str | None:
     return str(study.name) if study is not None else None
 
 
-def flat_config(origin: Mapping[str, Any]) -> dict[str, Any]:
+def flat_config(origin: Record) -> dict[str, Any]:
     """Variant, seed, technique options, backbone, data and recipe, one plain value a key; what a run has not is left out."""
-    config, choices = origin["config"], origin["choices"]
+    config, choices = origin.config, origin.choices
     recipe, backbone = config.get("recipe") or {}, config["backbone"]
     found = {
-        "variant": origin["label"],
+        "variant": origin.label,
         "ablation": choices.get("ablation"),
-        "seed": origin["seed"],
-        **{f"technique_{name}": choices.get(f"technique/{name}") for name in variants.names()},
+        "seed": origin.seed,
+        **{f"technique_{name}": option for name, option in origin.options.items()},
         "decoder": choices.get("decoder"),
         "backbone": backbone["name"],
-        "backbone_weights": weights_name(origin),
+        "backbone_weights": origin.weights_name,
         "data": choices.get("data") or (config.get("data") or {}).get("name"),
         "pretraining": choices.get("pretraining"),
         "recipe": choices.get("recipe") or choices.get("pretraining/recipe"),

@@ -8,6 +8,9 @@ import torch
 
 from exfuse.data.dataset import SegmentationDataset
 from exfuse.models.segmenter import Segmenter
+from exfuse.store.checked import plain
+from exfuse.store.costs import Costs
+from exfuse.store.record import Scores
 from exfuse.tasks.protocols import EvaluationProtocol
 from exfuse.tasks.segmentation import predict_ids
 from exfuse.tracking.example_pictures import predict_examples
@@ -16,8 +19,8 @@ from exfuse.tracking.tracker import Tracker
 
 def show_scores(
     trackers: Sequence[Tracker],
-    scores: Mapping[str, Any],
-    costs: Mapping[str, Any],
+    scores: Scores,
+    costs: Costs | None,
     model: Segmenter,
     dataset: SegmentationDataset,
     device: torch.device,
@@ -27,8 +30,8 @@ def show_scores(
 
     Args:
         trackers: that show the run.
-        scores: as `exfuse.runs.outcome.summarise` gives them.
-        costs: as `exfuse.runs.costs.describe_costs` gives them; empty if nothing was measured.
+        scores: of the final weights.
+        costs: None if nothing was measured.
         model: left in evaluation mode.
         dataset: that was scored.
         device: where to predict.
@@ -38,11 +41,12 @@ def show_scores(
         return
     examples = predict_examples(model, dataset, device, max(tracker.examples for tracker in trackers), decide)
     classes = dataset.split.classes
-    values = {"final/miou": scores["miou"], "final/pixel_accuracy": scores["pixel_accuracy"], "final/images": scores["images"]}
-    values |= {f"final/iou/{name}": value for name, value in scores["iou"].items() if value is not None}
+    values: dict[str, Any] = {f"final/{name}": getattr(scores, name) for name in ("miou", "pixel_accuracy", "images")}
+    values |= {f"final/iou/{name}": value for name, value in scores.iou.items() if value is not None}
     for tracker in trackers:
-        tracker.summarise(values | _numbers("cost", costs))  # first: tables are what a lost network may hold up
-        tracker.log_outcome(np.array(scores["confusion"]), examples, classes)
+        # first: tables are what a lost network may hold up
+        tracker.summarise(values | _numbers("cost", plain(costs) if costs else {}))
+        tracker.log_outcome(np.array(scores.confusion), examples, classes)
 
 
 def show_accuracy(trackers: Sequence[Tracker], accuracy: Mapping[str, float], costs: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from msgspec.structs import replace
 from omegaconf import DictConfig
 from torch.nn.utils import clip_grad_norm_
 
@@ -17,10 +18,11 @@ from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
 from exfuse.reports.costs.command import measure_costs
 from exfuse.reports.costs.memory import peak_mib, weigh
-from exfuse.reports.costs.rounds import spread, take_rounds
+from exfuse.reports.costs.rounds import quartiles, take_rounds
 from exfuse.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
 from exfuse.reports.costs.training_step import TrainingStep, random_batch
-from exfuse.store.costs import FILE, read_costs
+from exfuse.store.measured_costs import FILE, read_costs
+from exfuse.store.record import Record
 from exfuse.store.study import load_study
 from exfuse.tasks.segmentation import segmentation_loss
 from tests.cli.test_cli import output_of
@@ -68,8 +70,8 @@ def test_rows_take_turns_and_the_first_round_is_not_kept():
     assert found == [[Turn(20.0, 5.0, 1.0), Turn(30.0, 5.0, 1.0)]] * 3
 
 
-def test_a_spread_is_median_and_quartiles():
-    found = spread([5.0, 1.0, 2.0, 4.0, 3.0])
+def test_what_is_left_of_rounds_is_median_and_quartiles():
+    found = quartiles([5.0, 1.0, 2.0, 4.0, 3.0])
     assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
     assert found.share == pytest.approx(1 / 3)
 
@@ -91,8 +93,8 @@ def test_a_model_is_the_one_that_was_trained_and_another_is_refused(study, tiny_
     baseline, other = variants_of(study)
     for variant in (baseline, other):
         task = build_from_record(variant)
-        assert sum(one.numel() for one in task.model.parameters()) == variant.record["parameters"]
-        assert task.classes == list(variant.record["scores"]["iou"])
+        assert sum(one.numel() for one in task.model.parameters()) == variant.record.parameters
+        assert task.classes == variant.record.classes
     (changed, _) = variants_of(tiny_study(lambda content: content.update(parameters=content["parameters"] + 1)))
     with pytest.raises(UserError, match="the code has changed since commit ccccccc"):
         build_from_record(changed)
@@ -188,7 +190,7 @@ def test_a_process_of_its_own_weighs_a_variant_and_more_images_weigh_more(study)
 
 @pytest.mark.slow
 def test_a_failed_weighing_is_said(study):
-    broken = variants_of(study)[1]._replace(record={"config": {}})
+    broken = replace(variants_of(study)[1], record=Record(key="x", status="done"))
     with pytest.raises(UserError, match="was to weigh row seb_ecre ended with status 1: KeyError"):
         peak_mib(broken, 1, 1)
 

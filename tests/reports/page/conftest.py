@@ -40,7 +40,7 @@ def make_study(folder: Path) -> Path:
     finished = []
     for quality, runs in rows:
         for run in runs:
-            if (run.record() or {})["status"] == "done":
+            if run.record().status == "done":
                 add_history(run, quality, starts=2)
                 write_history(run.path / "history.csv", merge_logs(run.path))
                 shutil.rmtree(run.path / "logs")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from omegaconf import DictConfig
 
 from exfuse.composition.reading import read_split
@@ -19,12 +20,12 @@ from exfuse.reports.page import predicting
 from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.training import train
-from exfuse.store.examples import Examples, bounded, load_examples, read_ids, spread, write_ids
+from exfuse.store.examples import Examples, bounded, load_examples, read_ids, spread_evenly, write_ids
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
 from exfuse.store.outcome import DONE, Outcome
 from exfuse.store.study import Study, load_study
-from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.collect import DeclaredStudy, collect_study
 from tests.analysis.synthetic import BASELINE
 from tests.small_runs import SMALL
 
@@ -46,9 +47,9 @@ def collect(store: Path, output: Path) -> Study:
     keys = sorted(path.parent.name for path in store.glob("*/record.json"))
     outcomes = []
     for job, key in enumerate(keys):
-        seed = (RunFolder(store, key).record() or {})["seed"]
+        seed = RunFolder(store, key).record().seed
         outcomes.append(Outcome(job, [f"seed={seed}"], "baseline", seed, CHOICES, str(store), key, DONE))
-    head = {"name": "small", "title": "Small", "question": "Does it work?", "paper": None, "factors": None, "rows": {}}
+    head = DeclaredStudy(name="small", title="Small", question="Does it work?")
     collect_study(outcomes, head, "python -m src.train -m seed=0,1", False, output)
     return load_study(output)
 
@@ -148,11 +149,7 @@ def test_a_run_trained_anew_is_left_out_by_name(study, store, tmp_path):
     key = keys_of(study)[0]
     shutil.copytree(store / key, tmp_path / "runs" / key)
     folder = RunFolder(tmp_path / "runs", key)
-    record = folder.record() or {}
-    sealed = ("schema", "key", "status", "checksum")
-    folder.write_record(
-        "done", **{name: value for name, value in record.items() if name not in sealed} | {"confusion_sha256": "0"}
-    )
+    folder.write(replace(folder.record(), confusion_sha256="0"))
     examples, reasons = gather(study, tmp_path / "runs")
     assert examples is None
     assert list(reasons) == [key]
@@ -203,14 +200,14 @@ def test_histories_are_taken_over_once(study, store):
     assert gather_histories(study, store) == 0
     for key in keys_of(study):
         history = read_history(study.folder / "records" / key / "history.csv")
-        score = (RunFolder(store, key).record() or {})["scores"]["miou"]
+        score = RunFolder(store, key).record().scores.miou
         assert history[max(history)]["val/miou"] == pytest.approx(score, abs=1e-6)
     assert load_study(study.folder).done()  # a record with a history is still a record
 
 
 @pytest.mark.parametrize(("total", "wanted", "expected"), [(5, 3, [0, 2, 4]), (2, 9, [0, 1]), (10, 1, [0]), (1, 1, [0])])
 def test_images_are_spread_evenly(total, wanted, expected):
-    assert spread(total, wanted) == expected
+    assert spread_evenly(total, wanted) == expected
 
 
 def test_sizes_are_bounded_in_proportion():

@@ -61,7 +61,7 @@ def test_every_chart_is_drawn_with_the_numbers_of_the_figures(visit, page_file, 
     seeds = page.evaluate(
         "document.getElementById('chart-ladder-scores').data.filter(one => one.mode == 'markers').map(one => one.x)"
     )
-    assert seeds == [pytest.approx([100 * record["scores"]["miou"] for record in row.records.values()]) for row in study.rows]
+    assert seeds == [pytest.approx([100 * record.scores.miou for record in row.records.values()]) for row in study.rows]
 
 
 def test_curves_are_the_mean_of_the_seeds_with_their_range(visit, page_file):

@@ -17,7 +17,7 @@ def pairs(study: Study) -> list[tuple[StudyRow, StudyRow]]:
         if row.on is None:
             continue
         base = study.row(row.on)
-        images = {record["manifests"]["val"] for one in (row, base) for record in one.records.values()}
+        images = {record.manifests["val"] for one in (row, base) for record in one.records.values()}
         if set(row.records) & set(base.records) and len(images) == 1:
             found.append((row, base))
     return found
@@ -27,8 +27,8 @@ def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
     """Change of each class's IoU in points, mean over the common seeds; not a number for an absent class."""
     seeds = sorted(set(row.records) & set(base.records))
     found = {}
-    for name in row.records[seeds[0]]["scores"]["iou"]:
-        values = [(row.records[seed]["scores"]["iou"][name], base.records[seed]["scores"]["iou"][name]) for seed in seeds]
+    for name in row.records[seeds[0]].scores.iou:
+        values = [(row.records[seed].scores.iou[name], base.records[seed].scores.iou[name]) for seed in seeds]
         known = [100 * (ours - theirs) for ours, theirs in values if ours is not None and theirs is not None]
         found[name] = sum(known) / len(known) if known else float("nan")
     return found

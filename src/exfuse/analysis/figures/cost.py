@@ -127,5 +127,5 @@ def _shared_areas(boxes: Floats, others: Floats) -> Floats:
 
 def _mean_and_spread(row: StudyRow) -> tuple[float, float]:
     """Of mIoU in %; no spread for one seed."""
-    scores = [100 * record["scores"]["miou"] for record in row.records.values()]
+    scores = [100 * record.scores.miou for record in row.records.values()]
     return statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0

@@ -34,7 +34,7 @@ def _name(row: StudyRow) -> str:
 
 def _scores(axes: Axes, rows: Sequence[StudyRow]) -> None:
     for place, row in enumerate(rows):
-        scores = [100 * record["scores"]["miou"] for record in row.records.values()]
+        scores = [100 * record.scores.miou for record in row.records.values()]
         if not scores:
             beside = axes.get_yaxis_transform()  # x as a share of the panel
             axes.text(0.02, place, states(row) or MISSING, transform=beside, va="center", style="italic", color=style.GREY)

@@ -16,9 +16,9 @@ _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, "#CC79A7", "#E69F00", "#56B4E
 _LINES = ("-", "--", ":", "-.")
 
 
-def rows_with_detail(study: Study) -> list[StudyRow]:
+def rows_with_areas(study: Study) -> list[StudyRow]:
     """The rows whose finished runs, at least one, all know their areas near borders."""
-    return [row for row in study.rows if row.records and all(row.runs[seed].detail for seed in row.records)]
+    return [row for row in study.rows if row.records and all(row.runs[seed].boundary_areas for seed in row.records)]
 
 
 def curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
@@ -35,7 +35,7 @@ def curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
 
 def draw(study: Study) -> Figure:
     """Left mIoU of the band, right the points above the row that each row builds on; bands of colour: ± sd over seeds."""
-    every = rows_with_detail(study)
+    every = rows_with_areas(study)
     rows = style.shown(every)
     names = {row.name for row in rows}
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
@@ -87,7 +87,7 @@ def _radius_axis(axes: Axes, radii: Sequence[int]) -> None:
 
 
 def _by_radius(row: StudyRow, seed: int) -> dict[int, float]:
-    detail = row.runs[seed].detail
-    assert detail is not None  # `rows_with_detail`
-    totals = {radius: detail.band(radius).total() for radius in detail.radii}
+    areas = row.runs[seed].boundary_areas
+    assert areas is not None  # `rows_with_areas`
+    totals = {radius: areas.band(radius).total() for radius in areas.radii}
     return {radius: 100 * float(total.mean_iou()) for radius, total in totals.items() if total.true.any()}

@@ -14,11 +14,11 @@ from exfuse.analysis.wording import count
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs.machine import describe_conditions
 from exfuse.reports.costs.memory import peak_mib
-from exfuse.reports.costs.rounds import spread, take_rounds
+from exfuse.reports.costs.rounds import quartiles, take_rounds
 from exfuse.reports.costs.subject import Subject, Turn, find_variants
 from exfuse.runs.allocator import keep_freed_memory
 from exfuse.runs.device import choose_device
-from exfuse.store.costs import MeasuredCosts, RowCosts, Spread, write_costs
+from exfuse.store.measured_costs import MeasuredCosts, Quartiles, RowCosts, write_costs
 from exfuse.store.study import load_study
 
 
@@ -90,8 +90,8 @@ def _summarise(subject: Subject, turns: list[Turn], peak: float) -> RowCosts:
         input=[1, 3, subject.size, subject.size],
         batch=[subject.images, 3, crop, crop],
         precision=str(subject.config.trainer.precision),
-        latency_ms=spread([turn.latency_ms for turn in turns]),
-        train_images_per_second=spread([turn.train_images_per_second for turn in turns]),
+        latency_ms=quartiles([turn.latency_ms for turn in turns]),
+        train_images_per_second=quartiles([turn.train_images_per_second for turn in turns]),
         peak_memory_mib=peak,
     )
 
@@ -112,7 +112,7 @@ def _table(costs: MeasuredCosts, title: str) -> Table:
     return table
 
 
-def _range(found: Spread) -> str:
+def _range(found: Quartiles) -> str:
     digits = min(3, max(0, 2 - math.floor(math.log10(found.high))))  # three significant ones
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))
     return f"{median} \\[{low}, {high}]"

@@ -6,7 +6,7 @@ import torch
 
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
-from exfuse.store.costs import Conditions
+from exfuse.store.measured_costs import Conditions
 
 
 def describe_conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
@@ -14,13 +14,13 @@ def describe_conditions(device: torch.device, rounds: int, repeats: int) -> Cond
     environment = describe_environment(device)
     return Conditions(
         device=device.type,
-        name=environment["device"],
+        name=str(environment.device),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        threads=environment["threads"],
-        torch=str(environment["packages"]["torch"]),
-        cuda=environment["cuda"],
-        commit=environment["commit"],
-        uncommitted_changes=environment["uncommitted_changes"],
+        threads=torch.get_num_threads(),
+        torch=str(environment.packages["torch"]),
+        cuda=environment.cuda,
+        commit=environment.commit,
+        uncommitted_changes=environment.uncommitted_changes,
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         rounds=rounds,
         repeats=repeats,

@@ -3,11 +3,11 @@
 It reads a variant as JSON from its standard input:  python -m exfuse.reports.costs.memory
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import torch
 from omegaconf import OmegaConf
 
@@ -33,7 +33,7 @@ def peak_mib(variant: Variant, images: int, threads: int) -> float:
     Raises:
         UserError: if that process fails, as for want of memory.
     """
-    asked = json.dumps({"variant": variant._asdict(), "images": images, "threads": threads})
+    asked = msgspec.json.encode({"variant": variant, "images": images, "threads": threads}).decode()
     done = subprocess.run([sys.executable, "-m", _MODULE], input=asked, capture_output=True, text=True, cwd=_ROOT)
     try:
         return float(done.stdout.splitlines()[-1])
@@ -49,7 +49,7 @@ def weigh(variant: Variant, images: int, threads: int) -> float:
     """What `peak_mib` does, in this process."""
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in training
-    config = OmegaConf.create(dict(variant.record["config"]))
+    config = OmegaConf.create(variant.record.config)
     step = TrainingStep(build_from_record(variant), config, images)
     for _ in range(_STEPS):
         step()
@@ -57,5 +57,5 @@ def weigh(variant: Variant, images: int, threads: int) -> float:
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    print(weigh(Variant(**asked["variant"]), asked["images"], asked["threads"]))
+    asked = msgspec.json.decode(sys.stdin.buffer.read())
+    print(weigh(msgspec.convert(asked["variant"], Variant), asked["images"], asked["threads"]))

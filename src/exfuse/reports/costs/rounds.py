@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from exfuse.reports.costs.subject import Turn
-from exfuse.store.costs import Spread
+from exfuse.store.measured_costs import Quartiles
 
 
 class TakesTurns(Protocol):
@@ -38,7 +38,7 @@ def take_rounds(
     return kept
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Median and quartiles."""
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-    return Spread(median, low, high)
+    return Quartiles(median, low, high)

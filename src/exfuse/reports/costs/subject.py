@@ -1,9 +1,9 @@
 """One model and recipe of a study, built from a record alone, and what it does when its turn comes."""
 
 import statistics
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +14,8 @@ from exfuse.errors import UserError
 from exfuse.reports.costs.training_step import TrainingStep
 from exfuse.runs.costs import evaluation, time_ms
 from exfuse.runs.number_formats import allow_tf32
-from exfuse.store.costs import cost_identity
+from exfuse.store.measured_costs import cost_identity
+from exfuse.store.record import Record
 from exfuse.store.study import Study
 from exfuse.tasks.segmentation import SegmentationTask
 
@@ -29,12 +30,12 @@ class Turn(NamedTuple):
     peak_memory_mib: float
 
 
-class Variant(NamedTuple):
+class Variant(msgspec.Struct, frozen=True):
     """A distinct model and recipe of a study: the rows that share it, and the record of one of its runs."""
 
     identity: str
     rows: list[str]
-    record: Mapping[str, Any]
+    record: Record
 
 
 class Subject:
@@ -51,7 +52,7 @@ class Subject:
 
     def __init__(self, variant: Variant, size: int | None = None, images: int | None = None) -> None:
         self.variant = variant
-        self.config = OmegaConf.create(dict(variant.record["config"]))
+        self.config = OmegaConf.create(variant.record.config)
         self.task = build_from_record(variant)
         self.size = size or int(self.config.recipe.augmentation.crop)
         self.images = images or int(self.config.recipe.batch_size)
@@ -106,15 +107,15 @@ def build_from_record(variant: Variant) -> SegmentationTask:
         UserError: if this version of the code cannot build it, or builds another model.
     """
     record, row = variant.record, variant.rows[0]
-    commit = str(record["environment"].get("commit") or "unknown")[:7]
-    config = OmegaConf.create(dict(record["config"]))
-    classes = list(record["scores"]["iou"])
+    commit = record.environment.short_commit
+    config = OmegaConf.create(record.config)
+    classes = record.classes
     assert isinstance(config, DictConfig)
     try:
         model = build_model(config, len(classes))
         if config.runtime.get("compile"):
             model.compile()
-        task = build_task(config, model, classes, record["images"]["val"])
+        task = build_task(config, model, classes, record.images["val"])
     except (HydraException, OmegaConfBaseException, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
@@ -122,9 +123,9 @@ def build_from_record(variant: Variant) -> SegmentationTask:
             f"{commit}: measure there, or train the row anew."
         ) from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if parameters != record["parameters"]:
+    if parameters != record.parameters:
         raise UserError(
-            f"Row {row} was trained with {record['parameters']:,} parameters, this version builds {parameters:,} from its "
+            f"Row {row} was trained with {record.parameters:,} parameters, this version builds {parameters:,} from its "
             f"config: the code has changed since commit {commit}. Measure there, or train the row anew."
         )
     return task

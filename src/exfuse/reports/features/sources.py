@@ -102,11 +102,8 @@ def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
     record = RunFolder(folder.parent, folder.name).record() if path.exists() else None
     if record is None:  # that it is no run, or no checkpoint, is for whoever loads it to say
         return FeatureRun(folder.name, path.stem, 0, "unknown")
-    choices = record.get("choices") or {}
-    label = str(record.get("label", folder.name))
-    return FeatureRun(
-        folder.name, rows.get(folder.name, label), int(record.get("seed", 0)), str(choices.get("technique/seb", "unknown"))
-    )
+    row = rows.get(folder.name, record.label or folder.name)
+    return FeatureRun(folder.name, row, record.seed, record.options.get("seb", "unknown"))
 
 
 def _find_image(asked: object, split: Split | None) -> Chosen:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exfuse.metrics.iou import iou_per_class
 from exfuse.palette import VOID, voc_palette
 from exfuse.reports.page.data import PageData, Section
-from exfuse.store.examples import Example, Examples, read_ids, spread
+from exfuse.store.examples import ExampleImage, Examples, read_ids, spread_evenly
 from exfuse.store.study import Run
 
 _AROUND = 400  # bytes of JSON around a picture, at most
@@ -32,7 +32,7 @@ def section(data: PageData, room: int) -> Section | None:
         (row.name, seed): run
         for row in data.study.rows
         for seed, run in row.runs.items()
-        if run.done and examples.holds(run.folder.key, run.done) and run.done["manifests"]["val"] == examples.manifest
+        if run.done and examples.holds(run.folder.key, run.done) and run.done.manifests["val"] == examples.manifest
     }
     shown = _fitting(examples, runs, room) if runs else []
     if not shown:
@@ -77,7 +77,7 @@ def _shared(data: PageData, examples: Examples) -> dict[str, Any]:
     }
 
 
-def _fitting(examples: Examples, runs: Mapping[tuple[str, int], Run], room: int) -> list[Example]:
+def _fitting(examples: Examples, runs: Mapping[tuple[str, int], Run], room: int) -> list[ExampleImage]:
     """The images that fit into ``room`` bytes once they are in base64, spread evenly."""
     keys = [run.folder.key for run in runs.values()]
     sizes = [
@@ -88,13 +88,13 @@ def _fitting(examples: Examples, runs: Mapping[tuple[str, int], Run], room: int)
         for image in examples.images
     ]
     for number in range(len(sizes), 0, -1):
-        chosen = spread(len(sizes), number)
+        chosen = spread_evenly(len(sizes), number)
         if sum(sizes[place] for place in chosen) <= room:
             return [examples.images[place] for place in chosen]
     return []
 
 
-def _image(examples: Examples, image: Example, place: int | None, runs: Mapping[tuple[str, int], Run]) -> dict[str, Any]:
+def _image(examples: Examples, image: ExampleImage, place: int | None, runs: Mapping[tuple[str, int], Run]) -> dict[str, Any]:
     truth = read_ids(examples.truth(image))
     present = [int(id) for id in np.unique(truth) if id != VOID]
     predicted: dict[str, dict[int, Any]] = {}
@@ -125,7 +125,7 @@ def _scores(counts: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _disagreement(
-    examples: Examples, image: Example, runs: Mapping[tuple[str, int], Run], truth: NDArray[np.uint8]
+    examples: Examples, image: ExampleImage, runs: Mapping[tuple[str, int], Run], truth: NDArray[np.uint8]
 ) -> dict[int, float]:
     """By seed, the share of labelled pixels in % on which the variants' predictions are not all the same."""
     found = {}

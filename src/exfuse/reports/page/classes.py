@@ -34,8 +34,8 @@ def section(data: PageData) -> Section | None:
 def _means(row: StudyRow) -> dict[str, float]:
     """IoU of each class in %, mean over the finished seeds; not a number for an absent class."""
     found: dict[str, float] = {}
-    for name in next(iter(row.records.values()))["scores"]["iou"]:
-        values = [record["scores"]["iou"].get(name) for record in row.records.values()]
+    for name in next(iter(row.records.values())).scores.iou:
+        values = [record.scores.iou.get(name) for record in row.records.values()]
         known = [100 * value for value in values if value is not None]
         found[name] = statistics.mean(known) if known else math.nan
     return found

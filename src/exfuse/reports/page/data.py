@@ -52,9 +52,9 @@ class PageData:
         records = [record for _, _, record in self.study.done()]
         if not records:
             return "no finished run"
-        names = " and ".join(dict.fromkeys(record["config"]["data"]["name"] for record in records))
-        images = " or ".join(dict.fromkeys(str(record["images"]["val"]) for record in records))
-        seeds = sorted({record["seed"] for record in records})
+        names = " and ".join(dict.fromkeys(record.data for record in records))
+        images = " or ".join(dict.fromkeys(str(record.images["val"]) for record in records))
+        seeds = sorted({record.seed for record in records})
         return f"{names}, val ({images} images), seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 

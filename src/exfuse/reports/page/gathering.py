@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exfuse.store.examples import FOLDER, Examples, load_examples, spread
+from exfuse.store.examples import FOLDER, Examples, load_examples, spread_evenly
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import HISTORY, merge_logs, write_history
+from exfuse.store.record import Record
 from exfuse.store.study import Study
 
-Record = dict[str, Any]
 PUBLISHED = "experiments"  # name of the folder whose studies are meant for others
 
 
@@ -44,10 +44,8 @@ def gather_histories(study: Study, runs: Path) -> int:
 
 def is_same_training(folder: RunFolder, record: Record) -> bool:
     """Whether a run's folder is there and holds the training that a study's record tells of, not a later one."""
-    if not folder.key or not (folder.path / "record.json").is_file():
-        return False
-    own = folder.record() or {}
-    return all(own.get(name) == record.get(name) for name in ("status", "confusion_sha256"))
+    own = folder.record() if folder.key else None
+    return own is not None and (own.status, own.confusion_sha256) == (record.status, record.confusion_sha256)
 
 
 def is_published(folder: Path) -> bool:
@@ -120,8 +118,8 @@ def _scored_alike(study: Study) -> tuple[str, dict[str, Record]]:
     done = [(run.folder.key, run.done) for row in study.rows for run in row.runs.values() if run.done]
     if not done:
         return "", {}
-    manifest = Counter(record["manifests"]["val"] for _, record in done).most_common(1)[0][0]
-    return manifest, {key: record for key, record in done if record["manifests"]["val"] == manifest}
+    manifest = Counter(record.manifests["val"] for _, record in done).most_common(1)[0][0]
+    return manifest, {key: record for key, record in done if record.manifests["val"] == manifest}
 
 
 def _take_over(source: Path, target: Path) -> None:
@@ -132,8 +130,8 @@ def _take_over(source: Path, target: Path) -> None:
 
 def _fits(there: Examples, manifest: str, records: Mapping[str, Record], wish: Wish) -> bool:
     """Whether the examples that are there are the ones wanted, as far as it can be told without the data."""
-    total = next(iter(records.values()))["images"]["val"]
-    names = [image_name(position) for position in spread(total, wish.images)]
+    total = next(iter(records.values())).images["val"]
+    names = [image_name(position) for position in spread_evenly(total, wish.images)]
     same = (there.manifest, there.long_side) == (manifest, wish.long_side)
     return same and [image.name for image in there.images] == names
 

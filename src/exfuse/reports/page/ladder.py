@@ -43,7 +43,7 @@ def _scores(data: PageData) -> Chart:
     traces = []
     rows = data.study.rows
     for place, row in enumerate(rows):
-        scores = {seed: 100 * record["scores"]["miou"] for seed, record in row.records.items()}
+        scores = {seed: 100 * record.scores.miou for seed, record in row.records.items()}
         if not scores:
             continue
         look = data.looks[row.name]

@@ -86,13 +86,13 @@ def _facts(data: PageData) -> list[tuple[str, str]]:
         return " or ".join(dict.fromkeys(map(str, values)))
 
     return [
-        ("data", of([record["config"]["data"]["name"] for record in records])),
-        ("train images", of([record["images"]["train"] for record in records])),
-        ("val images", of([record["images"]["val"] for record in records])),
-        ("backbone", of([record["choices"].get("backbone") or record["config"]["backbone"]["name"] for record in records])),
-        ("epochs", of([record["config"]["recipe"]["epochs"] for record in records])),
+        ("data", of([record.data for record in records])),
+        ("train images", of([record.images["train"] for record in records])),
+        ("val images", of([record.images["val"] for record in records])),
+        ("backbone", of([record.choices.get("backbone") or record.config["backbone"]["name"] for record in records])),
+        ("epochs", of([record.config["recipe"]["epochs"] for record in records])),
         *found,
-        ("seeds", ", ".join(map(str, sorted({record["seed"] for record in records})))),
+        ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
     ]
 
 
@@ -103,9 +103,9 @@ def _runs(data: PageData) -> list[dict[str, Value]]:
             "title": row.title,
             "seed": seed,
             "status": run.status,
-            "miou": f"{100 * run.done['scores']['miou']:.2f}" if run.done else "",
+            "miou": f"{100 * run.done.scores.miou:.2f}" if run.done else "",
             "key": run.folder.key,
-            "commit": str((run.record or {}).get("environment", {}).get("commit") or "")[:7],
+            "commit": str(run.record.environment.commit or "")[:7] if run.record else "",
         }
         for row in data.study.rows
         for seed, run in row.runs.items()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
@@ -17,12 +17,13 @@ from exfuse.errors import DataError, UserError
 from exfuse.reports.page.gathering import Wish, image_name
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.device import choose_device
-from exfuse.store.examples import Example, Examples, bounded, spread, write_ids, write_image
+from exfuse.store.examples import ExampleImage, Examples, bounded, spread_evenly, write_ids, write_image
+from exfuse.store.record import Record
 from exfuse.tasks.segmentation import predict_ids
 
 
 def predict_examples(
-    records: Mapping[str, Mapping[str, Any]], manifest: str, runs: Path, folder: Path, there: Examples | None, wish: Wish
+    records: Mapping[str, Record], manifest: str, runs: Path, folder: Path, there: Examples | None, wish: Wish
 ) -> dict[str, str]:
     """Write images and truths, if they are not ``there``, and the predictions of every run, run by run.
 
@@ -46,7 +47,7 @@ def predict_examples(
             config = trained if wish.data is None else OmegaConf.merge(trained, {"data": wish.data})
             assert isinstance(config, DictConfig)
             split = _split(config, splits, manifest)
-            if list(split.classes) != list(record["scores"]["iou"]) or list(split.classes) != classes:
+            if list(split.classes) != record.classes or list(split.classes) != classes:
                 raise DataError(f"{split.name} has other classes than the run")
             dataset = SegmentationDataset(split, build_eval_transform(config))
             examples = examples or _write_images(split, manifest, folder, wish)
@@ -74,16 +75,23 @@ def _split(config: DictConfig, known: dict[str, Split], manifest: str) -> Split:
 
 def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Examples:
     chosen = []
-    examples = Examples(folder, split.name.removesuffix(" val"), manifest, split.classes, wish.long_side, ())
-    for position in spread(len(split), wish.images):
+    examples = Examples(
+        folder=folder,
+        data=split.name.removesuffix(" val"),
+        manifest=manifest,
+        classes=tuple(split.classes),
+        long_side=wish.long_side,
+        images=(),
+    )
+    for position in spread_evenly(len(split), wish.images):
         item = split.items[position]
         image = read_image(item.image)
         size = bounded(image.shape[1], image.shape[0], wish.long_side)
-        chosen.append(example := Example(item.id, image_name(position), *size))
+        chosen.append(example := ExampleImage(item.id, image_name(position), *size))
         write_image(examples.image(example), image, size)
         truth = read_mask(item.mask, len(split.classes), split.void_ids)
         write_ids(examples.truth(example), truth, size, split.classes)
-    found = Examples(folder, examples.data, manifest, split.classes, wish.long_side, tuple(chosen))
+    found = replace(examples, images=tuple(chosen))
     found.write()
     return found
 

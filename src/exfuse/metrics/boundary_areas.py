@@ -1,8 +1,9 @@
-"""Per-image areas near borders, inside objects and along contours: what a run keeps to tell detail from semantics."""
+"""Per-image areas near borders, inside objects and along contours: what a run keeps to tell outlines from semantics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ EDGE_RADIUS = 5  # px, chosen: parts edge from interior where nobody says otherw
 
 
 @dataclass(frozen=True)
-class Detail:
+class BoundaryAreas:
     """See `exfuse.metrics.boundary` for what a band, an interior and boundary IoU are.
 
     Attributes:
@@ -26,7 +27,7 @@ class Detail:
     areas: Areas
 
     @classmethod
-    def of_images(cls, per_image: Sequence[Areas], radii: Sequence[int] = RADII) -> "Detail":
+    def of_images(cls, per_image: Sequence[Areas], radii: Sequence[int] = RADII) -> "BoundaryAreas":
         """From the areas of each image, (len(radii) + 2, C)."""
         return cls(tuple(radii), Areas(*(np.stack(areas) for areas in zip(*per_image, strict=True))))
 
@@ -53,7 +54,7 @@ class Detail:
         """Of boundary IoU: (images, C)."""
         return Areas(*(area[:, -1] for area in self.areas))
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Mean IoUs over all images as plain data, a list over the `radii` each; None where there is no such pixel."""
         return {
             "radii": list(self.radii),

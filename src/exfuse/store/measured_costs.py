@@ -1,0 +1,159 @@
+"""Latency, throughput and memory of a study's rows measured beside one another: ``costs.json`` in the study's folder.
+
+What the records know was measured at the end of each run, beside whatever else ran there. This file replaces that.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exfuse.files import write_json
+from exfuse.store.checked import plain, read_json
+from exfuse.store.costs import MEASURED
+from exfuse.store.record import Record
+
+FILE, SCHEMA = "costs.json", 1
+_IDLE = 0.5  # chosen; what an idle machine's own work may come to, in cores
+# What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
+_SETTINGS: Mapping[str, tuple[str, ...] | None] = {
+    "technique": None,
+    "decoder": None,
+    "backbone": ("name", "arguments", "output_stride"),
+    "recipe": None,
+    "trainer": ("precision", "accumulate_grad_batches", "gradient_clip_val", "benchmark"),
+    "runtime": ("channels_last", "compile", "tf32"),
+}
+
+
+class Quartiles(msgspec.Struct, frozen=True):
+    """Median and quartiles of a cost over rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.median <= self.high < math.inf:
+            raise ValueError(f"{self.low}, {self.median}, {self.high} are no quartiles of a cost")
+
+    @property
+    def share(self) -> float:
+        """How far the farther quartile lies from the median, as a share of it."""
+        return max(self.high - self.median, self.median - self.low) / self.median
+
+
+class RowCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of one model under one recipe, which several rows may share.
+
+    Attributes:
+        rows: their names.
+        identity: see `cost_identity`.
+        input: shape of the image whose evaluation was timed.
+        batch: shape of the images of one optimiser step.
+        latency_ms: of one evaluation, in float32.
+        train_images_per_second: of optimiser steps in ``precision``, without loading.
+        peak_memory_mib: of a training step, see `Conditions.memory_of`.
+    """
+
+    rows: list[str]
+    identity: str
+    input: list[int]
+    batch: list[int]
+    precision: str
+    latency_ms: Quartiles
+    train_images_per_second: Quartiles
+    peak_memory_mib: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak_memory_mib < math.inf:
+            raise ValueError(f"{self.peak_memory_mib} is no peak of memory")
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """By the keys of `exfuse.store.costs.MEASURED`."""
+        found = {key: getattr(self, key) for key in MEASURED}
+        return {key: one.median if isinstance(one, Quartiles) else one for key, one in found.items()}
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """Under which all rows were measured.
+
+    Attributes:
+        device: cpu or cuda; ``name`` is its model.
+        cores: that the process might use; ``threads`` of them torch did.
+        load: load average of the machine before anything was measured; None where the system knows none.
+        rounds: in which the rows took turns, with ``repeats`` timings each.
+        memory_of: what the peak of memory is the peak of.
+    """
+
+    device: str
+    name: str
+    cores: int
+    threads: int
+    torch: str
+    cuda: str | None
+    commit: str | None
+    uncommitted_changes: bool
+    load: float | None
+    rounds: int
+    repeats: int
+    memory_of: str
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work may have taken time from the measured: more load than cores left over."""
+        return self.load is not None and self.load > self.cores - self.threads + _IDLE
+
+
+class MeasuredCosts(msgspec.Struct, frozen=True, dict=True):
+    """The content of ``costs.json``."""
+
+    conditions: Conditions
+    rows: list[RowCosts]
+    schema: int = SCHEMA
+
+    @cached_property
+    def _by_identity(self) -> dict[str, RowCosts]:
+        return {row.identity: row for row in self.rows}
+
+    def of(self, records: Iterable[Record]) -> RowCosts | None:
+        """The costs of the row that has these finished runs; None if it was not measured as it is now."""
+        identities = {cost_identity(record) for record in records}
+        return self._by_identity.get(identities.pop()) if len(identities) == 1 else None
+
+
+def cost_identity(record: Record) -> str:
+    """Hash of what a finished run's costs depend on: model, recipe, number formats; not seed, data or weights."""
+    content: dict[str, Any] = {}
+    for group, names in _SETTINGS.items():
+        part = record.config.get(group) or {}
+        content[group] = part if names is None else {name: part.get(name) for name in names}
+    content["recipe"] = {name: value for name, value in content["recipe"].items() if name != "val_every"}
+    content |= {"classes": len(record.classes), "parameters": record.parameters}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_costs(folder: Path, costs: MeasuredCosts) -> Path:
+    """Write the study's ``costs.json``, atomically."""
+    path = folder / FILE
+    write_json(path, plain(costs))
+    return path
+
+
+def read_costs(folder: Path) -> MeasuredCosts | None:
+    """Read the study's ``costs.json``; None if it has none.
+
+    Raises:
+        UserError: if it is broken or of another schema.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    remedy = "Measure again: exfuse report costs FOLDER, or delete the file."
+    return read_json(path, MeasuredCosts, "a whole file of measured costs", remedy, SCHEMA)
