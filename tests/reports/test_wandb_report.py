@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from exfuse.reports.wandb_study import StudyView, view_study
-from tests import entry_points
 from exfuse.store.costs import MEASURED
+from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.tracking.wandb_server import KEY, wandb_server
 

@@ -1,4 +1,4 @@
-"""Scores know nothing of batches, orders, workers or the other images."""
+"""ScoredImages know nothing of batches, orders, workers or the other images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.metrics.iou import Areas
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
-from exfuse.tasks.scoring import Scores, score
+from exfuse.tasks.scoring import ScoredImages, score
 from tests.tasks.test_protocols import PROTOCOLS, evaluate_config
 
 CLASSES = ("background", "boat", "cart")
@@ -55,13 +55,15 @@ def model(trained: DictConfig) -> Segmenter:
     return build_model(trained, len(CLASSES)).to(memory_format=torch.channels_last)
 
 
-def pick(scored: Scores, images: list[int]) -> Scores:
-    return Scores(scored.counts[images], replace(scored.areas, areas=Areas(*(area[images] for area in scored.areas.areas))))
+def pick(scored: ScoredImages, images: list[int]) -> ScoredImages:
+    return ScoredImages(
+        scored.counts[images], replace(scored.areas, areas=Areas(*(area[images] for area in scored.areas.areas)))
+    )
 
 
-def assert_same(one: Scores, other: Scores) -> None:
+def assert_same(one: ScoredImages, other: ScoredImages) -> None:
     np.testing.assert_array_equal(one.counts, other.counts)
-    for area, same in zip(one.detail.areas, other.detail.areas, strict=True):
+    for area, same in zip(one.areas.areas, other.areas.areas, strict=True):
         np.testing.assert_array_equal(area, same)
 
 
@@ -96,7 +98,7 @@ def test_scores_are_the_counts_and_areas_of_what_the_protocol_decides(split, tra
         np.add.at(counts, (truth[known], ids[known]), 1)
         np.testing.assert_array_equal(whole.counts[place], counts)
         expected = count_areas(ids, truth, find_edges(truth), len(CLASSES))
-        for area, same in zip(expected, whole.detail.areas, strict=True):
+        for area, same in zip(expected, whole.areas.areas, strict=True):
             np.testing.assert_array_equal(same[place], area)
         if place == len(dataset) - 1:
             break

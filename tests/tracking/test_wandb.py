@@ -17,8 +17,8 @@ from PIL import Image
 
 from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
-from tests import entry_points
 from exfuse.store.record import Record
+from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.small_runs import SMALL, only_run
 from tests.tracking.wandb_files import Shown, read_only_start, read_starts
