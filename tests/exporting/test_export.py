@@ -21,8 +21,8 @@ from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from tests import entry_points
 from tests.exporting.conftest import CLASSES, NORMALISATION
-from tests.sharing import amount
 from tests.records import leave_record
+from tests.sharing import amount
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -13,8 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from exfuse.store.outcome import Outcome
+from exfuse.store.study import RowFile
 from exfuse.store.variants import chosen_options, label, names
-from exfuse.sweeps.collect import _rows
+from exfuse.sweeps.collect import DeclaredStudy, _rows
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
 
@@ -39,43 +40,42 @@ def job(number: int, overrides: list[str]) -> Outcome:
 
 
 @pytest.fixture(scope="module", params=STUDIES, ids=lambda path: path.stem)
-def study(request: pytest.FixtureRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def study(request: pytest.FixtureRequest) -> tuple[DeclaredStudy, list[RowFile]]:
     """A study as it is declared, and the rows that its sweep makes."""
-    declared = yaml.safe_load(request.param.read_text())["study"]
-    assert declared["name"] == request.param.stem
-    return declared, _rows(jobs(request.param), declared["rows"])
+    declared = msgspec.convert(yaml.safe_load(request.param.read_text())["study"], DeclaredStudy)
+    assert declared.name == request.param.stem
+    return declared, _rows(jobs(request.param), declared.rows)
 
 
-def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[DeclaredStudy, list[RowFile]]) -> None:
     declared, rows = study
-    if declared["rows"]:
-        assert [row["name"] for row in rows] == list(declared["rows"])
+    if declared.rows:
+        assert [row.name for row in rows] == list(declared.rows)
+        assert sum(row.on is None for row in rows) == 1  # the row from which the others start
     else:
-        assert len(rows) == 2 ** len(declared["factors"])
+        assert len(rows) == 2 ** len(declared.factors or ())
     for row in rows:
-        assert row["runs"].keys() == {"0", "1", "2"}
-        assert row["on"] is None or row["on"] in {other["name"] for other in rows}
-        if declared["rows"]:
-            assert declared["rows"][row["name"]].keys() <= {"builds_on", "paper", "trust", "label"}
-            assert row["on"] == declared["rows"][row["name"]]["builds_on"]
-    if declared["rows"]:
-        assert sum(row["on"] is None for row in rows) == 1  # the row from which the others start
-    varied = declared.get("varies") or []
-    assert len({str((row["options"], row["decoder"], varied and row["name"])) for row in rows}) == len(rows)
+        assert row.runs.keys() == {0, 1, 2}
+        assert row.on is None or row.on in {other.name for other in rows}
+        if declared.rows:
+            own = declared.rows[row.name]
+            assert own is not None
+            assert row.on == own.builds_on
+    assert len({str((row.options, row.decoder, declared.varies and row.name)) for row in rows}) == len(rows)
 
 
-def test_a_factorial_has_every_combination_of_two_options(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+def test_a_factorial_has_every_combination_of_two_options(study: tuple[DeclaredStudy, list[RowFile]]) -> None:
     declared, rows = study
-    for factor in declared["factors"] or ():
+    for factor in declared.factors or ():
         assert factor in names()
-        assert len({row["options"][factor] for row in rows}) == 2
+        assert len({row.options[factor] for row in rows}) == 2
 
 
-def test_a_study_says_how_to_start_it(study: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+def test_a_study_says_how_to_start_it(study: tuple[DeclaredStudy, list[RowFile]]) -> None:
     declared, _ = study
-    lines = (REPOSITORY / "conf" / "study" / f"{declared['name']}.yaml").read_text().splitlines()
+    lines = (REPOSITORY / "conf" / "study" / f"{declared.name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
-    assert any(f"python -m src.train +study={declared['name']}" in line for line in lines[1:4])
+    assert any(f"python -m src.train +study={declared.name}" in line for line in lines[1:4])
 
 
 @pytest.mark.parametrize("name", ["table3_techniques", "table3_last"])
