@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 _SOURCE = ROOT / "src"
 _TEXTS = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+_TESTED = "test-all.md"  # written by `make test-all`
 _SHOWN = {".md", ".png", ".svg", ".csv"}  # of experiments/: what their READMEs link to
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)|(!)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -30,7 +31,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         inside = path.relative_to(ROOT)
         if path.suffix in _SHOWN and not {"records", "examples"} & {*inside.parts}:
             files.append(File.generated(config, inside.as_posix(), abs_src_path=str(path)))
-    for uri, content in {**command_pages(), **api_pages()}.items():
+    pages = {**command_pages(), **api_pages()}
+    if not (ROOT / "docs" / _TESTED).is_file():
+        pages[_TESTED] = "# The last full test\n\n`make test-all` has not written its result yet.\n"
+    for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files
 
