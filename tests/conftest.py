@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
-from exfuse.config import overrides
+from exfuse.config.overrides import describe_run
+from exfuse.store.description import RunDescription
 from tests import composing
 from tests.command import command  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
@@ -26,10 +26,6 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def compose_config() -> Callable[..., DictConfig]:
-    """Compose conf/train.yaml with command-line overrides: ``compose_config("+ablation=seb_ecre", "seed=1")``."""
-
-    def composed(*typed: str) -> DictConfig:
-        return overrides.compose_config("train", list(typed))
-
-    return composed
+def compose_config() -> Callable[..., RunDescription]:
+    """What ``exfuse train`` with command-line overrides would train: ``compose_config("+ablation=seb_ecre", "seed=1")``."""
+    return lambda *typed: describe_run(typed)

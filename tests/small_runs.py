@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
-from omegaconf import DictConfig
 
 from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.sharing import make_once
 
@@ -26,7 +26,6 @@ SMALL = (
     "recipe.batch_size=4",
     "recipe.augmentation.crop=64",
 )
-CHOICES = {"technique/seb": "none", "technique/dap": "none"}
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +40,12 @@ def small_overrides(scenes_folder: Path) -> list[str]:
 
 @pytest.fixture
 def train_small(
-    compose_config: Callable[..., DictConfig], small_overrides: list[str], tmp_path: Path
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path: Path
 ) -> Callable[..., RunFolder]:
     """Train in this process and return the run's folder: ``train_small("seed=1", runs=folder)``."""
 
     def trained(*overrides: str, runs: Path = tmp_path / "runs") -> RunFolder:
-        train(compose_config(*small_overrides, f"paths.runs={runs}", *overrides), CHOICES)
+        train(compose_config(*small_overrides, f"paths.runs={runs}", *overrides))
         return only_run(runs)
 
     return trained
@@ -54,12 +53,12 @@ def train_small(
 
 @pytest.fixture(scope="session")
 def finished_run(
-    compose_config: Callable[..., DictConfig], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
     """One finished run that no test may change."""
 
     def finish(runs: Path) -> None:
-        train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"), {"technique/seb": "product"})
+        train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"))
 
     return only_run(make_once(tmp_path_factory, "finished_run", finish))
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from exfuse.config.overrides import describe_run
 from exfuse.data.scenes import draw_scene
 from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
 from tests.conftest import REPOSITORY
 from tests.sharing import amount
 from tests.small_runs import only_run
@@ -24,9 +24,8 @@ def distinct_variants() -> list[str]:
     overrides = [f"+ablation={path.stem}" for path in sorted((conf / "ablation").glob("*.yaml"))]
     overrides += [f"technique/{path.parent.name}={path.stem}" for path in sorted((conf / "technique").glob("*/*.yaml"))]
     variants: dict[str, str] = {}
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for override in overrides:
-            variants.setdefault(OmegaConf.to_yaml(compose("train", [override]).technique), override)
+    for override in overrides:
+        variants.setdefault(str(describe_run([override]).technique), override)
     return list(variants.values())
 
 
@@ -62,7 +61,7 @@ def write_folder(root: Path, images: list[np.ndarray], masks: list[np.ndarray]) 
     return root
 
 
-def overfit(variant: str, data: Path, compose_config: Callable[..., DictConfig], runs: Path) -> None:
+def overfit(variant: str, data: Path, compose_config: Callable[..., RunDescription], runs: Path) -> None:
     config = compose_config(
         variant,
         "debug=overfit",
@@ -75,7 +74,7 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., DictConfig],
         "runtime.threads=1",  # so small that a second thread only waits
         f"paths.runs={runs}",
     )
-    train(config, {})
+    train(config)
     record = only_run(runs).record()
     assert record is not None
     assert record.scores.images == 4
@@ -86,7 +85,7 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., DictConfig],
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", amount(["+ablation=exfuse", "+ablation=exfuse_last"], distinct_variants()))
 def test_every_overlay_and_option_overfits_four_real_images(
-    variant: str, four_real_images: Path, compose_config: Callable[..., DictConfig], tmp_path: Path
+    variant: str, four_real_images: Path, compose_config: Callable[..., RunDescription], tmp_path: Path
 ) -> None:
     overfit(variant, four_real_images, compose_config, tmp_path)
 
@@ -94,6 +93,6 @@ def test_every_overlay_and_option_overfits_four_real_images(
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", amount(["+ablation=exfuse"], ["+ablation=exfuse", "+ablation=baseline"]))
 def test_the_ends_of_the_ladder_overfit_four_scenes(
-    variant: str, four_scenes: Path, compose_config: Callable[..., DictConfig], tmp_path: Path
+    variant: str, four_scenes: Path, compose_config: Callable[..., RunDescription], tmp_path: Path
 ) -> None:
     overfit(variant, four_scenes, compose_config, tmp_path)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import get_method, instantiate
-from omegaconf import OmegaConf
+from hydra.utils import get_method
+from msgspec.structs import asdict
 
-from exfuse.config.overrides import compose_config
+from exfuse.config.options import build, code_of
+from exfuse.config.overrides import describe_backbone, describe_run
 from exfuse.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
 from exfuse.models.weights import IMAGENET
-from exfuse.runs.backbone_key import find_folder
+from exfuse.runs.plan import find_backbone
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -24,33 +25,33 @@ def options(group):
 @pytest.mark.parametrize("backbone", options("backbone"))
 @pytest.mark.parametrize("pretraining", options("pretraining"))
 def test_every_pretraining_goes_with_every_backbone(entry, backbone, pretraining):
-    config = compose_config(entry, [f"backbone={backbone}", f"pretraining={pretraining}"])
-    assert OmegaConf.to_container(config.pretraining, resolve=True, throw_on_missing=True)
-    own = compose_config(entry, [f"pretraining={pretraining}"])  # whatever the backbone would choose by itself
-    assert config.pretraining.data == own.pretraining.data
-    assert config.pretraining.recipe == own.pretraining.recipe
+    describe = describe_run if entry == "train" else describe_backbone
+    described = describe([f"backbone={backbone}", f"pretraining={pretraining}"])
+    own = describe([f"pretraining={pretraining}"])  # whatever the backbone would choose by itself
+    assert described.pretraining.data == own.pretraining.data
+    assert described.pretraining.recipe == own.pretraining.recipe
 
 
 @pytest.mark.parametrize("backbone", [name for name in options("backbone") if name.startswith("resn") and "tiny" not in name])
 def test_a_large_backbone_is_pretrained_on_imagenet(backbone):
-    assert compose_config("train", [f"backbone={backbone}"]).pretraining.data.name == "ImageNet"
+    assert describe_run([f"backbone={backbone}"]).pretraining.data.settings["name"] == "ImageNet"
 
 
 @pytest.mark.parametrize("name", options("pretraining/data"))
 def test_a_data_config_gives_its_reader_just_the_arguments_that_it_takes(name):
-    config = compose_config("pretrain", [f"pretraining/data={name}"])
+    data = describe_backbone([f"pretraining/data={name}"]).pretraining.data
     for split in ("train", "val"):
-        arguments = OmegaConf.to_container(config.pretraining.data[split], resolve=True, throw_on_missing=True)
-        inspect.signature(get_method(arguments.pop("_target_"))).bind(**arguments)
+        arguments = data.settings[split]
+        inspect.signature(get_method(code_of("pretraining/data", name)[split]["_target_"])).bind(**arguments)
 
 
 @pytest.mark.parametrize("name", options("pretraining/recipe"))
 def test_a_recipe_can_be_built(name):
-    recipe = compose_config("pretrain", [f"pretraining/recipe={name}"]).pretraining.recipe
-    ClassificationTrainTransform(**recipe.augmentation, **IMAGENET._asdict())
-    ClassificationEvalTransform(**recipe.evaluation, **IMAGENET._asdict())
-    optimizer = instantiate(recipe.optimizer)([torch.nn.Parameter(torch.zeros(2))], lr=recipe.lr)
-    instantiate(recipe.schedule)(optimizer, steps=10)
+    recipe = describe_backbone([f"pretraining/recipe={name}"]).pretraining.recipe
+    ClassificationTrainTransform(**asdict(recipe.augmentation), **IMAGENET._asdict())
+    ClassificationEvalTransform(**asdict(recipe.evaluation), **IMAGENET._asdict())
+    optimizer = build("optimizer", recipe.optimizer)([torch.nn.Parameter(torch.zeros(2))], lr=recipe.lr)
+    build("schedule", recipe.schedule)(optimizer, steps=10)
     assert recipe.batch_size % 2 == 0  # mixing pairs the images of a batch
 
 
@@ -61,17 +62,16 @@ def test_a_recipe_can_be_built(name):
 def test_what_cannot_change_a_backbone_leaves_its_key(override):
     keys = []
     for overrides in ([], [override]):
-        config = compose_config("pretrain", ["backbone=resnet50", *overrides])
-        keys.append(find_folder(config)[0].key)
+        keys.append(find_backbone(describe_backbone(["backbone=resnet50", *overrides]))[0].key)
     assert keys[0] == keys[1]
 
 
 def test_every_value_of_a_recipe_counts():
     def key(*overrides):
-        config = compose_config("pretrain", ["backbone=resnet50", "technique/ss=heads_removed", *overrides])
-        return find_folder(config)[0].key
+        wanted = describe_backbone(["backbone=resnet50", "technique/ss=heads_removed", *overrides])
+        return find_backbone(wanted)[0].key
 
-    changed = ["lr=3", "weight_decay=1", "epochs=3", "batch_size=4", "gradient_clip=1", "label_smoothing=0", "ema_decay=0"]
+    changed = ["lr=3", "weight_decay=1", "epochs=3", "batch_size=4", "gradient_clip=1", "label_smoothing=0", "ema_decay=0.5"]
     changed += ["mixing.mixup=1", "augmentation.size=9", "schedule.warmup_share=0", "optimizer.momentum=0"]
     keys = [key(), *(key(f"pretraining.recipe.{override}") for override in changed)]
     keys += [key("pretraining.seed=1"), key("pretraining.start=timm"), key("pretraining.data.manifest=another")]

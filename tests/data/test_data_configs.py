@@ -1,5 +1,5 @@
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +7,15 @@ import pytest
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from exfuse.config.overrides import compose_config as compose
+
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+
+
+@pytest.fixture
+def compose_config() -> Callable[..., DictConfig]:
+    """The composed config of training, before anything is read from it."""
+    return lambda *typed: compose("train", typed)[0]
 
 
 def readers(node: Any) -> Iterator[dict[str, Any]]:

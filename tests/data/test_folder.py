@@ -79,7 +79,7 @@ def test_an_unknown_id_is_named_with_the_ones_that_are_known(root):
 
 def test_camvid_is_whole_and_its_unlabelled_id_is_void(real_data, compose_config):
     config = compose_config("data=camvid", f"data.root={real_data / 'camvid'}")
-    train, val = (read_split(config, name) for name in ("train", "val"))
+    train, val = (read_split(config.data, name) for name in ("train", "val"))
     assert (len(train), len(val)) == (367, 101)
     listed = (real_data / "camvid" / "classes.txt").read_text().splitlines()
     assert [f"{id} {name}" for id, name in enumerate(train.classes)] == listed[:11]

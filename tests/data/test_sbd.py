@@ -198,12 +198,12 @@ def test_the_official_lists_make_the_10582_images_of_train_aug(real_data, tmp_pa
     (sbd / "val.txt").write_text("\n".join(coarse[1::2]))
 
     config = compose_config("data=voc_aug", f"data.root={voc}", f"data.sbd_root={sbd}")
-    train, val = (read_split(config, split) for split in ("train", "val"))
+    train, val = (read_split(config.data, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (10582, 1449)
     assert {item.id for item in train.items} == set(official["train_aug"])
     check_disjoint(train, val)
 
     (sbd / "train.txt").write_text("\n".join(coarse[2::2]))  # without the first
     with pytest.raises(InstantiationException) as refusal:
-        read_split(config, "train")
+        read_split(config.data, "train")
     assert "has 10581 images where a complete copy has 10582" in str(user_error(refusal.value))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig
 
 from exfuse.composition.reading import read_split
 from exfuse.data.coco_conversion import convert_split
@@ -12,6 +11,7 @@ from exfuse.data.split import Split, check_disjoint, read_mask
 from exfuse.data.union import join_splits, seen_in_training
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
+from exfuse.store.description import RunDescription
 from tests.data.coco_files import VOC, rectangle, write_coco
 from tests.data.test_sbd import write_mat
 
@@ -88,13 +88,13 @@ def all_layouts(tmp_path: Path, ids_map, write_voc) -> dict[str, Path]:
 
 
 def test_the_config_joins_coco_sbd_and_voc_and_leaves_vocs_val_out(
-    compose_config: Callable[..., DictConfig], all_layouts: dict[str, Path]
+    compose_config: Callable[..., RunDescription], all_layouts: dict[str, Path]
 ) -> None:
     places = [f"data.{key}={path}" for key, path in all_layouts.items()]
     config = compose_config(
         "data=voc_coco", *places, "data.minimum_pixels=10", "data.counts.train_aug=null", "data.counts.val=null"
     )
-    train, val = read_split(config, "train"), read_split(config, "val")
+    train, val = read_split(config.data, "train"), read_split(config.data, "val")
     ids = ["000000000009", "000000000139", "2007_01", "2007_02", "2010_09"]
     assert [item.id for item in train.items] == ids
     assert train.name == "VOC 2012 + SBD + COCO train"
@@ -103,12 +103,12 @@ def test_the_config_joins_coco_sbd_and_voc_and_leaves_vocs_val_out(
 
 
 def test_trainval_trains_on_what_it_is_scored_on_and_says_so(
-    compose_config: Callable[..., DictConfig], all_layouts: dict[str, Path]
+    compose_config: Callable[..., RunDescription], all_layouts: dict[str, Path]
 ) -> None:
     counts = ["data.counts.trainval=3", "data.counts.val=1"]
     config = compose_config("data=voc_trainval", f"data.root={all_layouts['root']}", *counts)
-    train, val = read_split(config, "train"), read_split(config, "val")
+    train, val = read_split(config.data, "train"), read_split(config.data, "val")
     assert (len(train), len(val)) == (3, 1)
     assert "seen in training" in val.name
-    assert "trained on its val" in config.data.name
+    assert "trained on its val" in config.data.settings["name"]
     check_disjoint(train, val)

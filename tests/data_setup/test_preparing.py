@@ -48,7 +48,7 @@ def compose(tmp_path: Path) -> Callable[..., object]:
         for name, (file, content) in archives.items():
             site.files[file] = content
             replaced += [f"source.archives.{name}.url={site.url(file)}", f"source.archives.{name}.checksum={md5(content)}"]
-        return compose_config("data_prepare", [f"source={source}", f"paths.data={tmp_path}/data", *replaced, *overrides])
+        return compose_config("data_prepare", [f"source={source}", f"paths.data={tmp_path}/data", *replaced, *overrides])[0]
 
     return composed
 
@@ -161,10 +161,10 @@ def imagenet(tmp_path: Path) -> Path:
 def test_a_complete_imagenet_is_complete(imagenet: Path, capsys) -> None:
     assert check_imagenet(imagenet, COUNTS) == {"train": 12, "val": 6}
     counts = [f"source.counts.{name}={number}" for name, number in COUNTS.items()]
-    check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}", *counts]))
+    check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}", *counts])[0])
     assert "12 train and 6 val images of 3 classes" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(DataError, match=r"train has 3 of 1,000 classes.*train has 12 of 1,281,167 images.*6 of 50,000"):
-        check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}"]))
+        check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}"])[0])
 
 
 def rename(folder: Path, name: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from exfuse.composition.reading import plain
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import Backbone
 
@@ -30,7 +29,7 @@ def encoder(compose_config):
     def make(option, device="meta", **choices):
         config = compose_config(f"backbone={option}").backbone
         with torch.device(device):
-            return Backbone(config.name, arguments=plain(config.arguments), **choices)
+            return Backbone(config.name, arguments=config.arguments, **choices)
 
     return functools.cache(make)
 

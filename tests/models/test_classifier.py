@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from exfuse.composition.pretraining import build_classifier_model
-from exfuse.composition.reading import is_supervised
 from exfuse.models.backbone import Backbone
 from exfuse.models.classifier import build_classifier
-from exfuse.runs.pretraining_cost import count_cost
+from exfuse.runs.costs import count_cost
+from exfuse.store.description import is_supervised
 from exfuse.techniques.semantic_supervision import SemanticBranches
 
 TINY = {"layers": [1, 1, 2, 1], "channels": [8, 8, 16, 16], "stem_width": 8}

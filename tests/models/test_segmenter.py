@@ -36,7 +36,7 @@ def initial(compose_config):
     def model(overrides):
         if overrides not in known:
             config = compose_config("backbone=resnet_tiny", *overrides.split())
-            known[overrides] = str({key: config[key] for key in ("technique", "backbone", "decoder", "seed")})
+            known[overrides] = str((config.technique, config.backbone, config.decoder, config.seed))
             if known[overrides] not in built:
                 built[known[overrides]] = build_model(config, CLASSES)
         return built[known[overrides]]  # one model for overrides that name the same variant

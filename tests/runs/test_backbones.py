@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from exfuse.analysis.console import comparison_table
 from exfuse.composition.segmentation import build_model
-from exfuse.config.overrides import compose_config
+from exfuse.config.overrides import describe_backbone, describe_run
 from exfuse.errors import CheckpointError, ConfigError, UserError
-from exfuse.runs.backbone_key import find_folder
-from exfuse.runs.backbones import choose_weights, resolve_normalisation
-from exfuse.runs.pretrain_command import as_command, pretrain_overrides
+from exfuse.runs.backbones import as_command, choose_weights, pretrain_overrides, resolve_normalisation
+from exfuse.runs.plan import find_backbone
 from exfuse.runs.pretraining import pretrain
 from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.data.conftest import save_image
+from tests.described import changed
 from tests.small_runs import SMALL, only_run
 
 PRETRAINING = (
@@ -32,7 +32,7 @@ PRETRAINING = (
     "pretraining.recipe.evaluation.size=32",
 )
 QUIET = Console(quiet=True)
-BackboneConfig = Callable[..., tuple[DictConfig, dict[str, str]]]
+Asked = Callable[..., RunDescription]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def asked(store: Path, scenes_folder: Path) -> BackboneConfig:
-    """The config and choices of a segmentation run on the small scenes: ``asked("technique/ss=heads_removed")``."""
+def asked(store: Path, scenes_folder: Path) -> Asked:
+    """A segmentation run on the small scenes: ``asked("technique/ss=heads_removed")``."""
 
-    def of(*overrides: str, store: Path = store) -> tuple[DictConfig, dict[str, str]]:
+    def of(*overrides: str, store: Path = store) -> RunDescription:
         own = "pretraining=image_folder" in overrides
         common = [
             *SMALL,
@@ -53,9 +53,7 @@ def asked(store: Path, scenes_folder: Path) -> BackboneConfig:
             f"paths.backbones={store}",
             "backbone.init=pretrained",
         ]
-        chosen = dict(override.split("=") for override in overrides if override.startswith(("technique/", "trainer=")))
-        config = compose_config("train", [*common, *overrides])
-        return config, {"backbone": "resnet_tiny", "data": "scenes", "trainer": "cpu", **chosen}
+        return describe_run([*common, *overrides])
 
     return of
 
@@ -65,18 +63,16 @@ def supervised(store: Path, scenes_folder: Path) -> RunFolder:
     """A finished backbone with SS that no test may change."""
     overrides = [option for option in SMALL if not option.startswith("recipe.")]
     overrides += [*PRETRAINING, f"data.root={scenes_folder}", f"paths.backbones={store}", "technique/ss=heads_removed"]
-    config = compose_config("pretrain", overrides)
-    pretrain(config, {"technique/ss": "heads_removed"})
+    pretrain(describe_backbone(overrides))
     return only_run(store)
 
 
-def refuse(config: DictConfig) -> DictConfig:
-    config.backbone.missing = "refuse"
-    return config
+def refuse(run: RunDescription) -> RunDescription:
+    return changed(run, "backbone.missing", "refuse")
 
 
 @pytest.mark.parametrize("option", ["heads_removed", "second_conv_features"])
-def test_training_finds_the_backbone_by_what_shaped_it(supervised: RunFolder, asked: BackboneConfig, option: str) -> None:
+def test_training_finds_the_backbone_by_what_shaped_it(supervised: RunFolder, asked: Asked, option: str) -> None:
     # what acts on segmentation alone, or spreads the work, does not matter
     others = [
         "technique/seb=product",
@@ -85,12 +81,12 @@ def test_training_finds_the_backbone_by_what_shaped_it(supervised: RunFolder, as
         "recipe.lr=0.5",
         "trainer.precision=bf16-mixed",
     ]
-    config, choices = asked(f"technique/ss={option}", *others)
-    chosen = choose_weights(refuse(config), choices, QUIET)
+    config = asked(f"technique/ss={option}", *others)
+    chosen = choose_weights(refuse(config), QUIET)
     assert chosen.manifest == supervised.key
     assert chosen.init == str(supervised.path / "backbone.safetensors")
     assert "ss, accuracy" in chosen.description
-    resolve_normalisation(config)
+    config = resolve_normalisation(config)
     encoder = build_model(config, 11, chosen.init).encoder
     state = load_file(chosen.init)
     assert all(torch.equal(value, state[name]) for name, value in encoder.backbone.features.state_dict().items())
@@ -114,32 +110,32 @@ def test_training_finds_the_backbone_by_what_shaped_it(supervised: RunFolder, as
     ],
 )
 def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
-    supervised: RunFolder, asked: BackboneConfig, other: str
+    supervised: RunFolder, asked: Asked, other: str
 ) -> None:
-    config, choices = asked("technique/ss=heads_removed", other)
+    config = asked("technique/ss=heads_removed", other)
     with pytest.raises(ConfigError, match=r"No pretrained backbone resnet18 \(.*\) with key") as refusal:
-        choose_weights(refuse(config), choices, QUIET)
+        choose_weights(refuse(config), QUIET)
     command = next(line for line in str(refusal.value).splitlines() if "exfuse pretrain" in line)
     # the command leads to the very key that is missing
-    making = compose_config("pretrain", shlex.split(command.partition("exfuse pretrain")[2]))
-    assert find_folder(making)[0].key in str(refusal.value)
-    assert find_folder(making)[0].root == supervised.root
+    making = describe_backbone(shlex.split(command)[2:])
+    assert find_backbone(making)[0].key in str(refusal.value)
+    assert find_backbone(making)[0].root == supervised.root
 
 
-def test_ss_of_other_widths_is_another_backbone(supervised: RunFolder, asked: BackboneConfig) -> None:
-    config, choices = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
-    assert config.technique.ss.width_ratio == 0.5
+def test_ss_of_other_widths_is_another_backbone(supervised: RunFolder, asked: Asked) -> None:
+    config = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
+    assert config.technique["ss"].settings["width_ratio"] == 0.5
     with pytest.raises(ConfigError, match="No pretrained backbone"):
-        choose_weights(refuse(config), choices, QUIET)
+        choose_weights(refuse(config), QUIET)
 
 
-def test_the_output_stride_dilates_the_same_weights(supervised: RunFolder, asked: BackboneConfig) -> None:
-    config, choices = asked("technique/ss=heads_removed", "backbone.output_stride=16")
-    assert choose_weights(refuse(config), choices, QUIET).manifest == supervised.key
+def test_the_output_stride_dilates_the_same_weights(supervised: RunFolder, asked: Asked) -> None:
+    config = asked("technique/ss=heads_removed", "backbone.output_stride=16")
+    assert choose_weights(refuse(config), QUIET).manifest == supervised.key
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "removed"])
-def test_a_file_that_its_record_does_not_describe_is_refused(supervised: RunFolder, asked: BackboneConfig, damage: str) -> None:
+def test_a_file_that_its_record_does_not_describe_is_refused(supervised: RunFolder, asked: Asked, damage: str) -> None:
     path = supervised.path / "backbone.safetensors"
     whole = path.read_bytes()
     try:
@@ -147,30 +143,30 @@ def test_a_file_that_its_record_does_not_describe_is_refused(supervised: RunFold
             path.unlink()
         else:
             path.write_bytes(whole[:1000] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
-        config, choices = asked("technique/ss=heads_removed")
+        config = asked("technique/ss=heads_removed")
         with pytest.raises(CheckpointError, match=r"backbone\.safetensors is not the file .*\n.*overwrite=true"):
-            choose_weights(config, choices, QUIET)
+            choose_weights(config, QUIET)
     finally:
         path.write_bytes(whole)
 
 
 def test_weights_without_branches_are_refused_where_segmentation_reads_them(
-    supervised: RunFolder, asked: BackboneConfig, tmp_path: Path
+    supervised: RunFolder, asked: Asked, tmp_path: Path
 ) -> None:
     state = load_file(supervised.path / "backbone.safetensors")
     save_file({name: value for name, value in state.items() if not name.startswith("ss.")}, tmp_path / "own.safetensors")
-    config, _ = asked("technique/ss=second_conv_features")
+    config = asked("technique/ss=second_conv_features")
     with pytest.raises(CheckpointError, match=r"own\.safetensors does not hold the SS branches .* \(none are there"):
         build_model(config, 11, str(tmp_path / "own.safetensors"))
-    wide, _ = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
+    wide = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
     with pytest.raises(CheckpointError, match=r"\(others are there"):
         build_model(wide, 11, str(supervised.path / "backbone.safetensors"))
 
 
-def test_training_makes_a_missing_backbone_where_it_may_and_uses_it(asked: BackboneConfig, tmp_path: Path) -> None:
-    config, choices = asked("technique/lr=rearranged", f"paths.runs={tmp_path / 'runs'}", store=tmp_path / "backbones")
+def test_training_makes_a_missing_backbone_where_it_may_and_uses_it(asked: Asked, tmp_path: Path) -> None:
+    config = asked("technique/lr=rearranged", f"paths.runs={tmp_path / 'runs'}", store=tmp_path / "backbones")
     assert config.backbone.missing == "make"
-    train(config, choices)
+    train(config)
     made, run = only_run(tmp_path / "backbones").record(), only_run(tmp_path / "runs").record()
     assert made is not None
     assert run is not None
@@ -186,7 +182,7 @@ def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytes
     console = Console(width=200)
     console.print(comparison_table([record], "title"))
     assert "random" in capsys.readouterr().out
-    from exfuse.runs.outcome import show_outcome
+    from exfuse.runs.finished import show_outcome
 
     show_outcome(finished_run, record, console)
     assert "random weights" in capsys.readouterr().out
@@ -194,77 +190,70 @@ def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytes
 
 @pytest.mark.parametrize("backbone", ["resnet50", "resnext101_32x4d"])
 def test_large_backbones_come_from_imagenet_which_need_not_be_at_hand(backbone: str, tmp_path: Path) -> None:
-    config = compose_config("train", [f"backbone={backbone}", "+ablation=ss_lr", f"paths.backbones={tmp_path}"])
-    choices = {"backbone": backbone, "technique/ss": "heads_removed", "technique/lr": "rearranged", "pretraining": "imagenet"}
+    config = describe_run([f"backbone={backbone}", "+ablation=ss_lr", f"paths.backbones={tmp_path}"])
     with pytest.raises(ConfigError) as refusal:
-        choose_weights(config, choices, QUIET)
+        choose_weights(config, QUIET)
     assert f"backbone={backbone} technique/ss=heads_removed technique/lr=rearranged" in str(refusal.value)
     for seed in (0, 1):  # one backbone for every seed of a study
-        other = compose_config("train", [f"backbone={backbone}", "+ablation=ss_lr", f"seed={seed}"])
-        assert find_folder(other)[0].key in str(refusal.value)
+        other = describe_run([f"backbone={backbone}", "+ablation=ss_lr", f"seed={seed}"])
+        assert find_backbone(other)[0].key in str(refusal.value)
 
 
-def test_awkward_values_survive_the_command_line(asked: BackboneConfig, scenes_folder: Path) -> None:
+def test_awkward_values_survive_the_command_line(asked: Asked, scenes_folder: Path) -> None:
     name = 'it\'s 100 % (a, b) = {c} [d] "e"'
-    config, choices = asked("pretraining.recipe.gradient_clip=null")
-    config.data.name = name
-    config.pretraining.recipe.augmentation.auto_augment = "rand-m6-mstd0.5"
-    overrides = pretrain_overrides(config, choices)
-    making = compose_config("pretrain", shlex.split(as_command(overrides))[3:])
-    assert making.data.name == name
+    config = asked("pretraining.recipe.gradient_clip=null")
+    config = changed(changed(config, "data.name", name), "pretraining.recipe.augmentation.auto_augment", "rand-m6-mstd0.5")
+    making = describe_backbone(shlex.split(as_command(pretrain_overrides(config)))[2:])
+    assert making.data.settings["name"] == name
     assert making.pretraining.recipe == config.pretraining.recipe
-    assert making.data.root == str(scenes_folder)
+    assert making.data.settings["root"] == str(scenes_folder)
 
 
-def test_public_weights_and_files_are_named(asked: BackboneConfig, tmp_path: Path) -> None:
+def test_public_weights_and_files_are_named(asked: Asked, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     save_file({"a": torch.ones(1)}, file)
     for init, words in (("random", "random weights"), ("timm", "timm weights"), (str(file), "own.safetensors")):
-        config, choices = asked()
-        config.backbone.init = init
-        assert words in choose_weights(config, choices, QUIET).description
+        config = changed(asked(), "backbone.init", init)
+        assert words in choose_weights(config, QUIET).description
 
 
-def test_public_weights_under_an_option_of_ss_say_that_they_know_nothing_of_it(asked: BackboneConfig) -> None:
-    config, choices = asked("technique/ss=heads_removed")
-    config.backbone.init = "random"
-    assert choose_weights(config, choices, QUIET).description == "random weights, which know nothing of SS"
+def test_public_weights_under_an_option_of_ss_say_that_they_know_nothing_of_it(asked: Asked) -> None:
+    config = changed(asked("technique/ss=heads_removed"), "backbone.init", "random")
+    assert choose_weights(config, QUIET).description == "random weights, which know nothing of SS"
 
 
 def test_val_images_that_nobody_checked_are_pointed_out_until_somebody_does(
-    asked: BackboneConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for split, count in (("train", 8), ("val", 4)):
         for number in range(count):
             save_image(tmp_path / "pets" / split / "ab"[number % 2] / f"{split}{number}.png", 40, 40, seed=number)
     own = ["pretraining=image_folder", f"pretraining.data.root={tmp_path / 'pets'}"]
     elsewhere = f"data.root={tmp_path / 'other_scenes'}"
-    config, choices = asked(*own, store=tmp_path / "store")
-    config.pretraining.recipe.epochs = 1
-    overrides = pretrain_overrides(config, {**choices, "pretraining": "image_folder"})
-    making = compose_config("pretrain", overrides)
-    pretrain(making, {})
+    config = asked(*own, store=tmp_path / "store")
+    config = changed(config, "pretraining.recipe.epochs", 1)
+    pretrain(describe_backbone(pretrain_overrides(config)))
     console = Console(width=500)
-    assert choose_weights(refuse(config), choices, console).manifest == only_run(tmp_path / "store").key
+    assert choose_weights(refuse(config), console).manifest == only_run(tmp_path / "store").key
     assert "Nobody has checked" not in capsys.readouterr().out
-    other, _ = asked(*own, elsewhere, "data.seed=5", store=tmp_path / "store")
-    other.pretraining.recipe.epochs = 1
-    choose_weights(refuse(other), {**choices, "pretraining": "image_folder"}, console)
+    other = asked(*own, elsewhere, "data.seed=5", store=tmp_path / "store")
+    other = changed(other, "pretraining.recipe.epochs", 1)
+    choose_weights(refuse(other), console)
     text = capsys.readouterr().out
     assert "Nobody has checked" in text
     command = next(line for line in text.splitlines() if "exfuse pretrain" in line)
-    pretrain(compose_config("pretrain", shlex.split(command.partition("exfuse pretrain")[2])), {})
-    choose_weights(refuse(other), choices, console)
+    pretrain(describe_backbone(shlex.split(command)[2:]))
+    choose_weights(refuse(other), console)
     assert "Nobody has checked" not in capsys.readouterr().out.rpartition("took part in it")[2]
 
 
-def test_a_record_of_another_schema_is_not_trusted(supervised: RunFolder, asked: BackboneConfig) -> None:
+def test_a_record_of_another_schema_is_not_trusted(supervised: RunFolder, asked: Asked) -> None:
     path = supervised.path / "record.json"
     whole = path.read_text()
     try:
         path.write_text(json.dumps(json.loads(whole) | {"schema": 99}))
-        config, choices = asked("technique/ss=heads_removed")
+        config = asked("technique/ss=heads_removed")
         with pytest.raises(UserError, match="not a whole record"):
-            choose_weights(config, choices, QUIET)
+            choose_weights(config, QUIET)
     finally:
         path.write_text(whole)

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import TensorDataset
 
+from exfuse.config.options import build
 from exfuse.data.cache.policy import NO_CACHE
 from exfuse.data.loading import LoadedData
 from exfuse.errors import ConfigError
+from exfuse.process import allow_tf32
 from exfuse.runs.fitting import build_trainer
-from exfuse.runs.number_formats import allow_tf32
+from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
+from tests.described import changed
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +44,14 @@ def test_tf32_is_switched_everywhere_without_a_warning_and_can_be_read_back(allo
 
 
 def test_a_fused_step_is_the_plain_step_but_for_rounding(compose_config):
-    options = compose_config("recipe=voc", "data=voc", "backbone=resnet50").recipe.optimizer
-    assert options.fused
-    for changes in ({}, {"_target_": "torch.optim.AdamW", "momentum": None}):
+    sgd = compose_config("recipe=voc", "data=voc", "backbone=resnet50").recipe.optimizer
+    assert sgd.settings["fused"]
+    for option in (sgd, Option("adamw", {"fused": True})):
         weights = []
         for fused in (True, False):
             torch.manual_seed(0)
             layer = torch.nn.Linear(9, 5)
-            settings = {key: value for key, value in (dict(options) | changes | {"fused": fused}).items() if value is not None}
-            optimizer = instantiate(settings)(layer.parameters(), lr=0.1)
+            optimizer = build("optimizer", changed(option, "fused", fused))(layer.parameters(), lr=0.1)
             for _ in range(3):
                 optimizer.zero_grad()
                 layer(torch.ones(2, 9)).square().sum().backward()

@@ -8,23 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from exfuse.composition.reading import read_split
-from exfuse.config.overrides import compose_config
 from exfuse.errors import UserError
 from exfuse.metrics.iou import Areas
-from exfuse.runs.evaluation import evaluate
+from exfuse.runs.evaluation import Evaluation, evaluate, rescore
 from exfuse.runs.prediction import predict
-from exfuse.runs.rescoring import rescore
+from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import BoundaryScores
+from tests.described import settings_of
 from tests.metrics.devkit import devkit_accuracies
 
 
-def evaluation(run: RunFolder, output: Path, *overrides: str) -> DictConfig:
-    return compose_config("evaluate", [f"checkpoint={run.path}", f"output={output}", "device=cpu", "workers=0", *overrides])
+def evaluation(run: RunFolder, *overrides: str) -> Evaluation:
+    return settings_of("evaluate", Evaluation, f"checkpoint={run.path}", "device=cpu", "workers=0", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +41,11 @@ def varied_run(finished_run: RunFolder, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:
-    evaluate(evaluation(varied_run, tmp_path))
+    evaluate(evaluation(varied_run, f"output={tmp_path}"))
     scores = json.loads((tmp_path / "scores.json").read_text())
     record = varied_run.record()
     assert record is not None
-    split = read_split(OmegaConf.create(record.config), "val")
+    split = read_split(from_plain(record.config, RunDescription).data, "val")
     predict(varied_run.path, [item.image for item in split.items], tmp_path / "masks", "cpu")
     pairs = [
         (np.array(Image.open(tmp_path / "masks" / f"{item.image.stem}.png")), np.array(Image.open(item.mask)))
@@ -67,12 +66,11 @@ def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: Ru
     [("protocol=multi_scale", "protocol.scales=[0.75,1.25]"), ("protocol=multi_scale_flip",), ("protocol=sliding",)],
 )
 def test_every_protocol_scores_the_same_pixels(overrides, varied_run: RunFolder, tmp_path: Path) -> None:
-    config = evaluation(varied_run, tmp_path, *overrides)
-    if config.protocol.name == "sliding":
-        config.protocol.windows.window = 40  # of images of 64 px
+    window = ["protocol.windows.window=40"] if "sliding" in overrides[0] else []  # of images of 64 px
+    config = evaluation(varied_run, f"output={tmp_path}", *overrides, *window)
     evaluate(config)
     scores = json.loads((tmp_path / "scores.json").read_text())
-    evaluate(evaluation(varied_run, tmp_path / "single"))
+    evaluate(evaluation(varied_run, f"output={tmp_path}/single"))
     single = json.loads((tmp_path / "single" / "scores.json").read_text())
     assert scores["protocol"]["name"] == config.protocol.name
     assert np.sum(scores["confusion"], 1).tolist() == np.sum(single["confusion"], 1).tolist()
@@ -86,9 +84,7 @@ def test_scores_of_several_protocols_lie_beside_each_other(
     copy = RunFolder(tmp_path, finished_run.key)
     shutil.copytree(finished_run.path, copy.path)
     for protocol in ("single_scale", "sliding"):
-        config = evaluation(copy, tmp_path, f"protocol={protocol}")
-        config.output = None
-        evaluate(config)
+        evaluate(evaluation(copy, f"protocol={protocol}"))
     written = sorted(path.parent.name for path in copy.path.glob("evaluation/*/*/scores.json"))
     assert written == ["single_scale", "sliding"]
     assert "boundary: boundary IoU." in " ".join(capsys.readouterr().out.split())

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 from exfuse.composition import precision
 from exfuse.runs.plan import plan_run
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
 
@@ -18,9 +18,9 @@ from tests.conftest import REPOSITORY
 def test_a_key_needs_no_torch(small_overrides: list[str], overrides: list[str]) -> None:
     code = (
         "import sys\n"
-        "from exfuse.config.overrides import compose_config\n"
+        "from exfuse.config.overrides import describe_run\n"
         "from exfuse.runs.plan import plan_run\n"
-        "print(plan_run(compose_config('train', sys.argv[1:])).folder.key)\n"
+        "print(plan_run(describe_run(sys.argv[1:])).folder.key)\n"
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'torchvision', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
@@ -31,7 +31,7 @@ def test_a_key_needs_no_torch(small_overrides: list[str], overrides: list[str]) 
 
 
 def test_a_planned_key_is_the_one_under_which_training_writes(
-    finished_run: RunFolder, compose_config: Callable[..., DictConfig], small_overrides: list[str]
+    finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str]
 ) -> None:
     config = compose_config(*small_overrides, f"paths.runs={finished_run.root}", "+ablation=seb_ecre")
     assert plan_run(config).folder == finished_run
@@ -39,7 +39,7 @@ def test_a_planned_key_is_the_one_under_which_training_writes(
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (REPOSITORY / "conf" / "study").glob("*.yaml")))
 def test_a_run_is_the_same_whatever_study_asks_for_it(
-    compose_config: Callable[..., DictConfig], small_overrides: list[str], study: str, tmp_path: Path
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], study: str, tmp_path: Path
 ) -> None:
     alone = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}")).folder
     asked = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}", f"+study={study}", "sweep.mixed=true")).folder
@@ -79,7 +79,7 @@ class _Driver:
     ],
 )
 def test_automatic_precision_is_what_the_visible_gpus_do_best(
-    compose_config: Callable[..., DictConfig],
+    compose_config: Callable[..., RunDescription],
     monkeypatch: pytest.MonkeyPatch,
     capabilities: list[tuple[int, int]],
     visible: str | None,
@@ -90,6 +90,5 @@ def test_automatic_precision_is_what_the_visible_gpus_do_best(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    config = compose_config(f"trainer.accelerator={accelerator}")
-    precision.resolve_precision(config)
-    assert config.trainer.precision == expected
+    run = compose_config(f"trainer.accelerator={accelerator}")
+    assert precision.resolve_precision(run).trainer.precision == expected

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
-from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from exfuse.composition.pretraining import build_classification_data, build_classifier_model
 from exfuse.composition.reading import read_labelled_split
-from exfuse.config.overrides import compose_config
+from exfuse.config.overrides import describe_backbone
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.runs.pretraining import pretrain
+from exfuse.store.description import PretrainingDescription, from_plain
 from exfuse.store.folder import RunFolder
 from tests.entry_points import Started
 from tests.entry_points import start as start_entry_point
@@ -52,7 +52,7 @@ def make_backbone(pretraining_overrides: list[str], tmp_path: Path) -> MakeBackb
     """Pretrain in this process and return the backbone's folder: ``make_backbone("seed=1", store=folder)``."""
 
     def made(*overrides: str, store: Path = tmp_path / "backbones") -> RunFolder:
-        pretrain(compose_config("pretrain", [*pretraining_overrides, f"paths.backbones={store}", *overrides]), SS_LR)
+        pretrain(describe_backbone([*pretraining_overrides, f"paths.backbones={store}", *overrides]))
         return only_run(store)
 
     return made
@@ -88,7 +88,7 @@ def test_the_recorded_accuracy_is_that_of_the_weights_on_every_val_object(make_b
     folder = make_backbone("+ablation=ss")
     record = folder.record()
     assert record is not None
-    config = OmegaConf.create(record.config)
+    config = from_plain(record.config, PretrainingDescription)
     model = build_classifier_model(config, len(record.backbone.classes)).eval()
     state = torch.load(folder.last, weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
@@ -115,7 +115,7 @@ def test_a_made_backbone_is_not_made_again(make_backbone: MakeBackbone, capsys: 
 def test_a_backbone_starts_from_a_file_and_says_what_does_not_fit(make_backbone: MakeBackbone, tmp_path: Path) -> None:
     plain = make_backbone(store=tmp_path / "first")
     file = plain.path / "backbone.safetensors"
-    config = compose_config("pretrain", ["+ablation=ss", f"pretraining.start={file}"])
+    config = describe_backbone(["+ablation=ss", f"pretraining.start={file}"])
     state = build_classifier_model(config, 10).backbone.features.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in weights(plain).items())
     with pytest.raises(CheckpointError, match=r"pretraining\.start=.* does not fit resnet18: .* missing"):
@@ -204,7 +204,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
     single, double = weights(one), weights(two)
     for name, value in single.items():
         torch.testing.assert_close(double[name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: name + text)
-    begun = build_classifier_model(OmegaConf.create(one.record().config), 10).backbone.features.state_dict()  # type: ignore[union-attr]
+    begun = build_classifier_model(from_plain(one.record().config, PretrainingDescription), 10).backbone.features.state_dict()  # type: ignore[union-attr]
     assert (single["conv1.weight"] - begun["conv1.weight"]).abs().max() > 100 * tolerance
     assert one.record().backbone.accuracy == pytest.approx(two.record().backbone.accuracy, abs=0.05)  # type: ignore[union-attr]
 

@@ -1,13 +1,11 @@
 """What can be done with a finished run: score it again, label photographs, compare it with others."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform
@@ -15,17 +13,16 @@ from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
-from exfuse.runs.evaluation import evaluate
+from exfuse.runs.evaluation import Evaluation, evaluate
 from exfuse.runs.prediction import predict
 from exfuse.store.folder import RunFolder
 from exfuse.tasks.segmentation import predict_ids
-from tests.conftest import REPOSITORY
+from tests.described import settings_of
 
 
-def evaluation(checkpoint: Path, output: Path, protocol: str = "single_scale", **content: object) -> DictConfig:
-    chosen = OmegaConf.load(REPOSITORY / f"conf/protocol/{protocol}.yaml")
-    defaults = {"checkpoint": str(checkpoint), "split": "val", "output": str(output), "device": "cpu", "workers": 0}
-    return OmegaConf.create(defaults | {"protocol": chosen} | content)
+def evaluation(checkpoint: Path, output: Path, *overrides: str) -> Evaluation:
+    common = (f"checkpoint={checkpoint}", f"output={output}", "device=cpu", "workers=0")
+    return settings_of("evaluate", Evaluation, *common, *overrides)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
@@ -41,30 +38,25 @@ def test_evaluating_a_run_gives_its_own_scores_again(finished_run: RunFolder, tm
     assert counts.sum(0).tolist() == record.scores.confusion
 
 
-def test_a_checkpoint_is_not_scored_on_data_with_other_classes(
-    finished_run: RunFolder, tmp_path: Path, compose_config: Callable[..., DictConfig]
-) -> None:
-    data = compose_config("data=folder", f"data.root={tmp_path}").data
+def test_a_checkpoint_is_not_scored_on_data_with_other_classes(finished_run: RunFolder, tmp_path: Path) -> None:
     for part in ("images", "labels"):
         (tmp_path / "val" / part).mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "val" / part / "a.png")
     (tmp_path / "classes.txt").write_text("sky\nroad\n")
-    config = evaluation(finished_run.path, tmp_path / "out", data=OmegaConf.to_container(data, resolve=False))
+    config = evaluation(finished_run.path, tmp_path / "out", "data=folder", f"data.root={tmp_path}")
     with pytest.raises(CheckpointError, match="11 classes"):
         evaluate(config)
     assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_wants_a_checkpoint_and_a_known_split(finished_run: RunFolder, tmp_path: Path) -> None:
-    unset = evaluation(finished_run.path, tmp_path)
-    unset.checkpoint = "???"
     with pytest.raises(ConfigError, match="checkpoint is not set"):
-        evaluate(unset)
+        settings_of("evaluate", Evaluation)
     with pytest.raises(ConfigError, match="expected train or val"):
-        evaluate(evaluation(finished_run.path, tmp_path, split="test"))
+        evaluation(finished_run.path, tmp_path, "split=test")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA GPU"):
-            evaluate(evaluation(finished_run.path, tmp_path, device="cuda"))
+            evaluate(evaluation(finished_run.path, tmp_path, "device=cuda"))
 
 
 def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder, tmp_path: Path) -> None:
@@ -145,7 +137,7 @@ def test_runs_are_compared_per_class_and_in_a_picture(
     record = finished_run.record()
     assert record is not None
     assert f"{100 * record.scores.miou:.1f}" in text
-    assert "seb-product" in text
+    assert "seb_ecre" in text
     assert np.asarray(Image.open(tmp_path / "comparison.png")).std() > 0
     with pytest.raises(UserError, match="No finished run"):
         compare([tmp_path], tmp_path / "x.png", images=2)

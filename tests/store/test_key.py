@@ -5,49 +5,64 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
 from exfuse.composition.precision import resolve_precision
-from exfuse.composition.reading import plain
-from exfuse.store.key import run_key
+from exfuse.config.options import code_of
+from exfuse.config.overrides import describe_backbone, describe_run
+from exfuse.runs.plan import plan_run
+from exfuse.store import key as keys
+from exfuse.store.description import Option, RunDescription, from_plain, to_plain
+from exfuse.store.key import aside, backbone_key, run_key
+from exfuse.store.numbers_version import HISTORY, NUMBERS_VERSION
+from tests.described import changed
 
-Config = dict[str, Any]
 MANIFESTS = {"train": "a" * 64, "val": "b" * 64}
+PINNED = {}
+PINNED_BACKBONES = {}
+PINNED_SCENES = ""
 
 
 @pytest.fixture(scope="module")
-def config(compose_config: Callable[..., DictConfig]) -> Config:
-    return plain(compose_config("+ablation=exfuse", "trainer=cpu"))
+def run(compose_config: Callable[..., RunDescription]) -> RunDescription:
+    return compose_config("+ablation=exfuse", "trainer=cpu")
 
 
 @pytest.fixture(scope="module")
-def key_of(compose_config: Callable[..., DictConfig]) -> Callable[..., str]:
+def key_of(compose_config: Callable[..., RunDescription]) -> Callable[..., str]:
     """The key of a run that was started with these overrides."""
-
-    def of(*overrides: str) -> str:
-        composed = compose_config(*overrides)
-        resolve_precision(composed)
-        return run_key(plain(composed), MANIFESTS)
-
-    return of
+    return lambda *overrides: run_key(resolve_precision(compose_config(*overrides)), MANIFESTS)
 
 
-def leaves(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value of a nested config with the way to it."""
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    if not children and path:
+@pytest.mark.parametrize("command", PINNED)
+def test_the_key_of_a_command_is_what_it_was(key_of: Callable[..., str], command: str) -> None:
+    """Keys change by `NUMBERS_VERSION` alone, with a line of history there: every finished run is trained anew then."""
+    assert key_of("trainer=cpu", *command.split()) == PINNED[command]
+
+
+@pytest.mark.parametrize("command", PINNED_BACKBONES)
+def test_the_key_of_a_backbone_is_what_it_was(command: str) -> None:
+    assert backbone_key(describe_backbone(command.split()), MANIFESTS) == PINNED_BACKBONES[command]
+
+
+def test_the_key_of_a_run_on_the_scenes_is_what_it_was(scenes_folder, small_overrides) -> None:
+    """Its manifests too: they hold the sizes of the files that the generator draws."""
+    assert plan_run(describe_run(small_overrides)).folder.key == PINNED_SCENES
+
+
+def test_every_version_of_the_numbers_has_its_line_of_history(run: RunDescription, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(HISTORY) == list(range(1, NUMBERS_VERSION + 1))
+    before = run_key(run, MANIFESTS), backbone_key(run, MANIFESTS)
+    monkeypatch.setattr(keys, "NUMBERS_VERSION", NUMBERS_VERSION + 1)
+    assert {run_key(run, MANIFESTS), backbone_key(run, MANIFESTS)}.isdisjoint(before)
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value of a nested dict with the way to it; lists are values."""
+    if not (isinstance(node, dict) and node) and path:
         yield path, node
-    for name, child in children:
-        yield from leaves(child, (*path, name))
-
-
-def put(config: Config, path: tuple[str | int, ...], value: Any) -> Config:
-    changed = copy.deepcopy(config)
-    node: Any = changed
-    for name in path[:-1]:
-        node = node[name]
-    node[path[-1]] = value
-    return changed
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from leaves(child, (*path, name))
 
 
 def other(value: Any) -> Any:
@@ -62,51 +77,42 @@ def other(value: Any) -> Any:
         case str():
             return value + "x"
         case None:
-            return 0
-        case dict() | list():  # an empty one
+            return 1
+        case list():
+            return [*value[:-1], other(value[-1])]
+        case dict():
             return {"more": 1}
     raise TypeError(value)
 
 
-def shuffled(node: Any, draw: Callable[[st.SearchStrategy], Any]) -> Any:
-    """The same nested config with the keys of every mapping in another order."""
-    if not isinstance(node, dict):
-        return node
-    return {name: shuffled(node[name], draw) for name in draw(st.permutations(list(node)))}
+def altered(run: RunDescription, path: tuple[str, ...]) -> RunDescription:
+    """The run with another value there, whether or not it makes sense."""
+    plain: Any = to_plain(run)
+    for name in path:
+        plain = plain[name]
+    if path[-1] != "option":
+        return changed(run, ".".join(path), other(plain))
+    node: Any = run
+    for name in path[:-1]:
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    return changed(run, ".".join(path[:-1]), Option(other(plain), node.settings))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_key_does_not_know_the_order_of_config_keys_or_manifests(config, data):
-    manifests = shuffled(MANIFESTS, data.draw)
-    assert run_key(shuffled(config, data.draw), manifests) == run_key(config, MANIFESTS)
+def test_key_does_not_know_the_order_of_settings_or_manifests(run, data):
+    def shuffled(node):
+        return (
+            {name: shuffled(node[name]) for name in data.draw(st.permutations(list(node)))} if isinstance(node, dict) else node
+        )
 
-
-@settings(max_examples=50, deadline=None)
-@given(
-    text=st.text(),
-    number=st.integers(0, 64),
-    logger=st.none() | st.dictionaries(st.text(), st.integers()),
-    flag=st.booleans(),
-)
-def test_key_does_not_know_where_things_lie_who_watches_or_how_work_is_spread(config, text, number, logger, flag):
-    changed = copy.deepcopy(config)
-    changed["paths"] = {"data": text, "runs": text}
-    changed["logger"] = logger
-    changed["overwrite"] = flag
-    changed["runtime"] |= {"workers": number, "threads": number}
-    changed["data"] |= {"root": text, "name": text, "download": flag, "counts": {text: number}, "sbd_root": text}
-    changed["data"]["train"] = changed["data"]["train"] | {"root": text, "name": text}
-    changed["data"]["val"] = None
-    changed["trainer"] |= {"accelerator": text, "strategy": text}
-    changed["trainer"] |= {"enable_progress_bar": flag, "log_every_n_steps": number, "default_root_dir": text}
-    assert run_key(changed, MANIFESTS) == run_key(config, MANIFESTS)
+    assert run_key(from_plain(shuffled(to_plain(run)), RunDescription), shuffled(MANIFESTS)) == run_key(run, MANIFESTS)
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["logger=wandb"],
+        ["logger=wandb", "logger.project=mine"],
         ["paths.runs=/elsewhere", "paths.data=/data"],
         ["runtime.workers=0"],
         ["runtime.threads=1"],
@@ -114,14 +120,21 @@ def test_key_does_not_know_where_things_lie_who_watches_or_how_work_is_spread(co
         ["runtime.cache=disk", "paths.cache=/elsewhere", "runtime.cache_share=0.5"],
         ["trainer=ddp", "trainer.precision=32-true"],
         ["trainer.devices=[0]"],
+        ["+trainer.profiler=simple", "+trainer.default_root_dir=/elsewhere"],
         ["recipe.val_every=1"],
-        ["trainer.enable_progress_bar=false"],
+        ["trainer.enable_progress_bar=false", "trainer.log_every_n_steps=3", "trainer.strategy=ddp"],
         ["overwrite=true"],
         ["decoder.checkpoint_activations=true"],
-        ["data.root=/elsewhere"],
+        ["data.root=/elsewhere", "data.name=mine"],
+        ["+study=table4_ecre", "sweep.mixed=true", "seed=0"],
+        ["name=mine"],
+        ["backbone.missing=refuse"],
+        ["pretraining=imagenet"],
     ],
 )
 def test_overrides_that_change_no_number_find_the_same_run(key_of, overrides):
+    if overrides == ["name=mine"]:
+        pytest.importorskip("exfuse.cli.verbs")
     assert key_of("trainer.accelerator=cpu", *overrides) == key_of("trainer=cpu")
 
 
@@ -132,53 +145,46 @@ def test_a_list_of_class_names_may_lie_anywhere(key_of):
 
 def test_a_weight_file_may_lie_anywhere_but_its_content_counts(compose_config):
     def key(init: str, content: str) -> str:
-        return run_key(plain(compose_config(f"backbone.init={init}")), MANIFESTS | {"backbone": content})
+        return run_key(compose_config(f"backbone.init={init}"), MANIFESTS | {"backbone": content})
 
     assert key("/here/weights.pth", "c" * 64) == key("/there/copy.pth", "c" * 64)
     assert key("/here/weights.pth", "c" * 64) != key("/here/weights.pth", "d" * 64)
-    assert key("/here/weights.pth", "c" * 64) != run_key(plain(compose_config("backbone.init=random")), MANIFESTS)
+    assert key("/here/weights.pth", "c" * 64) != run_key(compose_config("backbone.init=random"), MANIFESTS)
 
 
-@pytest.mark.parametrize("group", ["recipe", "technique", "backbone", "decoder"])
-def test_every_leaf_of_the_model_and_its_recipe_counts(config, group):
-    # how often it is validated, what becomes of a missing backbone and what is calculated twice change no number
-    watching = {("recipe", "val_every"), ("backbone", "missing"), ("decoder", "checkpoint_activations")}
-    found = [leaf for leaf in leaves(config[group], (group,)) if leaf[0] not in watching]
-    assert len(found) > 3
-    keys = {run_key(put(config, path, other(value)), MANIFESTS) for path, value in found}
+@pytest.mark.parametrize("group", ["recipe", "technique", "backbone", "decoder", "trainer", "runtime", "debug", "seed"])
+def test_every_leaf_counts_that_is_not_listed(run, group):
+    ignored = aside().get(group) or set()
+    plain = to_plain(run)[group]
+    found = [path for path, _ in leaves({group: plain}) if path[-1] not in ignored]
+    keys = {run_key(altered(run, path), MANIFESTS) for path in found}
     assert len(keys) == len(found)  # all different from each other
-    assert run_key(config, MANIFESTS) not in keys
+    assert run_key(run, MANIFESTS) not in keys
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("seed",),
-        ("trainer", "precision"),
-        ("trainer", "max_epochs"),
-        ("trainer", "accumulate_grad_batches"),
-        ("trainer", "gradient_clip_val"),
-        ("trainer", "deterministic"),
-        ("runtime", "compile"),
-        ("runtime", "tf32"),
-        ("runtime", "channels_last"),
-        ("debug", "images"),
-        ("debug", "val_is_train"),
-    ],
-)
-def test_everything_else_that_changes_numbers_counts(config, path):
-    value = config
-    for name in path:
-        value = value[name]
-    assert run_key(put(config, path, other(value)), MANIFESTS) != run_key(config, MANIFESTS)
+def test_what_is_aside_is_this_and_no_more():
+    """Where things lie, who watches, how work is spread over processes and devices; what others stand for."""
+    assert {group for group, names in aside().items() if names is None} == {
+        *("name", "choices", "data", "pretraining", "logger", "paths", "overwrite", "sweep", "study", "init_from")
+    }
+    assert {group: names for group, names in aside().items() if names} == {
+        "backbone": {"missing"},
+        "decoder": {"checkpoint_activations"},
+        "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
+        "recipe": {"val_every"},
+        "trainer": {
+            *("accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "enable_progress_bar"),
+            *("enable_model_summary", "log_every_n_steps", "check_val_every_n_epoch", "use_distributed_sampler"),
+        },
+    }
 
 
-def test_a_key_that_someone_adds_counts(config):
-    keys = {run_key(config, MANIFESTS)}
-    for group in ("trainer", "runtime", "recipe", "data"):
-        keys.add(run_key(put(config, (group, "brand_new"), 1), MANIFESTS))
-    keys.add(run_key({**config, "brand_new": 1}, MANIFESTS))
-    assert len(keys) == 6
+def test_a_setting_that_someone_adds_counts(run):
+    keys = {run_key(run, MANIFESTS)}
+    for place in ("technique.dap", "decoder", "recipe.optimizer", "recipe.schedule", "backbone.arguments", "trainer.more"):
+        keys.add(run_key(changed(run, f"{place}.brand_new", 1), MANIFESTS))
+    keys.add(run_key(changed(run, "technique.brand_new", Option("some")), MANIFESTS))
+    assert len(keys) == 8
 
 
 def test_every_option_of_every_technique_has_a_key_of_its_own(key_of):
@@ -190,7 +196,8 @@ def test_every_option_of_every_technique_has_a_key_of_its_own(key_of):
         "dap": ("none", "wide", "last", "wide_control"),
     }
     chosen = [f"technique/{group}={option}" for group, names in options.items() for option in names[1:]]
-    chosen += ["backbone=resnet50", "decoder=levels_45", "recipe=voc", "seed=1", "data=voc", "trainer.precision=16-mixed"]
+    chosen += ["backbone=resnet50", "decoder=levels_45", "recipe=voc", "seed=1", "trainer.precision=16-mixed"]
+    chosen += ["technique.ecre.auxiliary_weight=0.1"]  # of a baseline option
     keys = [key_of(), *map(key_of, chosen)]
     assert len(set(keys)) == len(keys)
 
@@ -199,23 +206,29 @@ def test_a_variant_named_by_its_file_or_spelt_out_is_the_same_run(key_of):
     assert key_of("+ablation=seb_ecre") == key_of("technique/seb=product", "technique/ecre=subpixel_supervised")
 
 
+def test_neither_records_nor_keys_know_where_code_lies(run, monkeypatch):
+    assert code_of("technique/dap", "wide")["_target_"].startswith("exfuse.")
+    assert "exfuse" not in str({name: part for name, part in to_plain(run).items() if name not in ("name", "choices")})
+    assert "_target_" not in str(to_plain(run))
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_every_manifest_counts(config, split):
-    assert run_key(config, MANIFESTS | {split: "c" * 64}) != run_key(config, MANIFESTS)
-    assert run_key(config, {split: "a" * 64}) != run_key(config, MANIFESTS)
+def test_every_manifest_counts(run, split):
+    assert run_key(run, MANIFESTS | {split: "c" * 64}) != run_key(run, MANIFESTS)
+    assert run_key(run, {split: "a" * 64}) != run_key(run, MANIFESTS)
 
 
-def test_train_and_val_are_not_interchangeable(config):
+def test_train_and_val_are_not_interchangeable(run):
     swapped = {"train": MANIFESTS["val"], "val": MANIFESTS["train"]}
-    assert run_key(config, swapped) != run_key(config, MANIFESTS)
+    assert run_key(run, swapped) != run_key(run, MANIFESTS)
 
 
-def test_key_is_16_hexadecimal_digits_and_leaves_the_config_alone(config):
-    before = copy.deepcopy(config)
-    key = run_key(config, MANIFESTS)
+def test_key_is_16_hexadecimal_digits_and_leaves_the_description_alone(run):
+    before = copy.deepcopy(to_plain(run))
+    key = run_key(run, MANIFESTS)
     assert len(key) == 16
     int(key, 16)
-    assert config == before
+    assert to_plain(run) == before
 
 
 def test_processes_count_where_each_normalises_its_own_share_of_the_batch(key_of):

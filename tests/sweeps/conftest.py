@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 from exfuse.runs.plan import plan_run
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
 from tests.small_runs import SMALL
@@ -96,7 +96,7 @@ class Sweeps:
 
 
 @pytest.fixture
-def sweeps(tmp_path: Path, compose_config: Callable[..., DictConfig]) -> Iterator[Sweeps]:
+def sweeps(tmp_path: Path, compose_config: Callable[..., RunDescription]) -> Iterator[Sweeps]:
     if not Path("/proc/self/environ").exists():
         pytest.skip("no /proc here, by which the test finds the training to kill")
     # enough epochs that the one to be killed is still at it after its first

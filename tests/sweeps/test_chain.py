@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from exfuse.config.overrides import compose_config
+from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.chain import Stage, plan_chain, run_chain
@@ -46,7 +46,7 @@ def typed(layouts: list[str], runs: Path) -> list[str]:
 
 
 def stages(chain: list[str]) -> Any:
-    return compose_config("chain", chain).chain.stages
+    return compose_config("chain", chain)[0].chain.stages
 
 
 def plan(layouts: list[str], runs: Path, *overrides: str, chain: list[str] = _CHAIN) -> list[Stage]:
@@ -94,7 +94,7 @@ def test_every_chain_composes_with_its_own_recipes_at_falling_rates(layouts: lis
     last = "trainval" if "test" in name else "train"
     own = [one.replace("counts.train=", f"counts.{last}=") for one in typed(layouts, tmp_path) if "recipe." not in one]
     planned = plan_chain(stages([f"chain={name}"]), own)
-    rates = [compose_config("train", stage.overrides).recipe.lr for stage in planned]
+    rates = [describe_run(stage.overrides).recipe.lr for stage in planned]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) == len(rates) == 3
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
+from exfuse.config.overrides import describe_run
+from exfuse.store.description import RunDescription, label_of
 from exfuse.store.outcome import Outcome
 from exfuse.store.study import RowFile
-from exfuse.store.variants import chosen_options, label, names
+from exfuse.store.variants import names
 from exfuse.sweeps.collect import DeclaredStudy, _rows
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
@@ -31,12 +30,8 @@ def jobs(path: Path) -> list[Outcome]:
 
 
 def job(number: int, overrides: list[str]) -> Outcome:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        config = compose("train", overrides, return_hydra_config=True)
-    choices = {name: option for name, option in config.hydra.runtime.choices.items() if option}
-    key = f"{label(chosen_options(choices), choices['decoder'])} {config.seed}"
-    return Outcome(number, overrides, row_name(overrides, choices), config.seed, choices, key=key)
+    run = describe_run(overrides)
+    return Outcome(number, overrides, row_name(overrides, run), run.seed, run.choices, key=f"{label_of(run)} {run.seed}")
 
 
 @pytest.fixture(scope="module", params=STUDIES, ids=lambda path: path.stem)
@@ -79,8 +74,10 @@ def test_a_study_says_how_to_start_it(study: tuple[DeclaredStudy, list[RowFile]]
 
 
 @pytest.mark.parametrize("name", ["table3_techniques", "table3_last"])
-def test_table_3_has_the_papers_rows_and_numbers(name: str, compose_config: Callable[..., DictConfig]) -> None:
-    rows = compose_config(f"+study={name}").study.rows
+def test_table_3_has_the_papers_rows_and_numbers(name: str, compose_config: Callable[..., RunDescription]) -> None:
+    study = compose_config(f"+study={name}").study
+    assert study is not None
+    rows = study["rows"]
     paper: list[float | None] = [76.0, 77.5, 78.3, 78.8, 79.0, 79.6, 80.0]
     if name == "table3_last":
         paper[5:] = [None, None]  # DAP in another form than the paper's

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch import nn
 
 from exfuse.composition.segmentation import build_model
+from exfuse.config.options import build
+from exfuse.store.description import RunDescription
 from exfuse.tasks.parameter_groups import parameter_groups
 
 LR, FACTOR, DECAY = 0.2, 0.1, 5e-4
@@ -16,7 +16,7 @@ VARIANTS = sorted(f"+ablation={path.stem}" for path in (Path(__file__).parents[2
 
 
 @pytest.fixture(params=[*VARIANTS, "technique/ss=second_conv_features", "backbone.output_stride=8"], scope="module")
-def model(request, compose_config: Callable[..., DictConfig]) -> nn.Module:
+def model(request, compose_config: Callable[..., RunDescription]) -> nn.Module:
     return build_model(compose_config("backbone=resnet_tiny", request.param), classes=4)
 
 
@@ -62,7 +62,9 @@ def test_groups_are_named_and_none_is_empty(model):
 def test_the_recipes_optimiser_takes_the_groups_as_they_are(compose_config, recipe):
     config = compose_config(f"recipe={recipe}")
     model = build_model(config, classes=4)
-    optimizer = instantiate(config.recipe.optimizer)(parameter_groups(model, LR, FACTOR, DECAY, "encoder.backbone"), lr=LR)
+    optimizer = build("optimizer", config.recipe.optimizer)(
+        parameter_groups(model, LR, FACTOR, DECAY, "encoder.backbone"), lr=LR
+    )
     assert isinstance(optimizer, torch.optim.Optimizer)
     assert {(group["name"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {
         ("encoder", LR * FACTOR, DECAY),

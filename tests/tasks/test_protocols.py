@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exfuse.composition.segmentation import build_model, build_protocol
-from exfuse.config.overrides import compose_config
+from exfuse.composition.segmentation import build_model, build_protocol, open_windows
+from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError
 from exfuse.models.segmenter import Prediction
+from exfuse.runs.evaluation import Evaluation
+from exfuse.store.description import Option
 from exfuse.tasks.protocols import AveragedProbabilities, SlidingWindows, Whole
 from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
+from tests.described import settings_of
 
 CLASSES = 4
 PROTOCOLS = sorted(path.stem for path in (REPOSITORY / "conf/protocol").glob("*.yaml"))
@@ -40,8 +42,8 @@ def picture(height: int, width: int, seed: int = 1) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def evaluate_config(*overrides: str) -> DictConfig:
-    return compose_config("evaluate", ["checkpoint=nowhere", *overrides])
+def protocol_of(*overrides: str) -> Option:
+    return settings_of("evaluate", Evaluation, "checkpoint=nowhere", *overrides).protocol
 
 
 @pytest.mark.parametrize("length", [1, 5, 15, 16, 17, 31, 32, 33, 100])
@@ -138,8 +140,8 @@ def test_probabilities_that_take_too_much_of_the_device_are_added_up_on_the_cpu(
 @torch.inference_mode()
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_of_the_configs_decides_for_every_pixel(name: str, tmp_path: Path):
-    trained = compose_config("train", ["trainer=cpu", "recipe.augmentation.crop=32", f"data.root={tmp_path}"])
-    protocol = evaluate_config(f"protocol={name}").protocol
+    trained = describe_run(["trainer=cpu", "recipe.augmentation.crop=32", f"data.root={tmp_path}"])
+    protocol = protocol_of(f"protocol={name}")
     decide = build_protocol(protocol, trained)
     model = build_model(trained, CLASSES).eval()
     ids = decide(model, picture(50, 41), (50, 41))
@@ -147,16 +149,16 @@ def test_every_protocol_of_the_configs_decides_for_every_pixel(name: str, tmp_pa
     assert ids.dtype == torch.int64
     assert protocol.name == name
     if name == "sliding":
-        assert protocol.windows.window == 32  # stated with the scores
+        assert open_windows(protocol, trained).settings["windows"]["window"] == 32  # stated with the scores
 
 
 def test_protocols_that_make_no_sense_are_refused():
-    trained = compose_config("train", [])
+    trained = describe_run([])
     for override, complaint in (
         ("protocol.windows.overlap=1", "overlap"),
         ("protocol.windows.window=0", "window"),
         ("protocol.scales=[]", "scales"),
         ("protocol.scales=[0]", "scales"),
     ):
-        with pytest.raises(ConfigError, match=f"protocol=sliding.*{complaint}"):
-            build_protocol(evaluate_config("protocol=sliding", override).protocol, trained)
+        with pytest.raises(ConfigError, match=f"protocol.*{complaint}"):
+            build_protocol(protocol_of("protocol=sliding", override), trained)

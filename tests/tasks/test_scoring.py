@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform, build_model, build_protocol
@@ -17,8 +16,10 @@ from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.metrics.iou import Areas
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
+from exfuse.store.description import RunDescription
 from exfuse.tasks.scoring import ScoredImages, score
-from tests.tasks.test_protocols import PROTOCOLS, evaluate_config
+from tests.described import HALF, changed
+from tests.tasks.test_protocols import PROTOCOLS, protocol_of
 
 CLASSES = ("background", "boat", "cart")
 SIZES = [(40, 56), (56, 40), (40, 56), (33, 70), (64, 64)]
@@ -43,15 +44,14 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 
 @pytest.fixture(scope="module")
-def trained(compose_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
+def trained(compose_config: Callable[..., RunDescription], tmp_path_factory: pytest.TempPathFactory) -> RunDescription:
     folder: Path = tmp_path_factory.mktemp("data")
-    config = compose_config("trainer=cpu", "recipe.augmentation.crop=32", f"data.root={folder}")
-    config.backbone.normalisation = OmegaConf.create({"mean": [0.5] * 3, "std": [0.25] * 3})
-    return config
+    run = compose_config("trainer=cpu", "recipe.augmentation.crop=32", f"data.root={folder}")
+    return changed(run, "backbone.normalisation", HALF)
 
 
 @pytest.fixture(scope="module")
-def model(trained: DictConfig) -> Segmenter:
+def model(trained: RunDescription) -> Segmenter:
     return build_model(trained, len(CLASSES)).to(memory_format=torch.channels_last)
 
 
@@ -69,7 +69,7 @@ def assert_same(one: ScoredImages, other: ScoredImages) -> None:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_scores_depend_neither_on_order_nor_company_nor_workers(name, split, trained, model):
-    decide = build_protocol(evaluate_config(f"protocol={name}").protocol, trained)
+    decide = build_protocol(protocol_of(f"protocol={name}"), trained)
 
     def scored(items, workers=0):
         return score(

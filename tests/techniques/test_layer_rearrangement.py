@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from exfuse.composition.reading import plain
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import Backbone
 from exfuse.techniques.layer_rearrangement import rearranged, standard
@@ -16,7 +15,7 @@ CLASSIFIER = 2048 * 1000 + 1000  # parameters of ResNeXt101's last layer, which 
 def encoder(config, rearrange):
     """The encoder of a config on the meta device: shapes without numbers."""
     with torch.device("meta"):
-        return Backbone(config.backbone.name, rearrange=rearrange, arguments=plain(config.backbone.arguments))
+        return Backbone(config.backbone.name, rearrange=rearrange, arguments=config.backbone.arguments)
 
 
 def blocks(backbone):
@@ -78,9 +77,8 @@ def test_multiply_adds_blocks_channels_and_strides_stay_what_they_were(compose_c
 
 
 def test_an_even_layout_keeps_its_public_weights(compose_config):
-    config = compose_config("backbone=resnet_tiny")
-    config.backbone.arguments.layers = [2, 2, 2, 2]
-    assert encoder(config, rearranged).arguments == plain(config.backbone.arguments)
+    config = compose_config("backbone=resnet_tiny", "backbone.arguments.layers=[2,2,2,2]")
+    assert encoder(config, rearranged).arguments == config.backbone.arguments
 
 
 def test_efficientnet_is_refused_by_name(compose_config):

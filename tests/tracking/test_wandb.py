@@ -61,10 +61,8 @@ def tracked_run(
 
     runs = tmp_path_factory.mktemp("tracked")
     options = ["logger=wandb", "logger.gradients=2", "logger.examples=3", "logger.examples_every=1"]
-    names = {"ss": "none", "lr": "standard", "ecre": "subpixel_supervised", "seb": "product", "dap": "none"}
-    choices = {f"technique/{name}": option for name, option in names.items()}
     overrides = [*small_overrides, *options, f"paths.runs={runs}", "+ablation=seb_ecre", "trainer.log_every_n_steps=1"]
-    train(compose_config(*overrides), choices | {"ablation": "seb_ecre", "data": "scenes", "recipe": "scenes"})
+    train(compose_config(*overrides))
     wandb.teardown()  # as at a process's end: W&B's own process writes what is left
     return only_run(runs)
 
@@ -203,15 +201,14 @@ def test_an_unknown_mode_is_refused(train_small: TrainSmall) -> None:
 def test_a_pretraining_shows_its_stage_and_the_accuracies_of_head_and_branches(
     small_overrides: list[str], tmp_path: Path
 ) -> None:
-    from exfuse.config.overrides import compose_config as compose
+    from exfuse.config.overrides import describe_backbone
     from exfuse.runs.pretraining import pretrain
 
     small = [override for override in small_overrides if not override.startswith(("backbone.init", "recipe."))]
     recipe = {"epochs": 1, "val_every": 1, "batch_size": 8, "augmentation.size": 32, "evaluation.size": 32}
     recipe_overrides = [f"pretraining.recipe.{name}={value}" for name, value in recipe.items()]
-    choices = {"technique/ss": "heads_removed", "technique/lr": "rearranged"}
     overrides = ["pretraining.data.minimum_side=4", f"paths.backbones={tmp_path}", "+ablation=ss_lr", "logger=wandb"]
-    pretrain(compose("pretrain", [*small, *recipe_overrides, *overrides]), choices)
+    pretrain(describe_backbone([*small, *recipe_overrides, *overrides]))
     wandb.teardown()
     backbone = only_run(tmp_path)
     shown = read_only_start(backbone.path / "wandb")

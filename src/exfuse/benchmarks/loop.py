@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import default_collate
 
 from exfuse.benchmarks.measurement import Measurement
-from exfuse.composition.reading import describe_run
 from exfuse.composition.segmentation import build_data, build_model, build_task
-from exfuse.config.overrides import compose_config
+from exfuse.config.overrides import describe_run
 from exfuse.data.module import SegmentationData
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
+from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.segmentation import SegmentationTask
 
@@ -66,42 +66,37 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     return measurements
 
 
-def measure_epochs(config: DictConfig, epochs: int) -> EpochRates:
+def measure_epochs(run: RunDescription, epochs: int) -> EpochRates:
     """Train through the project's own code path, timing each epoch after the first, and bare steps between the epochs.
 
     An epoch is everything from the end of the one before to its own: waiting for data, logging, progress bar and the
     checkpoint that is written in between. Validation is left out.
 
     Args:
-        config: as composed for training.
+        run: to train.
         epochs: how many to train, at least two.
     """
-    config.trainer.max_epochs = epochs
-    config.trainer.check_val_every_n_epoch = epochs + 1
-    config.trainer.num_sanity_val_steps = 0
+    trainer = replace(run.trainer, max_epochs=epochs, check_val_every_n_epoch=epochs + 1, num_sanity_val_steps=0)
     with tempfile.TemporaryDirectory() as scratch:
-        config.paths.runs = scratch
-        prepare_process(config, config.seed)
-        folder, splits, _ = plan_run(config)
-        resolve_normalisation(config)
-        data = build_data(config, splits["train"], splits["val"])
-        task, other = (
-            build_task(config, build_model(config, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2)
-        )
-        watch = _Watch(_BareStep(config, other, data), config.recipe.batch_size)
-        origin = Record(key=folder.key, status=RUNNING, label="baseline", seed=config.seed, config=describe_run(config))
-        fit(build_trainer(config, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
+        prepare_process(run, run.seed)
+        run, folder, splits, _ = plan_run(replace(run, trainer=trainer, paths=replace(run.paths, runs=scratch)))
+        run = resolve_normalisation(run)
+        data = build_data(run, splits["train"], splits["val"])
+        task, other = (build_task(run, build_model(run, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2))
+        watch = _Watch(_BareStep(run, other, data), run.recipe.batch_size)
+        origin = Record(key=folder.key, status=RUNNING, label="baseline", seed=run.seed, config=to_plain(run))
+        fit(build_trainer(run, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
     return EpochRates(watch.epochs, watch.bare)
 
 
 class _BareStep:
     """Forward, loss, backward, clipping and the optimiser's step on batches that are already where the model is."""
 
-    def __init__(self, config: DictConfig, task: SegmentationTask, data: SegmentationData) -> None:
-        self.task, self.clip = task, config.recipe.gradient_clip
+    def __init__(self, run: RunDescription, task: SegmentationTask, data: SegmentationData) -> None:
+        self.task, self.clip = task, run.recipe.gradient_clip or float("inf")
         task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]
         self.optimizer = task.build_optimizer()
-        self.size = config.recipe.batch_size
+        self.size = run.recipe.batch_size
         self.batches = [
             default_collate([data.train_set[0, (first + offset) % len(data.train_set)] for offset in range(self.size)])
             for first in range(0, 3 * self.size, self.size)
@@ -156,9 +151,8 @@ def _choose_data() -> tuple[str, str]:
     return "scenes", "generated scenes (VOC_ANIMALS names no folder)"
 
 
-def _compose(device: str, data: str, *overrides: str) -> DictConfig:
+def _compose(device: str, data: str, *overrides: str) -> RunDescription:
     trainer = "gpu" if device == "cuda" else "cpu"
-    return compose_config(
-        "train",
-        ["+ablation=baseline", f"data={data}", "recipe=small", f"trainer={trainer}", "backbone.init=random", *overrides],
+    return describe_run(
+        ["+ablation=baseline", f"data={data}", "recipe=small", f"trainer={trainer}", "backbone.init=random", *overrides]
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from exfuse.benchmarks.measurement import Measurement
 from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
-from exfuse.runs.allocator import keep_freed_memory
+from exfuse.process import keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2

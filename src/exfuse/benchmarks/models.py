@@ -13,7 +13,7 @@ from exfuse.benchmarks.measurement import Measurement, alternate
 from exfuse.benchmarks.variants import CLASSES, FORMATS, batch, build, training_step
 from exfuse.fusing.training import accelerate
 from exfuse.models.segmenter import Segmenter
-from exfuse.runs.allocator import keep_freed_memory
+from exfuse.process import keep_freed_memory
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction
 from exfuse.techniques.embedding_branch import ProductEmbedding
 

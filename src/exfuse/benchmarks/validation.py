@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from exfuse.benchmarks.measurement import Measurement, alternate
 from exfuse.composition.segmentation import build_eval_transform, build_model
-from exfuse.config.overrides import compose_config
+from exfuse.config.overrides import describe_run
 from exfuse.data.dataset import SegmentationDataset
 from exfuse.data.scenes.reader import read_scenes
 from exfuse.data.split import Split
@@ -23,6 +22,7 @@ from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.metrics.confusion import confusion_counts, plain_confusion_counts
 from exfuse.models.segmenter import Segmenter
 from exfuse.runs.backbones import resolve_normalisation
+from exfuse.store.description import RunDescription
 from exfuse.tasks.scoring import score
 from exfuse.tasks.segmentation import predict_ids
 
@@ -38,16 +38,15 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     """Counts against the forward pass, whole scorings against bare decisions, and batches against single images."""
     found = []
     for name, backbone in _ENCODERS.items():
-        config = compose_config("train", [f"backbone={backbone}", "backbone.init=random", "trainer=cpu"])
-        resolve_normalisation(config)
-        model = build_model(config, _CLASSES).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        run = resolve_normalisation(describe_run([f"backbone={backbone}", "backbone.init=random", "trainer=cpu"]))
+        model = build_model(run, _CLASSES).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         where = f"GCN baseline, {name}, {_CLASSES} classes, {_SIZE[0]}x{_SIZE[1]}, float32"
         progress(f"confusion counts beside the forward pass, {name}")
         found += _counting(model, name, where, device)
         progress(f"batches of {_BATCH} beside single images, {name}")
         found.append(_batches(model, name, where, device))
         progress(f"scoring {_IMAGES} images, {name}")
-        found.append(_scoring(model, name, config, device))
+        found.append(_scoring(model, name, run, device))
     return found
 
 
@@ -108,10 +107,10 @@ def _batches(model: Segmenter, name: str, where: str, device: str) -> Measuremen
     )
 
 
-def _scoring(model: Segmenter, name: str, config: DictConfig, device: str) -> Measurement:
+def _scoring(model: Segmenter, name: str, run: RunDescription, device: str) -> Measurement:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         split = _scenes(Path(folder) / "scenes")
-        dataset = SegmentationDataset(split, build_eval_transform(config))
+        dataset = SegmentationDataset(split, build_eval_transform(run))
         loaded = [(dataset[place]["image"][None].to(device), dataset[place]["mask"].shape) for place in range(len(dataset))]
 
         @torch.inference_mode()

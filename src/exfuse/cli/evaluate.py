@@ -2,9 +2,11 @@
 
 from omegaconf import DictConfig
 
+from exfuse.config.overrides import running_settings
+
 
 def main(config: DictConfig) -> None:
     """Score a checkpoint."""
-    from exfuse.runs.evaluation import evaluate
+    from exfuse.runs.evaluation import Evaluation, evaluate
 
-    evaluate(config)
+    evaluate(running_settings(config, Evaluation))

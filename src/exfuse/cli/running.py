@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from exfuse.cli.verbs import Verb
 from exfuse.cli.words import Command, UsageError
-from exfuse.config.overrides import check_overrides, explain
+from exfuse.config.overrides import check_alike, explain
 from exfuse.errors import HELD, HeldError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.store.find import find_runs
@@ -66,13 +66,6 @@ def is_multirun() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def choices() -> dict[str, str]:
-    """The option that was chosen in each config group of the running job."""
-    chosen = HydraConfig.get().runtime.choices.items()
-    # a group that another file chose is listed with the place that it fills, e.g. pretraining@pretraining
-    return {group.partition("@")[0]: option for group, option in chosen if option and not group.startswith("hydra/")}
-
-
 def _task(command: Command) -> Callable[[DictConfig], None]:
     """What Hydra runs: a user's mistake ends a single job before Hydra dresses it up as a crash."""
     verb, things = command.verb, command.things
@@ -80,8 +73,8 @@ def _task(command: Command) -> Callable[[DictConfig], None]:
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
         try:
-            hydra = HydraConfig.get()
-            check_overrides(hydra.overrides.task, config, hydra.job.config_name or "")
+            if verb.config not in ("train", "pretrain"):  # whose description refuses more
+                check_alike(config, verb.config)
             _set_things(verb, config, things)
             first, _, second = verb.name.partition(" ")
             getattr(importlib.import_module(f"exfuse.cli.{first}"), second or "main")(config)

@@ -30,8 +30,8 @@ def summarise(config: DictConfig) -> None:
 
 def rescore(config: DictConfig) -> None:
     """Score runs again."""
-    from exfuse.runs.device import choose_device
-    from exfuse.runs.rescoring import rescore as rescore_runs
+    from exfuse.process import choose_device
+    from exfuse.runs.evaluation import rescore as rescore_runs
 
     rescore_runs([Path(run) for run in config.runs], choose_device(config.device), config.workers)
 

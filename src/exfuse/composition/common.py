@@ -1,26 +1,34 @@
-"""What segmentation and pretraining build alike from a composed config."""
+"""What segmentation and pretraining build alike from a description."""
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
-from omegaconf import DictConfig
 
-from exfuse.composition.reading import plain
 from exfuse.data.cache.policy import CachePolicy
 from exfuse.models.backbone import Backbone
+from exfuse.store.description import Described
 
 
-def backbone_factory(config: DictConfig, output_stride: int) -> partial[Backbone]:
+def backbone_factory(described: Described, output_stride: int) -> partial[Backbone]:
     """Makes the chosen encoder from ``rearrange=`` and, where not all are wanted, ``levels=``."""
-    return partial(Backbone, name=config.backbone.name, output_stride=output_stride, arguments=plain(config.backbone.arguments))
+    backbone = described.backbone
+    return partial(Backbone, name=backbone.name, output_stride=output_stride, arguments=backbone.arguments)
 
 
-def cache_policy(config: DictConfig) -> CachePolicy:
+def normalisation(described: Described) -> dict[str, Any]:
+    """How images are scaled: ``mean`` and ``std``, known once the weights are."""
+    assert described.backbone.normalisation is not None
+    return msgspec.structs.asdict(described.backbone.normalisation)
+
+
+def cache_policy(described: Described) -> CachePolicy:
     """What becomes of decoded images."""
-    return CachePolicy(config.runtime.cache, config.runtime.cache_share, Path(config.paths.cache))
+    return CachePolicy(described.runtime.cache, described.runtime.cache_share, Path(described.paths.cache))
 
 
-def on_gpu(config: DictConfig) -> bool:
+def on_gpu(described: Described) -> bool:
     """Whether the chosen trainer will use CUDA GPUs."""
-    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return described.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

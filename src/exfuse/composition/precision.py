@@ -3,16 +3,21 @@
 import os
 
 import pynvml
-from omegaconf import DictConfig
+from msgspec.structs import replace
+
+from exfuse.store.description import D, Precision
 
 _AMPERE = 8  # major compute capability of the first GPUs that calculate in bfloat16
 
 
-def resolve_precision(config: DictConfig) -> None:
-    """Replace ``trainer.precision: auto`` by what the device does best, before the run's key is taken."""
-    if config.trainer.precision == "auto":
-        may_use_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda")
-        config.trainer.precision = "bf16-mixed" if may_use_gpu and gpus_have_bfloat16() else "32-true"
+def resolve_precision(described: D) -> D:
+    """The description with ``trainer.precision: auto`` replaced by what the device does best, before the key is taken."""
+    trainer = described.trainer
+    if trainer.precision != "auto":
+        return described
+    may_use_gpu = trainer.accelerator in ("auto", "gpu", "cuda")
+    best: Precision = "bf16-mixed" if may_use_gpu and gpus_have_bfloat16() else "32-true"
+    return replace(described, trainer=replace(trainer, precision=best))
 
 
 def gpus_have_bfloat16() -> bool:

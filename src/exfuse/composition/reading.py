@@ -1,38 +1,47 @@
-"""What a config says of data and techniques, read without torch: enough to know a run's key in milliseconds."""
+"""The data and techniques that a description names, without torch: enough to know a run's key in milliseconds."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
+from exfuse.config import search_path
+from exfuse.config.options import build
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
+from exfuse.store.description import Described, Option
+from exfuse.store.variants import technique
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as plain containers, resolved."""
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+def read_split(data: Option, split: str) -> Split:
+    """Read ``train`` or ``val`` of a data set.
+
+    Raises:
+        DataError: see the readers.
+    """
+    return build("data", data, split)
 
 
-def describe_run(config: DictConfig) -> dict[str, Any]:
-    """The config that a run's record keeps: without the sweep and study that asked for it, of which there may be several."""
-    return {name: part for name, part in plain(config).items() if name not in ("study", "sweep")}
-
-
-def is_supervised(config: DictConfig) -> bool:
-    """Whether the chosen option of SS wants a backbone that was pretrained with branches."""
-    return bool(config.technique.ss.supervised)
-
-
-def read_split(config: DictConfig, split: str) -> Split:
-    """Read ``train`` or ``val`` of the chosen data set."""
-    return instantiate(config.data[split], _convert_="all")
-
-
-def read_labelled_split(config: DictConfig, split: str) -> LabelledSplit:
+def read_labelled_split(described: Described, split: str) -> LabelledSplit:
     """``train`` or ``val`` of the pretraining's data; cheap until somebody asks for its items."""
-    labelled: LabelledSplit = instantiate(config.pretraining.data[split], _convert_="all")
-    return replace(labelled, limit=config.debug.images)
+    return labelled_split(described.pretraining.data, described.data, described.debug.images, split)
+
+
+def labelled_split(labelled: Option, data: Option, images: int | None, split: str) -> LabelledSplit:
+    """``train`` or ``val`` of classification data that may be cut from segmentation ``data``; the first so many images."""
+    found: LabelledSplit = build("pretraining/data", labelled, split, {"data": data})
+    return replace(found, limit=images)
+
+
+def labelled_counts(described: Described) -> tuple[int, int]:
+    """Images and classes that a pretraining learns from, as its config counts them, whether or not the data are there."""
+    counts = described.pretraining.data.settings.get("counts") or {}
+    if counts.get("train") is not None and counts.get("classes") is not None:
+        return counts["train"], counts["classes"]
+    train = read_labelled_split(described, "train")
+    return len(train), len(train.classes)
+
+
+def technique_option(chosen: Mapping[str, Option], slot: str) -> Callable[..., Any]:
+    """The chosen option of a technique, or its baseline's, as a function that still waits for what the others decide."""
+    group = f"technique/{slot}"
+    return build(group, chosen.get(slot) or search_path.as_written(group, technique(slot).baseline))

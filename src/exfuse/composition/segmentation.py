@@ -1,69 +1,73 @@
-"""From a composed config to the live objects of segmentation. Nothing below this knows of configs."""
+"""From a description to the live objects of segmentation."""
 
 from collections.abc import Sequence
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from msgspec.structs import asdict
 from torch import nn
 
-from exfuse.composition.common import backbone_factory, cache_policy
-from exfuse.composition.reading import describe_run
+from exfuse.composition.common import backbone_factory, cache_policy, normalisation
+from exfuse.composition.reading import technique_option
+from exfuse.config.options import build
 from exfuse.data.module import SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
-from exfuse.errors import CheckpointError, ConfigError
+from exfuse.errors import CheckpointError
 from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
 from exfuse.models.segmenter import Segmenter, build_segmenter
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
+from exfuse.store.description import Option, RunDescription, to_plain
+from exfuse.store.variants import names
 from exfuse.tasks.protocols import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask
 
 
-def build_data(config: DictConfig, train: Split, val: Split) -> SegmentationData:
+def build_data(run: RunDescription, train: Split, val: Split) -> SegmentationData:
     """Loaders over two splits as the recipe wants them, normalised as the backbone wants them."""
     return SegmentationData(
         train,
         val,
-        TrainTransform(**config.recipe.augmentation, long_side=config.recipe.long_side, **config.backbone.normalisation),
-        build_eval_transform(config),
-        batch_size=config.recipe.batch_size,
-        accumulate=config.trainer.accumulate_grad_batches,
-        workers=config.runtime.workers,
-        seed=config.seed,
-        cache=cache_policy(config),
-        prefetch=config.runtime.prefetch,
+        TrainTransform(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **normalisation(run)),
+        build_eval_transform(run),
+        batch_size=run.recipe.batch_size,
+        accumulate=run.trainer.accumulate_grad_batches,
+        workers=run.runtime.workers,
+        seed=run.seed,
+        cache=cache_policy(run),
+        prefetch=run.runtime.prefetch,
     )
 
 
-def build_eval_transform(config: DictConfig) -> EvalTransform:
-    """The transform under which a model of this config is scored."""
-    return EvalTransform(config.recipe.long_side, **config.backbone.normalisation)
+def build_eval_transform(run: RunDescription) -> EvalTransform:
+    """The transform under which a model of this run is scored."""
+    return EvalTransform(run.recipe.long_side, **normalisation(run))
 
 
-def build_protocol(protocol: DictConfig, trained: DictConfig) -> EvaluationProtocol:
-    """A choice of conf/protocol for a model of the config ``trained``.
+def build_protocol(protocol: Option, trained: RunDescription) -> EvaluationProtocol:
+    """A choice of conf/protocol for a model of the run ``trained``.
 
-    Windows whose size is left open become as large as the crop it was trained with, in place.
+    Windows whose size is left open become as large as the crop it was trained with.
 
     Raises:
         ConfigError: if a window, overlap or scale makes no sense.
     """
-    if OmegaConf.select(protocol, "windows.window", default=0) is None:
-        protocol.windows.window = trained.recipe.augmentation.crop
-    try:
-        return instantiate({name: value for name, value in protocol.items() if name != "name"})
-    except InstantiationException as error:
-        raise ConfigError(f"protocol={protocol.name} cannot be used: {error.__cause__ or error}.") from error
+    return build("protocol", open_windows(protocol, trained))
 
 
-def build_model(config: DictConfig, classes: int, weights: str = "random") -> Segmenter:
-    """Fill the model's five slots with the chosen options.
+def open_windows(protocol: Option, trained: RunDescription) -> Option:
+    """The protocol with windows as large as the crop that the run was trained with, where their size is left open."""
+    settings = dict(protocol.settings)
+    if (windows := settings.get("windows") or {"window": 0}).get("window", 0) is None:
+        settings["windows"] = {**windows, "window": trained.recipe.augmentation.crop}
+    return Option(protocol.name, settings)
+
+
+def build_model(run: RunDescription, classes: int, weights: str = "random") -> Segmenter:
+    """Fill the model's slots with the chosen options.
 
     Args:
-        config: with ``technique``, ``backbone``, ``decoder`` and ``seed``.
+        run: what it is.
         classes: number of classes.
         weights: what the encoder starts from, see `exfuse.models.weights.load_backbone_weights`.
 
@@ -71,13 +75,12 @@ def build_model(config: DictConfig, classes: int, weights: str = "random") -> Se
         ConfigError: if a choice cannot be built.
         CheckpointError: if the weights do not fit.
     """
-    options = {name: instantiate(option) for name, option in config.technique.items()}
     model = build_segmenter(
-        backbone=backbone_factory(config, config.backbone.output_stride),
-        decoder=instantiate(config.decoder),
-        options=options,
+        backbone=backbone_factory(run, run.backbone.output_stride),
+        decoder=build("decoder", run.decoder),
         classes=classes,
-        seed=config.seed,
+        seed=run.seed,
+        options={name: technique_option(run.technique, name) for name in names()},
     )
     accelerate(model)
     if weights != "random":
@@ -102,25 +105,25 @@ def _load_encoder(encoder: nn.Module, weights: str) -> None:
         ) from error
 
 
-def build_task(config: DictConfig, model: Segmenter, classes: Sequence[str], val_images: int) -> SegmentationTask:
+def build_task(run: RunDescription, model: Segmenter, classes: Sequence[str], val_images: int) -> SegmentationTask:
     """The LightningModule around a model.
 
     Args:
-        config: with ``recipe`` and ``runtime``.
+        run: with ``recipe`` and ``runtime``.
         model: of as many classes as are named.
         classes: their names.
         val_images: how many images a whole validation counts.
     """
-    recipe = config.recipe
+    recipe = run.recipe
     return SegmentationTask(
         model,
         classes,
-        optimizer=instantiate(recipe.optimizer),
-        schedule=instantiate(recipe.schedule),
+        optimizer=build("optimizer", recipe.optimizer),
+        schedule=build("schedule", recipe.schedule),
         lr=recipe.lr,
         encoder_lr_factor=recipe.encoder_lr_factor,
         weight_decay=recipe.weight_decay,
         val_images=val_images,
-        description={"config": describe_run(config), "classes": list(classes)},
-        channels_last=config.runtime.channels_last,
+        description={"config": to_plain(run), "classes": list(classes)},
+        channels_last=run.runtime.channels_last,
     )

@@ -7,10 +7,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from exfuse.config import search_path
-from exfuse.config.options import code_of
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest, nearest_key, shown
 from exfuse.errors import ConfigError
@@ -21,10 +20,10 @@ _TRAINER = "pytorch_lightning.Trainer"
 _CODE = ("_target_", "_partial_")
 _LAST = "option"  # how an option's name stands among its settings
 _T = TypeVar("_T")
-_Choices = Mapping[str, str | None]
+Choices = Mapping[str, str | None]
 
 
-def describe(config: DictConfig, choices: _Choices) -> RunDescription:
+def describe(config: DictConfig, choices: Choices) -> RunDescription:
     """The description of the segmentation run that conf/train.yaml was composed to.
 
     Args:
@@ -37,12 +36,12 @@ def describe(config: DictConfig, choices: _Choices) -> RunDescription:
     return _described(config, choices, RunDescription)
 
 
-def describe_pretraining(config: DictConfig, choices: _Choices) -> PretrainingDescription:
+def describe_pretraining(config: DictConfig, choices: Choices) -> PretrainingDescription:
     """The description of the pretraining that conf/pretrain.yaml was composed to; see `describe`."""
     return _described(config, choices, PretrainingDescription)
 
 
-def read_settings(config: DictConfig, kind: type[_T], choices: _Choices) -> _T:
+def read_settings(config: DictConfig, kind: type[_T], choices: Choices) -> _T:
     """A composed config as a frozen type of its own, for a command that describes no run.
 
     Args:
@@ -61,7 +60,7 @@ def read_settings(config: DictConfig, kind: type[_T], choices: _Choices) -> _T:
     return _converted(content, kind, written)
 
 
-def _described(config: DictConfig, choices: _Choices, kind: type[_T]) -> _T:
+def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content, written = _plain(config)
     chosen = _by_place(choices)
     options = [f"technique.{slot}" for slot in content["technique"]]
@@ -96,6 +95,8 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     """
     try:
         content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
     for key, value in _leaves(content):
@@ -119,7 +120,7 @@ def _is_ours(group: str, name: str | None) -> bool:
     return bool(name) and not group.startswith("hydra/")
 
 
-def _by_place(choices: _Choices) -> dict[str, tuple[str, str]]:
+def _by_place(choices: Choices) -> dict[str, tuple[str, str]]:
     """Config group and chosen option by the place in the config that the group fills."""
     found = {}
     for key, name in choices.items():
@@ -135,36 +136,34 @@ def _option(place: str, group: str, name: str, node: Any, written: Any) -> dict[
     Raises:
         ConfigError: if a setting is none of the option's, or its value is not what its code takes.
     """
-    settings = _checked(place, node or {}, code_of(group, name), (place, group, name), written)
+    settings = _checked(place, node or {}, search_path.read_whole(group, name), (place, group, name), written)
     return {_LAST: name, **settings}
 
 
-def _checked(key: str, node: Any, code: Any, option: tuple[str, str, str], written: Any) -> Any:
+def _checked(key: str, node: Any, file: Any, option: tuple[str, str, str], written: Any) -> Any:
+    """A part of an option's settings; ``file`` is that part as the option's file has it, which alone names its code."""
     if isinstance(node, list):
-        parts = code if isinstance(code, list) else []
-        padded = [*parts, *[None] * (len(node) - len(parts))]
-        return [
-            _checked(f"{key}.{number}", *pair, option, written) for number, pair in enumerate(zip(node, padded, strict=False))
-        ]
+        parts = dict(enumerate(file)) if isinstance(file, list) else {}
+        return [_checked(f"{key}.{number}", part, parts.get(number), option, written) for number, part in enumerate(node)]
     if not isinstance(node, dict):
         return node
     if "_target_" in node and isinstance(reference := _written(written, key), str):
         return reference  # a part of another option, or of this one, that is checked where it stands
-    code = code if isinstance(code, dict) else {}
+    file = file if isinstance(file, dict) else {}
     place, group, chosen = option
-    if (wanted := node.get("_target_")) != (target := code.get("_target_")):
+    if (wanted := node.get("_target_")) != (target := file.get("_target_")):
         others = nearest(str(wanted).rpartition(".")[2], search_path.options(group), f"Options of {group}")
         raise ConfigError(f"{key}._target_={wanted}: {group}={chosen} is {target}, as its file says; choose another. {others}")
-    given = {name: _checked(f"{key}.{name}", value, code.get(name), option, written) for name, value in node.items()}
+    given = {name: _checked(f"{key}.{name}", value, file.get(name), option, written) for name, value in node.items()}
     given = {name: value for name, value in given.items() if name not in _CODE}
     if target is None:
         return given
     arguments, is_open = signature(target)
-    known = search_path.read_whole(group, chosen) if key == place else given
-    settable = [name for name, argument in arguments.items() if argument.optional or name in known]
+    settable = [name for name, argument in arguments.items() if argument.optional or name in (file if key == place else given)]
     for name, value in given.items():
         if name in settable:
-            given[name] = _fitting(f"{key}.{name}", value, arguments[name].kind, written)
+            if value is not None or file.get(name, ...) is not None:  # a null of the file's own is filled in later
+                given[name] = _fitting(f"{key}.{name}", value, arguments[name].kind, written)
         elif not is_open:
             raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
     return given
@@ -233,7 +232,8 @@ def _why(error: msgspec.ValidationError, content: Any, kind: Any, written: Any) 
         keys.append(name)
     key = ".".join(keys)
     if unknown := re.search(r"unknown field `(\w+)`", message):
-        known = [*_struct(kind).__struct_fields__]
+        groups = [] if key else [f"+{group}" for group in search_path.groups() if "/" not in group]
+        known = [*_struct(kind).__struct_fields__, *groups]
         return f"{f'{key}.' if key else ''}{unknown[1]}: nothing reads this key. {nearest_key(unknown[1], known, key)}"
     if missing := re.search(r"missing required field `(\w+)`", message):
         wanted = expected(get_type_hints(_struct(kind), include_extras=True)[missing[1]])

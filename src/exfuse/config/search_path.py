@@ -14,6 +14,7 @@ import yaml
 from exfuse.config.slots import register_slots
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
+from exfuse.store.description import Option
 
 _FLAGS = ("--config-dir", "-cd")
 
@@ -30,9 +31,9 @@ def use(sources: Iterable[str | Path]) -> None:
         register_slots()
 
 
-def use_sources(sources: Iterable[Mapping[str, Any]]) -> None:
-    """Look where Hydra's ``runtime.config_sources`` say that it looks: in a launcher's worker nobody else knows."""
-    use(f"{source['schema']}://{source['path']}" for source in sources if source["schema"] in ("file", "pkg"))
+def use_sources(sources: Iterable[tuple[str, str]]) -> None:
+    """Look where Hydra does, by schema and path of its config sources: a launcher's worker knows no command line."""
+    use(f"{schema}://{path}" for schema, path in sources if schema in ("file", "pkg"))
 
 
 def use_words(words: Sequence[str]) -> None:
@@ -111,14 +112,20 @@ def _whole(path: Path, group: str, _folders: tuple[Path, ...]) -> dict[str, Any]
     found: dict[str, Any] = {}
     for entry in content.get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            name, _, place = entry.partition("@")
-            above, _, base = name.rpartition("/")
+            file, _, place = entry.partition("@")
+            above, _, base = file.rpartition("/")
             part = read_whole(above[1:] if above.startswith("/") else f"{group}/{above}".rstrip("/"), base)
             for step in reversed(place.split(".") if place not in ("", "_here_") else []):
                 part = {step: part}
             _merge(found, part)
     _merge(found, {name: value for name, value in content.items() if name != "defaults"})
     return found
+
+
+def as_written(group: str, name: str) -> Option:
+    """An option as its file sets it."""
+    content = read_whole(group, name)
+    return Option(name, {key: value for key, value in content.items() if key not in ("_target_", "_partial_")})
 
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -54,7 +54,10 @@ def _alternatives(kind: Any) -> list[str]:
         return [word for part in parts for word in _alternatives(part)]
     if hasattr(kind, "__metadata__"):
         words = _alternatives(kind.__origin__)
-        bounds = [bound for meta in kind.__metadata__ if isinstance(meta, Meta) for bound in _bounds(meta)]
+        metas = [meta for meta in kind.__metadata__ if isinstance(meta, Meta)]
+        if any((meta.extra or {}).get("odd") for meta in metas):
+            return ["an odd whole number"]
+        bounds = [bound for meta in metas for bound in _bounds(meta)]
         return [f"{words[0]} {' and '.join(bounds)}" if bounds else words[0], *words[1:]]
     if isinstance(origin or kind, type):
         base: type = origin or kind
@@ -69,5 +72,4 @@ def _alternatives(kind: Any) -> list[str]:
 
 def _bounds(meta: Meta) -> list[str]:
     limits = {"ge": "of at least {}", "gt": "above {}", "le": "of at most {}", "lt": "below {}", "min_length": "of length {}"}
-    said = [text.format(f"{bound:g}") for name, text in limits.items() if (bound := getattr(meta, name)) is not None]
-    return said + (["that is odd"] if (meta.extra or {}).get("odd") else [])
+    return [text.format(f"{bound:g}") for name, text in limits.items() if (bound := getattr(meta, name)) is not None]

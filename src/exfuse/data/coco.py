@@ -8,13 +8,14 @@ from typing import Any
 from exfuse.data.coco_conversion import RULES, mask_path, store_folder
 from exfuse.data.split import Item, Split, make_split
 from exfuse.errors import DataError
+from exfuse.limits import NonNegative
 
 
 def read_coco(
     root: str | Path,
     splits: Sequence[str],
     classes: Sequence[str],
-    minimum_pixels: int,
+    minimum_pixels: NonNegative,
     name: str = "COCO",
 ) -> Split:
     """Read the images of one or several of COCO's splits as one training set.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exfuse.data.split import Item, Split, make_split
 from exfuse.errors import DataError
+from exfuse.limits import Id
 from exfuse.palette import VOID
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -15,7 +16,7 @@ def read_folder(
     root: str | Path,
     split: str,
     classes: Sequence[str] | str | Path,
-    void_ids: Sequence[int] = (VOID,),
+    void_ids: Sequence[Id] = (VOID,),
     counts: Mapping[str, int | None] | None = None,
     name: str = "folder",
 ) -> Split:

@@ -7,9 +7,12 @@ from rich.progress import track
 
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.split import Item, Split, read_mask
+from exfuse.limits import NonNegativeFloat, Positive
 
 
-def read_object_crops(of: Split, minimum_side: int, margin: float, skip: Sequence[str] = ("background",)) -> LabelledSplit:
+def read_object_crops(
+    of: Split, minimum_side: Positive, margin: NonNegativeFloat, skip: Sequence[str] = ("background",)
+) -> LabelledSplit:
     """One image per connected region of one class.
 
     Args:
@@ -25,7 +28,7 @@ def read_object_crops(of: Split, minimum_side: int, margin: float, skip: Sequenc
         return [crop for item in progress for crop in _crops(item, of, classes, minimum_side, margin)]
 
     def identify() -> str:
-        return f"{of.manifest()} {minimum_side} {margin}"
+        return f"{of.manifest()} {minimum_side} {margin} {list(skip)}"
 
     return LabelledSplit(f"objects of {of.name}", classes, find, identify)
 

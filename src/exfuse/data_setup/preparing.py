@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from exfuse.composition.reading import plain
 from exfuse.data.coco_annotations import annotation_file, read_annotations
 from exfuse.data.coco_conversion import convert_split
 from exfuse.data.split import read_list
@@ -32,7 +32,7 @@ def prepare(config: DictConfig) -> None:
     if "archives" not in config.source:
         raise ConfigError(f"Nobody may hand {config.source.name} out. Is yours whole? exfuse data check {config.source.name}")
     console, store = Console(), Path(config.archives or Path(config.paths.data) / "archives")
-    for archive in plain(config.source.archives).values():
+    for archive in _plain(config.source.archives).values():
         provide(Archive.of(archive), store, config.attempts, console)
     check(config)
     if config.source.name.startswith("coco"):
@@ -52,7 +52,7 @@ def check(config: DictConfig) -> None:
 
 def check_voc(config: DictConfig) -> None:
     """Check that every listed image and mask of VOC 2012 is there and fits."""
-    counts, console = plain(config.source.counts), Console()
+    counts, console = _plain(config.source.counts), Console()
     for split in ("train", "val"):
         found = read_voc(config.data.root, split, config.data.classes, counts)
         console.print(f"{found.name}: {len(found):,} images with masks, whole; manifest {found.manifest()[:16]}")
@@ -102,7 +102,12 @@ def prepare_coco_masks(config: DictConfig) -> None:
 def check_imagenet_folder(config: DictConfig) -> None:
     """Check a copy of ImageNet-1k; nothing is fetched."""
     root = Path(config.source.root)
-    found = check_imagenet(root, plain(config.source.counts))
+    found = check_imagenet(root, _plain(config.source.counts))
     Console().print(
         f"{root}: {found['train']:,} train and {found['val']:,} val images of {config.source.counts.classes:,} classes"
     )
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    return content

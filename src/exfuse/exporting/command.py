@@ -34,12 +34,12 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
     form = FORMATS[format_name]
     form.require()
     record = _finished(run)
-    model, config, classes = load_checkpoint(run)
+    model, trained, classes = load_checkpoint(run)
     least = smallest_side(model)
     output = output or run / "export" / f"{record.key}{form.SUFFIX}"
     if output.suffix != form.SUFFIX:
         raise UserError(f"output={output}: a file of format={format_name} ends with {form.SUFFIX}.")
-    images, origin = check_images(config, size)
+    images, origin = check_images(trained, size)
     if size is None and (small := [image.shape[1:] for image in images if min(image.shape[1:]) < least]):
         raise UserError(f"The run's images of {small[0]} pixels are smaller than {least} on a side: add size=[HEIGHT,WIDTH].")
     sizes = f"{size[0]}x{size[1]}" if size else f"any height and width of at least {least} pixels"

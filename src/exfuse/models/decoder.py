@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from exfuse.limits import Odd
 from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
 from exfuse.models.upsample import Deconvolution
 
@@ -40,7 +41,7 @@ class Decoder(nn.Module):
         reductions: Sequence[int],
         width: int,
         first_upsampling: Callable[..., nn.Module],
-        kernel: int,
+        kernel: Odd,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from exfuse.errors import ConfigError
+from exfuse.limits import Positive, Share
 from exfuse.models.upsample import Deconvolution
 
 
@@ -84,9 +85,9 @@ class AsppDecoder(_DeepestMapDecoder):
         reductions: Sequence[int],
         width: int,
         first_upsampling: Callable[..., nn.Module],
-        rates_at_16: Sequence[int],
-        hidden: int,
-        dropout: float,
+        rates_at_16: Sequence[Positive],
+        hidden: Positive,
+        dropout: Share,
     ) -> None:
         self.rates_at_16, self.hidden, self.dropout = tuple(rates_at_16), hidden, dropout
         super().__init__(levels, channels, reductions, width, first_upsampling)

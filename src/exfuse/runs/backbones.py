@@ -1,22 +1,41 @@
-"""The store of pretrained backbones: which weights a run starts from, found by what shaped them."""
+"""Which weights an encoder starts from: public ones, a file, or a backbone of the store, and the command that makes that."""
 
-from collections.abc import Mapping
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from msgspec.structs import replace
 from rich.console import Console
 
-from exfuse.composition.reading import is_supervised, read_split
+from exfuse.composition.reading import read_split
+from exfuse.config import search_path
+from exfuse.config.overrides import describe_backbone
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
-from exfuse.runs.backbone_key import find_folder
-from exfuse.runs.plan import PRETRAINED
-from exfuse.runs.pretrain_command import as_command, pretrain_overrides, run_pretraining
+from exfuse.runs.plan import PRETRAINED, find_backbone
+from exfuse.store.description import D, Described, Normalisation, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import Record
+
+_GROUPS = (
+    *("backbone", "pretraining", "pretraining/data", "pretraining/recipe", "pretraining/branches"),
+    *("technique/ss", "technique/lr", "data", "trainer", "logger"),
+)
+# Everything in these that differs from what the choices alone compose to is repeated on the command line.
+_FIRST: tuple[str, ...] = ("seed", "paths.")  # what others refer to
+_SECTIONS: tuple[str, ...] = (
+    *("backbone.", "pretraining.", "data.", "technique.lr.", "runtime.", "logger.", "debug.images"),
+    *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar"),
+)
+_NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")
+_READERS = re.compile(r"(pretraining\.)?data\.(train|val)\.")  # they get what stands beside them
 
 
 class ChosenWeights(NamedTuple):
@@ -33,47 +52,91 @@ class ChosenWeights(NamedTuple):
     description: str
 
 
-def choose_weights(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
+def choose_weights(run: RunDescription, console: Console) -> ChosenWeights:
     """Find what ``backbone.init`` asks for; a missing pretrained backbone is made or refused as ``backbone.missing`` says.
 
     Args:
-        config: of a segmentation run, its normalisation not yet resolved.
-        choices: the option that was chosen in each config group.
+        run: its normalisation as it was asked for.
         console: says that a backbone is being made.
 
     Raises:
         ConfigError: if the backbone is missing; the message holds the command that makes it.
         CheckpointError: if its file is not the one that was written.
     """
-    init = config.backbone.init
+    init = run.backbone.init
     if init == PRETRAINED:
-        return _pretrained(config, choices, console)
+        return _pretrained(run, console)
     if init in PUBLIC:
-        without = ", which know nothing of SS" if is_supervised(config) else ""
+        without = ", which know nothing of SS" if is_supervised(run) else ""
         return ChosenWeights(init, None, f"{init} weights{without}")
     return ChosenWeights(init, sha256(Path(init)), f"weights of {init}")
 
 
-def resolve_normalisation(config: DictConfig) -> None:
-    """Replace ``backbone.normalisation: null`` by what belongs to the weights; keys are taken before, these stand for it."""
-    if config.backbone.normalisation is None:
-        init = config.pretraining.start if config.backbone.init == PRETRAINED else config.backbone.init
-        normalisation = weights_normalisation(config.backbone.name, init)
-        config.backbone.normalisation = {"mean": list(normalisation.mean), "std": list(normalisation.std)}
+def resolve_normalisation(described: D) -> D:
+    """The description with a normalisation of null replaced by what belongs to the weights; keys are taken before."""
+    backbone = described.backbone
+    if backbone.normalisation is not None:
+        return described
+    init = described.pretraining.start if backbone.init == PRETRAINED else backbone.init
+    found = weights_normalisation(backbone.name, init)
+    return replace(described, backbone=replace(backbone, normalisation=Normalisation([*found.mean], [*found.std])))
 
 
-def backbone_label(config: DictConfig, choices: Mapping[str, str]) -> str:
+def backbone_label(described: Described) -> str:
     """``plain``, ``ss``, ``lr`` or ``ss+lr``: which techniques act while this backbone is pretrained."""
-    lr = choices.get("technique/lr", "standard")
-    return "+".join(name for name, used in (("ss", is_supervised(config)), ("lr", lr != "standard")) if used) or "plain"
+    used = {"ss": is_supervised(described), "lr": "lr" in described.technique}
+    return "+".join(name for name, acts in used.items() if acts) or "plain"
 
 
-def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console) -> ChosenWeights:
-    overrides = pretrain_overrides(config, choices)
-    folder, _ = find_folder(config)
+def pretrain_overrides(run: RunDescription) -> list[str]:
+    """What to append to ``exfuse pretrain`` for the backbone that a segmentation run asks for.
+
+    Args:
+        run: its normalisation as it was asked for.
+    """
+    usual, overrides = describe_backbone([]).choices, list[str]()
+    for group in _GROUPS:
+        if (name := run.choices.get(group)) and usual.get(group) != name:
+            overrides.append(f"{group}={name}")
+            usual = describe_backbone(overrides).choices  # a backbone may choose a pretraining, which chooses its parts
+    ours = dict(_leaves(to_plain(run)))
+    for sections in (_FIRST, _SECTIONS):
+        base = to_plain(describe_backbone(overrides))
+        theirs = dict(_leaves(base))
+        different = [key for key, value in ours.items() if key not in theirs or theirs[key] != value]
+        mine = [key for key in different if key.startswith(sections) and not key.startswith(_NOT_OURS)]
+        settable = dict.fromkeys(_in(theirs, key) for key in mine if not _READERS.match(key))
+        overrides += [_as_override(key, _at(to_plain(run), key)) for key in settable]
+    return overrides
+
+
+def as_command(overrides: Sequence[str]) -> str:
+    """The command as a user types it."""
+    return shlex.join(["exfuse", "pretrain", *search_path.arguments(), *overrides])
+
+
+def run_pretraining(overrides: Sequence[str]) -> None:
+    """Pretrain in a process of its own, whose output goes to this one's terminal.
+
+    Raises:
+        ConfigError: if it fails; its own message stands above.
+        KeyboardInterrupt: if it was interrupted.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # one line an error
+    command = [sys.executable, "-m", "exfuse", "pretrain", *search_path.arguments(), *overrides]
+    status = subprocess.run(command, env=environment, check=False).returncode
+    if status == 130:
+        raise KeyboardInterrupt
+    if status:
+        raise ConfigError(f"The backbone could not be made (exit status {status}, see above): {as_command(overrides)}")
+
+
+def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
+    folder, _ = find_backbone(run)
     record = _done(folder)
-    what = f"{config.backbone.name} ({backbone_label(config, choices)})"
-    if record is None and config.backbone.missing == "make":
+    what = f"{run.backbone.name} ({backbone_label(run)})"
+    if record is None and run.backbone.missing == "make":
+        overrides = pretrain_overrides(run)
         console.print(
             f"No pretrained backbone {what} yet, key {folder.key}: making it.\n  {as_command(overrides)}", soft_wrap=True
         )
@@ -81,20 +144,21 @@ def _pretrained(config: DictConfig, choices: Mapping[str, str], console: Console
         record = _done(folder)
     if record is None:
         raise ConfigError(
-            f"No pretrained backbone {what} with key {folder.key} in {folder.root}. Make it:\n  {as_command(overrides)}\n"
+            f"No pretrained backbone {what} with key {folder.key} in {folder.root}. Make it:\n"
+            f"  {as_command(pretrain_overrides(run))}\n"
             "or choose backbone.init=timm (public weights), backbone.init=FILE or backbone.init=random."
         )
     path = folder.path / WEIGHTS
     if sha256(path) != record.backbone.sha256:
         raise CheckpointError(
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
-            f"  {as_command([*overrides, 'overwrite=true'])}"
+            f"  {as_command([*pretrain_overrides(run), 'overwrite=true'])}"
         )
-    held_out = read_split(config, "val")
+    held_out = read_split(run.data, "val")
     if held_out.manifest() not in record.backbone.excludes:
         console.print(
             f"[yellow]Nobody has checked that the images of {held_out.name} took no part in this pretraining.[/] With its data "
-            f"at hand, this does:\n  {as_command(overrides)}",
+            f"at hand, this does:\n  {as_command(pretrain_overrides(run))}",
             soft_wrap=True,
         )
     accuracy = 100 * record.backbone.accuracy["main"]
@@ -106,3 +170,48 @@ def _done(folder: RunFolder) -> Record | None:
     """The record of a backbone that says done; whether its weights are still there is checked with them."""
     record = folder.record()
     return record if record and record.done else None
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its full key; lists are values."""
+    if isinstance(node, dict) and node:
+        for name, child in node.items():
+            yield from _leaves(child, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, node
+
+
+def _at(node: Any, key: str) -> Any:
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def _in(base: Mapping[str, Any], key: str) -> str:
+    """The key, or the one above it that stands in ``base``: an empty mapping or null that got keys."""
+    above = key
+    while above not in base and "." in above:
+        above = above.rpartition(".")[0]
+    return above if above in base else key
+
+
+def _as_override(key: str, value: Any) -> str:
+    place, _, last = key.rpartition(".")
+    if last == "option":  # of an optimiser or schedule: a config group that fills a place
+        return f"{place.rpartition('.')[2]}@{place}={value}"
+    return f"{key}={_as_text(value)}"
+
+
+def _as_text(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_as_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_as_text(item)}' for key, item in value.items())}}}"
+    text = str(value)
+    if isinstance(value, str) and not re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z/.][\w/.:-]*", text, re.IGNORECASE):
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return text

@@ -1,27 +1,37 @@
-"""From a checkpoint back to the model that wrote it."""
+"""Checkpoints: written whole or not at all, and read back into the model that wrote them."""
 
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import msgspec
 import torch
-from omegaconf import DictConfig, OmegaConf
+from lightning_fabric.plugins import TorchCheckpointIO
 
 from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError
+from exfuse.files import write_atomically
 from exfuse.models.segmenter import Segmenter
+from exfuse.store.description import RunDescription, from_plain
 
 _PREFIX = "model."
 
 
-def load_checkpoint(path: Path) -> tuple[Segmenter, DictConfig, list[str]]:
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin: Lightning's own way copies from another file system, which a kill can cut short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, *_: Any, **__: Any) -> None:
+        write_atomically(Path(path), lambda scratch: torch.save(checkpoint, scratch))
+
+
+def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     """Rebuild the model of a checkpoint on the CPU. Nothing in the file is run.
 
     Args:
         path: a checkpoint, or a run's folder, which stands for its last one.
 
     Returns:
-        The model in evaluation mode, the config of its run and the names of its classes.
+        The model in evaluation mode, the description of its run and the names of its classes.
 
     Raises:
         CheckpointError: if the file is missing, broken, from elsewhere, or its weights do not fit its own config.
@@ -29,12 +39,17 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, DictConfig, list[str]]:
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     content = _read(path)
-    config = OmegaConf.create(content["description"]["config"])
     classes = list(content["description"]["classes"])
-    assert isinstance(config, DictConfig)
-    model = build_model(config, len(classes))
+    try:
+        run = from_plain(content["description"]["config"], RunDescription)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            f"{path} was written by another version of exfuse, which described runs otherwise ({error}). Use that version "
+            "(commit in environment.json), or train the run again."
+        ) from error
+    model = build_model(run, len(classes))
     _load(model, content["state_dict"], path)
-    return model.eval(), config, classes
+    return model.eval(), run, classes
 
 
 def load_weights(model: Segmenter, path: Path) -> None:

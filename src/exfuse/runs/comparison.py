@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
@@ -17,6 +16,7 @@ from exfuse.data.dataset import SegmentationDataset
 from exfuse.data.split import read_image, read_mask
 from exfuse.errors import UserError
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder, find_finished
 from exfuse.store.record import Record
 from exfuse.tasks.segmentation import predict_ids
@@ -55,15 +55,14 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
 
 @torch.inference_mode()
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    config = OmegaConf.create(runs[0][1].config)
-    split = read_split(config, "val")
+    split = read_split(from_plain(runs[0][1].config, RunDescription).data, "val")
     positions = np.unique(np.linspace(0, len(split) - 1, images).round().astype(int))
     items = [split.items[position] for position in positions]
     truths = [read_mask(item.mask, len(split.classes), split.void_ids) for item in items]
     predictions: dict[str, Sequence[NDArray[np.uint8]]] = {}
     for folder, record in runs:
-        model, config, _ = load_checkpoint(folder.path)
-        dataset = SegmentationDataset(split, build_eval_transform(config))
+        model, trained, _ = load_checkpoint(folder.path)
+        dataset = SegmentationDataset(split, build_eval_transform(trained))
         name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
         predictions[name] = [
             predict_ids(model, dataset[int(position)]["image"][None], truth.shape)[0].byte().numpy()

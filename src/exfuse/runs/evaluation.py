@@ -1,70 +1,140 @@
-"""Score a checkpoint and write what a run's end writes."""
+"""Trained models scored: on any data by any protocol, or anew after a measure was mended."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+import msgspec
+import numpy as np
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
-from exfuse.composition.reading import plain, read_split
-from exfuse.composition.segmentation import build_eval_transform, build_protocol
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
+from exfuse.config.options import build
 from exfuse.data.dataset import SegmentationDataset
-from exfuse.errors import CheckpointError, ConfigError
+from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import write_json
+from exfuse.limits import NonNegative
+from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
-from exfuse.runs.outcome import save_examples, summarise, write_scores
-from exfuse.store.checked import plain as as_plain
+from exfuse.runs.environment import describe_environment
+from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
+from exfuse.store.checked import plain
+from exfuse.store.description import Option, Paths
+from exfuse.store.folder import RunFolder, find_runs
 from exfuse.tasks.scoring import score
 from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
 
 
-def evaluate(config: DictConfig) -> None:
-    """Score ``config.checkpoint`` on ``config.data``, by default the data it was trained with.
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What conf/evaluate.yaml asks for.
+
+    Attributes:
+        checkpoint: a run's folder or a .ckpt file.
+        protocol: scales, mirror images and windows.
+        split: of the data.
+        device, workers: where and how it is scored, which changes no score.
+        paths: where data lie.
+        data: to score on; None for what the run was trained with.
+        logger: who else is told; None for nobody.
+        output: folder for the scores; None for one beside the run.
+    """
+
+    checkpoint: str
+    protocol: Option
+    split: Literal["train", "val"]
+    device: str
+    workers: NonNegative
+    paths: Paths
+    data: Option | None = None
+    logger: Option | None = None
+    output: str | None = None
+
+
+def evaluate(asked: Evaluation) -> None:
+    """Score a checkpoint and write what a run's end writes.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used, or scores other classes than the data name.
-        ConfigError: if the data config has no such split.
         DataError: see the readers.
     """
-    if OmegaConf.is_missing(config, "checkpoint"):
-        raise ConfigError("checkpoint is not set: add checkpoint=FOLDER with a run's folder, or a .ckpt file.")
-    path = Path(config.checkpoint)
+    path = Path(asked.checkpoint)
     model, trained, classes = load_checkpoint(path)
-    if config.get("data") is None:
-        with open_dict(config):  # a composed config knows no key that its files do not
-            config.data = trained.data
-    if config.split not in ("train", "val"):
-        raise ConfigError(f"split={config.split}: expected train or val.")
-    split = read_split(config, config.split)
+    split = read_split(asked.data or trained.data, asked.split)
     if list(split.classes) != classes:
         raise CheckpointError(
             f"{path} scores {len(classes)} classes ({', '.join(classes[:4])}, ...) but {split.name} names "
             f"{len(split.classes)} ({', '.join(split.classes[:4])}, ...). Choose the data set it was trained for."
         )
     dataset = SegmentationDataset(split, build_eval_transform(trained))
-    protocol = build_protocol(config.protocol, trained)
+    protocol, protocol_name = build_protocol(asked.protocol, trained), asked.protocol.name
     if trained.runtime.channels_last:  # the layout in which its training scored it
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    device = choose_device(config.device)
-    scored = score(model, dataset, device, config.workers, protocol)
+    device = choose_device(asked.device)
+    scored = score(model, dataset, device, asked.workers, protocol)
     run = path if path.is_dir() else path.parent.parent
     name = split.name.lower().replace(" ", "_")
-    output = Path(config.output) if config.output else run / "evaluation" / name / config.protocol.name
+    output = Path(asked.output) if asked.output else run / "evaluation" / name / protocol_name
     write_scores(output, scored, dataset)
     save_examples(output / "predictions.png", model, dataset, "prediction", device, decide=protocol)
-    origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": plain(config.protocol)}
+    chosen = {"name": protocol_name, **open_windows(asked.protocol, trained).settings}
+    origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": chosen}
     scores = summarise(scored, dataset)
-    write_json(output / "scores.json", origin | as_plain(scores))
-    if config.get("logger") is not None:
-        key = f"{run.resolve().name}-{name}-{config.protocol.name}"
-        with tracked(instantiate(config.logger)(evaluation_info(output, key, run, trained, split.name)).loggers) as trackers:
+    write_json(output / "scores.json", origin | plain(scores))
+    if asked.logger is not None:
+        info = evaluation_info(output, f"{run.resolve().name}-{name}-{protocol_name}", run, trained, split.name)
+        with tracked(build("logger", asked.logger)(info).loggers) as trackers:
             show_scores(trackers, scores, None, model, dataset, device, protocol)
     console = Console()
-    title = f"{split.name}, {len(split)} images, {config.protocol.name.replace('_', ' ')}"
+    title = f"{split.name}, {len(split)} images, {protocol_name.replace('_', ' ')}"
     console.print(per_class_table(scored.counts.sum(0), classes, title, scored.areas))
     console.print(f"Scores and examples: {output}")
+
+
+def rescore(folders: Sequence[Path], device: torch.device, workers: int) -> None:
+    """Replace counts, areas near borders, scores and record of each run; the record says under ``scored_by`` with what.
+
+    Args:
+        folders: of runs, or of stores of runs.
+        device: where to score.
+        workers: loader processes.
+
+    Raises:
+        UserError: if a folder holds no finished run.
+        DataError: if a run's val split is another than the one it was scored on.
+    """
+    console = Console()
+    runs = [run for folder in folders for run in _runs(folder)]
+    for number, run in enumerate(runs, 1):
+        changed = _rescore(run, device, workers)
+        console.print(f"{number} of {len(runs)}: {run.path}: {changed}", soft_wrap=True)
+
+
+def _runs(folder: Path) -> list[RunFolder]:
+    runs = [run for run in find_runs(folder) if run.finished()]
+    if not runs:
+        raise UserError(f"{folder} holds no finished run: expected a run's folder, outputs/runs/KEY, or a folder of them.")
+    return runs
+
+
+def _rescore(run: RunFolder, device: torch.device, workers: int) -> str:
+    with run.locked():
+        record = run.finished()
+        assert record is not None
+        before, _ = run.counts(record)
+        model, trained, _ = load_checkpoint(run.path)
+        split = read_split(trained.data, "val")
+        if split.manifest() != record.manifests["val"]:
+            raise DataError(f"{run.path}: {split.name} val is not what this run was scored on. Train the run anew.")
+        if trained.runtime.channels_last:  # the layout in which its training scored it
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        origin = replace(record, scored_by=describe_environment(device))
+        dataset = SegmentationDataset(split, build_eval_transform(trained))
+        record = report_outcome(run, origin, model, dataset, device, workers)
+        pixels = int(np.abs(run.counts(record)[0] - before).sum()) // 2
+    return f"{100 * record.scores.miou:.2f} % mIoU, {pixels or 'no'} pixels decided otherwise than before"

@@ -16,8 +16,8 @@ from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import voc_palette
+from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
 from exfuse.store.find import find_run
 
 Picture = Image.Image | NDArray[np.uint8] | str | Path

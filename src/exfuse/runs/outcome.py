@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from msgspec.structs import replace
-from rich.console import Console
 
-from exfuse.analysis.console import per_class_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.data.dataset import SegmentationDataset
 from exfuse.files import sha256, write_atomically
@@ -68,16 +66,6 @@ def summarise(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
         confusion=counts.tolist(),
         boundary=BoundaryScores(**scored.areas.summary()),
     )
-
-
-def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:
-    """Print the per-class table of a finished run and where its files are."""
-    scores = record.scores
-    title = f"{record.title}, seed {record.seed}: {record.data} val, {scores.images} images"
-    if record.weights_name == "random":
-        title += " (backbone from random weights)"
-    console.print(per_class_table(np.array(scores.confusion), record.classes, title))
-    console.print(f"Run folder: {folder.path}  (predictions.png shows examples)")
 
 
 def save_examples(

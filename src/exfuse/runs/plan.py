@@ -1,74 +1,102 @@
-"""What a run will be, known without torch: its key, and the data and weights that the key stands for."""
+"""What a run or a backbone will be, known without torch: its key, and the data and weights that the key stands for."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from omegaconf import DictConfig
-
 from exfuse.composition.precision import resolve_precision
-from exfuse.composition.reading import plain, read_labelled_split, read_split
+from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, check_disjoint
+from exfuse.errors import ConfigError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
-from exfuse.runs.backbone_key import find_folder
-from exfuse.runs.start import start_folder
+from exfuse.store.description import Described, Option, RunDescription
 from exfuse.store.folder import RunFolder
-from exfuse.store.key import run_key
+from exfuse.store.key import backbone_key, run_key
 
 PRETRAINED = "pretrained"
+_KEY = re.compile(r"[0-9a-f]{16}")
+ReadSplit = Callable[[Option, str], Split]
+ReadLabelled = Callable[[Described, str], LabelledSplit]
 
 
 class RunPlan(NamedTuple):
     """A run before it starts.
 
     Attributes:
+        run: what it is, its precision resolved.
         folder: where it lies or will lie; knows the key.
         splits: ``train`` and ``val``.
         manifests: of both and, where ``backbone.init`` itself does not say what they are, of the weights to start from: under
             ``backbone``, or under ``init_from`` the key of the run whose model that is.
     """
 
+    run: RunDescription
     folder: RunFolder
     splits: dict[str, Split]
     manifests: dict[str, str]
 
 
-def plan_run(
-    config: DictConfig,
-    read: Callable[[DictConfig, str], Split] = read_split,
-    read_labelled: Callable[[DictConfig, str], LabelledSplit] = read_labelled_split,
-) -> RunPlan:
-    """Find the folder of the run that ``config`` describes.
+def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: ReadLabelled = read_labelled_split) -> RunPlan:
+    """Find the folder of a run.
 
     Args:
-        config: of a segmentation run, as composed; ``trainer.precision: auto`` is resolved in place.
+        run: what it is.
         read, read_labelled: read a split of the data and of the pretraining's.
 
     Raises:
         DataError: if the data cannot be used.
         ConfigError: if ``init_from`` names no run; whether that run is there is asked when training starts.
     """
-    resolve_precision(config)
-    splits = _read_splits(config, read)
+    run = resolve_precision(run)
+    splits = _read_splits(run, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
-    init, start = config.backbone.init, start_folder(config)
+    init, start = run.backbone.init, start_folder(run)
     if start is not None:
         manifests["init_from"] = start.key
     elif init == PRETRAINED:
-        manifests["backbone"] = find_folder(config, read_labelled)[0].key
+        manifests["backbone"] = find_backbone(run, read_labelled)[0].key
     elif init not in PUBLIC:
         manifests["backbone"] = sha256(Path(init))
-    return RunPlan(RunFolder(Path(config.paths.runs), run_key(plain(config), manifests)), splits, manifests)
+    return RunPlan(run, RunFolder(Path(run.paths.runs), run_key(run, manifests)), splits, manifests)
 
 
-def _read_splits(config: DictConfig, read: Callable[[DictConfig, str], Split]) -> dict[str, Split]:
-    splits = {name: read(config, name) for name in ("train", "val")}
+def find_backbone(described: Described, read: ReadLabelled = read_labelled_split) -> tuple[RunFolder, dict[str, str]]:
+    """Where the pretrained backbone that a run asks for lies or will lie, and the manifests of what it is made from.
+
+    Args:
+        described: its normalisation as it was asked for.
+        read: reads a split of the pretraining's data.
+    """
+    manifests = {split: read(described, split).manifest() for split in ("train", "val")}
+    start = described.pretraining.start
+    if start not in PUBLIC:
+        manifests["start"] = sha256(Path(start))
+    return RunFolder(Path(described.paths.backbones), backbone_key(described, manifests)), manifests
+
+
+def start_folder(run: RunDescription) -> RunFolder | None:
+    """The folder of the run that ``init_from`` names, which need not be there yet; None for a null.
+
+    Raises:
+        ConfigError: if ``init_from`` is neither a run's folder nor the key of one.
+    """
+    if run.init_from is None:
+        return None
+    path = Path(run.init_from)
+    if not _KEY.fullmatch(path.name):
+        raise ConfigError(f"init_from={run.init_from}: expected a run's folder, .../KEY, or its key of 16 hexadecimal digits.")
+    return RunFolder(path.parent if len(path.parts) > 1 else Path(run.paths.runs), path.name)
+
+
+def _read_splits(run: RunDescription, read: ReadSplit) -> dict[str, Split]:
+    splits = {name: read(run.data, name) for name in ("train", "val")}
     check_disjoint(splits["train"], splits["val"])
-    if config.debug.images:
-        splits = {name: replace(split, items=split.items[: config.debug.images]) for name, split in splits.items()}
-    if config.debug.val_is_train:
+    if run.debug.images:
+        splits = {name: replace(split, items=split.items[: run.debug.images]) for name, split in splits.items()}
+    if run.debug.val_is_train:
         splits["val"] = splits["train"]
     return splits

@@ -14,8 +14,8 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import read_image
 from exfuse.errors import DataError
 from exfuse.fusing.fuse import fuse
+from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
 from exfuse.tasks.segmentation import predict_ids
 
 
@@ -31,11 +31,11 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
         raise DataError(f"Several images are called {twins[0]}: their masks would overwrite one another.")
     if missing := [image for image in images if not image.is_file()]:
         raise DataError(f"No image {missing[0]}. Check the path.")
-    model, config, classes = load_checkpoint(checkpoint)
+    model, trained, classes = load_checkpoint(checkpoint)
     device = choose_device(device_name)
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
     model = fuse(model.to(device), portable=device.type != "cpu")
-    transform = build_eval_transform(config)
+    transform = build_eval_transform(trained)
     for path in track(images, description="Predicting", transient=True):
         image = read_image(path, upright=True)
         ids = predict_ids(model, transform(image)[None].to(device), image.shape[:2])[0].cpu().numpy().astype(np.uint8)

@@ -1,19 +1,24 @@
-"""One backbone from its config to its place in the store."""
+"""One backbone from its description to its place in the store."""
 
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 from msgspec.structs import replace
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from rich.console import Console
 
 from exfuse.analysis.console import accuracy_table
-from exfuse.composition.pretraining import build_classification_data, build_classification_task, build_classifier_model
-from exfuse.composition.reading import describe_run, plain, read_labelled_split, read_split
+from exfuse.composition.common import normalisation
+from exfuse.composition.precision import resolve_precision
+from exfuse.composition.pretraining import (
+    build_classification_data,
+    build_classification_task,
+    build_classifier_model,
+    from_random,
+)
+from exfuse.composition.reading import labelled_counts, read_labelled_split, read_split
 from exfuse.data.classification import ClassificationData
 from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
@@ -21,13 +26,14 @@ from exfuse.errors import ConfigError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.classifier import Classifier
 from exfuse.models.weights import Normalisation, save_backbone_weights
-from exfuse.runs.backbone_key import find_folder
+from exfuse.process import is_first_process
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
+from exfuse.runs.costs import count_cost
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
-from exfuse.runs.pretraining_cost import count_cost
-from exfuse.runs.processes import is_first_process
+from exfuse.runs.plan import PRETRAINED, find_backbone
 from exfuse.store.checked import plain as as_plain
+from exfuse.store.description import PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import DONE, RUNNING, Backbone, Record
 from exfuse.tasks.classification import ClassificationTask
@@ -35,14 +41,10 @@ from exfuse.tracking.showing import show_accuracy
 from exfuse.tracking.tracker import tracked
 
 
-def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
+def pretrain(wanted: PretrainingDescription) -> None:
     """Pretrain a backbone to its end, go on with an interrupted one, or show a finished one.
 
     A second process that needs the same backbone waits for the first and then shows what that made.
-
-    Args:
-        config: the composed config.
-        choices: the option that was chosen in each config group.
 
     Raises:
         UserError: for anything that the user can mend; the store then holds no record that calls itself done.
@@ -50,19 +52,20 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
     """
     first = is_first_process()  # further processes of a distributed run come through here too
     console = Console(quiet=not first)
-    prepare_process(config, config.pretraining.seed)
-    config.backbone.init = "pretrained"  # what this makes, whatever segmentation would choose
-    if config.cost_only:
-        _print_cost(config, choices, console)
+    prepare_process(wanted, wanted.pretraining.seed)
+    # `pretrained` is what this makes, whatever segmentation would choose
+    wanted = replace(resolve_precision(wanted), backbone=replace(wanted.backbone, init=PRETRAINED))
+    if wanted.cost_only:
+        _print_cost(wanted, console)
         return
-    _refuse_shortcuts(config)
-    folder, manifests = find_folder(config)
-    resolve_normalisation(config)
-    train, val = (read_labelled_split(config, split) for split in ("train", "val"))
-    held_out = read_split(config, "val")
+    _refuse_shortcuts(wanted)
+    folder, manifests = find_backbone(wanted)
+    wanted = resolve_normalisation(wanted)
+    train, val = (read_labelled_split(wanted, split) for split in ("train", "val"))
+    held_out = read_split(wanted.data, "val")
     waiting = f"Another process is making backbone {folder.key}: waiting for it."
     with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
-        if config.overwrite and first:
+        if wanted.overwrite and first:
             folder.clear()
         if record := folder.finished():
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
@@ -75,41 +78,41 @@ def pretrain(config: DictConfig, choices: Mapping[str, str]) -> None:
         origin = Record(
             key=folder.key,
             status=RUNNING,
-            label=backbone_label(config, choices),
-            choices=dict(choices),
-            seed=config.pretraining.seed,
+            label=backbone_label(wanted),
+            choices=wanted.choices,
+            seed=wanted.pretraining.seed,
             images={"train": len(train), "val": len(val)},
             manifests=manifests,
-            config=describe_run(config),
+            config=to_plain(wanted),
             pretraining=Backbone(train.name, list(train.classes), excludes=[held_out.manifest()]),
         )
-        with recorded(folder, config, origin):
-            _make(config, folder, origin, train, val, console)
+        with recorded(folder, origin):
+            _make(wanted, folder, origin, train, val, console)
 
 
 def _make(
-    config: DictConfig,
+    wanted: PretrainingDescription,
     folder: RunFolder,
     origin: Record,
     train: LabelledSplit,
     val: LabelledSplit,
     console: Console,
 ) -> None:
-    data = build_classification_data(config, train, val)
-    model = build_classifier_model(config, len(data.classes))
-    recipe = config.pretraining.recipe
+    data = build_classification_data(wanted, train, val)
+    model = build_classifier_model(wanted, len(data.classes))
+    recipe = wanted.pretraining.recipe
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
     verb = "Going on with" if folder.last.exists() else "Pretraining"
     console.print(
-        f"{verb} [bold]{config.backbone.name} ({origin.label})[/], seed {origin.seed}: {cost}\n"
+        f"{verb} [bold]{wanted.backbone.name} ({origin.label})[/], seed {origin.seed}: {cost}\n"
         f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
-        f"starts from {config.pretraining.start} weights; folder {folder.path}",
+        f"starts from {wanted.pretraining.start} weights; folder {folder.path}",
         soft_wrap=True,
     )
-    if config.runtime.compile:
+    if wanted.runtime.compile:
         model.compile()
-    task = build_classification_task(config, model, data)
-    trainer = build_trainer(config, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(config))
+    task = build_classification_task(wanted, model, data)
+    trainer = build_trainer(wanted, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(wanted))
     with tracked(trainer.loggers) as trackers:
         started = time.perf_counter()
         fit(trainer, task, data, folder)
@@ -118,12 +121,12 @@ def _make(
             return
         environment = describe_environment(task.device)
         write_json(folder.path / "environment.json", as_plain(environment))
-        normalisation = Normalisation(**plain(config.backbone.normalisation))
+        scaling = Normalisation(**normalisation(wanted))
         write_atomically(
             folder.path / WEIGHTS,
-            lambda path: save_backbone_weights(path, model.backbone, normalisation, _branch_weights(model)),
+            lambda path: save_backbone_weights(path, model.backbone, scaling, _branch_weights(model)),
         )
-        made = {"accuracy": accuracy, "gigamacs": cost.gigamacs, "precision": config.trainer.precision}
+        made = {"accuracy": accuracy, "gigamacs": cost.gigamacs, "precision": wanted.trainer.precision}
         record = folder.write(
             replace(
                 origin,
@@ -148,8 +151,8 @@ def _exclude_more(folder: RunFolder, record: Record, train: LabelledSplit, held_
         console.print(f"None of the images of {held_out.name} took part in it.")
 
 
-def _averaging(config: DictConfig) -> list[Callback]:
-    decay = config.pretraining.recipe.ema_decay
+def _averaging(wanted: PretrainingDescription) -> list[Callback]:
+    decay = wanted.pretraining.recipe.ema_decay
     return [EMAWeightAveraging(decay=decay)] if decay else []
 
 
@@ -164,31 +167,27 @@ def _branch_weights(model: Classifier) -> dict[str, Any]:
     return model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
 
 
-def _refuse_shortcuts(config: DictConfig) -> None:
+def _refuse_shortcuts(wanted: PretrainingDescription) -> None:
     """The key knows the recipe, not the trainer's limits: a backbone cut short would pass for a whole one."""
-    if config.trainer.max_epochs != config.pretraining.recipe.epochs:
+    trainer = wanted.trainer
+    if trainer.max_epochs != wanted.pretraining.recipe.epochs:
         raise ConfigError(
-            f"trainer.max_epochs={config.trainer.max_epochs}: set pretraining.recipe.epochs instead, which the backbone's key "
-            "knows."
+            f"trainer.max_epochs={trainer.max_epochs}: set pretraining.recipe.epochs instead, which the backbone's key knows."
         )
     limits = ("limit_train_batches", "limit_val_batches", "max_steps", "max_time", "fast_dev_run", "overfit_batches")
-    if used := [name for name in limits if config.trainer.get(name) is not None]:
+    if used := [name for name in limits if trainer.more.get(name) is not None]:
         raise ConfigError(
-            f"trainer.{used[0]}={config.trainer[used[0]]} would put a backbone that was cut short into the store. "
+            f"trainer.{used[0]}={trainer.more[used[0]]} would put a backbone that was cut short into the store. "
             "For a quick try use debug.images=N, which the backbone's key knows."
         )
 
 
-def _print_cost(config: DictConfig, choices: Mapping[str, str], console: Console) -> None:
-    recipe, counts = config.pretraining.recipe, config.pretraining.data.get("counts") or {}
-    images, classes = counts.get("train"), counts.get("classes")
-    if images is None or classes is None:
-        train = read_labelled_split(config, "train")
-        images, classes = len(train), len(train.classes)
-    config.pretraining.start = "random"  # costs the same, and needs no file
-    model = build_classifier_model(config, classes)
+def _print_cost(wanted: PretrainingDescription, console: Console) -> None:
+    recipe = wanted.pretraining.recipe
+    images, classes = labelled_counts(wanted)
+    model = build_classifier_model(from_random(wanted), classes)
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * images)
-    console.print(f"{config.backbone.name} ({backbone_label(config, choices)}): {cost}", soft_wrap=True)
+    console.print(f"{wanted.backbone.name} ({backbone_label(wanted)}): {cost}", soft_wrap=True)
 
 
 def _show(folder: RunFolder, record: Record, console: Console) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from exfuse.errors import UserError
-from exfuse.store.key import IRRELEVANT as IRRELEVANT
+from exfuse.store.key import aside
 from exfuse.store.record import Record
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
@@ -87,8 +87,10 @@ def _settings(record: Record) -> dict[str, Any]:
         "commit": record.environment.commit,
         "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }
+    # what manifests stand for in a key is compared by name here, but for places
+    ignored = aside() | {"data": {*_PLACES, "classes", "train", "val"}}
     for group, value in config.items():
-        irrelevant = IRRELEVANT.get(group, set())
+        irrelevant = ignored.get(group, set())
         if group in _VARIES or irrelevant is None:
             continue
         if irrelevant and isinstance(value, Mapping):

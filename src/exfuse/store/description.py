@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat, PositiveShare, Share
+from exfuse.store.variants import label
 
 ASIDE = Meta(extra={"aside": True})
 Numbers = Annotated[list[float], Meta(min_length=3, max_length=3)]  # one a colour channel
@@ -185,7 +186,7 @@ class Sweep(_Part, frozen=True):
     mixed: bool
 
 
-class _Described(_Part, frozen=True, kw_only=True):
+class Described(_Part, frozen=True, kw_only=True):
     """What a run and a pretraining describe alike.
 
     Attributes:
@@ -212,7 +213,7 @@ class _Described(_Part, frozen=True, kw_only=True):
     study: Annotated[dict[str, Any] | None, ASIDE] = None
 
 
-class RunDescription(_Described, frozen=True, kw_only=True):
+class RunDescription(Described, frozen=True, kw_only=True):
     """A segmentation run: everything that conf/train.yaml composes to.
 
     Attributes:
@@ -223,7 +224,7 @@ class RunDescription(_Described, frozen=True, kw_only=True):
     init_from: Annotated[str | None, ASIDE]
 
 
-class PretrainingDescription(_Described, frozen=True, kw_only=True):
+class PretrainingDescription(Described, frozen=True, kw_only=True):
     """A pretraining: everything that conf/pretrain.yaml composes to.
 
     Attributes:
@@ -234,15 +235,19 @@ class PretrainingDescription(_Described, frozen=True, kw_only=True):
     cost_only: Annotated[bool, ASIDE]
 
 
-_D = TypeVar("_D", bound=_Described)
+D = TypeVar("D", bound=Described)
 
 
-def to_plain(value: Any) -> Any:
-    """A description as the nested dict that a record keeps; an option is ``{"option": NAME, **settings}``."""
-    return msgspec.to_builtins(value, enc_hook=_encode)
+def to_plain(described: Described) -> dict[str, Any]:
+    """The nested dict that a record keeps; an option is ``{"option": NAME, **settings}``.
+
+    The study and sweep that asked for it are left out, of which there may be several.
+    """
+    content: dict[str, Any] = msgspec.to_builtins(described, enc_hook=encode_option)
+    return {name: part for name, part in content.items() if name not in ("study", "sweep")}
 
 
-def from_plain(content: Any, kind: type[_D]) -> _D:
+def from_plain(content: Any, kind: type[D]) -> D:
     """Read what `to_plain` wrote.
 
     Raises:
@@ -251,7 +256,8 @@ def from_plain(content: Any, kind: type[_D]) -> _D:
     return msgspec.convert(content, kind, dec_hook=decode_option)
 
 
-def _encode(value: Any) -> Any:
+def encode_option(value: Any) -> Any:
+    """msgspec's hook for an `Option`."""
     if isinstance(value, Option):
         return {"option": value.name, **value.settings}
     raise NotImplementedError(f"a description holds plain values, not {type(value)}")
@@ -264,6 +270,11 @@ def decode_option(kind: type, content: Any) -> Any:
     return Option(content["option"], {name: value for name, value in content.items() if name != "option"})
 
 
-def is_supervised(described: _Described) -> bool:
+def label_of(run: Described) -> str:
+    """The variant's label: its options that are not the baseline's, and its decoder where it is not the usual one."""
+    return label({slot: option.name for slot, option in run.technique.items()}, run.decoder.name)
+
+
+def is_supervised(described: Described) -> bool:
     """Whether the chosen option of SS wants a backbone that was pretrained with branches."""
     return "ss" in described.technique and bool(described.technique["ss"].settings.get("supervised"))

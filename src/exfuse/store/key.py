@@ -1,70 +1,106 @@
-"""A run's key: a hash of everything that can change its numbers and of nothing else."""
+"""Keys: a hash of everything that can change the numbers of a run, or of a pretrained backbone, and of nothing else."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
-# What cannot change a number: where things lie, who watches, how the work is spread over processes and devices.
-# Everything else counts, so that a key that someone adds tomorrow is never left out by accident.
-IRRELEVANT = {
-    "name": None,
-    "paths": None,
-    "logger": None,
-    "overwrite": None,
-    "init_from": None,  # the key of the run that it names stands for it
-    "study": None,  # a run may belong to several
-    "sweep": None,
-    "pretraining": None,  # the backbone's key or its file's hash stands for it
-    "backbone": {"missing"},
-    "decoder": {"checkpoint_activations"},
-    "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
-    "recipe": {"val_every"},
-    # the manifests stand for these; `classes` may be the path of a list
-    "data": {"root", "sbd_root", "coco_root", "download", "counts", "name", "classes", "train", "val"},
-    "trainer": {
-        "_target_",
-        "accelerator",
-        "devices",
-        "num_nodes",
-        "strategy",
-        "sync_batchnorm",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "log_every_n_steps",
-        "check_val_every_n_epoch",
-        "use_distributed_sampler",
-        "default_root_dir",
-    },
-}
+import msgspec
+
+from exfuse.store.description import ASIDE, Described, Option, RunDescription, Trainer, encode_option, is_supervised
+from exfuse.store.numbers_version import NUMBERS_VERSION
+
+# Settings of options that change no number; everything else counts, so that a setting that someone adds is never left out.
+_ASIDE_SETTINGS = {"decoder": {"checkpoint_activations"}}
+# Of Lightning's further arguments those that only watch.
+_ASIDE_ARGUMENTS = {"default_root_dir", "profiler", "enable_checkpointing", "enable_autolog_hparams", "model_registry"}
 
 
-def run_key(config: Mapping[str, Any], manifests: Mapping[str, str]) -> str:
-    """Hash a resolved config and the manifests of its data to 16 hexadecimal digits.
+def run_key(run: RunDescription, manifests: Mapping[str, str]) -> str:
+    """Hash a description and the manifests of its data to 16 hexadecimal digits.
+
+    Every field counts that is not marked `ASIDE`, unless it is one that was added later and left at its default.
 
     Args:
-        config: plain containers; ``paths``, ``logger``, ``data.root`` and their like are left out.
+        run: its precision resolved, its normalisation as it was asked for.
         manifests: of each split, see `exfuse.data.split.Split.manifest`; under ``backbone`` the key of a pretrained backbone or
             the hash of a weight file, which then stands for its path; under ``init_from`` the key of the run whose whole model
             this one starts from, beside which no other weights count.
     """
-    relevant: dict[str, Any] = {}
-    for group, value in config.items():
-        if group not in IRRELEVANT:
-            relevant[group] = value
-        elif (without := IRRELEVANT[group]) is not None and value is not None:
-            relevant[group] = {key: item for key, item in value.items() if key not in without}
+    relevant = _relevant(run)
+    relevant["decoder"] = _without(relevant["decoder"], _ASIDE_SETTINGS["decoder"])
+    if more := _without(relevant["trainer"].pop("more", {}), _ASIDE_ARGUMENTS):
+        relevant["trainer"]["more"] = more
     if "backbone" in manifests or "init_from" in manifests:
-        relevant["backbone"] = {key: item for key, item in relevant["backbone"].items() if key != "init"}
-    relevant["batch_norm"] = _batch_norm_share(config["trainer"])
-    text = json.dumps({"config": relevant, "manifests": dict(manifests)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        relevant["backbone"] = _without(relevant["backbone"], {"init"})
+    relevant["batch_norm"] = _batch_norm_share(run.trainer)
+    return _hash({"run": relevant, "manifests": dict(manifests)})
 
 
-def _batch_norm_share(trainer: Mapping[str, Any]) -> str:
+def backbone_key(described: Described, manifests: Mapping[str, str]) -> str:
+    """Hash what shaped a backbone to 16 hexadecimal digits.
+
+    That is the architecture, LR, SS's branches where SS supervises, the weights it started from, the recipe, the data and the
+    seed. Left out: techniques that act on segmentation alone, the output stride, which dilates the same weights, and number
+    format, devices and processes, so that a backbone made on a cluster is found on a laptop; its record names them.
+
+    Args:
+        described: its normalisation as it was asked for; null is that of the weights it starts from.
+        manifests: of the pretraining's ``train`` and ``val`` data; ``start``: hash of the file that it starts from, if any.
+    """
+    pretraining, backbone = described.pretraining, described.backbone
+    shaped_by = {
+        "architecture": [backbone.name, backbone.arguments, backbone.normalisation],
+        "lr": described.technique.get("lr"),
+        "branches": pretraining.branches if is_supervised(described) else None,
+        "start": None if "start" in manifests else pretraining.start,
+        "recipe": _relevant(pretraining.recipe),
+        "seed": pretraining.seed,
+        "images": described.debug.images,
+    }
+    return _hash({"backbone": shaped_by, "manifests": dict(manifests)})
+
+
+def aside() -> dict[str, set[str] | None]:
+    """What does not count, by group of a plain description: the whole group for None, else these of its settings."""
+    found: dict[str, set[str] | None] = dict(_ASIDE_SETTINGS)
+    for name, hint in get_type_hints(RunDescription, include_extras=True).items():
+        if ASIDE in getattr(hint, "__metadata__", ()):
+            found[name] = None
+        elif isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            found[name] = {*hint.__struct_fields__} - {*_counting(hint)}
+    return found
+
+
+def _relevant(value: Any) -> Any:
+    """A struct as a dict of the fields that count."""
+    if not isinstance(value, msgspec.Struct):
+        return value
+    kept = {name: getattr(value, name) for name in _counting(type(value))}
+    usual = {field.name: field.default for field in msgspec.structs.fields(value)}
+    return {name: _relevant(item) for name, item in kept.items() if item != usual[name] and item != {}}
+
+
+@functools.cache
+def _counting(kind: type[msgspec.Struct]) -> list[str]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [name for name in kind.__struct_fields__ if ASIDE not in getattr(hints[name], "__metadata__", ())]
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    content = encode_option(value) if isinstance(value, Option) else value
+    return {name: item for name, item in content.items() if name not in names}
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    plain = msgspec.to_builtins({"numbers_version": NUMBERS_VERSION, **content}, enc_hook=encode_option)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _batch_norm_share(trainer: Trainer) -> str:
     """Over how many processes a batch is divided before batch norm sees it: the one way in which processes change numbers."""
-    if trainer["sync_batchnorm"]:
+    if trainer.sync_batchnorm:
         return "1"
-    devices = trainer["devices"]
-    per_node = len(devices) if isinstance(devices, (list, tuple)) else devices
-    return str(per_node if trainer["num_nodes"] == 1 else f"{trainer['num_nodes']}x{per_node}")
+    per_node = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
+    return str(per_node if trainer.num_nodes == 1 else f"{trainer.num_nodes}x{per_node}")

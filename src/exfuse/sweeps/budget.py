@@ -3,25 +3,19 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
 
-from exfuse.composition.pretraining import build_classifier_model
-from exfuse.composition.reading import is_supervised, plain, read_labelled_split, read_split
+from exfuse.composition.pretraining import build_classifier_model, from_random
+from exfuse.composition.reading import labelled_counts, read_split
 from exfuse.composition.segmentation import build_model
-from exfuse.config.overrides import check_overrides
-from exfuse.data.labelled import LabelledSplit
-from exfuse.data.split import Split
-from exfuse.files import CONFIG_DIR
-from exfuse.runs.backbone_key import backbone_key
+from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.runs.plan import PRETRAINED
+from exfuse.store.description import RunDescription, is_supervised, to_plain
+from exfuse.store.key import backbone_key
 from exfuse.sweeps.roofline import Device, StepCost, count_step
 from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
@@ -99,19 +93,18 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
     jobs = _jobs(typed)
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
-        config = _compose(job)
-        check_overrides(job, config, "train")
-        chosen = {group.partition("@")[0]: str(option) for group, option in config.hydra.runtime.choices.items() if option}
-        recipe = f"{chosen['recipe']}, {config.recipe.epochs} epochs, crops of {config.recipe.augmentation.crop} px"
-        budget = budgets.setdefault(chosen["backbone"], Budget(chosen["backbone"], config.data.name, recipe))
-        if config.backbone.init == PRETRAINED and config.init_from is None:
-            key = backbone_key(config, {"start": ""})  # the data need not be there: they are the same for all
+        run = describe_run(job)
+        recipe = f"{run.choices['recipe']}, {run.recipe.epochs} epochs, crops of {run.recipe.augmentation.crop} px"
+        backbone = run.choices["backbone"]
+        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe))
+        if run.backbone.init == PRETRAINED and run.init_from is None:
+            key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
             if key not in budget.pretrainings:
-                budget.pretrainings[key] = _plan_pretraining(config, chosen)
-        model = _what_counts(config)
+                budget.pretrainings[key] = _plan_pretraining(run)
+        model = _what_counts(run)
         if model not in counted:
-            counted[model] = _count_segmentation(config)
-        images, name = config.recipe.epochs * _train_images(config), row_name(job, chosen)
+            counted[model] = _count_segmentation(run)
+        images, name = run.recipe.epochs * _train_images(run), row_name(job, run)
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
@@ -122,7 +115,7 @@ def _jobs(typed: Sequence[str]) -> list[list[str]]:
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(list(typed))
     fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    swept = _compose(fixed).hydra.sweeper.params or {}
+    swept = compose_hydra("train", fixed).hydra.sweeper.params or {}
     named = {_key(override) for override in parsed}
     study = [f"{key}={value}" for key, value in swept.items() if key.lstrip("+") not in named]
     (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*study, *typed]), max_batch_size=None)
@@ -133,59 +126,48 @@ def _key(override: Override) -> str:
     return str(override.key_or_group)
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=True)
+def _plan_pretraining(run: RunDescription) -> Training:
+    techniques = [*(["SS"] if is_supervised(run) else []), *(["LR"] if "lr" in run.technique else [])]
+    images, classes = labelled_counts(run)
+    epochs, data = run.pretraining.recipe.epochs, run.pretraining.data
+    name = f"backbone {'+'.join(techniques) or 'plain'}, {data.settings.get('name', data.name)}, {epochs} epochs"
+    return Training(name, epochs * images, *_count_pretraining(run, classes), runs=1)
 
 
-def _plan_pretraining(config: DictConfig, chosen: dict[str, str]) -> Training:
-    techniques = [*(["SS"] if is_supervised(config) else []), *(["LR"] if chosen["technique/lr"] != "standard" else [])]
-    images, classes = _labelled_counts(config)
-    pretraining = config.pretraining
-    name = f"backbone {'+'.join(techniques) or 'plain'}, {pretraining.data.name}, {pretraining.recipe.epochs} epochs"
-    return Training(name, pretraining.recipe.epochs * images, *_count_pretraining(config, classes), runs=1)
-
-
-def _what_counts(config: DictConfig) -> str:
+def _what_counts(run: RunDescription) -> str:
     """What decides the operations of one image's step."""
-    parts: dict[str, Any] = {name: plain(config[name]) for name in ("technique", "decoder", "backbone")}
-    return json.dumps([parts, config.recipe.augmentation.crop, len(config.data.classes)], sort_keys=True)
+    parts = {name: part for name, part in to_plain(run).items() if name in ("technique", "decoder", "backbone")}
+    return json.dumps([parts, run.recipe.augmentation.crop, _classes(run)], sort_keys=True)
 
 
-def _count_segmentation(config: DictConfig) -> tuple[StepCost, int]:
-    model = build_model(config, len(config.data.classes)).to("meta").train()
-    side = config.recipe.augmentation.crop
+def _count_segmentation(run: RunDescription) -> tuple[StepCost, int]:
+    model = build_model(run, _classes(run)).to("meta").train()
+    side = run.recipe.augmentation.crop
     image = torch.empty(_COUNTED, 3, side, side, device="meta")
     truth = torch.empty(_COUNTED, side, side, dtype=torch.uint8, device="meta")
     cost = count_step(lambda: training_loss(model(image), truth, model.auxiliary_weights)[0], _COUNTED)
     return cost, sum(weight.numel() for weight in model.parameters())
 
 
-def _count_pretraining(config: DictConfig, classes: int) -> tuple[StepCost, int]:
-    config.pretraining.start = "random"  # costs the same, and needs no file
-    model = build_classifier_model(config, classes).to("meta").train()
-    side = config.pretraining.recipe.augmentation.size
+def _count_pretraining(run: RunDescription, classes: int) -> tuple[StepCost, int]:
+    model = build_classifier_model(from_random(run), classes).to("meta").train()
+    side = run.pretraining.recipe.augmentation.size
     image = torch.empty(_COUNTED, 3, side, side, device="meta")
     target = torch.empty(_COUNTED, dtype=torch.int64, device="meta")
     cost = count_step(lambda: torch.stack([*classification_losses(model(image), target, 0.0).values()]).sum(), _COUNTED)
     return cost, sum(weight.numel() for weight in model.parameters())
 
 
-def _train_images(config: DictConfig) -> int:
+def _classes(run: RunDescription) -> int:
+    classes = run.data.settings.get("classes")
+    return len(classes if isinstance(classes, list) else read_split(run.data, "val").classes)
+
+
+def _train_images(run: RunDescription) -> int:
     """As the config counts them, whether or not the data are there; else as they are read."""
-    counts = {name: count for name, count in (config.data.get("counts") or {}).items() if name != "val"}
-    united = "parts" in config.data.train
+    settings = run.data.settings
+    counts = {name: count for name, count in (settings.get("counts") or {}).items() if name != "val"}
+    united = "parts" in settings["train"]
     if len(counts) == 1 and not united:
         return int(*counts.values())
-    train: Split = read_split(config, "train")
-    return len(train)
-
-
-def _labelled_counts(config: DictConfig) -> tuple[int, int]:
-    """Images and classes of the pretraining's data."""
-    counts = config.pretraining.data.get("counts") or {}
-    if {"train", "classes"} <= {*counts}:
-        return counts["train"], counts["classes"]
-    train: LabelledSplit = read_labelled_split(config, "train")
-    return len(train), len(train.classes)
+    return len(read_split(run.data, "train"))

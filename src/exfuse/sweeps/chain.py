@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from exfuse.config.overrides import check_overrides, compose_config
+from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError, HeldError, UserError
 from exfuse.runs.plan import plan_run
 from exfuse.store.folder import RunFolder
@@ -69,10 +69,9 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
     for name, own in overrides.items():
         if planned:
             own.append(f"init_from={planned[-1].folder.key}")
-        config = compose_config("train", own)
-        check_overrides(own, config, "train")
-        folder, splits, _ = plan_run(config)
-        planned.append(Stage(name, own, folder, len(splits["train"]), config.data.name, config.recipe.epochs, config.overwrite))
+        run, folder, splits, _ = plan_run(describe_run(own))
+        data = str(run.data.settings["name"])
+        planned.append(Stage(name, own, folder, len(splits["train"]), data, run.recipe.epochs, run.overwrite))
     return planned
 
 
@@ -119,10 +118,10 @@ def chain_table(stages: Sequence[Stage]) -> Table:
     return table
 
 
-def _overrides(stage: DictConfig, typed: Sequence[str]) -> list[str]:
+def _overrides(stage: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
     """Of one stage: what was typed and reaches it, its own groups, and its own overrides last, which win."""
-    groups = [f"data={stage.data}", f"recipe={stage.recipe}"]
-    data, reaching = compose_config("train", groups).data, list[str]()
+    groups = [f"data={stage['data']}", f"recipe={stage['recipe']}"]
+    data, reaching = compose_config("train", groups)[0].data, list[str]()
     for parsed in OverridesParser.create().parse_overrides(list(typed)):
         key = parsed.key_or_group
         if key in _OWN:
@@ -131,7 +130,7 @@ def _overrides(stage: DictConfig, typed: Sequence[str]) -> list[str]:
             )
         if not key.startswith("data.") or OmegaConf.select(data, key.removeprefix("data."), default=_ABSENT) is not _ABSENT:
             reaching.append(str(parsed.input_line))
-    return [*reaching, *groups, *stage.overrides]
+    return [*reaching, *groups, *stage["overrides"]]
 
 
 def _is_stale(stage: Stage, before: Stage) -> bool:
@@ -143,4 +142,4 @@ def _is_stale(stage: Stage, before: Stage) -> bool:
 
 
 def _describe(stages: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} (data={stage.data})" for name, stage in stages.items())
+    return ", ".join(f"{name} (data={stage['data']})" for name, stage in stages.items())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from exfuse.config import search_path
 from exfuse.errors import HELD
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
@@ -48,7 +49,7 @@ def run_child(verb: str, overrides: Sequence[str], log: Path | None) -> Ended:
         overrides: of the single run.
         log: file for what it prints; None for this process's terminal.
     """
-    command = [sys.executable, "-m", "exfuse", verb, *overrides, "hydra.mode=RUN"]
+    command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
     output = None
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from exfuse.limits import NonNegativeFloat, PositiveFloat
 from exfuse.models.segmenter import Segmenter
 
 Size = tuple[int, int]
@@ -44,7 +45,13 @@ class AveragedProbabilities:
         ValueError: if there is no scale or one is not above 0.
     """
 
-    def __init__(self, scales: Sequence[float], flip: bool, windows: "Whole | SlidingWindows", device_mib: float) -> None:
+    def __init__(
+        self,
+        scales: Sequence[PositiveFloat],
+        flip: bool,
+        windows: "Whole | SlidingWindows",
+        device_mib: NonNegativeFloat,
+    ) -> None:
         if not scales or min(scales) <= 0:
             raise ValueError(f"expected scales above 0, got {list(scales)}")
         self.scales, self.flip, self.windows, self.device_mib = tuple(scales), flip, windows, device_mib

@@ -5,8 +5,10 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from exfuse.limits import NonNegative, NonNegativeFloat, Share
 
-def poly(optimizer: Optimizer, steps: int, power: float, warmup_steps: int) -> LambdaLR:
+
+def poly(optimizer: Optimizer, steps: int, power: NonNegativeFloat, warmup_steps: NonNegative) -> LambdaLR:
     """``lr * (1 - step / steps)^power``, after a linear rise over the first ``warmup_steps``.
 
     Args:
@@ -22,7 +24,7 @@ def poly(optimizer: Optimizer, steps: int, power: float, warmup_steps: int) -> L
     return LambdaLR(optimizer, factor)
 
 
-def cosine(optimizer: Optimizer, steps: int, warmup_share: float) -> LambdaLR:
+def cosine(optimizer: Optimizer, steps: int, warmup_share: Share) -> LambdaLR:
     """Half a cosine from ``lr`` down to 0, after a linear rise over the first ``warmup_share`` of the steps."""
     warmup_steps = round(warmup_share * steps)
 

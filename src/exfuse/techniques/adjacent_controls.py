@@ -8,6 +8,7 @@ function as the head it stands for, so that only what training makes of the para
 import torch
 from torch import Tensor, nn
 
+from exfuse.limits import Odd
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, WideControl
 
 
@@ -18,7 +19,7 @@ class LastBlockControl(LastBlockPrediction):
         input (B, C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__(classes, window)
         self.adjacent = WideControl(classes, window)  # type: ignore[assignment]  # the same interface
 
@@ -32,7 +33,7 @@ class LargerKernel(nn.Module):
         input (B, C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__()
         if window % 2 == 0:
             raise ValueError(f"an even window has no centre, got {window}")
@@ -61,7 +62,7 @@ class WideKernel(nn.Module):
         input (B, k*k*C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__()
         self.fixed = AdjacentPrediction(classes, window)
         self.classes, self.window, self.decoder_channels = classes, window, self.fixed.decoder_channels

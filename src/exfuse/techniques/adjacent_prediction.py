@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exfuse.limits import Odd
+
 
 class PlainPrediction(nn.Module):
     """The baseline: the decoder's channels are the class scores. (B, C, H, W) -> (B, C, H, W)."""
@@ -49,7 +51,7 @@ class AdjacentPrediction(nn.Module):
         torch.Size([2, 21, 32, 48])
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__()
         if window % 2 == 0:
             raise ValueError(f"DAP needs an odd window, got {window}")
@@ -84,7 +86,7 @@ class LastBlockPrediction(nn.Module):
         torch.Size([2, 21, 32, 48])
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__()
         self.decoder_channels = classes
         self.adjacent = AdjacentPrediction(classes, window)
@@ -113,7 +115,7 @@ class WideControl(nn.Module):
         input (B, k*k*C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, classes: int, window: int = 3) -> None:
+    def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__()
         self.classes, self.window = classes, window
         self.decoder_channels = classes * window**2

@@ -7,6 +7,7 @@ how much its auxiliary loss weighs (0: no such loss, and no output for it).
 
 from torch import Tensor, nn
 
+from exfuse.limits import NonNegativeFloat
 from exfuse.models.upsample import Deconvolution, bilinear_phases
 
 
@@ -63,11 +64,11 @@ class FirstUpsampling(nn.Module):
         return self.upsampling(scores)
 
 
-def deconvolution(channels: int, scale: int, auxiliary_weight: float) -> FirstUpsampling:
+def deconvolution(channels: int, scale: int, auxiliary_weight: NonNegativeFloat) -> FirstUpsampling:
     """The baseline's first upsampling, plain (weight 0) or supervised (table 4's second row)."""
     return FirstUpsampling(Deconvolution(channels, scale), auxiliary_weight)
 
 
-def subpixel(channels: int, scale: int, auxiliary_weight: float) -> FirstUpsampling:
+def subpixel(channels: int, scale: int, auxiliary_weight: NonNegativeFloat) -> FirstUpsampling:
     """Sub-pixel upsampling alone (weight 0, table 4's third row) or with its loss: ECRE."""
     return FirstUpsampling(SubpixelConvolution(channels, scale), auxiliary_weight)

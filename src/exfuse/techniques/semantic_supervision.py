@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from exfuse.limits import Positive, PositiveFloat
 from exfuse.models.backbone import Backbone
 
 
@@ -40,8 +41,8 @@ class SemanticBranches(nn.Module):
         levels: Sequence[int],
         channels: Sequence[int],
         classes: int,
-        width_ratio: float,
-        minimum_width: int,
+        width_ratio: PositiveFloat,
+        minimum_width: Positive,
         hidden: int,
     ) -> None:
         super().__init__()
@@ -94,7 +95,9 @@ class SecondConvFeatures(nn.Module):
         input (B, 3, H, W); output one (B, branch_width(C_l), H_l, W_l) map per level.
     """
 
-    def __init__(self, backbone: Backbone, width_ratio: float, minimum_width: int, supervised: bool = True) -> None:
+    def __init__(
+        self, backbone: Backbone, width_ratio: PositiveFloat, minimum_width: Positive, supervised: bool = True
+    ) -> None:
         super().__init__()
         self.backbone, self.supervised = backbone, supervised
         self.levels, self.reductions = backbone.levels, backbone.reductions

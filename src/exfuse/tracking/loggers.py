@@ -1,10 +1,11 @@
 """Where training curves go: always into the run's folder, and to W&B if it is chosen."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
+from exfuse.limits import NonNegative, Positive, PositiveFloat
 from exfuse.tracking.gradient_norms import GradientNorms
 from exfuse.tracking.tracker import RunInfo, TrackerLogger
 
@@ -16,7 +17,7 @@ class Logging(NamedTuple):
     callbacks: list[Callback]
 
 
-def csv_logging(info: RunInfo, *, gradients: int | None) -> Logging:
+def csv_logging(info: RunInfo, *, gradients: Positive | None) -> Logging:
     """metrics.csv under the folder's ``logs``, one version per start of the run.
 
     Args:
@@ -30,14 +31,14 @@ def csv_logging(info: RunInfo, *, gradients: int | None) -> Logging:
 def wandb_logging(
     info: RunInfo,
     *,
-    gradients: int | None,
+    gradients: Positive | None,
     project: str,
     entity: str | None,
     group: str | None,
-    mode: str,
-    timeout: float,
-    examples: int,
-    examples_every: int,
+    mode: Literal["offline", "online"],
+    timeout: PositiveFloat,
+    examples: NonNegative,
+    examples_every: Positive,
 ) -> Logging:
     """What `csv_logging` writes, and the same in a W&B run.
 

@@ -4,9 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from exfuse.composition.reading import plain
+from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import DONE, Record
 from exfuse.tracking.tracker import RunInfo
@@ -29,28 +27,22 @@ def run_info(folder: Path, key: str, stage: str, origin: Record, study: str | No
     return RunInfo(folder, key, stage, name, study, origin.label.split("+"), {**flat, "config": origin.config})
 
 
-def evaluation_info(output: Path, key: str, run: Path, trained: DictConfig, data: str) -> RunInfo:
+def evaluation_info(output: Path, key: str, run: Path, trained: RunDescription, data: str) -> RunInfo:
     """The info of a scoring: the trained run's, with the data that it was scored on.
 
     Args:
         output: folder of the scores.
         key: of the scoring.
         run: folder of the trained run, whose record names its label and choices; a bare checkpoint has but its config.
-        trained: config of the checkpoint.
+        trained: description of the run, of the checkpoint.
         data: name of the split.
     """
     record = RunFolder(run.parent, run.name).record()
     name = run.resolve().name
-    origin = record or Record(key=name, status=DONE, label=name, seed=trained.seed, config=plain(trained))
+    origin = record or Record(key=name, status=DONE, label=name, seed=trained.seed, config=to_plain(trained))
     info = run_info(output, key, "evaluate", origin, None)
     config = {**info.config, "data": data, "trained_on": info.config.get("data"), "trained_run": name}
     return replace(info, name=f"{info.name} on {data}", config=config)
-
-
-def study_name(config: DictConfig) -> str | None:
-    """Name of the study that the command line asks for; None for a single run or a plain multirun."""
-    study = config.get("study")
-    return str(study.name) if study is not None else None
 
 
 def flat_config(origin: Record) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from exfuse.runs.processes import is_first_process
+from exfuse.process import is_first_process
 from exfuse.tracking.example import Example
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 255  # exit codes; 255 is what W&B itself gives a run that Ctrl-C ended

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 
-from exfuse.composition.reading import describe_run
 from exfuse.composition.segmentation import build_model
+from exfuse.store.description import RunDescription, to_plain
 from tests.analysis.synthetic import CLASSES, StudyBuilder
 from tests.small_runs import SMALL
 
 
 @pytest.fixture(scope="session")
-def tiny_study(compose_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def tiny_study(compose_config: Callable[..., RunDescription], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Make a study: a baseline, its copy under another name, and SEB with ECRE, two seeds each."""
     small = [*SMALL, "recipe.augmentation.crop=32", "recipe.batch_size=2", "backbone.normalisation=null"]
 
@@ -25,9 +24,8 @@ def tiny_study(compose_config: Callable[..., DictConfig], tmp_path_factory: pyte
             ("seb_ecre", ["+ablation=seb_ecre"], {"seb": "product", "ecre": "subpixel_supervised"}),
             ("again", [], {}),
         ):
-            composed = compose_config(*small, *overrides)
-            composed.trainer.precision = "32-true"
-            config = describe_run(composed)
+            composed = compose_config(*small, *overrides, "trainer.precision=32-true")
+            config = to_plain(composed)
             parameters = sum(one.numel() for one in build_model(composed, len(CLASSES)).parameters())
 
             def of_this(content: dict[str, Any], config: Any = config, parameters: int = parameters) -> None:

@@ -6,17 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from msgspec.structs import replace
-from omegaconf import DictConfig
 from torch.nn.utils import clip_grad_norm_
 
 from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
-from exfuse.reports.costs.command import measure_costs
+from exfuse.reports.costs.command import Costs, measure_costs
 from exfuse.reports.costs.memory import peak_mib, weigh
 from exfuse.reports.costs.rounds import quartiles, take_rounds
 from exfuse.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
@@ -26,7 +23,7 @@ from exfuse.store.record import Record
 from exfuse.store.study import load_study
 from exfuse.tasks.segmentation import segmentation_loss
 from tests.cli.test_cli import output_of
-from tests.conftest import REPOSITORY
+from tests.described import changed, settings_of
 
 CPU = torch.device("cpu")
 Make = Callable[..., Path]
@@ -38,10 +35,8 @@ def study(tiny_study: Make) -> Path:
     return tiny_study()
 
 
-def config(*overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return compose("report_costs", list(overrides))
+def config(*overrides: str) -> Costs:
+    return settings_of("report_costs", Costs, *overrides)
 
 
 def variants_of(folder: Path) -> list[Variant]:
@@ -95,13 +90,13 @@ def test_a_model_is_the_one_that_was_trained_and_another_is_refused(study, tiny_
         task = build_from_record(variant)
         assert sum(one.numel() for one in task.model.parameters()) == variant.record.parameters
         assert task.classes == variant.record.classes
-    (changed, _) = variants_of(tiny_study(lambda content: content.update(parameters=content["parameters"] + 1)))
+    (altered, _) = variants_of(tiny_study(lambda content: content.update(parameters=content["parameters"] + 1)))
     with pytest.raises(UserError, match="the code has changed since commit ccccccc"):
-        build_from_record(changed)
+        build_from_record(altered)
 
 
 def test_a_record_that_this_version_cannot_build_is_one_clear_line(tiny_study):
-    folder = tiny_study(lambda content: content["config"]["technique"]["seb"].update(_target_="exfuse.techniques.gone.Gone"))
+    folder = tiny_study(lambda content: content["config"]["decoder"].update(option="gone"))
     with pytest.raises(UserError, match="row baseline cannot be built from its record") as caught:
         build_from_record(variants_of(folder)[0])
     assert "\n" not in str(caught.value)
@@ -110,10 +105,8 @@ def test_a_record_that_this_version_cannot_build_is_one_clear_line(tiny_study):
 def test_a_step_is_what_the_formula_says(study):
     """Two steps against the same by hand: sum of losses, clipping, the recipe's optimiser; and half batches accumulated."""
     variant = variants_of(study)[1]
-    measured, plain = build_from_record(variant), build_from_record(variant)
-    made = Subject(variant).config
-    made.trainer.gradient_clip_val = 0.1
-    step = TrainingStep(measured, made, 2)
+    (made, measured), (_, plain) = build_from_record(variant), build_from_record(variant)
+    step = TrainingStep(measured, changed(made, "trainer.gradient_clip_val", 0.1), 2)
     optimizer = plain.train().build_optimizer()
     batch = random_batch(2, 32, 4, CPU)
     for _ in range(2):
@@ -133,8 +126,7 @@ def test_a_step_is_what_the_formula_says(study):
 
 def test_accumulation_takes_the_batch_in_parts(study):
     subject = Subject(variants_of(study)[0])
-    subject.config.trainer.accumulate_grad_batches = 2
-    step = TrainingStep(subject.task, subject.config, 4)
+    step = TrainingStep(subject.task, changed(subject.run, "trainer.accumulate_grad_batches", 2), 4)
     assert (step.images, len(step.batch["image"])) == (4, 2)
     seen: list[int] = []
     subject.task.model.register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
@@ -144,14 +136,12 @@ def test_accumulation_takes_the_batch_in_parts(study):
 
 def test_half_precision_is_the_runs(study):
     subject = Subject(variants_of(study)[0])
-    subject.config.trainer.precision = "bf16-mixed"
     enabled: list[bool] = []
     subject.task.model.encoder.register_forward_hook(lambda *_: enabled.append(torch.is_autocast_enabled("cpu")))
-    TrainingStep(subject.task, subject.config, 2)()
+    TrainingStep(subject.task, changed(subject.run, "trainer.precision", "bf16-mixed"), 2)()
     assert enabled == [True]
-    subject.config.trainer.precision = "64-true"
     with pytest.raises(ConfigError, match=r"trainer\.precision is 64-true"):
-        TrainingStep(subject.task, subject.config, 2)
+        TrainingStep(subject.task, changed(subject.run, "trainer.precision", "64-true"), 2)
 
 
 def test_a_turn_measures_the_image_and_batch_asked_for_and_leaves_nothing_behind(study):
@@ -255,9 +245,9 @@ def test_a_study_without_a_finished_run_is_refused(tiny_study):
 )
 def test_values_that_cannot_be_used_are_refused(override, name):
     with pytest.raises(ConfigError, match=name):
-        measure_costs(config("study.folder=nowhere", override))
-    with pytest.raises(ConfigError, match="study is not set"):
-        measure_costs(config())
+        config("study.folder=nowhere", override)
+    with pytest.raises(ConfigError, match=r"study\.folder is not set"):
+        config()
 
 
 @pytest.mark.usefixtures("weighed")

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 
 from exfuse.composition.segmentation import build_model
 from exfuse.models.segmenter import Segmenter
 from exfuse.reports.features.taps import tap
+from exfuse.store.description import RunDescription
 from tests.conftest import REPOSITORY
 
 OPTIONS = sorted(path.stem for path in (REPOSITORY / "conf" / "technique" / "seb").glob("*.yaml"))
 KINDS = {"product": "factor", "gate": "factor", "sum": "addend", "concat": "addend", "none": "none"}
 
 
-def make(compose_config: Callable[..., DictConfig], option: str, *more: str) -> Segmenter:
+def make(compose_config: Callable[..., RunDescription], option: str, *more: str) -> Segmenter:
     config = compose_config("backbone.init=random", f"technique/seb={option}", *more)
     model = build_model(config, 5).eval()
     generator = torch.Generator().manual_seed(0)
@@ -29,7 +29,7 @@ def make(compose_config: Callable[..., DictConfig], option: str, *more: str) -> 
 @pytest.mark.parametrize("size", [(64, 64), (61, 83)])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_is_tapped_where_it_stands(
-    compose_config: Callable[..., DictConfig], option: str, size: tuple[int, int]
+    compose_config: Callable[..., RunDescription], option: str, size: tuple[int, int]
 ) -> None:
     model = make(compose_config, option)
     image = torch.randn(3, *size, generator=torch.Generator().manual_seed(1))
@@ -56,7 +56,7 @@ def test_every_option_is_tapped_where_it_stands(
     assert not model.embedding._forward_hooks
 
 
-def test_the_products_factor_is_the_product_of_its_upsampled_guides(compose_config: Callable[..., DictConfig]) -> None:
+def test_the_products_factor_is_the_product_of_its_upsampled_guides(compose_config: Callable[..., RunDescription]) -> None:
     model = make(compose_config, "product")
     image = torch.randn(3, 64, 96, generator=torch.Generator().manual_seed(1))
     (_, res3, _), _ = tap(model, image, (64, 96))
@@ -69,7 +69,7 @@ def test_the_products_factor_is_the_product_of_its_upsampled_guides(compose_conf
     torch.testing.assert_close(res3.branch, expected[0], rtol=1e-3, atol=1e-4)
 
 
-def test_fewer_levels_have_fewer_low_ones(compose_config: Callable[..., DictConfig]) -> None:
+def test_fewer_levels_have_fewer_low_ones(compose_config: Callable[..., RunDescription]) -> None:
     model = make(compose_config, "product", "decoder=levels_45")
     tapped, _ = tap(model, torch.randn(3, 64, 64), (64, 64))
     assert [one.name for one in tapped] == ["res4"]

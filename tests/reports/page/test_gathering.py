@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from omegaconf import DictConfig
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
@@ -20,6 +19,7 @@ from exfuse.reports.page import predicting
 from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
 from exfuse.store.examples import Examples, bounded, load_examples, read_ids, spread_evenly, write_ids
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
@@ -27,6 +27,7 @@ from exfuse.store.outcome import DONE, Outcome
 from exfuse.store.study import Study, load_study
 from exfuse.sweeps.collect import DeclaredStudy, collect_study
 from tests.analysis.synthetic import BASELINE
+from tests.described import changed
 from tests.small_runs import SMALL
 
 CHOICES = {f"technique/{name}": option for name, option in BASELINE.items()} | {"decoder": "levels_2345"}
@@ -34,12 +35,12 @@ WISH = Wish(images=3, long_side=40, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def store(compose_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(compose_config: Callable[..., RunDescription], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of one variant with two seeds; no test may change it."""
     folder = tmp_path_factory.mktemp("store")
     for seed in (0, 1):
         overrides = [*SMALL, "recipe.epochs=1", f"data.root={folder / 'scenes'}", f"paths.runs={folder / 'runs'}"]
-        train(compose_config(*overrides, f"seed={seed}"), CHOICES)
+        train(compose_config(*overrides, f"seed={seed}"))
     return folder / "runs"
 
 
@@ -85,7 +86,7 @@ def test_examples_are_what_the_runs_predict(study, store):
     assert [image.name for image in examples.images] == ["00000", "00002", "00004"]  # of five, the ends among them
     for key in examples.runs:
         model, config, classes = load_checkpoint(store / key)
-        split = read_split(config, "val")
+        split = read_split(config.data, "val")
         assert examples.classes == tuple(classes)
         for image in examples.images:
             item = split.items[int(image.name)]
@@ -163,7 +164,7 @@ def test_an_old_checkpoint_is_left_out_and_the_others_are_not(study, store, tmp_
     shutil.copytree(store, runs)
     path = runs / one / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
-    del content["description"]["config"]["technique"]["seb"]
+    del content["description"]["config"]["backbone"]
     torch.save(content, path)
     examples, reasons = gather(study, runs)
     assert examples is not None
@@ -173,9 +174,9 @@ def test_an_old_checkpoint_is_left_out_and_the_others_are_not(study, store, tmp_
 
 def test_other_data_than_the_scored_are_refused(study, store, tmp_path):
     _, config, _ = load_checkpoint(store / keys_of(study)[0])
-    data = config.data.copy()
+    data = config.data
     for split in ("train", "val"):
-        data[split].root, data[split].seed = str(tmp_path / "others"), 5
+        data = changed(changed(data, f"{split}.root", str(tmp_path / "others")), f"{split}.seed", 5)
     examples, reasons = gather(study, store, Wish(3, 40, "cpu", data))
     assert examples is None
     assert all("not the data that the run was scored on" in reason for reason in reasons.values())

@@ -6,17 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from scipy import stats
 
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.features.regions import Regions
 from exfuse.reports.probe.cells import Drawer
-from exfuse.reports.probe.command import probe_features
+from exfuse.reports.probe.command import Probe, probe_features
 from exfuse.reports.probe.linear import probe
 from exfuse.reports.probe.results import Result, summarise
-from tests.conftest import REPOSITORY
+from tests.described import settings_of
 
 RANDOM = np.random.default_rng(0)
 
@@ -85,9 +83,7 @@ def test_the_interval_is_students_over_seeds():
 
 
 def config(*overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return compose("report_probe", list(overrides))
+    return settings_of("report_probe", Probe, *overrides)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,18 @@ from exfuse.data.scenes.devkit import generate_scenes
 from exfuse.data.scenes.objects import CLASSES
 from exfuse.data.split import Split
 from exfuse.data.voc import read_voc
+from exfuse.limits import NonNegative, Positive
 
 
-def read_scenes(root: str | Path, split: str, train: int, val: int, size: int, seed: int, name: str = "scenes") -> Split:
+def read_scenes(
+    root: str | Path,
+    split: str,
+    train: Positive,
+    val: Positive,
+    size: Positive,
+    seed: NonNegative,
+    name: str = "scenes",
+) -> Split:
     """Read one split of the generated scenes, generating both first if ``root`` does not exist.
 
     Args:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 import torch
-from omegaconf import OmegaConf
 
 from exfuse.errors import UserError
+from exfuse.process import keep_freed_memory
 from exfuse.reports.costs.subject import Variant, build_from_record
 from exfuse.reports.costs.training_step import TrainingStep
-from exfuse.runs.allocator import keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -49,8 +48,8 @@ def weigh(variant: Variant, images: int, threads: int) -> float:
     """What `peak_mib` does, in this process."""
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in training
-    config = OmegaConf.create(variant.record.config)
-    step = TrainingStep(build_from_record(variant), config, images)
+    run, task = build_from_record(variant)
+    step = TrainingStep(task, run, images)
     for _ in range(_STEPS):
         step()
     return resident_mib()

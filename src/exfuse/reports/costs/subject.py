@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from exfuse.composition.segmentation import build_model, build_task
-from exfuse.errors import UserError
+from exfuse.errors import ConfigError, UserError
+from exfuse.process import allow_tf32
 from exfuse.reports.costs.training_step import TrainingStep
 from exfuse.runs.costs import evaluation, time_ms
-from exfuse.runs.number_formats import allow_tf32
+from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.measured_costs import cost_identity
 from exfuse.store.record import Record
 from exfuse.store.study import Study
@@ -52,10 +50,9 @@ class Subject:
 
     def __init__(self, variant: Variant, size: int | None = None, images: int | None = None) -> None:
         self.variant = variant
-        self.config = OmegaConf.create(variant.record.config)
-        self.task = build_from_record(variant)
-        self.size = size or int(self.config.recipe.augmentation.crop)
-        self.images = images or int(self.config.recipe.batch_size)
+        self.run, self.task = build_from_record(variant)
+        self.size = size or self.run.recipe.augmentation.crop
+        self.images = images or self.run.recipe.batch_size
 
     def turn(self, device: torch.device, repeats: int) -> Turn:
         """Time ``repeats`` evaluations and as many training steps on ``device``, after one of each that is not timed.
@@ -63,16 +60,16 @@ class Subject:
         Raises:
             UserError: if the device's memory is too small.
         """
-        runtime, cuda = self.config.runtime, device.type == "cuda"
-        allow_tf32(bool(runtime.get("tf32")))
-        torch.backends.cudnn.benchmark = bool(self.config.trainer.get("benchmark"))
+        cuda = device.type == "cuda"
+        allow_tf32(self.run.runtime.tf32)
+        torch.backends.cudnn.benchmark = bool(self.run.trainer.more.get("benchmark"))
         try:
             self.task.to(device)
             call = evaluation(self.task.model, self.size)
             latency = _median_ms(call, device, repeats)
             if cuda:
                 torch.cuda.reset_peak_memory_stats(device)
-            step = TrainingStep(self.task, self.config, self.images)
+            step = TrainingStep(self.task, self.run, self.images)
             seconds = _median_ms(step, device, repeats) / 1e3
             peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else 0.0
             return Turn(latency, step.images / seconds, peak)
@@ -100,23 +97,22 @@ def find_variants(study: Study) -> tuple[list[Variant], list[str]]:
     return list(found.values()), left_out
 
 
-def build_from_record(variant: Variant) -> SegmentationTask:
-    """The task as training built it, but with random weights.
+def build_from_record(variant: Variant) -> tuple[RunDescription, SegmentationTask]:
+    """What the run was, and the task as training built it, but with random weights.
 
     Raises:
         UserError: if this version of the code cannot build it, or builds another model.
     """
     record, row = variant.record, variant.rows[0]
     commit = record.environment.short_commit
-    config = OmegaConf.create(record.config)
     classes = record.classes
-    assert isinstance(config, DictConfig)
     try:
-        model = build_model(config, len(classes))
-        if config.runtime.get("compile"):
+        run = from_plain(record.config, RunDescription)
+        model = build_model(run, len(classes))
+        if run.runtime.compile:
             model.compile()
-        task = build_task(config, model, classes, record.images["val"])
-    except (HydraException, OmegaConfBaseException, TypeError, ValueError) as error:
+        task = build_task(run, model, classes, record.images["val"])
+    except (ConfigError, msgspec.ValidationError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"The model of row {row} cannot be built from its record by this version ({reason}). It was trained by commit "
@@ -128,7 +124,7 @@ def build_from_record(variant: Variant) -> SegmentationTask:
             f"Row {row} was trained with {record.parameters:,} parameters, this version builds {parameters:,} from its "
             f"config: the code has changed since commit {commit}. Measure there, or train the row anew."
         )
-    return task
+    return run, task
 
 
 def _median_ms(call: Any, device: torch.device, repeats: int) -> float:

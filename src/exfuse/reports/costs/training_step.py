@@ -1,11 +1,11 @@
 """One optimiser step of a run's recipe on random images: the work of training without loading, loop and logging."""
 
 import torch
-from omegaconf import DictConfig
 from torch.nn.utils import clip_grad_norm_
 
 from exfuse.data.dataset import Batch
 from exfuse.errors import ConfigError
+from exfuse.store.description import RunDescription
 from exfuse.tasks.segmentation import SegmentationTask
 
 _FORMATS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -16,25 +16,25 @@ class TrainingStep:
 
     Args:
         task: on its device.
-        config: of its run.
+        run: whose step it is.
         images: of one step; with accumulation they come in as many parts.
 
     Raises:
         ConfigError: if the run's precision is none that this can imitate.
     """
 
-    def __init__(self, task: SegmentationTask, config: DictConfig, images: int) -> None:
-        trainer = config.trainer
+    def __init__(self, task: SegmentationTask, run: RunDescription, images: int) -> None:
+        trainer = run.trainer
         if trainer.precision not in _FORMATS:
             raise ConfigError(f"trainer.precision is {trainer.precision}: costs are measured for {', '.join(_FORMATS)}.")
         self.task, self.device = task.train(), task.device
         task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]  # there is no Trainer
         self.half = _FORMATS[trainer.precision]
-        self.parts = int(trainer.get("accumulate_grad_batches") or 1)
-        self.clip = trainer.get("gradient_clip_val")
+        self.parts = trainer.accumulate_grad_batches
+        self.clip = trainer.gradient_clip_val
         self.optimizer = task.build_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
-        self.batch = random_batch(max(1, images // self.parts), config.recipe.augmentation.crop, len(task.classes), self.device)
+        self.batch = random_batch(max(1, images // self.parts), run.recipe.augmentation.crop, len(task.classes), self.device)
         self.images = len(self.batch["image"]) * self.parts
 
     def __call__(self) -> None:

@@ -2,76 +2,81 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split
-from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
+from exfuse.limits import NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
+from exfuse.process import choose_device
 from exfuse.reports.features.folder import Content, write_content
 from exfuse.reports.features.looking import Looked, Looker
-from exfuse.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph
+from exfuse.reports.features.sources import Asked, Source, as_list, find_images, find_sources, is_photograph
 from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
 from exfuse.reports.features_index import FOLDER, INDEX
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
 
 
-def show_features(config: DictConfig) -> None:
+class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Over how many images of the split, and how wide the band on either side of a border is."""
+
+    images: NonNegative | None
+    band: NonNegativeFloat
+
+
+class Features(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What conf/report_features.yaml asks for."""
+
+    image: int | str | list[int | str]
+    split: Literal["train", "val"]
+    statistics: Statistics
+
+
+def show_features(asked: Features) -> None:
     """Draw the chosen images' low-level maps before and after SEB, and summarise them over the split.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used, has no low-level map, or scores other classes than the data name.
-        ConfigError: if a value of the config cannot be used.
         DataError: if an image is unknown or the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
-    _check(config)
-    sources = find_sources(config)
-    output = _output(config)
-    device = choose_device(config.device)
+    sources = find_sources(asked)
+    output = _output(asked)
+    device = choose_device(asked.device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     split = None
-    if config.statistics.images != 0 or not all(map(is_photograph, as_list(config.image))):
-        split = read_split(config if config.get("data") is not None else trained, config.split)
+    if asked.statistics.images != 0 or not all(map(is_photograph, as_list(asked.image))):
+        split = read_split(asked.data or trained.data, asked.split)
         classes = list(split.classes)
-    images = find_images(config.image, split)
-    positions = _positions(config.statistics.images, split)
+    images = find_images(asked.image, split)
+    positions = _positions(asked.statistics.images, split)
     looked = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * (len(images) + len(positions)))
         for source in sources:
-            looker = _looker(source, classes, split, config, device)
+            looker = _looker(source, classes, split, asked, device)
             found = Looked(source.run)
             for _ in looker.look(found, images, split, positions):
                 progress.advance(task)
             looked.append(found)
         borders = {image.name: looker.borders(image) for image in images if image.mask is not None}
-    content = Content(looked, images, borders, classes, split, config.split, len(positions), float(config.statistics.band))
+    content = Content(looked, images, borders, classes, split, asked.split, len(positions), asked.statistics.band)
     write_folder(output, lambda scratch: write_content(scratch, content))
     _report(content, output, Console())
 
 
-def _check(config: DictConfig) -> None:
-    if config.split not in ("train", "val"):
-        raise ConfigError(f"split={config.split}: expected train or val.")
-    images, band = config.statistics.images, config.statistics.band
-    if images is not None and images < 0:
-        raise ConfigError(f"statistics.images={images}: expected a number of images, 0 for none or null for all.")
-    if band < 0:
-        raise ConfigError(f"statistics.band={band}: expected a number of pixels, 0 or more.")
-
-
-def _output(config: DictConfig) -> Path:
+def _output(asked: Features) -> Path:
     """The folder to write; refused if replacing it would remove what is not this command's."""
-    output = Path(config.output or (Path(config.study.folder) / FOLDER if config.study.folder else Path("outputs") / FOLDER))
+    output = asked.target(FOLDER)
     if output.exists() and not (output.is_dir() and ((output / INDEX).is_file() or not any(output.iterdir()))):
         raise UserError(
             f"{output} is there and holds no feature pictures: it is not overwritten. Set output= to another folder."
@@ -87,7 +92,7 @@ def _positions(images: int | None, split: Split | None) -> list[int]:
     return [int(place) for place in np.unique(np.linspace(0, len(split) - 1, number).round())]
 
 
-def _looker(source: Source, classes: Sequence[str], split: Split | None, config: DictConfig, device: torch.device) -> Looker:
+def _looker(source: Source, classes: Sequence[str], split: Split | None, asked: Features, device: torch.device) -> Looker:
     model, trained, known = load_checkpoint(source.checkpoint)
     if known != list(classes):
         data = split.name if split else "the first checkpoint"
@@ -101,7 +106,7 @@ def _looker(source: Source, classes: Sequence[str], split: Split | None, config:
             "decoder=levels_2345."
         )
     void_ids = split.void_ids if split else (VOID,)
-    band = float(config.statistics.band)
+    band = asked.statistics.band
     return Looker(model.to(device), build_eval_transform(trained), device, len(known), void_ids, band)
 
 

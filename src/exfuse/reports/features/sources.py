@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+import msgspec
 
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.reports.features_index import FeatureRun
+from exfuse.store.description import Option, Paths
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
 
@@ -38,24 +39,45 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-def find_sources(config: DictConfig) -> list[Source]:
-    """The runs that ``config.checkpoint``, or else ``config.study.folder``, names; a study's by seed, then by row.
+class StudyOrNone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The study that a report is about, or None where it names runs."""
+
+    folder: str | None
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all reports about checkpoints ask for."""
+
+    paths: Paths
+    checkpoint: str | list[str] | None
+    study: StudyOrNone
+    output: str | None
+    device: str
+    data: Option | None = None
+
+    def target(self, folder: str) -> Path:
+        """The folder to write."""
+        return Path(self.output or (Path(self.study.folder) / folder if self.study.folder else Path("outputs") / folder))
+
+
+def find_sources(asked: Asked) -> list[Source]:
+    """The runs that ``checkpoint``, or else ``study.folder``, names; a study's by seed, then by row.
 
     Raises:
         ConfigError: if neither is set.
         UserError: if a record is refused, a run is named twice, or no run of the study has a checkpoint in ``paths.runs``.
     """
-    study = load_study(Path(config.study.folder)) if config.study.folder else None
+    study = load_study(Path(asked.study.folder)) if asked.study.folder else None
     rows = {} if study is None else {run.folder.key: row.name for row in study.rows for run in row.runs.values() if run.done}
-    if config.checkpoint is not None:
-        paths = [Path(str(path)) for path in as_list(config.checkpoint)]
+    if asked.checkpoint is not None:
+        paths = [Path(str(path)) for path in as_list(asked.checkpoint)]
     elif study is not None:
-        runs = Path(config.paths.runs)
+        runs = Path(asked.paths.runs)
         cells = sorted((run.seed, place, run.folder.key) for place, row in enumerate(study.rows) for run in row.runs.values())
         paths = [runs / key for _, _, key in cells if key in rows and RunFolder(runs, key).last.is_file()]
         if not paths:
             raise UserError(
-                f"No run of {config.study.folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
+                f"No run of {asked.study.folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
                 "the folder of its runs, or run its sweep again."
             )
     else:
@@ -67,7 +89,7 @@ def find_sources(config: DictConfig) -> list[Source]:
 
 
 def find_images(asked: object, split: Split | None) -> list[Chosen]:
-    """The images that ``config.image`` names.
+    """The images that ``image`` names.
 
     Args:
         asked: one id, place or path, or a list of such.
@@ -93,7 +115,7 @@ def is_photograph(asked: object) -> bool:
 
 def as_list(value: object) -> list[object]:
     """A single value as a list of one."""
-    return list(value) if isinstance(value, (list, tuple, ListConfig)) else [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:

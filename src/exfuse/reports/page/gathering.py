@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from exfuse.store.description import Option
 from exfuse.store.examples import FOLDER, Examples, load_examples, spread_evenly
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import HISTORY, merge_logs, write_history
@@ -23,7 +23,7 @@ class Wish:
     images: int
     long_side: int
     device: str
-    data: Any = None  # a data config in place of the runs' own
+    data: Option | None = None  # in place of the runs' own
 
 
 def gather_histories(study: Study, runs: Path) -> int:

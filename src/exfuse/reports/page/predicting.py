@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from msgspec.structs import replace
-from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
-from exfuse.composition.reading import plain, read_split
+from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.dataset import SegmentationDataset
 from exfuse.data.split import Split, read_image, read_mask
 from exfuse.errors import DataError, UserError
+from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
+from exfuse.store.description import Option
 from exfuse.store.examples import ExampleImage, Examples, bounded, spread_evenly, write_ids, write_image
 from exfuse.store.record import Record
 from exfuse.tasks.segmentation import predict_ids
@@ -39,17 +39,15 @@ def predict_examples(
         Why a run was left out, by its key.
     """
     reasons: dict[str, str] = {}
-    splits: dict[str, Split] = {}
+    splits: dict[Option, Split] = {}
     examples = there
     for key, record in track(records.items(), description="Predicting examples", transient=True, total=len(records)):
         try:
             model, trained, classes = load_checkpoint(runs / key)
-            config = trained if wish.data is None else OmegaConf.merge(trained, {"data": wish.data})
-            assert isinstance(config, DictConfig)
-            split = _split(config, splits, manifest)
+            split = _split(wish.data or trained.data, splits, manifest)
             if list(split.classes) != record.classes or list(split.classes) != classes:
                 raise DataError(f"{split.name} has other classes than the run")
-            dataset = SegmentationDataset(split, build_eval_transform(config))
+            dataset = SegmentationDataset(split, build_eval_transform(trained))
             examples = examples or _write_images(split, manifest, folder, wish)
             _predict(model, dataset, examples, key, choose_device(wish.device))
         # a checkpoint of an older version may lack what today's code reads: its run is left out, by name
@@ -60,12 +58,11 @@ def predict_examples(
     return reasons
 
 
-def _split(config: DictConfig, known: dict[str, Split], manifest: str) -> Split:
-    """The val split of a run's data config, read once; refused if it is not the one that was scored."""
-    name = str(plain(config)["data"])
-    if name not in known:
-        known[name] = read_split(config, "val")
-    split = known[name]
+def _split(data: Option, known: dict[Option, Split], manifest: str) -> Split:
+    """The val split of a run's data, read once; refused if it is not the one that was scored."""
+    if data not in known:
+        known[data] = read_split(data, "val")
+    split = known[data]
     if split.manifest() != manifest:
         raise DataError(
             f"{split.name} on this machine is not the data that the run was scored on. Choose them: data=NAME data.root=DIR."

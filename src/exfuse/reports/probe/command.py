@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
@@ -15,36 +16,45 @@ from exfuse.analysis.figures import style
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split
-from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
-from exfuse.reports.features.sources import Source, find_sources
+from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from exfuse.process import choose_device
+from exfuse.reports.features.sources import Asked, Source, find_sources
 from exfuse.reports.probe.cells import Cells, Drawer
 from exfuse.reports.probe.linear import probe
 from exfuse.reports.probe.results import Result, summarise, summary_tables, write_results
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.device import choose_device
 
 FOLDER = "probe"  # inside a study's folder
 _INDEX = "probe.json"
 
 
-def probe_features(config: DictConfig) -> None:
-    """Probe every run of a study, or those that ``config.checkpoint`` names.
+class Probe(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What conf/report_probe.yaml asks for."""
+
+    train_images: Positive | None
+    test_images: Positive | None
+    cells: Annotated[int, msgspec.Meta(ge=2)]
+    band: NonNegativeFloat
+    strength: PositiveFloat
+    seed: NonNegative
+
+
+def probe_features(asked: Probe) -> None:
+    """Probe every run of a study, or those that ``checkpoint`` names.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used or scores other classes than the data name.
-        ConfigError: if a value of the config cannot be used.
         DataError: if the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
-    _check(config)
-    sources, output = find_sources(config), _output(config)
+    sources, output = find_sources(asked), _output(asked)
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
-    data = config if config.get("data") is not None else trained
-    splits = [read_split(data, name) for name in ("train", "val")]
-    positions = [_spread(len(splits[0]), config.train_images), _spread(len(splits[1]), config.test_images)]
-    device = choose_device(config.device)
-    drawer = Drawer(config.cells, float(config.band), config.seed)
+    splits = [read_split(asked.data or trained.data, name) for name in ("train", "val")]
+    positions = [_spread(len(splits[0]), asked.train_images), _spread(len(splits[1]), asked.test_images)]
+    device = choose_device(asked.device)
+    drawer = Drawer(asked.cells, asked.band, asked.seed)
     results: list[Result] = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
@@ -54,10 +64,10 @@ def probe_features(config: DictConfig) -> None:
             for found, split, places in zip((taught, tested), splits, positions, strict=True):
                 for _ in _look(source, drawer, found, split, places, device):
                     progress.advance(task)
-            results += _score(source, taught, tested, config.strength)
+            results += _score(source, taught, tested, asked.strength)
     if not results:
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
-    settings: dict[str, object] = {name: config[name] for name in ("cells", "band", "strength", "seed")}
+    settings: dict[str, object] = {name: getattr(asked, name) for name in ("cells", "band", "strength", "seed")}
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(output, results, settings)
     console = Console()
@@ -110,19 +120,9 @@ def _write(output: Path, results: Sequence[Result], settings: dict[str, object])
     write_folder(output, write)
 
 
-def _check(config: DictConfig) -> None:
-    for name in ("train_images", "test_images"):
-        if config[name] is not None and config[name] < 1:
-            raise ConfigError(f"{name}={config[name]}: expected a number of images, or null for all.")
-    if config.cells < 2:
-        raise ConfigError(f"cells={config.cells}: expected at least 2 of each image.")
-    if config.band < 0 or config.strength <= 0:
-        raise ConfigError(f"band={config.band}, strength={config.strength}: expected band 0 or more and strength above 0.")
-
-
-def _output(config: DictConfig) -> Path:
+def _output(asked: Probe) -> Path:
     """The folder to write; refused if replacing it would remove what is not this command's."""
-    output = Path(config.output or (Path(config.study.folder) / FOLDER if config.study.folder else Path("outputs") / FOLDER))
+    output = asked.target(FOLDER)
     if output.exists() and not (output.is_dir() and (_is_ours(output / _INDEX) or not any(output.iterdir()))):
         raise UserError(f"{output} is there and holds no probes: it is not overwritten. Set output= to another folder.")
     return output

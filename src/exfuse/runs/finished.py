@@ -1,0 +1,35 @@
+"""What a finished run shows of itself, without torch."""
+
+import numpy as np
+from rich.console import Console
+
+from exfuse.analysis.console import per_class_table
+from exfuse.runs.plan import plan_run
+from exfuse.store.description import RunDescription
+from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record
+
+
+def show_finished(run: RunDescription, console: Console) -> bool:
+    """Show the scores of a run that is finished and not to be trained anew; whether it is.
+
+    Raises:
+        UserError: see `plan_run` and `RunFolder.record`.
+    """
+    folder = None if run.overwrite else plan_run(run).folder
+    record = folder.finished() if folder else None
+    if folder is None or record is None:
+        return False
+    console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
+    show_outcome(folder, record, console)
+    return True
+
+
+def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:
+    """Print the per-class table of a finished run and where its files are."""
+    scores = record.scores
+    title = f"{record.title}, seed {record.seed}: {record.data} val, {scores.images} images"
+    if record.weights_name == "random":
+        title += " (backbone from random weights)"
+    console.print(per_class_table(np.array(scores.confusion), record.classes, title))
+    console.print(f"Run folder: {folder.path}  (predictions.png shows examples)")

@@ -1,0 +1,7 @@
+"""What the code computes, as one number in every key: a change that alters what a run computes raises it, with a line below."""
+
+NUMBERS_VERSION = 1
+
+HISTORY = {
+    1: "keys hold options by name, data by content and this number",
+}
