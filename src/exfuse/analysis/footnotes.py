@@ -143,7 +143,8 @@ def _recipe(records: Sequence[Record]) -> str:
 
 
 def _optimizer(record: Record) -> str:
-    return str(record.config["recipe"]["optimizer"]["_target_"]).rpartition(".")[2]
+    optimizer = record.config["recipe"]["optimizer"]
+    return str(optimizer.get("option") or optimizer["_target_"].rpartition(".")[2])  # the latter in records of schema 2
 
 
 def _seeds(records: Sequence[Record]) -> str:

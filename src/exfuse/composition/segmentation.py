@@ -80,7 +80,7 @@ def build_model(run: RunDescription, classes: int, weights: str = "random") -> S
         decoder=build("decoder", run.decoder),
         classes=classes,
         seed=run.seed,
-        options={name: technique_option(run.technique, name) for name in names()},
+        options={name: technique_option(run.technique, name) for name in dict.fromkeys([*names(), *run.technique])},
     )
     accelerate(model)
     if weights != "random":
