@@ -86,9 +86,10 @@ def check_alike(config: DictConfig, config_name: str) -> None:
 
 
 def _check_node(node: DictConfig, usual: DictConfig, above: str) -> None:
+    known = {*usual}  # those without a value too
     for name in node:
         key = f"{above}.{name!s}" if above else str(name)
-        if name not in usual:
+        if name not in known:
             raise ConfigError(f"{key}: nothing reads this key. {nearest_key(str(name), map(str, usual), above)}")
         value, expects = (None if OmegaConf.is_missing(one, name) else one[name] for one in (node, usual))
         if isinstance(value, DictConfig) and isinstance(expects, DictConfig):
