@@ -119,7 +119,7 @@ def _api_page(module: str) -> str:
 
 
 def _room(module: str) -> str:
-    """``exfuse.data`` for ``exfuse.data.cache.disk``; modules that lie in no room share the ground floor's page."""
+    """``exfuse.data`` for ``exfuse.data.cache``; modules that lie in no room share the ground floor's page."""
     parts = module.split(".")
     return ".".join(parts[:2]) if len(parts) > 2 or (_SOURCE / Path(*parts) / "__init__.py").exists() else "exfuse"
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from exfuse.config.overrides import describe_run
-from exfuse.data.scenes import draw_scene
+from exfuse.data.scenes_drawing import draw_scene
 from exfuse.runs.training import train
 from exfuse.store.description import RunDescription
 from tests.conftest import REPOSITORY

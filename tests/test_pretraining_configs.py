@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from exfuse.config.options import build, code_of
 from exfuse.config.overrides import describe_backbone, describe_run
-from exfuse.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.classification import ClassificationEvalTransform, ClassificationTrainTransform
 from exfuse.models.weights import IMAGENET
 from exfuse.runs.plan import find_backbone
 

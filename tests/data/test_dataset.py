@@ -6,9 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from exfuse.data.dataset import Batch, SegmentationDataset
-from exfuse.data.module import SegmentationData
-from exfuse.data.samplers import EvalSampler, TrainSampler
+from exfuse.data.loading import EvalSampler, TrainSampler
+from exfuse.data.segmentation import Batch, SegmentationData, SegmentationDataset
 from exfuse.data.split import Item, Split, read_image, read_mask
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import ConfigError, DataError

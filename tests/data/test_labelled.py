@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from exfuse.data.classification import ClassificationData, ClassificationDataset
-from exfuse.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.classification import (
+    BatchMixing,
+    ClassificationData,
+    ClassificationDataset,
+    ClassificationEvalTransform,
+    ClassificationTrainTransform,
+)
 from exfuse.data.image_folder import read_image_folder
 from exfuse.data.labelled import check_excludes, check_labelled
 from exfuse.data.object_crops import read_object_crops

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exfuse.data.scenes import CLASSES, draw_scene, generate_scenes
-from exfuse.data.scenes.background import LAND, SKY, WATER
-from exfuse.data.scenes.canvas import Canvas
-from exfuse.data.scenes.composition import VOID, Placed, Scene, compose_scene
-from exfuse.data.scenes.objects import KINDS, draw_ball, draw_hull, draw_winged
+from exfuse.data.scenes import generate_scenes
+from exfuse.data.scenes_drawing import (
+    CLASSES,
+    KINDS,
+    LAND,
+    SKY,
+    WATER,
+    Canvas,
+    Placed,
+    Scene,
+    compose_scene,
+    draw_ball,
+    draw_hull,
+    draw_scene,
+    draw_winged,
+)
 from exfuse.errors import DataError
-from exfuse.palette import voc_palette
+from exfuse.palette import VOID, voc_palette
 
 LOOK_ALIKES = {("boat", "cart"): draw_hull, ("bird", "fish"): draw_winged, ("balloon", "buoy"): draw_ball}
 HOMES = {"boat": WATER, "cart": LAND, "bird": SKY, "fish": WATER, "balloon": SKY, "buoy": WATER}
@@ -232,7 +243,7 @@ def test_other_parameters_are_refused_and_change_nothing(tmp_path, change):
 
 def test_scenes_of_another_version_and_foreign_folders_are_refused(tmp_path, monkeypatch):
     root = generate_scenes(tmp_path / "scenes", 1, 1, 64, 0)
-    monkeypatch.setattr("exfuse.data.scenes.devkit.VERSION", 2)
+    monkeypatch.setattr("exfuse.data.scenes.VERSION", 2)
     with pytest.raises(DataError, match=r"'version': 1.*'version': 2"):
         generate_scenes(root, 1, 1, 64, 0)
     (tmp_path / "foreign").mkdir()
@@ -249,7 +260,7 @@ def test_an_interrupted_generation_leaves_nothing_and_the_next_one_completes(tmp
         return draw_scene(seed, split, index, size)
 
     root = tmp_path / "scenes"
-    monkeypatch.setattr("exfuse.data.scenes.devkit.draw_scene", interrupted)
+    monkeypatch.setattr("exfuse.data.scenes.draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate_scenes(root, 2, 1, 64, 0)
     monkeypatch.undo()

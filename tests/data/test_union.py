@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from exfuse.composition.reading import read_split
-from exfuse.data.coco_conversion import convert_split
-from exfuse.data.split import Split, check_disjoint, read_mask
-from exfuse.data.union import join_splits, seen_in_training
+from exfuse.data.coco import convert_split
+from exfuse.data.split import Split, check_disjoint, join_splits, read_mask, seen_in_training
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.store.description import RunDescription

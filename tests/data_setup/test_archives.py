@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from exfuse.data_setup.archives import Archive, provide
-from exfuse.data_setup.manifest import check_manifest, manifest_file, write_manifest
-from exfuse.data_setup.unpack import unpack
+from exfuse.data_setup.archives import Archive, check_manifest, manifest_file, provide, unpack, write_manifest
 from exfuse.errors import DataError
 from tests.data_setup.conftest import Site
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from exfuse.config.overrides import compose_config
-from exfuse.data_setup.imagenet import check_imagenet
-from exfuse.data_setup.preparing import check, prepare
+from exfuse.data_setup.preparing import check, check_imagenet, prepare
 from exfuse.errors import ConfigError, DataError
 from tests.data.coco_files import rectangle, write_coco
 from tests.data.conftest import save_image, save_mask

@@ -9,8 +9,8 @@ import torch.multiprocessing
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-import exfuse.metrics.confusion
-from exfuse.metrics.confusion import ConfusionMatrix, confusion_counts, plain_confusion_counts
+import exfuse.tasks.confusion
+from exfuse.tasks.confusion import ConfusionMatrix, confusion_counts, plain_confusion_counts
 
 CLASSES = 5
 VOID = 255
@@ -152,6 +152,6 @@ def test_two_processes_with_uneven_shares_agree_on_the_counts_of_all(tmp_path: P
 
 
 def test_the_example_in_the_docstring_runs():
-    outcome = doctest.testmod(exfuse.metrics.confusion)
+    outcome = doctest.testmod(exfuse.tasks.confusion)
     assert outcome.attempted >= 3
     assert outcome.failed == 0

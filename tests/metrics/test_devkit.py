@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from exfuse.metrics.confusion import confusion_counts
 from exfuse.metrics.iou import iou_per_class, mean_iou
+from exfuse.tasks.confusion import confusion_counts
 from tests.metrics.devkit import devkit_accuracies
 
 VOID = 255

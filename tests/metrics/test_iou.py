@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from exfuse.metrics.confusion import confusion_counts
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from exfuse.tasks.confusion import confusion_counts
 
 VOID = 255
 

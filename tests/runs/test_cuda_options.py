@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import TensorDataset
 
 from exfuse.config.options import build
-from exfuse.data.cache.policy import NO_CACHE
+from exfuse.data.cache import NO_CACHE
 from exfuse.data.loading import LoadedData
 from exfuse.errors import ConfigError
 from exfuse.process import allow_tf32

@@ -8,7 +8,7 @@ from torch import nn
 from exfuse.composition.segmentation import build_model
 from exfuse.config.options import build
 from exfuse.store.description import RunDescription
-from exfuse.tasks.parameter_groups import parameter_groups
+from exfuse.tasks.optimised import parameter_groups
 
 LR, FACTOR, DECAY = 0.2, 0.1, 5e-4
 

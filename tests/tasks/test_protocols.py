@@ -15,7 +15,7 @@ from exfuse.errors import ConfigError
 from exfuse.models.segmenter import Prediction
 from exfuse.runs.evaluation import Evaluation
 from exfuse.store.description import Option
-from exfuse.tasks.protocols import AveragedProbabilities, SlidingWindows, Whole
+from exfuse.tasks.scoring import AveragedProbabilities, SlidingWindows, Whole
 from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
 from tests.described import settings_of

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform, build_model, build_protocol
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Item, Split, make_split
 from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.metrics.iou import Areas

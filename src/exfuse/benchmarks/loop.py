@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from exfuse.benchmarks.measurement import Measurement
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config.overrides import describe_run
-from exfuse.data.module import SegmentationData
+from exfuse.data.segmentation import SegmentationData
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run

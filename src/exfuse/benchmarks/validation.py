@@ -15,14 +15,14 @@ from torch import Tensor
 from exfuse.benchmarks.measurement import Measurement, alternate
 from exfuse.composition.segmentation import build_eval_transform, build_model
 from exfuse.config.overrides import describe_run
-from exfuse.data.dataset import SegmentationDataset
-from exfuse.data.scenes.reader import read_scenes
+from exfuse.data.scenes import read_scenes
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.metrics.boundary import count_areas, find_edges
-from exfuse.metrics.confusion import confusion_counts, plain_confusion_counts
 from exfuse.models.segmenter import Segmenter
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.store.description import RunDescription
+from exfuse.tasks.confusion import confusion_counts, plain_confusion_counts
 from exfuse.tasks.scoring import score
 from exfuse.tasks.segmentation import predict_ids
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import torch
 
-from exfuse.data.cache.policy import CachePolicy
+from exfuse.data.cache import CachePolicy
 from exfuse.models.backbone import Backbone
 from exfuse.store.description import Described
 

@@ -7,8 +7,12 @@ from msgspec.structs import asdict, replace
 from exfuse.composition.common import backbone_factory, cache_policy, normalisation
 from exfuse.composition.reading import technique_option
 from exfuse.config.options import build
-from exfuse.data.classification import ClassificationData
-from exfuse.data.classification_transforms import BatchMixing, ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.classification import (
+    BatchMixing,
+    ClassificationData,
+    ClassificationEvalTransform,
+    ClassificationTrainTransform,
+)
 from exfuse.data.labelled import LabelledSplit
 from exfuse.models.classifier import Classifier, build_classifier
 from exfuse.models.weights import load_backbone_weights

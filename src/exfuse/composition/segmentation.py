@@ -8,7 +8,7 @@ from torch import nn
 from exfuse.composition.common import backbone_factory, cache_policy, normalisation
 from exfuse.composition.reading import technique_option
 from exfuse.config.options import build
-from exfuse.data.module import SegmentationData
+from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import CheckpointError
@@ -19,7 +19,7 @@ from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
 from exfuse.store.description import Option, RunDescription, to_plain
 from exfuse.store.variants import names
-from exfuse.tasks.protocols import EvaluationProtocol
+from exfuse.tasks.scoring import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask
 
 

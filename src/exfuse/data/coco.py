@@ -1,14 +1,371 @@
-"""COCO's images that hold VOC's classes, with the masks that `exfuse data prepare coco-masks` made of its annotations."""
+"""From COCO's instances to a mask of VOC's classes; the only file that knows pycocotools."""
 
+import hashlib
+import io
 import json
-from collections.abc import Sequence
+import multiprocessing
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from exfuse.data.coco_conversion import RULES, mask_path, store_folder
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from exfuse.data.split import Item, Split, make_split
 from exfuse.errors import DataError
+from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative
+from exfuse.palette import VOID, voc_palette
+
+# COCO's name of a category where it is not VOC's.
+_COCO_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+_PERSON = "person"
+
+
+class Instance(NamedTuple):
+    """One annotation of COCO.
+
+    Attributes:
+        id: of the annotation.
+        label: class id in 0..C-1.
+        crowd: whether it outlines a group without telling its members apart.
+        shape: a list of polygons ``[x0, y0, x1, y1, ...]`` in pixels, or a run-length encoding ``{"size", "counts"}``.
+    """
+
+    id: int
+    label: int
+    crowd: bool
+    shape: Any
+
+
+def class_ids(categories: Iterable[Mapping[str, Any]], classes: Sequence[str]) -> dict[int, int]:
+    """Which of ``classes`` each of COCO's category ids is, by name; categories that are none of them are left out.
+
+    Args:
+        categories: of an annotation file, each with ``id`` and ``name``.
+        classes: names of the ids 0..C-1, the first being the background.
+
+    Raises:
+        DataError: if a class has no category: the file is then no annotation file of COCO's 80 categories.
+    """
+    ids = {category["name"]: int(category["id"]) for category in categories}
+    wanted = {label: _COCO_NAMES.get(name, name) for label, name in enumerate(classes) if label > 0}
+    if missing := [name for name in wanted.values() if name not in ids]:
+        raise DataError(f"COCO's annotations name no category {missing[0]!r} ({len(missing)} of {len(wanted)} are missing).")
+    return {ids[name]: label for label, name in wanted.items()}
+
+
+def rasterise(instances: Iterable[Instance], height: int, width: int, person: int | None) -> NDArray[np.uint8]:
+    """Paint instances into one (height, width) mask: class ids, 0 where nothing is, 255 for void.
+
+    Where several cover a pixel, the one painted last has it. In this order they are painted:
+
+    1. things that are no persons, from the largest to the smallest, so that a cup-sized thing on a table survives;
+    2. persons, from the largest to the smallest: COCO does not say who is in front, and a person who sits on, rides or holds
+       a thing mostly is, while the thing's outline often runs across them;
+    3. crowd regions, as void: what they hold is known only roughly.
+
+    The size is the number of pixels that an instance covers; of two that are equal, the later annotation is painted later.
+    Polygons of fewer than three points have no area and are left out. COCO draws no void border as VOC does; none is made up.
+
+    Args:
+        instances: of one image.
+        height, width: of the image in pixels.
+        person: the class id that goes first; None if there is none.
+
+    Raises:
+        DataError: if a shape is neither polygons nor a run-length encoding of this size.
+    """
+    covered = [(instance, _cover(instance, height, width)) for instance in instances]
+
+    def order(pair: tuple[Instance, NDArray[np.bool_]]) -> tuple[bool, bool, int, int]:
+        instance, cover = pair
+        return instance.crowd, instance.label == person, -int(cover.sum()), instance.id
+
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for instance, cover in sorted(covered, key=order):
+        mask[cover] = VOID if instance.crowd else instance.label
+    return mask
+
+
+def person_id(classes: Sequence[str]) -> int | None:
+    """The class id of persons, if there are any."""
+    return list(classes).index(_PERSON) if _PERSON in classes else None
+
+
+def _cover(instance: Instance, height: int, width: int) -> NDArray[np.bool_]:
+    """Which pixels an instance covers, (height, width)."""
+    tool, shape = pycocotools_mask(), instance.shape
+    try:
+        if isinstance(shape, list):
+            polygons = [polygon for polygon in shape if len(polygon) >= 6]
+            if not polygons:
+                return np.zeros((height, width), dtype=bool)
+            encoded = tool.merge(tool.frPyObjects(polygons, height, width))
+        else:
+            if list(shape["size"]) != [height, width]:
+                raise ValueError(f"a run-length encoding of size {shape['size']} in an image of {[height, width]}")
+            encoded = tool.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
+        return tool.decode(encoded).astype(bool)
+    except Exception as error:  # pycocotools raises whatever its parser stumbles over
+        raise DataError(f"annotation {instance.id} has a shape that cannot be drawn ({error!r}).") from error
+
+
+def pycocotools_mask() -> ModuleType:
+    """The module ``pycocotools.mask``.
+
+    Raises:
+        DataError: if it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise DataError("COCO's masks are drawn by pycocotools, which is missing: pip install -e '.[coco]'") from error
+    return mask
+
+
+# COCO's annotation file: its images, in order, with the instances of the wanted classes.
+
+
+class AnnotatedImage(NamedTuple):
+    """An image of COCO.
+
+    Attributes:
+        file: its name in the folder of images.
+        height, width: in pixels.
+        instances: those of the wanted classes alone, crowds among them.
+    """
+
+    file: str
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """Where COCO's layout keeps the instances of a split such as train2017."""
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def read_annotations(path: Path, classes: Sequence[str]) -> list[AnnotatedImage]:
+    """Every image of the file, by file name, those without an instance of ``classes`` included.
+
+    Args:
+        path: of instances_SPLIT.json.
+        classes: names of the ids 0..C-1, the first being the background.
+
+    Raises:
+        DataError: if the file is missing, cut short or no such file, or lists an image twice.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"No annotation file {path}. Set data.coco_root to the folder that holds COCO's annotations/, train2017/ and "
+            "val2017/, or run `make data-coco`."
+        )
+    try:
+        content = json.loads(path.read_bytes())
+        labels = class_ids(content["categories"], classes)
+        instances: dict[int, list[Instance]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            if (label := labels.get(annotation["category_id"])) is not None:
+                crowd = bool(annotation.get("iscrowd", 0))
+                instances[annotation["image_id"]].append(Instance(annotation["id"], label, crowd, annotation["segmentation"]))
+        images = [
+            AnnotatedImage(image["file_name"], image["height"], image["width"], tuple(instances[image["id"]]))
+            for image in content["images"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is no whole annotation file of COCO ({type(error).__name__}: {error}). Fetch the annotations again."
+        ) from error
+    names = [image.file for image in images]
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} lists an image twice, e.g. {next(name for name in names if names.count(name) > 1)}.")
+    return sorted(images)
+
+
+# COCO's annotations as palette PNGs of VOC's classes: written once, in pieces that survive an interruption, and verified.
+
+RULES = 1  # raise it whenever the same annotations would be painted otherwise
+_PIECE = 500  # images
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a store of masks is made from; a store of anything else is made anew.
+
+    Attributes:
+        rules: version of the painting.
+        annotations: SHA-256 of the annotation file.
+        classes: names of the ids.
+        minimum_pixels: an image with fewer pixels of the classes, background not counted, is left out.
+    """
+
+    rules: int
+    annotations: str
+    classes: tuple[str, ...]
+    minimum_pixels: int
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self) | {"classes": list(self.classes)}
+
+
+def store_folder(root: Path, split: str) -> Path:
+    """Where the masks of a split lie: ``masks/``, ``pieces/`` (what is done) and ``index.json`` (written last)."""
+    return root / "voc_masks" / split
+
+
+def convert_split(root: Path, split: str, classes: Sequence[str], minimum_pixels: int, workers: int = 1) -> dict[str, Any]:
+    """Convert one split, or what is missing of it; damaged masks are made again.
+
+    Args:
+        root: COCO's folder, with annotations/ and a folder of images for each split.
+        split: such as train2017.
+        classes: names of the ids 0..C-1, the first being the background.
+        minimum_pixels: see `Source`.
+        workers: processes. Their number changes no byte.
+
+    Returns:
+        The index: ``source``, ``masks`` (SHA-256 by image file, sorted), ``left_out`` (number of images by reason) and
+        ``remade`` (how many pieces were made now).
+
+    Raises:
+        DataError: see `read_annotations`; or if a shape cannot be drawn.
+    """
+    annotations, target = annotation_file(root, split), store_folder(root, split)
+    images = read_annotations(annotations, classes)
+    source = Source(RULES, sha256(annotations), tuple(classes), minimum_pixels)
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / f".{split}.lock"):
+        pieces = [images[first : first + _PIECE] for first in range(0, len(images), _PIECE)]
+        missing = [number for number in range(len(pieces)) if not _is_whole(target, number, source)]
+        if missing or not (target / "index.json").is_file():
+            (target / "index.json").unlink(missing_ok=True)  # what it promises is about to change
+            with _progress(f"Masks of {split}", len(pieces), done=len(pieces) - len(missing)) as advance:
+                _convert(target, [(number, pieces[number]) for number in missing], source, workers, advance)
+        return _finish(target, len(pieces), source) | {"remade": len(missing)}
+
+
+def _convert(
+    target: Path, todo: list[tuple[int, list[AnnotatedImage]]], source: Source, workers: int, advance: Callable[[], None]
+) -> None:
+    if workers <= 1:
+        for number, images in todo:
+            _convert_piece(target, number, images, source)
+            advance()
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the progress bar's thread in the midst of its work
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_leave_ctrl_c_to_the_parent) as pool:
+        try:
+            for done in as_completed([pool.submit(_convert_piece, target, *piece, source) for piece in todo]):
+                done.result()
+                advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # pieces under way are finished, no further one is begun
+            raise
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _convert_piece(target: Path, number: int, images: list[AnnotatedImage], source: Source) -> None:
+    person = person_id(source.classes)
+    masks: dict[str, str] = {}
+    left_out = {"without the classes": 0, "too few pixels": 0}
+    for image in images:
+        if not image.instances:
+            left_out["without the classes"] += 1
+            continue
+        try:
+            ids = rasterise(image.instances, image.height, image.width, person)
+        except DataError as error:
+            raise DataError(f"COCO, {image.file}: {error} Fetch the annotations again.") from error
+        if np.count_nonzero((ids != 0) & (ids != VOID)) < source.minimum_pixels:
+            left_out["too few pixels"] += 1
+            continue
+        masks[image.file] = _write_mask(mask_path(target, image.file), ids)
+    write_json(_piece_path(target, number), {"source": source.plain(), "masks": masks, "left_out": left_out})
+
+
+def _write_mask(path: Path, ids: np.ndarray) -> str:
+    """Write a palette PNG, read it back and return its hash."""
+    mask, encoded = Image.fromarray(ids), io.BytesIO()
+    mask.putpalette(voc_palette().tobytes())
+    mask.save(encoded, "PNG")
+    write_atomically(path, lambda scratch: scratch.write_bytes(encoded.getvalue()))
+    with Image.open(path) as written:
+        if not np.array_equal(np.asarray(written), ids):
+            raise DataError(f"{path} does not hold what was written to it. Check the disk.")
+    return hashlib.sha256(encoded.getvalue()).hexdigest()
+
+
+def mask_path(store: Path, file: str) -> Path:
+    """The mask of an image in a store."""
+    return store / "masks" / f"{Path(file).stem}.png"
+
+
+def _piece_path(target: Path, number: int) -> Path:
+    return target / "pieces" / f"{number:05d}.json"
+
+
+def _is_whole(target: Path, number: int, source: Source) -> bool:
+    """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
+    try:
+        piece = json.loads(_piece_path(target, number).read_text())
+        return piece["source"] == source.plain() and all(
+            sha256(mask_path(target, file)) == digest for file, digest in piece["masks"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
+    """Write the index of all pieces, if it is not there, and remove what it does not name."""
+    parts = [json.loads(_piece_path(target, number).read_text()) for number in range(pieces)]
+    masks = {file: digest for part in parts for file, digest in part["masks"].items()}
+    left_out: dict[str, int] = {}
+    for part in parts:
+        for reason, number in part["left_out"].items():
+            left_out[reason] = left_out.get(reason, 0) + number
+    index = {"source": source.plain(), "masks": masks, "left_out": left_out}
+    path = target / "index.json"
+    if not path.is_file() or json.loads(path.read_text()) != index:
+        named = {mask_path(target, file) for file in masks}
+        for stale in set((target / "masks").glob("*")) - named:
+            stale.unlink()
+        for stale in (target / "pieces").glob("*"):
+            if int(stale.stem) >= pieces:
+                stale.unlink()
+        write_json(path, index)
+    return index
+
+
+@contextmanager
+def _progress(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(f"{title}, {_PIECE} images each", total=total, completed=done)
+        yield lambda: progress.advance(task)
+
+
+# COCO's images that hold VOC's classes, with the masks that `exfuse data prepare coco-masks` made of its annotations.
 
 
 def read_coco(

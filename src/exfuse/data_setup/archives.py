@@ -1,16 +1,130 @@
-"""From an archive's address to a folder in its place: fetched, checked, unpacked and listed, each only if it is not done."""
+"""What an unpacked folder held when it was whole: names and sizes in a file beside it, and one hash that stands for them."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import hashlib
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 from rich.console import Console
+from rich.progress import Progress
 
 from exfuse.data_setup.download import fetch
-from exfuse.data_setup.manifest import Manifest, check_manifest, write_manifest
-from exfuse.data_setup.unpack import unpack
 from exfuse.errors import DataError
+from exfuse.files import write_atomically
+
+
+class Manifest(NamedTuple):
+    """Number of files, their bytes, and SHA-256 over their sorted names and sizes."""
+
+    files: int
+    size: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.files:,} files, {self.size / 1e9:.2f} GB, manifest {self.digest[:16]}"
+
+
+def manifest_file(folder: Path) -> Path:
+    """Where the manifest of a folder lies: beside it, so that the folder stays as it came."""
+    return folder.parent / f"{folder.name}.manifest"
+
+
+def write_manifest(folder: Path) -> Manifest:
+    """List every file of a folder by its relative name and size."""
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    text = "".join(f"{size}\t{name}\n" for name, size in sorted(sizes.items()))
+    write_atomically(manifest_file(folder), lambda scratch: scratch.write_text(text))
+    return _summary(text)
+
+
+def check_manifest(folder: Path) -> Manifest | None:
+    """Compare a folder with its manifest; None if it has none. Files that came later do not matter.
+
+    Raises:
+        DataError: naming the first file that is missing or of another size.
+    """
+    path = manifest_file(folder)
+    if not path.is_file():
+        return None
+    text, wrong = path.read_text(), []
+    for line in text.splitlines():
+        size, _, name = line.partition("\t")
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != int(size):
+            wrong.append(name)
+    if wrong:
+        raise DataError(
+            f"{folder} is not as it was unpacked: {len(wrong):,} files are missing or of another size, e.g. {wrong[0]}. "
+            f"Delete {folder} and start again: the archive is kept and unpacked anew."
+        )
+    return _summary(text)
+
+
+def _summary(text: str) -> Manifest:
+    sizes = [int(line.partition("\t")[0]) for line in text.splitlines()]
+    return Manifest(len(sizes), sum(sizes), hashlib.sha256(text.encode()).hexdigest())
+
+
+# Unpacking one folder of an archive: safely, and complete or not at all.
+
+
+def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
+    """Put the folder ``inside`` of an archive in the place of ``target``, which must not be there yet.
+
+    Args:
+        archive: a .tar, .tar.gz, .tgz or .zip.
+        inside: path of the folder in it.
+        target: the folder appears there once everything is unpacked.
+        console: for progress.
+
+    Raises:
+        DataError: if the archive is broken, holds a member that would be unpacked elsewhere, or no such folder.
+    """
+    scratch = target.parent / f".{target.name}.unpacking"
+    shutil.rmtree(scratch, ignore_errors=True)  # of an earlier start that was killed
+    scratch.mkdir(parents=True)
+    try:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(f"Unpacking {archive.name}")
+            if archive.suffix == ".zip":
+                _unpack_zip(archive, scratch, lambda done, of: bar.update(task, completed=done, total=of))
+            else:
+                _unpack_tar(archive, scratch)
+        if not (scratch / inside).is_dir():
+            raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
+        (scratch / inside).rename(target)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error}).") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unpack_tar(archive: Path, scratch: Path) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("This Python unpacks .tar files without a check of their members: use 3.10.12, 3.11.4 or newer.")
+    with tarfile.open(archive) as opened:
+        opened.extractall(scratch, filter="data")  # refuses absolute paths, steps upwards, links out of it and devices
+
+
+def _unpack_zip(archive: Path, scratch: Path, progress: Callable[[int, int], None]) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+        for name in names:  # zipfile would quietly unpack these under another name
+            path = PurePosixPath(name.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts:
+                raise DataError(f"{archive}: {name} would be unpacked outside its folder. Do not use this archive.")
+        for done, name in enumerate(names, 1):
+            opened.extract(name, scratch)  # checks each file's CRC
+            if done % 500 == 0 or done == len(names):
+                progress(done, len(names))
+
+
+# From an archive's address to a folder in its place: fetched, checked, unpacked and listed, each only if it is not done.
 
 
 class Archive(NamedTuple):

@@ -12,7 +12,7 @@ from exfuse.analysis.console import comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import read_image, read_mask
 from exfuse.errors import UserError
 from exfuse.runs.checkpoint import load_checkpoint

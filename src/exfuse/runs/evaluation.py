@@ -14,7 +14,7 @@ from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import write_json
 from exfuse.limits import NonNegative

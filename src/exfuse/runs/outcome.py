@@ -8,15 +8,14 @@ import torch
 from msgspec.structs import replace
 
 from exfuse.analysis.pictures import save_comparison
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.files import sha256, write_atomically
 from exfuse.metrics.boundary_areas import EDGE_RADIUS
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.record import DONE, BoundaryScores, Record, Scores
-from exfuse.tasks.protocols import EvaluationProtocol
-from exfuse.tasks.scoring import ScoredImages, score
+from exfuse.tasks.scoring import EvaluationProtocol, ScoredImages, score
 from exfuse.tasks.segmentation import predict_ids
 from exfuse.tracking.example_pictures import predict_examples
 

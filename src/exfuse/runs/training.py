@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
-from exfuse.data.module import SegmentationData
+from exfuse.data.segmentation import SegmentationData
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation

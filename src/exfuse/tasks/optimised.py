@@ -1,4 +1,4 @@
-"""What both LightningModules share: the model's layout, optimiser, schedule and clipping, and what their checkpoints say."""
+"""Which parameters learn at which rate and decay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,35 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from exfuse.tasks.parameter_groups import parameter_groups
+
+def parameter_groups(
+    model: nn.Module, lr: float, encoder_lr_factor: float, weight_decay: float, backbone: str
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser: backbone or not, times decayed or not.
+
+    Args:
+        model: with a backbone somewhere inside.
+        lr: rate of everything that starts from random weights.
+        encoder_lr_factor: the backbone's rate as a share of ``lr``.
+        weight_decay: of weights; norms and biases, the tensors of one dimension, have none.
+        backbone: the name of that submodule.
+    """
+    inside = {id(parameter) for parameter in model.get_submodule(backbone).parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "name": f"{'encoder' if in_backbone else 'decoder'}{'' if decayed else '_no_decay'}",
+            "params": parameters,
+            "lr": lr * (encoder_lr_factor if in_backbone else 1.0),
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for (in_backbone, decayed), parameters in groups.items()
+    ]
+
+
+# What both LightningModules share: the model's layout, optimiser, schedule and clipping, and what their checkpoints say.
 
 
 class OptimisedTask(pl.LightningModule):

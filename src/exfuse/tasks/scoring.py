@@ -1,22 +1,169 @@
-"""Score a model on a split: one device, one image at a time, every image exactly once."""
+"""How a model's scores become one decision per pixel: at a single scale, over several scales and flips, or window by window.
 
-from collections.abc import Iterator
+Every protocol looks at one image at a time and at one view of it per forward pass. Convolutions of a batch are not bit for bit
+those of its images (libraries choose other kernels for other shapes), so a recorded score that came out of batches would
+depend on how they were put together.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
+from exfuse.limits import NonNegativeFloat, PositiveFloat
 from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
-from exfuse.metrics.confusion import confusion_counts
 from exfuse.models.segmenter import Segmenter
-from exfuse.tasks.protocols import EvaluationProtocol
+from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.segmentation import predict_ids
+
+Size = tuple[int, int]
+
+
+class EvaluationProtocol(Protocol):
+    """What `exfuse.tasks.scoring.score` asks for every image.
+
+    `exfuse.tasks.segmentation.predict_ids` is the single scale: the whole image, once.
+    """
+
+    def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
+        """Image (1, 3, h, w) on the model's device, ids (1, H, W) int64 wanted at ``size``."""
+        ...
+
+
+class AveragedProbabilities:
+    """The class with the highest mean probability over scaled and tracked views of the image.
+
+    Args:
+        scales: factors of the network's input, each side rounded to whole pixels.
+        flip: look at the mirror image of every scale too.
+        windows: how one view is looked at: as a whole, or window by window.
+        device_mib: probabilities of one image (C, H, W) that take more than this are added up in the computer's memory instead
+            of the device's, which then holds no more than one forward pass needs. Whatever the number of views and windows,
+            there are at most three maps of this size: the sum, a view's, and the same at the image's size.
+
+    Raises:
+        ValueError: if there is no scale or one is not above 0.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[PositiveFloat],
+        flip: bool,
+        windows: "Whole | SlidingWindows",
+        device_mib: NonNegativeFloat,
+    ) -> None:
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"expected scales above 0, got {list(scales)}")
+        self.scales, self.flip, self.windows, self.device_mib = tuple(scales), flip, windows, device_mib
+
+    def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
+        return self.probabilities(model, image, size).max(1).indices  # see `exfuse.tasks.segmentation.predict_ids`
+
+    def probabilities(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
+        """Mean over the views: (1, C, H, W) float32 on the device, or on the CPU where that is too much for it."""
+        total: Tensor | None = None
+        views = 0
+        for view, tracked in self._views(image):
+            mean = self.windows(model, view, self.device_mib)
+            if tracked:
+                mean = mean.flip(-1)
+            home = _home(image.device, mean.shape[1], size, self.device_mib)
+            if mean.shape[-2:] != tuple(size):
+                mean = F.interpolate(mean.cpu() if home.type == "cpu" else mean, size, mode="bilinear")
+            mean = mean.to(home)
+            total = mean if total is None else total.add_(mean)
+            views += 1
+        assert total is not None  # there is at least one scale
+        return total.div_(views)
+
+    def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        """Scaled images, as training scales them, each followed by its mirror image if wanted."""
+        for scale in self.scales:
+            height, width = (max(1, round(scale * side)) for side in image.shape[-2:])
+            view = image if scale == 1 else F.interpolate(image, (height, width), mode="bilinear")
+            yield view, False
+            if self.flip:
+                yield view.flip(-1), True
+
+
+class Whole:
+    """The view as it is, in one forward pass."""
+
+    def __call__(self, model: Segmenter, view: Tensor, _: float) -> Tensor:
+        return _probabilities(model, view)
+
+
+class SlidingWindows:
+    """Overlapping windows, their probabilities averaged by how many windows saw a pixel.
+
+    Along each side there are as few windows as the overlap allows, spread evenly, so that they reach from edge to edge and
+    overlap by at least ``overlap``. A side that is not longer than the window is seen whole: nothing is padded.
+
+    Args:
+        window: side of a window in px of the network's input.
+        overlap: share of a window that the next one sees again, in [0, 1).
+
+    Raises:
+        ValueError: if the overlap is not in [0, 1) or the window is empty.
+    """
+
+    def __init__(self, window: int, overlap: float) -> None:
+        if not 0 <= overlap < 1 or window < 1:
+            raise ValueError(f"expected a window of 1 px or more and an overlap in [0, 1), got {window} and {overlap}")
+        self.window, self.overlap = window, overlap
+
+    def __call__(self, model: Segmenter, view: Tensor, device_mib: float) -> Tensor:
+        height, width = view.shape[-2:]
+        rows, columns = self.positions(height), self.positions(width)
+        if len(rows) == len(columns) == 1:
+            return _probabilities(model, view)
+        total: Tensor | None = None
+        counts = torch.zeros(height, width)
+        for row in rows:
+            for column in columns:
+                place = (..., slice(row, row + self.window), slice(column, column + self.window))
+                seen = _probabilities(model, view[place])
+                if total is None:
+                    home = _home(seen.device, seen.shape[1], (height, width), device_mib)
+                    total = torch.zeros(1, seen.shape[1], height, width, device=home)
+                total[place] += seen.to(total.device)
+                counts[place] += 1
+        assert total is not None  # there is at least one window
+        return total.div_(counts.to(total.device))
+
+    def positions(self, length: int) -> list[int]:
+        """Where the windows begin along a side of this length."""
+        if length <= self.window:
+            return [0]
+        stride = max(1, math.floor(self.window * (1 - self.overlap)))
+        steps = math.ceil((length - self.window) / stride)
+        return [round(step * (length - self.window) / steps) for step in range(steps + 1)]
+
+
+def _probabilities(model: Segmenter, view: Tensor) -> Tensor:
+    """(1, C, h, w) float32 at the view's own size."""
+    scores = model(view.contiguous()).scores.float()
+    if scores.shape[-2:] != view.shape[-2:]:
+        scores = F.interpolate(scores, view.shape[-2:], mode="bilinear")
+    return scores.softmax(1)
+
+
+def _home(device: torch.device, classes: int, size: Size, device_mib: float) -> torch.device:
+    """Where probabilities (C, H, W) are kept."""
+    return device if classes * math.prod(size) * 4 <= device_mib * 2**20 else torch.device("cpu")
+
+
+# Score a model on a split: one device, one image at a time, every image exactly once.
 
 
 class ScoredImages(NamedTuple):

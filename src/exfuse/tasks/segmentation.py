@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from exfuse.data.dataset import Batch
-from exfuse.metrics.confusion import ConfusionMatrix
+from exfuse.data.segmentation import Batch
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.palette import VOID
+from exfuse.tasks.confusion import ConfusionMatrix
 from exfuse.tasks.optimised import OptimisedTask
 
 

@@ -5,10 +5,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import read_image, read_mask
 from exfuse.models.segmenter import Segmenter
-from exfuse.tasks.protocols import EvaluationProtocol
+from exfuse.tasks.scoring import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask, predict_ids
 from exfuse.tracking.example import Example
 from exfuse.tracking.tracker import trackers_of

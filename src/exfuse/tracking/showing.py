@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.checked import plain
 from exfuse.store.costs import Costs
 from exfuse.store.record import Scores
-from exfuse.tasks.protocols import EvaluationProtocol
+from exfuse.tasks.scoring import EvaluationProtocol
 from exfuse.tasks.segmentation import predict_ids
 from exfuse.tracking.example_pictures import predict_examples
 from exfuse.tracking.tracker import Tracker

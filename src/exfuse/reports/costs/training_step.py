@@ -3,7 +3,7 @@
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from exfuse.data.dataset import Batch
+from exfuse.data.segmentation import Batch
 from exfuse.errors import ConfigError
 from exfuse.store.description import RunDescription
 from exfuse.tasks.segmentation import SegmentationTask

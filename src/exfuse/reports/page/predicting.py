@@ -10,7 +10,7 @@ from rich.progress import track
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.dataset import SegmentationDataset
+from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split, read_image, read_mask
 from exfuse.errors import DataError, UserError
 from exfuse.process import choose_device

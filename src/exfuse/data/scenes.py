@@ -8,8 +8,11 @@ from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 
-from exfuse.data.scenes.composition import draw_scene
+from exfuse.data.scenes_drawing import CLASSES, draw_scene
+from exfuse.data.split import Split
+from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
+from exfuse.limits import NonNegative, Positive
 from exfuse.palette import voc_palette
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
@@ -77,3 +80,32 @@ def _write_scenes(root: Path, counts: dict[str, int], size: int, seed: int) -> N
             mask = Image.fromarray(ids)
             mask.putpalette(palette)  # turns mode L into P
             mask.save(masks / f"{split}_{index:06d}.png")
+
+
+# The embedded default as a split: generate the scenes where they are missing, then read them as VOC is read.
+
+
+def read_scenes(
+    root: str | Path,
+    split: str,
+    train: Positive,
+    val: Positive,
+    size: Positive,
+    seed: NonNegative,
+    name: str = "scenes",
+) -> Split:
+    """Read one split of the generated scenes, generating both first if ``root`` does not exist.
+
+    Args:
+        root: folder in VOC layout.
+        split: train or val.
+        train, val: number of images in each.
+        size: longer side of the images in pixels.
+        seed: of the generator.
+        name: of the data set, for messages.
+
+    Raises:
+        DataError: if ``root`` holds other scenes, or see `exfuse.data.voc.read_voc`.
+    """
+    generate_scenes(Path(root), train=train, val=val, size=size, seed=seed)
+    return read_voc(root, split, CLASSES, counts={"train": train, "val": val}, name=name)

@@ -12,17 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from exfuse.data.cache import disk, memory, policy
-from exfuse.data.cache.disk import DiskCache
-from exfuse.data.cache.layout import Layout
-from exfuse.data.cache.memory import MemoryCache, memory_limit
-from exfuse.data.cache.policy import CachePolicy, keep
-from exfuse.data.classification import ClassificationData
-from exfuse.data.classification_transforms import ClassificationEvalTransform, ClassificationTrainTransform
-from exfuse.data.dataset import Batch, PreparedSplit
+from exfuse.data import cache
+from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep, memory_limit
+from exfuse.data.classification import ClassificationData, ClassificationEvalTransform, ClassificationTrainTransform
 from exfuse.data.folder import read_folder
-from exfuse.data.module import SegmentationData
 from exfuse.data.object_crops import read_object_crops
+from exfuse.data.segmentation import Batch, PreparedSplit, SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import ConfigError, DataError
@@ -159,14 +154,14 @@ def test_albumentations_scales_to_the_announced_size():
 def test_auto_keeps_what_fits_and_reads_no_more_headers_than_it_needs(split, monkeypatch):
     source = PreparedSplit(split, EvalTransform(None, **NORMALISATION))
     size = keep(source, CachePolicy("memory")).bytes
-    monkeypatch.setattr(policy, "memory_limit", lambda: 10 * size)
+    monkeypatch.setattr(cache, "memory_limit", lambda: 10 * size)
     assert keep(source, CachePolicy("auto", share=0.1)).place == "memory"
     assert keep(source, CachePolicy("auto", share=0.2), processes=2).place == "memory"
     assert keep(source, CachePolicy("auto", share=0.2), taken=size).place == "memory"
     for options in ({"processes": 2}, {"taken": 1}):
         kept = keep(source, CachePolicy("auto", share=0.1), **options)
         assert kept == (source, 0, "none")
-    monkeypatch.setattr(policy, "_BLOCK", 2)
+    monkeypatch.setattr(cache, "_BLOCK", 2)
     asked: list[int] = []
     shapes = PreparedSplit.shapes
     monkeypatch.setattr(PreparedSplit, "shapes", lambda self, position: asked.append(position) or shapes(self, position))
@@ -175,7 +170,7 @@ def test_auto_keeps_what_fits_and_reads_no_more_headers_than_it_needs(split, mon
 
 
 def test_memory_that_is_not_there_is_refused_by_its_key(split, monkeypatch):
-    monkeypatch.setattr(policy, "memory_limit", lambda: 1000)
+    monkeypatch.setattr(cache, "memory_limit", lambda: 1000)
     with pytest.raises(ConfigError, match=r"runtime\.cache=memory: .*do not fit.*runtime\.cache=disk or none"):
         make_data(split, CachePolicy("memory"))
 
@@ -206,7 +201,7 @@ def test_the_limit_is_the_machines_or_a_control_groups(tmp_path, monkeypatch):
     machine = memory_limit()
     assert 2**28 < machine <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     (tmp_path / "job").mkdir()
-    monkeypatch.setattr(memory, "_cgroups", lambda: [tmp_path / "job", tmp_path])
+    monkeypatch.setattr(cache, "_cgroups", lambda: [tmp_path / "job", tmp_path])
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit() >= machine
     (tmp_path / "job" / "memory.max").write_text("12345678\n")
@@ -284,13 +279,13 @@ def test_every_scale_kind_and_content_has_a_file_of_its_own(split, tmp_path, mon
     seen = [first, names(40), names(None)]
     os.utime(split.items[2].mask, ns=(1, 1))
     seen.append(names())
-    monkeypatch.setattr(disk, "version", lambda _: "0")
+    monkeypatch.setattr(cache, "version", lambda _: "0")
     seen.append(names())
     assert len(set().union(*seen)) == sum(map(len, seen))
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(DataError, match=r"paths\.cache"):
         make_data(split, disk_policy(tmp_path))
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exfuse.data.cache.layout import Shapes
-from exfuse.data.loading import DecodedDataset
+from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
+from exfuse.data.loading import DecodedDataset, LoadedData
 from exfuse.data.split import Split, image_size, read_image, read_mask
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.randomness import derive_seed
@@ -62,3 +62,47 @@ class SegmentationDataset(DecodedDataset):
         else:
             pixels, target = self.transform.normalise(image), torch.from_numpy(mask.copy())
         return {"image": pixels, "mask": target, "position": torch.tensor(position)}
+
+
+# The LightningDataModule of segmentation.
+
+
+class SegmentationData(LoadedData):
+    """Training and validation loaders over two splits.
+
+    Args:
+        train, val: checked splits of one data set.
+        train_transform, eval_transform: what the network sees of them.
+        batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
+    """
+
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
+
+    def __init__(
+        self,
+        train: Split,
+        val: Split,
+        train_transform: TrainTransform,
+        eval_transform: EvalTransform,
+        batch_size: int,
+        accumulate: int,
+        workers: int,
+        seed: int,
+        cache: CachePolicy = NO_CACHE,
+        prefetch: int = 2,
+    ) -> None:
+        super().__init__(
+            SegmentationDataset(train, train_transform, seed),
+            SegmentationDataset(val, eval_transform),
+            train.name,
+            batch_size,
+            accumulate,
+            workers,
+            seed,
+            # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
+            val_batch=1,
+            cache=cache,
+            prefetch=prefetch,
+        )
+        self.classes = train.classes
