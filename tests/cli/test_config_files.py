@@ -28,7 +28,7 @@ def test_what_commands_share_stands_in_one_place():
 
 @pytest.mark.parametrize("name", ["voc", "voc_aug", "voc_coco", "voc_trainval", "voc_animals"])
 def test_vocs_readers_differ_in_their_splits_alone(name):
-    data = compose_config("train", [f"data={name}"]).data
+    data = compose_config("train", [f"data={name}"])[0].data
     train = data.train.parts[1] if name == "voc_coco" else data.train
     val = data.val.of if name == "voc_trainval" else data.val
     assert train.classes == val.classes == data.classes

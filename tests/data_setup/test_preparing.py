@@ -200,4 +200,4 @@ def test_what_is_missing_of_imagenet_is_named(imagenet: Path, damage: Callable[[
 
 def test_what_nobody_may_hand_out_is_only_checked() -> None:
     with pytest.raises(ConfigError, match="exfuse data check imagenet"):
-        prepare(compose_config("data_prepare", ["source=imagenet"]))
+        prepare(compose_config("data_prepare", ["source=imagenet"])[0])
