@@ -70,7 +70,7 @@ def test_a_study_says_how_to_start_it(study: tuple[DeclaredStudy, list[RowFile]]
     declared, _ = study
     lines = (REPOSITORY / "conf" / "study" / f"{declared.name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
-    assert any(f"python -m src.train +study={declared.name}" in line for line in lines[1:4])
+    assert any(f"train +study={declared.name}" in line for line in lines[1:4])
 
 
 @pytest.mark.parametrize("name", ["table3_techniques", "table3_last"])

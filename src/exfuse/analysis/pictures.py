@@ -1,6 +1,6 @@
 """Pictures of predictions: image, truth and prediction side by side, and overlays for a user's own photographs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -48,7 +48,7 @@ def save_comparison(
     path: Path,
     images: Sequence[NDArray[np.uint8]],
     truths: Sequence[Ids | None],
-    predictions: dict[str, Sequence[Ids]],
+    predictions: Mapping[str, Sequence[Ids]],
     classes: Sequence[str],
 ) -> None:
     """Write a grid, one row an image: the image, its truth if there is one, and what each model predicts; atomically.

@@ -19,7 +19,7 @@ from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
 from exfuse.store.description import Option, RunDescription, to_plain
 from exfuse.store.variants import names
-from exfuse.tasks.scoring import EvaluationProtocol
+from exfuse.tasks.prediction import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask
 
 

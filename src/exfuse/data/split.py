@@ -243,3 +243,9 @@ def seen_in_training(of: Split) -> Split:
     For the last training before a test server scores, which may use every label there is.
     """
     return Split(f"{of.name} (seen in training)", of.items, of.classes, of.void_ids, seen=True)
+
+
+def spread_evenly(total: int, wanted: int | None) -> list[int]:
+    """Positions of ``wanted`` images, or of all for None, spread evenly over a split of ``total``, its ends among them."""
+    number = total if wanted is None else min(wanted, total)
+    return [int(position) for position in np.unique(np.linspace(0, total - 1, number).round())]

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
@@ -13,13 +11,13 @@ from exfuse.analysis.pictures import save_comparison
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import read_image, read_mask
+from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder, find_finished
 from exfuse.store.record import Record
-from exfuse.tasks.segmentation import predict_ids
+from exfuse.tasks.prediction import PredictedImage, predict_split
 
 
 def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
@@ -53,19 +51,14 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
     return sorted(runs, key=lambda run: (run[1].label != "baseline", run[1].label, run[1].seed))
 
 
-@torch.inference_mode()
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
     split = read_split(from_plain(runs[0][1].config, RunDescription).data, "val")
-    positions = np.unique(np.linspace(0, len(split) - 1, images).round().astype(int))
-    items = [split.items[position] for position in positions]
-    truths = [read_mask(item.mask, len(split.classes), split.void_ids) for item in items]
-    predictions: dict[str, Sequence[NDArray[np.uint8]]] = {}
+    predicted: dict[str, list[PredictedImage]] = {}
     for folder, record in runs:
         model, trained, _ = load_checkpoint(folder.path)
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
-        predictions[name] = [
-            predict_ids(model, dataset[int(position)]["image"][None], truth.shape)[0].byte().numpy()
-            for position, truth in zip(positions, truths, strict=True)
-        ]
-    save_comparison(picture, [read_image(item.image) for item in items], truths, predictions, split.classes)
+        predicted[name] = [*predict_split(model, dataset, spread_evenly(len(split), images), torch.device("cpu"))]
+    shown = next(iter(predicted.values()))
+    drawn = {name: [one.prediction for one in found] for name, found in predicted.items()}
+    save_comparison(picture, [one.image for one in shown], [one.truth for one in shown], drawn, split.classes)

@@ -9,15 +9,16 @@ from msgspec.structs import replace
 
 from exfuse.analysis.pictures import save_comparison
 from exfuse.data.segmentation import SegmentationDataset
+from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_atomically
 from exfuse.metrics.boundary_areas import EDGE_RADIUS
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.record import DONE, BoundaryScores, Record, Scores
-from exfuse.tasks.scoring import EvaluationProtocol, ScoredImages, score
+from exfuse.tasks.prediction import EvaluationProtocol, predict_split
+from exfuse.tasks.scoring import ScoredImages, score
 from exfuse.tasks.segmentation import predict_ids
-from exfuse.tracking.example_pictures import predict_examples
 
 _PICTURES = 6
 
@@ -77,7 +78,7 @@ def save_examples(
     decide: EvaluationProtocol = predict_ids,
 ) -> None:
     """Draw images spread evenly over the split beside their truth and the model's prediction by the protocol ``decide``."""
-    examples = predict_examples(model, dataset, device, number, decide)
+    examples = list(predict_split(model, dataset, spread_evenly(len(dataset), number), device, decide))
     images, truths = [example.image for example in examples], [example.truth for example in examples]
     save_comparison(path, images, truths, {name: [example.prediction for example in examples]}, dataset.split.classes)
 

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -16,10 +14,9 @@ from exfuse.errors import DataError
 from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.tasks.segmentation import predict_ids
+from exfuse.tasks import prediction
 
 
-@torch.inference_mode()
 def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name: str) -> None:
     """Write ``NAME.png`` (palette mask) and ``NAME_overlay.png`` for every image, at its own size.
 
@@ -36,9 +33,10 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
     model = fuse(model.to(device), portable=device.type != "cpu")
     transform = build_eval_transform(trained)
-    for path in track(images, description="Predicting", transient=True):
-        image = read_image(path, upright=True)
-        ids = predict_ids(model, transform(image)[None].to(device), image.shape[:2])[0].cpu().numpy().astype(np.uint8)
+    read = ((path, read_image(path, upright=True)) for path in track(images, description="Predicting", transient=True))
+    asked = ((transform(image), image.shape[:2], (path, image)) for path, image in read)
+    for found, (path, image) in prediction.predict(model, asked, device):
+        ids = found.byte().cpu().numpy()
         save_mask(output / f"{path.stem}.png", ids)
         save_overlay(output / f"{path.stem}_overlay.png", image, ids, classes)
     Console().print(f"{len(images)} masks and overlays: {output}")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
@@ -21,6 +20,7 @@ from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
 from exfuse.store.description import Option, Paths
+from exfuse.tasks.prediction import predict
 
 _HINT = (
     "VOC's test images are handed out by the evaluation server (host.robots.ox.ac.uk:8080) after registration: unpack "
@@ -118,7 +118,6 @@ def image_sizes(asked: Check) -> dict[str, Size]:
     return sizes
 
 
-@torch.inference_mode()
 def _predict(asked: Submission, run: Path, sizes: dict[str, Size]) -> dict[str, bytes]:
     model, trained, classes = load_checkpoint(run)
     if classes != asked.classes:
@@ -126,16 +125,14 @@ def _predict(asked: Submission, run: Path, sizes: dict[str, Size]) -> dict[str, 
             f"{run} scores {len(classes)} classes ({', '.join(classes[:4])}, ...): the server's ids are VOC's "
             f"{len(asked.classes)}. Choose a run that was trained on VOC."
         )
-    device = choose_device(asked.device)
-    model.to(device)
     if trained.runtime.channels_last:  # the layout in which its training scored it
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decide, transform = build_protocol(asked.protocol, trained), build_eval_transform(trained)
     predicted: dict[str, bytes] = {}
-    for id, (width, height) in track(sizes.items(), description="Predicting", total=len(sizes)):
-        image = read_image(_image(asked.root, id))
-        ids = decide(model, transform(image)[None].to(device), (height, width))[0]
-        mask, encoded = Image.fromarray(ids.cpu().numpy().astype(np.uint8)), io.BytesIO()
+    items = track(sizes.items(), description="Predicting", total=len(sizes))
+    images = ((transform(read_image(_image(asked.root, id))), (height, width), id) for id, (width, height) in items)
+    for ids, id in predict(model, images, choose_device(asked.device), decide):
+        mask, encoded = Image.fromarray(ids.byte().cpu().numpy()), io.BytesIO()
         mask.putpalette(voc_palette().tobytes())
         mask.save(encoded, "PNG")
         predicted[id] = encoded.getvalue()

@@ -105,11 +105,6 @@ def load_examples(folder: Path) -> Examples | None:
     return found
 
 
-def spread_evenly(total: int, wanted: int) -> list[int]:
-    """Positions of ``wanted`` images spread evenly over a split of ``total``, its ends among them."""
-    return [int(position) for position in np.unique(np.linspace(0, total - 1, min(wanted, total)).round())]
-
-
 def bounded(width: int, height: int, long_side: int) -> tuple[int, int]:
     """Width and height with the longer side at most ``long_side``, in proportion."""
     scale = min(1.0, long_side / max(width, height))

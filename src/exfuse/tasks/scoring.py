@@ -8,7 +8,7 @@ depend on how they were put together.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,24 +24,12 @@ from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
 from exfuse.tasks.confusion import confusion_counts
+from exfuse.tasks.prediction import EvaluationProtocol, Size, predict
 from exfuse.tasks.segmentation import predict_ids
-
-Size = tuple[int, int]
-
-
-class EvaluationProtocol(Protocol):
-    """What `exfuse.tasks.scoring.score` asks for every image.
-
-    `exfuse.tasks.segmentation.predict_ids` is the single scale: the whole image, once.
-    """
-
-    def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
-        """Image (1, 3, h, w) on the model's device, ids (1, H, W) int64 wanted at ``size``."""
-        ...
 
 
 class AveragedProbabilities:
-    """The class with the highest mean probability over scaled and tracked views of the image.
+    """The class with the highest mean probability over scaled and mirrored views of the image.
 
     Args:
         scales: factors of the network's input, each side rounded to whole pixels.
@@ -73,9 +61,9 @@ class AveragedProbabilities:
         """Mean over the views: (1, C, H, W) float32 on the device, or on the CPU where that is too much for it."""
         total: Tensor | None = None
         views = 0
-        for view, tracked in self._views(image):
+        for view, mirrored in self._views(image):
             mean = self.windows(model, view, self.device_mib)
-            if tracked:
+            if mirrored:
                 mean = mean.flip(-1)
             home = _home(image.device, mean.shape[1], size, self.device_mib)
             if mean.shape[-2:] != tuple(size):
@@ -173,7 +161,6 @@ class ScoredImages(NamedTuple):
     areas: BoundaryAreas
 
 
-@torch.inference_mode()
 def score(
     model: Segmenter,
     dataset: SegmentationDataset,
@@ -195,16 +182,15 @@ def score(
     classes = len(dataset.split.classes)
     counts = np.zeros((len(dataset), classes, classes), dtype=np.int64)
     areas = []
-    model.to(device).eval()
     loader = DataLoader(_WithEdges(dataset), batch_size=1, num_workers=workers, pin_memory=device.type == "cuda")
     with _same_kernels_every_time():
         batches = track(loader, description=f"Scoring {dataset.split.name}", total=len(dataset), transient=True)
-        for position, (image, mask, edges) in enumerate(batches):
+        asked = ((image, mask.shape[-2:], (mask, edges)) for image, mask, edges in batches)
+        for position, (ids, (mask, edges)) in enumerate(predict(model, asked, device, decide)):
             truth = mask.to(device, non_blocking=True)
-            ids = decide(model, image.to(device, non_blocking=True), mask.shape[-2:])
-            counts[position] = confusion_counts(ids, truth, classes).cpu().numpy()
+            counts[position] = confusion_counts(ids[None], truth, classes).cpu().numpy()
             known = Edges(edges.ring[0].numpy(), edges.boundary[0].numpy(), int(edges.width))
-            areas.append(count_areas(ids[0].byte().cpu().numpy(), mask[0].numpy(), known, classes))
+            areas.append(count_areas(ids.byte().cpu().numpy(), mask[0].numpy(), known, classes))
     return ScoredImages(counts, BoundaryAreas.of_images(areas))
 
 

@@ -1,45 +1,12 @@
-"""Val images spread evenly over a split with a model's predictions at their native size."""
+"""Val images with a model's predictions, shown to a tracker while it trains."""
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 
-from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import read_image, read_mask
-from exfuse.models.segmenter import Segmenter
-from exfuse.tasks.scoring import EvaluationProtocol
-from exfuse.tasks.segmentation import SegmentationTask, predict_ids
-from exfuse.tracking.example import Example
+from exfuse.data.split import spread_evenly
+from exfuse.tasks.prediction import predict_split
+from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.tracking.tracker import trackers_of
-
-
-@torch.inference_mode()
-def predict_examples(
-    model: Segmenter,
-    dataset: SegmentationDataset,
-    device: torch.device,
-    number: int,
-    decide: EvaluationProtocol = predict_ids,
-) -> list[Example]:
-    """Predict the same ``number`` images of a split every time, one by one.
-
-    Args:
-        model: moved to ``device`` and left in evaluation mode.
-        dataset: with an `exfuse.data.transforms.EvalTransform`.
-        device: where to run.
-        number: how many; all of a smaller split, none for 0.
-        decide: the protocol by which they are predicted.
-    """
-    model.to(device).eval()
-    split = dataset.split
-    found = []
-    for position in np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int)):
-        item = split.items[position]
-        truth = read_mask(item.mask, len(split.classes), split.void_ids)
-        ids = decide(model, dataset[int(position)]["image"][None].to(device), truth.shape)
-        found.append(Example(item.id, read_image(item.image), truth, ids[0].byte().cpu().numpy()))
-    return found
 
 
 class ExamplePictures(Callback):
@@ -60,6 +27,7 @@ class ExamplePictures(Callback):
             return
         assert isinstance(module, SegmentationTask)
         dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
-        examples = predict_examples(module.model, dataset, module.device, self.number)
+        positions = spread_evenly(len(dataset), self.number)
+        examples = list(predict_split(module.model, dataset, positions, module.device))
         for tracker in trackers_of(trainer.loggers):
             tracker.log_examples(examples, module.classes, trainer.global_step)

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from exfuse.data.segmentation import SegmentationDataset
+from exfuse.data.split import spread_evenly
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.checked import plain
 from exfuse.store.costs import Costs
 from exfuse.store.record import Scores
-from exfuse.tasks.scoring import EvaluationProtocol
+from exfuse.tasks.prediction import EvaluationProtocol, predict_split
 from exfuse.tasks.segmentation import predict_ids
-from exfuse.tracking.example_pictures import predict_examples
 from exfuse.tracking.tracker import Tracker
 
 
@@ -39,7 +39,8 @@ def show_scores(
     """
     if not trackers:
         return
-    examples = predict_examples(model, dataset, device, max(tracker.examples for tracker in trackers), decide)
+    positions = spread_evenly(len(dataset), max(tracker.examples for tracker in trackers))
+    examples = list(predict_split(model, dataset, positions, device, decide))
     classes = dataset.split.classes
     values: dict[str, Any] = {f"final/{name}": getattr(scores, name) for name in ("miou", "pixel_accuracy", "images")}
     values |= {f"final/iou/{name}": value for name, value in scores.iou.items() if value is not None}

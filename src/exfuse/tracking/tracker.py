@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from exfuse.process import is_first_process
-from exfuse.tracking.example import Example
+from exfuse.tasks.prediction import PredictedImage
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 255  # exit codes; 255 is what W&B itself gives a run that Ctrl-C ended
 
@@ -59,11 +59,11 @@ class Tracker(ABC):
         """Points of curves at an optimiser's step; ``epoch`` is among the values where one is known."""
 
     @abstractmethod
-    def log_examples(self, examples: Sequence[Example], classes: Sequence[str], step: int) -> None:
+    def log_examples(self, examples: Sequence[PredictedImage], classes: Sequence[str], step: int) -> None:
         """Pictures with truth and prediction, while the run trains."""
 
     @abstractmethod
-    def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[Example], classes: Sequence[str]) -> None:
+    def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         """Confusion counts (C, C) of the final scoring, row = true class, and a table of the final pictures."""
 
     @abstractmethod

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from exfuse.errors import ConfigError
 from exfuse.palette import VOID
+from exfuse.tasks.prediction import WRONG, PredictedImage
 from exfuse.tracking.background import Background
-from exfuse.tracking.example import WRONG, Example
 from exfuse.tracking.tracker import RunInfo, Tracker
 from exfuse.tracking.wandb_log import cut_to_whole_records
 
@@ -92,7 +92,7 @@ class WandbTracker(Tracker):
             row.pop("epoch", None)  # W&B joins what has one step: the next epoch's first would move a validation's point
         self._log(lambda: row, step)
 
-    def log_examples(self, examples: Sequence[Example], classes: Sequence[str], step: int) -> None:
+    def log_examples(self, examples: Sequence[PredictedImage], classes: Sequence[str], step: int) -> None:
         """See `Tracker.log_examples`: images whose masks W&B's viewer switches on and off, with a slider over the steps."""
 
         def pictures() -> dict[str, Any]:
@@ -103,7 +103,7 @@ class WandbTracker(Tracker):
 
         self._log(pictures, step)
 
-    def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[Example], classes: Sequence[str]) -> None:
+    def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         """See `Tracker.log_outcome`."""
         self._log(lambda: {"final/confusion": _confusion_chart(counts, classes)}, self._last_step)
         if examples:
@@ -207,7 +207,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _masked(example: Example, classes: Sequence[str]) -> wandb.Image:
+def _masked(example: PredictedImage, classes: Sequence[str]) -> wandb.Image:
     """An image with three masks: truth, prediction and where they differ."""
     names = {**dict(enumerate(classes)), WRONG: "wrong", VOID: "void"}
     masks = {"truth": example.truth, "prediction": example.prediction, "errors": example.errors()}
@@ -219,7 +219,7 @@ def _masked(example: Example, classes: Sequence[str]) -> wandb.Image:
     )
 
 
-def _examples_table(examples: Sequence[Example], classes: Sequence[str]) -> wandb.Table:
+def _examples_table(examples: Sequence[PredictedImage], classes: Sequence[str]) -> wandb.Table:
     """One row an image, the worst first, so that the table opens where there is something to see."""
     scored = [(example, example.scores(classes)) for example in examples]
     scored.sort(key=lambda pair: (pair[1]["miou"] is None, pair[1]["miou"]))

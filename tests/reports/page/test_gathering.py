@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import read_image, read_mask
+from exfuse.data.split import read_image, read_mask, spread_evenly
 from exfuse.errors import UserError
 from exfuse.palette import VOID
 from exfuse.reports.page import predicting
@@ -20,7 +20,7 @@ from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.training import train
 from exfuse.store.description import RunDescription
-from exfuse.store.examples import Examples, bounded, load_examples, read_ids, spread_evenly, write_ids
+from exfuse.store.examples import Examples, bounded, load_examples, read_ids, write_ids
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
 from exfuse.store.outcome import DONE, Outcome
@@ -75,7 +75,7 @@ def refuse_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
     def predict(*_: object) -> None:
         raise AssertionError("predicted again")
 
-    monkeypatch.setattr(predicting, "predict_examples", predict)
+    monkeypatch.setattr(predicting, "add_predictions", predict)
 
 
 def test_examples_are_what_the_runs_predict(study, store):

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import Split
+from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
 from exfuse.limits import NonNegative, NonNegativeFloat
@@ -58,7 +57,7 @@ def show_features(asked: Features) -> None:
         split = read_split(asked.data or trained.data, asked.split)
         classes = list(split.classes)
     images = find_images(asked.image, split)
-    positions = _positions(asked.statistics.images, split)
+    positions = [] if split is None else spread_evenly(len(split), asked.statistics.images)
     looked = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * (len(images) + len(positions)))
@@ -82,14 +81,6 @@ def _output(asked: Features) -> Path:
             f"{output} is there and holds no feature pictures: it is not overwritten. Set output= to another folder."
         )
     return output
-
-
-def _positions(images: int | None, split: Split | None) -> list[int]:
-    """Places spread evenly over the split."""
-    if split is None or images == 0:
-        return []
-    number = len(split) if images is None else min(images, len(split))
-    return [int(place) for place in np.unique(np.linspace(0, len(split) - 1, number).round())]
 
 
 def _looker(source: Source, classes: Sequence[str], split: Split | None, asked: Features, device: torch.device) -> Looker:

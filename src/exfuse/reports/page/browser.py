@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exfuse.data.split import spread_evenly
 from exfuse.metrics.iou import iou_per_class
 from exfuse.palette import VOID, voc_palette
 from exfuse.reports.page.data import PageData, Section
-from exfuse.store.examples import ExampleImage, Examples, read_ids, spread_evenly
+from exfuse.store.examples import ExampleImage, Examples, read_ids
 from exfuse.store.study import Run
 
 _AROUND = 400  # bytes of JSON around a picture, at most

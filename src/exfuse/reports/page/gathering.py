@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from exfuse.data.split import spread_evenly
 from exfuse.store.description import Option
-from exfuse.store.examples import FOLDER, Examples, load_examples, spread_evenly
+from exfuse.store.examples import FOLDER, Examples, load_examples
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import HISTORY, merge_logs, write_history
 from exfuse.store.record import Record
@@ -104,9 +105,9 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
     if not wanted:
         return reasons
 
-    from exfuse.reports.page.predicting import predict_examples  # torch, only where there is something to predict
+    from exfuse.reports.page.predicting import add_predictions  # torch, only where there is something to predict
 
-    return reasons | predict_examples(wanted, manifest, runs, folder, there, wish)
+    return reasons | add_predictions(wanted, manifest, runs, folder, there, wish)
 
 
 def _same(runs: Path, key: str, record: Record) -> bool:

@@ -3,26 +3,24 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
 from msgspec.structs import replace
 from rich.progress import track
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import Split, read_image, read_mask
+from exfuse.data.split import Split, read_image, read_mask, spread_evenly
 from exfuse.errors import DataError, UserError
 from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
-from exfuse.store.examples import ExampleImage, Examples, bounded, spread_evenly, write_ids, write_image
+from exfuse.store.examples import ExampleImage, Examples, bounded, write_ids, write_image
 from exfuse.store.record import Record
-from exfuse.tasks.segmentation import predict_ids
+from exfuse.tasks.prediction import predict_split
 
 
-def predict_examples(
+def add_predictions(
     records: Mapping[str, Record], manifest: str, runs: Path, folder: Path, there: Examples | None, wish: Wish
 ) -> dict[str, str]:
     """Write images and truths, if they are not ``there``, and the predictions of every run, run by run.
@@ -49,7 +47,11 @@ def predict_examples(
                 raise DataError(f"{split.name} has other classes than the run")
             dataset = SegmentationDataset(split, build_eval_transform(trained))
             examples = examples or _write_images(split, manifest, folder, wish)
-            _predict(model, dataset, examples, key, choose_device(wish.device))
+            positions = [int(image.name) for image in examples.images]
+            predicted = predict_split(model, dataset, positions, choose_device(wish.device))
+            for image, found in zip(examples.images, predicted, strict=True):
+                path, size = examples.prediction(image, key), (image.width, image.height)
+                write_ids(path, found.prediction, size, examples.classes)
         # a checkpoint of an older version may lack what today's code reads: its run is left out, by name
         except (UserError, KeyError, AttributeError, TypeError, RuntimeError, ValueError) as error:
             reasons[key] = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
@@ -91,15 +93,3 @@ def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Exam
     found = replace(examples, images=tuple(chosen))
     found.write()
     return found
-
-
-@torch.inference_mode()
-def _predict(model: torch.nn.Module, dataset: SegmentationDataset, examples: Examples, key: str, device: torch.device) -> None:
-    model.to(device)
-    for example in examples.images:
-        position = int(example.name)
-        item = dataset.split.items[position]
-        shape = read_mask(item.mask, len(dataset.split.classes), dataset.split.void_ids).shape
-        image = dataset[position]["image"][None].to(device)
-        ids = predict_ids(model, image, shape)[0].cpu().numpy().astype(np.uint8)  # type: ignore[arg-type]
-        write_ids(examples.prediction(example, key), ids, (example.width, example.height), examples.classes)

@@ -15,7 +15,7 @@ from exfuse.analysis.figures import probe as figure
 from exfuse.analysis.figures import style
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import Split
+from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
 from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat
@@ -52,7 +52,7 @@ def probe_features(asked: Probe) -> None:
     sources, output = find_sources(asked), _output(asked)
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(asked.data or trained.data, name) for name in ("train", "val")]
-    positions = [_spread(len(splits[0]), asked.train_images), _spread(len(splits[1]), asked.test_images)]
+    positions = [spread_evenly(len(splits[0]), asked.train_images), spread_evenly(len(splits[1]), asked.test_images)]
     device = choose_device(asked.device)
     drawer = Drawer(asked.cells, asked.band, asked.seed)
     results: list[Result] = []
@@ -133,9 +133,3 @@ def _is_ours(index: Path) -> bool:
         return "settings" in json.loads(index.read_text())
     except (OSError, ValueError):
         return False
-
-
-def _spread(length: int, number: int | None) -> list[int]:
-    """Places spread evenly over a split."""
-    wanted = length if number is None else min(length, number)
-    return [int(place) for place in np.unique(np.linspace(0, length - 1, wanted).round())]

@@ -1,0 +1,137 @@
+"""The one loop in which a model predicts image after image, and one val image with its truth and a prediction."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from exfuse.data.segmentation import SegmentationDataset
+from exfuse.data.split import read_image, read_mask
+from exfuse.metrics.iou import iou_per_class, pixel_accuracy
+from exfuse.models.segmenter import Segmenter
+from exfuse.palette import VOID
+from exfuse.tasks.segmentation import predict_ids
+
+WRONG = 254  # an id of error maps that no class has
+Along = TypeVar("Along")
+Size = tuple[int, int]
+
+
+class EvaluationProtocol(Protocol):
+    """How one image is decided: `exfuse.tasks.segmentation.predict_ids` looks once at its single scale; see also
+    `exfuse.tasks.scoring`."""
+
+    def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
+        """Image (1, 3, h, w) on the model's device, ids (1, H, W) int64 wanted at ``size``."""
+        ...
+
+
+@torch.inference_mode()
+def predict(
+    model: Segmenter,
+    images: Iterable[tuple[Tensor, Size, Along]],
+    device: torch.device,
+    decide: EvaluationProtocol = predict_ids,
+) -> Iterator[tuple[Tensor, Along]]:
+    """Predict one image after the other, each on its own.
+
+    Args:
+        model: moved to ``device`` and left in evaluation mode.
+        images: (3, h, w) or (1, 3, h, w) as an `exfuse.data.transforms.EvalTransform` leaves them, the size (H, W) of what is
+            wanted, and whatever goes along with it.
+        device: where to predict.
+        decide: the protocol, by default the single scale.
+
+    Yields:
+        Ids (H, W) int64 on the device, and what went along.
+    """
+    model.to(device).eval()
+    for image, size, along in images:
+        batch = image if image.ndim == 4 else image[None]
+        yield decide(model, batch.to(device, non_blocking=True), size)[0], along  # type: ignore[arg-type]
+
+
+class PredictedImage(NamedTuple):
+    """A val image with its truth and a prediction.
+
+    Attributes:
+        id: of the image in its split.
+        image: (H, W, 3) uint8.
+        truth, prediction: (H, W) uint8 ids; 255 in the truth is void.
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+    def errors(self) -> NDArray[np.uint8]:
+        """(H, W): `WRONG` where a labelled pixel is predicted wrongly, void elsewhere."""
+        return np.where((self.truth != VOID) & (self.truth != self.prediction), WRONG, VOID).astype(np.uint8)
+
+    def at_most(self, side: int) -> "PredictedImage":
+        """Itself, or a copy whose longest side is ``side`` pixels; ids are never mixed."""
+        factor = side / max(self.truth.shape)
+        if factor >= 1:
+            return self
+        height, width = (max(1, round(length * factor)) for length in self.truth.shape)
+
+        def shrink(pixels: NDArray[np.uint8], resampling: Image.Resampling) -> NDArray[np.uint8]:
+            return np.asarray(Image.fromarray(pixels).resize((width, height), resampling))
+
+        return PredictedImage(
+            self.id,
+            shrink(self.image, Image.Resampling.BILINEAR),
+            shrink(self.truth, Image.Resampling.NEAREST),
+            shrink(self.prediction, Image.Resampling.NEAREST),
+        )
+
+    def padded(self, height: int, width: int) -> "PredictedImage":
+        """At the top left of a grey image of that size whose added pixels are void."""
+        below, beside = height - self.truth.shape[0], width - self.truth.shape[1]
+
+        def pad(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return np.pad(ids, ((0, below), (0, beside)), constant_values=VOID)
+
+        image = np.pad(self.image, ((0, below), (0, beside), (0, 0)), constant_values=128)
+        return PredictedImage(self.id, image, pad(self.truth), pad(self.prediction))
+
+    def scores(self, classes: Sequence[str]) -> dict[str, Any]:
+        """``miou`` and ``pixel_accuracy`` in [0, 1] and the ``worst`` class of this image; None where all is void."""
+        known = self.truth != VOID
+        if not known.any():
+            return {"miou": None, "pixel_accuracy": None, "worst": None}
+        pairs = self.truth[known].astype(np.int64) * len(classes) + self.prediction[known]
+        counts = np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+        iou = iou_per_class(counts)
+        worst = classes[int(np.nanargmin(iou))]
+        return {"miou": float(np.nanmean(iou)), "pixel_accuracy": float(pixel_accuracy(counts)), "worst": worst}
+
+
+def predict_split(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    positions: Iterable[int],
+    device: torch.device,
+    decide: EvaluationProtocol = predict_ids,
+) -> Iterator[PredictedImage]:
+    """Predict images of a split at their native size; see `predict`.
+
+    Args:
+        dataset: with an `exfuse.data.transforms.EvalTransform`.
+        positions: which images, such as `exfuse.data.split.spread_evenly` gives.
+    """
+    split = dataset.split
+
+    def images() -> Iterator[tuple[Tensor, Size, tuple[int, NDArray[np.uint8]]]]:
+        for position in positions:
+            truth = read_mask(split.items[position].mask, len(split.classes), split.void_ids)
+            yield dataset[position]["image"], truth.shape, (position, truth)  # type: ignore[misc]
+
+    for ids, (position, truth) in predict(model, images(), device, decide):
+        item = split.items[position]
+        yield PredictedImage(item.id, read_image(item.image), truth, ids.byte().cpu().numpy())
