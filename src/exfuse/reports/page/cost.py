@@ -3,23 +3,18 @@
 from exfuse.analysis.cells import mean_cost, miou, number
 from exfuse.reports.page.charts import Chart, chart, points
 from exfuse.reports.page.data import PageData, Section
+from exfuse.store.costs import COSTS
 
-_COSTS = (  # key of the record's costs, axis, scale
-    ("gigamacs", "GMACs of one image (10⁹ multiply-adds)", 1.0),
-    ("parameters", "parameters (millions)", 1e-6),
-    ("latency_ms", "latency of one image (ms)", 1.0),
-    ("train_images_per_second", "training images a second", 1.0),
-    ("peak_memory_mib", "peak memory of training (MiB)", 1.0),
-)
+_AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first is shown first
 
 
 def section(data: PageData) -> Section | None:
     """None where no finished run knows a cost."""
-    known = [one for one in _COSTS if any(mean_cost(row, one[0]) is not None for row in data.study.rows)]
+    known = [cost for cost in _AXES if any(mean_cost(row, cost.key) is not None for row in data.study.rows)]
     if not known:
         return None
-    charts = {f"cost-{key}": _draw(key, title, scale, data) for key, title, scale in known}
-    choices = [{"chart": f"cost-{key}", "name": title} for key, title, _ in known]
+    charts = {f"cost-{cost.key}": _draw(cost.key, cost.title, cost.scale, data) for cost in known}
+    choices = [{"chart": f"cost-{cost.key}", "name": cost.title} for cost in known]
     several = any(len(row.records) > 1 for row in data.study.rows)
     return Section("cost", "Cost", {"where": data.where, "choices": choices, "several": several}, charts)
 
