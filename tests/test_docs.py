@@ -82,6 +82,14 @@ def test_links_into_the_repository_lead_somewhere(text: Path) -> None:
         assert generated or place.exists(), target
 
 
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_files_that_a_text_names_are_there(text: Path) -> None:
+    named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w./]+|\w+/\w+\.py)`", text.read_text())
+    for name in named:
+        if not re.search(r"NAME|OPTION|KEY|VERB", name):
+            assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "src" / "exfuse")), name
+
+
 def test_the_python_page_uses_techniques_in_another_network() -> None:
     pytest.importorskip("segmentation_models_pytorch", reason="the other network's package is absent")
     names: dict[str, object] = {}
