@@ -13,10 +13,8 @@ from PIL import Image
 from exfuse.cli.help import help_of
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError
-from exfuse.exporting import command, onnx_format, torch_format
-from exfuse.exporting.check import agreement
-from exfuse.exporting.command import export
-from exfuse.exporting.description import Description
+from exfuse.exporting.command import agreement, export
+from exfuse.exporting.formats import FORMATS, Description
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from tests import entry_points
@@ -56,7 +54,7 @@ def check(run, path, load, images):
 def test_an_onnx_file_takes_photographs_of_any_size(exported_run):
     run, path = exported_run
     assert path == run.path / "export" / f"{run.key}.onnx"
-    check(run, path, onnx_format.load, photographs())
+    check(run, path, FORMATS["onnx"].load, photographs())
 
 
 KINDS = [
@@ -73,14 +71,14 @@ KINDS = [
 @pytest.mark.parametrize("overrides", amount(KINDS[:3], KINDS))
 def test_so_does_every_other_kind_of_layer(make_run, overrides):
     run = make_run(*overrides.split())
-    check(run, export(run.path, "onnx", None, None), onnx_format.load, photographs())
+    check(run, export(run.path, "onnx", None, None), FORMATS["onnx"].load, photographs())
 
 
 @pytest.mark.parametrize("overrides", ["+ablation=seb_ecre", pytest.param("+ablation=exfuse", marks=pytest.mark.slow)])
 def test_so_does_a_file_of_torch_export(make_run, overrides, tmp_path):
     run = make_run(*overrides.split())
     path = export(run.path, "torch", None, tmp_path / "model.pt2")
-    check(run, path, torch_format.load, photographs())
+    check(run, path, FORMATS["torch"].load, photographs())
 
 
 @pytest.mark.parametrize("name", [pytest.param("onnx", marks=pytest.mark.slow), "torch"])
@@ -90,7 +88,7 @@ def test_an_encoder_that_pads_by_the_images_size_takes_one_size_alone(make_run, 
         export(run.path, name, None, None)
     assert list((run.path / "export").iterdir()) == []
     path = export(run.path, name, (67, 90), None)
-    check(run, path, command.FORMATS[name].load, [image[:, :67, :90] for image in photographs()[:3]])
+    check(run, path, FORMATS[name].load, [image[:, :67, :90] for image in photographs()[:3]])
 
 
 def test_the_file_alone_says_how_to_use_it(exported_run, tmp_path):
@@ -126,8 +124,9 @@ def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_r
 
 
 def test_a_file_that_differs_is_not_kept(make_run, monkeypatch, tmp_path):
-    load = torch_format.load
-    monkeypatch.setattr(torch_format, "load", lambda path: lambda image: load(path)(image) * np.float32(1.001))
+    load = FORMATS["torch"].load
+    wrong = FORMATS["torch"]._replace(load=lambda path: lambda image: load(path)(image) * np.float32(1.001))
+    monkeypatch.setitem(FORMATS, "torch", wrong)
     with pytest.raises(UserError, match="does not say what the model says"):
         export(make_run().path, "torch", (40, 48), tmp_path / "out" / "model.pt2")
     assert list((tmp_path / "out").iterdir()) == []
@@ -192,9 +191,14 @@ def test_it_is_checked_on_the_runs_own_images(make_run, capsys):
     from exfuse.composition.reading import read_split
     from exfuse.data.split import read_image
 
-    _, config, _ = load_checkpoint(run.path)
-    items = read_split(config, "val").items[10:20]
-    check(run, path, onnx_format.load, [EvalTransform(None, **NORMALISATION)(read_image(item.image)).numpy() for item in items])
+    _, trained, _ = load_checkpoint(run.path)
+    items = read_split(trained.data, "val").items[10:20]
+    check(
+        run,
+        path,
+        FORMATS["onnx"].load,
+        [EvalTransform(None, **NORMALISATION)(read_image(item.image)).numpy() for item in items],
+    )
 
 
 def test_a_description_is_text_that_says_the_same():

@@ -1,22 +1,34 @@
 """Export a finished run's model: fuse, trace, write, check; a file that fails its check is not kept."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
+import torch
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 
+from exfuse.composition.reading import read_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import read_image
 from exfuse.errors import CheckpointError, UserError
-from exfuse.exporting import onnx_format, torch_format
-from exfuse.exporting.check import Agreement, agreement
-from exfuse.exporting.description import describe
-from exfuse.exporting.images import check_images
+from exfuse.exporting.formats import FORMATS, Description, Scoring
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import write_atomically
+from exfuse.models.segmenter import Segmenter
+from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 
-FORMATS: dict[str, ModuleType] = {"onnx": onnx_format, "torch": torch_format}
+TOLERANCE = 1e-4  # of the largest score
+_EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise
+_CHECKED = 3  # images
 
 
 def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Path | None) -> Path:
@@ -32,14 +44,15 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
         UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
     form = FORMATS[format_name]
-    form.require()
+    if missing := [package for package in form.needs if find_spec(package) is None]:
+        raise UserError(f"format={format_name} needs the package {missing[0]}: pip install -e '.[export]'.")
     record = _finished(run)
     model, trained, classes = load_checkpoint(run)
     least = smallest_side(model)
-    output = output or run / "export" / f"{record.key}{form.SUFFIX}"
-    if output.suffix != form.SUFFIX:
-        raise UserError(f"output={output}: a file of format={format_name} ends with {form.SUFFIX}.")
-    images, origin = check_images(trained, size)
+    output = output or run / "export" / f"{record.key}{form.suffix}"
+    if output.suffix != form.suffix:
+        raise UserError(f"output={output}: a file of format={format_name} ends with {form.suffix}.")
+    images, origin = _check_images(trained, size)
     if size is None and (small := [image.shape[1:] for image in images if min(image.shape[1:]) < least]):
         raise UserError(f"The run's images of {small[0]} pixels are smaller than {least} on a side: add size=[HEIGHT,WIDTH].")
     sizes = f"{size[0]}x{size[1]}" if size else f"any height and width of at least {least} pixels"
@@ -50,7 +63,7 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
         with console.status("Tracing"):
             program = trace(model, size)
         with console.status("Writing"):
-            form.write(scratch, program, describe(record, classes, sizes))
+            form.write(scratch, program, _describe(record, classes, sizes))
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
@@ -73,3 +86,94 @@ def _finished(run: Path) -> Record:
     if not record.done:
         raise CheckpointError(f"Run {record.key} is not finished ({record.status}): train it to its end first.")
     return record
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Over all images: the largest difference relative to the largest score, and the share of pixels of the same class."""
+
+    difference: float
+    equal: float
+
+
+@torch.inference_mode()
+def agreement(model: Segmenter, exported: Scoring, images: Sequence[NDArray[np.float32]]) -> Agreement:
+    """Compare a file with the model that it was made from.
+
+    Args:
+        model: unfused, in evaluation mode on the CPU.
+        exported: from (B, 3, H, W) to (B, C, H, W).
+        images: (3, H, W) each, normalised.
+
+    Raises:
+        UserError: if they differ by more than rounding.
+    """
+    difference, equal, pixels = 0.0, 0, 0
+    for image in images:
+        expected, got = model(torch.from_numpy(image)[None]).scores.numpy(), exported(image[None])
+        if got.shape != expected.shape:
+            raise UserError(f"The exported file gives scores of shape {got.shape} where the model gives {expected.shape}.")
+        difference = max(difference, float(np.abs(got - expected).max() / np.abs(expected).max()))
+        same = got.argmax(1) == expected.argmax(1)
+        equal, pixels = equal + int(same.sum()), pixels + same.size
+    if not (difference <= TOLERANCE and equal / pixels >= _EQUAL_PIXELS):
+        raise UserError(
+            f"The exported file does not say what the model says: scores differ by {difference:.1e} of the largest "
+            f"(allowed {TOLERANCE:.0e}), {equal / pixels:.3%} of the pixels have the same class. No file is kept."
+        )
+    return Agreement(difference, equal / pixels)
+
+
+def _describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
+    normalisation = record.config["backbone"]["normalisation"]
+    return Description(
+        run=record.key,
+        label=record.label,
+        commit=record.environment.commit,
+        classes=list(classes),
+        mean=list(normalisation["mean"]),
+        std=list(normalisation["std"]),
+        long_side=record.config["recipe"]["long_side"],
+        palette=voc_palette()[: len(classes)].ravel().tolist(),
+        sizes=sizes,
+    )
+
+
+def _check_images(run: RunDescription, size: tuple[int, int] | None) -> tuple[Sequence[NDArray[np.float32]], str]:
+    """A few images as the run's model is scored on them, and what they are.
+
+    Args:
+        run: whose first val images they are where its data are at hand; else a photograph of scikit-image's.
+        size: the (H, W) to scale them to; None leaves them as they are.
+
+    Raises:
+        UserError: if neither is there.
+    """
+    images, origin = _val_images(run) or _photograph()
+    if size is not None:
+        images = [np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)) for image in images]
+        run = replace(run, recipe=replace(run.recipe, long_side=None))
+    transform = build_eval_transform(run)
+    return [transform(image).numpy() for image in images], origin
+
+
+def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | None:
+    if not Path(run.data.settings["root"]).is_dir():
+        return None
+    try:
+        split = read_split(run.data, "val")
+    except UserError:  # moved, incomplete or of another version: not what this command is about
+        return None
+    items = split.items[:_CHECKED]
+    return [read_image(item.image) for item in items], f"{len(items)} images of {split.name}"
+
+
+def _photograph() -> tuple[list[NDArray[np.uint8]], str]:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise UserError(
+            "Nothing to check the file on: the run's val images are not where its config says and scikit-image, whose "
+            "photograph would do, is not installed. pip install scikit-image pooch, or make data.root valid from here."
+        ) from error
+    return [data.chelsea()], "a photograph of scikit-image's"

@@ -1,0 +1,101 @@
+"""The two kinds of exported file, and what travels inside them so that the file alone is enough to use it.
+
+Only this file knows onnx and onnxruntime.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export import ExportedProgram
+
+Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B, 3, H, W) to scores (B, C, H, W)
+_DESCRIPTION = "description.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """An exported model's contract. In the file every value is text, as JSON.
+
+    Attributes:
+        run: key of the run whose weights these are.
+        label: its variant.
+        commit: of the code that trained it; None where git was not at hand.
+        classes: names of the scores' channels.
+        mean, std: per RGB channel, of pixels in [0, 1].
+        long_side: pixels that an image's longer side is scaled to first; None leaves images as they are.
+        palette: RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
+        sizes: which heights and widths the file takes.
+        input, output: names, layouts and meanings.
+    """
+
+    run: str
+    label: str
+    commit: str | None
+    classes: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    long_side: int | None
+    palette: Sequence[int]
+    sizes: str
+    input: str = "image: float32 (batch, 3, height, width), RGB; (pixel / 255 - mean) / std"
+    output: str = "scores: float32 (batch, classes, height, width), before softmax; a pixel's class is the argmax"
+
+    def as_text(self) -> dict[str, str]:
+        """Every attribute as JSON."""
+        return {name: json.dumps(value) for name, value in vars(self).items()}
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        suffix: of its name.
+        needs: packages of the extra ``export``.
+        write: a graph with one input, ``image``, and one output, ``scores``, and its description, to a path.
+        load: a written file as a function.
+    """
+
+    suffix: str
+    needs: Sequence[str]
+    write: Callable[[Path, ExportedProgram, Description], None]
+    load: Callable[[Path], Scoring]
+
+
+def _write_onnx(path: Path, program: ExportedProgram, description: Description) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own deprecations inside its exporter
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=["image"], output_names=["scores"], verbose=False, optimize=True
+        )
+    assert written is not None
+    written.model.metadata_props.update(description.as_text())
+    written.save(path)
+
+
+def _load_onnx(path: Path) -> Scoring:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(["scores"], {"image": image})[0]
+
+
+def _write_torch(path: Path, program: ExportedProgram, description: Description) -> None:
+    torch.export.save(program, path, extra_files={_DESCRIPTION: json.dumps(description.as_text())})
+
+
+def _load_torch(path: Path) -> Scoring:
+    graph = torch.export.load(path).module()
+    return lambda image: graph(torch.from_numpy(image)).detach().numpy()
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxruntime", "onnxscript"), _write_onnx, _load_onnx),
+    "torch": Format(".pt2", (), _write_torch, _load_torch),
+}
