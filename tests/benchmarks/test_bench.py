@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.cli import bench
 from tests import entry_points

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from exfuse.benchmarks import inference
-from exfuse.benchmarks.variants import build
+from exfuse.benchmarks.running import build
 
 
 @pytest.mark.slow

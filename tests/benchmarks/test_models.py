@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from exfuse.benchmarks import memory, models
-from exfuse.benchmarks.measurement import Measurement
-from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
+from exfuse.benchmarks.report import Measurement
+from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
 
 pytest.importorskip("segmentation_models_pytorch")
 

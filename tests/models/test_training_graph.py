@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from exfuse.benchmarks.variants import loss_of
+from exfuse.benchmarks.running import loss_of
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing import training
 from exfuse.models.decoder import Decoder

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from exfuse.store.folder import RunFolder
-from exfuse.tracking.wandb_log import cut_to_whole_records
+from exfuse.tracking.wandb_tracker import cut_to_whole_records
 from tests.tracking.test_wandb import tracked_run  # noqa: F401 - a fixture
 from tests.tracking.wandb_files import records_of
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from exfuse.benchmarks.measurement import Measurement, alternate
-from exfuse.benchmarks.variants import VARIANTS, batch, build
+from exfuse.benchmarks.report import Measurement, alternate
+from exfuse.benchmarks.running import VARIANTS, batch, build
 from exfuse.fusing.fuse import fuse
 from exfuse.models.segmenter import Segmenter
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import default_collate
 
-from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.report import Measurement
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config.overrides import describe_run
 from exfuse.data.segmentation import SegmentationData

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from exfuse.benchmarks.measurement import Measurement
-from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
+from exfuse.benchmarks.report import Measurement
+from exfuse.benchmarks.running import VARIANTS, batch, build, training_step
 from exfuse.process import keep_freed_memory
 from exfuse.runs.costs import resident_mib
 

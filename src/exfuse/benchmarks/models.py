@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from exfuse.benchmarks.measurement import Measurement, alternate
-from exfuse.benchmarks.variants import CLASSES, FORMATS, batch, build, training_step
+from exfuse.benchmarks.report import Measurement, alternate
+from exfuse.benchmarks.running import CLASSES, FORMATS, batch, build, training_step
 from exfuse.fusing.training import accelerate
 from exfuse.models.segmenter import Segmenter
 from exfuse.process import keep_freed_memory

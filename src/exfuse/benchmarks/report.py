@@ -1,15 +1,115 @@
-"""What the benchmarks say: one table in the terminal, and files to publish."""
+"""What one line of a benchmark says, and how two things are timed against each other."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 
-from exfuse.benchmarks.measurement import Measurement
 from exfuse.files import write_atomically, write_json
+from exfuse.runs.environment import describe_environment
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One comparison.
+
+    Attributes:
+        item: what is measured, in a few words.
+        ours: median of the side under test.
+        reference: median of what it is held against; None for an absolute bound.
+        unit: of both, e.g. "ms", "GFLOPs", "images/s".
+        ratio: the number that the target bounds.
+        target: the bound as a reader wants it, e.g. "<= 1.60"; empty for a line that is only there to be compared with.
+        met: whether the bound holds; nothing without a target.
+        details: number formats, batch, sizes, memory.
+    """
+
+    item: str
+    ours: float
+    reference: float | None
+    unit: str
+    ratio: float
+    target: str
+    met: bool
+    details: str = ""
+
+
+def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
+    """Median milliseconds of each side, the sides taking turns so that a drift of the machine hits all alike.
+
+    Args:
+        sides: what to call.
+        repeats: timed calls of each.
+        warm_up: calls of each that are thrown away.
+        device: ``cuda`` times with CUDA events, ``cpu`` with the clock.
+    """
+    seconds: list[list[float]] = [[] for _ in sides]
+    for repeat in range(warm_up + repeats):
+        for side, taken in zip(sides, seconds, strict=True):
+            elapsed = _timed(side, device)
+            if repeat >= warm_up:
+                taken.append(elapsed)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def _timed(side: Callable[[], object], device: str) -> float:
+    if device != "cuda":
+        started = time.perf_counter()
+        side()
+        return 1e3 * (time.perf_counter() - started)
+    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    before.record()
+    side()
+    after.record()
+    torch.cuda.synchronize()
+    return before.elapsed_time(after)
+
+
+# Which machine, versions and commit a benchmark was taken with.
+
+_ALSO = ("segmentation-models-pytorch", "onnxruntime")  # references and exports of some benchmarks
+
+
+def describe_machine(device: str, threads: int) -> dict[str, Any]:
+    """Plain data: ``machine`` and ``gpu`` for people, versions, threads, date and commit.
+
+    Args:
+        device: cpu or cuda.
+        threads: of torch in each benchmark.
+    """
+    environment = describe_environment(torch.device("cpu"))
+    versions = {"python": environment.python, **environment.packages, **{name: _version(name) for name in _ALSO}}
+    return {
+        "machine": f"{os.cpu_count()} cores, {environment.device}",
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cuda": torch.version.cuda if device == "cuda" else None,
+        "system": environment.system,
+        "threads": threads,
+        "versions": {name: found for name, found in versions.items() if found},
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": environment.commit,
+        "uncommitted_changes": environment.uncommitted_changes,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# What the benchmarks say: one table in the terminal, and files to publish.
 
 _COLUMNS = ("item", "ours", "reference", "ratio", "target", "met", "details")
 
@@ -30,7 +130,7 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
     Args:
         folder: made if missing.
         measurements: in the order in which they are to be read.
-        machine: see `exfuse.benchmarks.machine.describe_machine`.
+        machine: see `exfuse.benchmarks.report.describe_machine`.
         failed: modules that ended without measurements.
     """
     content = {"machine": machine, "failed": list(failed), "measurements": [asdict(each) for each in measurements]}

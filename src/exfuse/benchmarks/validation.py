@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from exfuse.benchmarks.measurement import Measurement, alternate
+from exfuse.benchmarks.report import Measurement, alternate
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import describe_run
 from exfuse.metrics.boundary import count_areas, find_edges

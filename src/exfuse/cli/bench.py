@@ -27,9 +27,7 @@ def main(config: DictConfig) -> None:
         raise ConfigError(f"device={config.device}: expected cpu or cuda.")
     import torch
 
-    from exfuse.benchmarks.machine import describe_machine
-    from exfuse.benchmarks.measurement import Measurement
-    from exfuse.benchmarks.report import missed, terminal_table, write_report
+    from exfuse.benchmarks.report import Measurement, describe_machine, missed, terminal_table, write_report
     from exfuse.benchmarks.running import BenchmarkError, run_module
 
     console = Console()

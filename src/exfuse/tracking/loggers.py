@@ -6,7 +6,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from exfuse.limits import NonNegative, Positive, PositiveFloat
-from exfuse.tracking.gradient_norms import GradientNorms
+from exfuse.tracking.showing import GradientNorms
 from exfuse.tracking.tracker import RunInfo, TrackerLogger
 
 
@@ -52,7 +52,7 @@ def wandb_logging(
         examples: val images with masks, of a segmentation; 0 for none.
         examples_every: validations between two showings of them.
     """
-    from exfuse.tracking.example_pictures import ExamplePictures
+    from exfuse.tracking.showing import ExamplePictures
     from exfuse.tracking.wandb_tracker import WandbTracker
 
     local = csv_logging(info, gradients=gradients)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
@@ -13,8 +15,8 @@ from exfuse.store.checked import plain
 from exfuse.store.costs import Costs
 from exfuse.store.record import Scores
 from exfuse.tasks.prediction import EvaluationProtocol, predict_split
-from exfuse.tasks.segmentation import predict_ids
-from exfuse.tracking.tracker import Tracker
+from exfuse.tasks.segmentation import SegmentationTask, predict_ids
+from exfuse.tracking.tracker import Tracker, trackers_of
 
 
 def show_scores(
@@ -59,3 +61,59 @@ def show_accuracy(trackers: Sequence[Tracker], accuracy: Mapping[str, float], co
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
+
+
+# Val images with a model's predictions, shown to a tracker while it trains.
+
+
+class ExamplePictures(Callback):
+    """Show a tracker some val images with truth and prediction while a segmentation trains.
+
+    Args:
+        number: of images.
+        every: validations between two showings; the final pictures come from the final weights.
+    """
+
+    def __init__(self, number: int, every: int) -> None:
+        self.number, self.every = number, every
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # counted from the run's beginning, so that a resumed run shows what one that never stopped would
+        validation = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1)
+        if trainer.sanity_checking or validation % self.every or not trainer.is_global_zero:
+            return
+        assert isinstance(module, SegmentationTask)
+        dataset = trainer.datamodule.val_set  # type: ignore[attr-defined]
+        positions = spread_evenly(len(dataset), self.number)
+        examples = list(predict_split(module.model, dataset, positions, module.device))
+        for tracker in trackers_of(trainer.loggers):
+            tracker.log_examples(examples, module.classes, trainer.global_step)
+
+
+# Norms of gradients, by part of the model, as curves.
+
+
+class GradientNorms(Callback):
+    """Log the Euclidean norm of each part's gradients before clipping, and of all together, every so many steps.
+
+    A part is a direct child of the task's ``model``; one without a gradient is left out. In distributed training the gradients
+    are already the mean over processes. A norm costs one pass over the gradients and waits for the device.
+
+    Args:
+        every: steps of the optimiser between two measurements.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step % self.every or not trainer.is_global_zero:
+            return
+        values: dict[str, float] = {}
+        for name, part in module.get_submodule("model").named_children():
+            gradients = [weight.grad.float() for weight in part.parameters() if weight.grad is not None]
+            if gradients:
+                values[f"gradients/{name}"] = float(torch.nn.utils.get_total_norm(gradients))
+        values["gradients/all"] = sum(value**2 for value in values.values()) ** 0.5
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step)

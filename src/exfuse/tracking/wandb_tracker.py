@@ -1,26 +1,27 @@
 """W&B as a tracker of runs: the only place that knows wandb's runs."""
 
 import os
+import queue
 import shutil
+import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import wandb
 from numpy.typing import NDArray
 from rich.console import Console
 
 from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
-from exfuse.tracking.background import Background
 from exfuse.tracking.tracker import RunInfo, Tracker
-from exfuse.tracking.wandb_log import cut_to_whole_records
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
-import wandb
 
 # of curves by the beginning of their names: the axis, and what the summary keeps beside the last value
 _CURVES = {"train/": ("step", "min"), "val/": ("epoch", "max"), "gradients/": ("step", "mean"), "lr-": ("step", "max")}
@@ -245,3 +246,77 @@ def _confusion_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:
         {name: name for name in ("Actual", "Predicted", "nPredictions")},
         {"title": "% of each true class' pixels"},
     )
+
+
+# Mend the file of a W&B run whose process was killed: at a record that is cut short, `wandb sync` stops for good.
+
+_MAGIC, _VERSIONED = b":W&B", 7  # bytes of the file's header
+_BLOCK, _HEADER = 32768, struct.Struct("<IHB")  # a record lies in one piece or several, none across two blocks
+_FULL, _LAST = 1, 4  # kinds of pieces that end a record
+
+
+def cut_to_whole_records(path: Path) -> bool:
+    """Cut a file in W&B's log format behind its last whole record; whether one is left.
+
+    Args:
+        path: a ``.wandb`` file that nobody writes any more. One of another format is left as it is.
+    """
+    data = path.read_bytes()
+    if data[:4] != _MAGIC:
+        return True
+    end = _end_of_records(data)
+    if end < len(data):
+        os.truncate(path, end)
+    return end > _VERSIONED
+
+
+def _end_of_records(data: bytes) -> int:
+    position = end = _VERSIONED
+    while position + _HEADER.size <= len(data):
+        left = _BLOCK - position % _BLOCK
+        if left < _HEADER.size:  # too little for a header: padding
+            position += left
+            continue
+        _, length, kind = _HEADER.unpack_from(data, position)
+        position += _HEADER.size + length
+        if kind == 0 or position > len(data):
+            break
+        if kind in (_FULL, _LAST):
+            end = position
+    return end
+
+
+# Calls one after another in a thread of their own, so that whoever asks for them never waits for a network.
+
+
+class Background:
+    """Run calls in the order in which they come.
+
+    A call that hangs holds up the later ones and nobody else: the thread ends with the process, whatever it does.
+
+    Args:
+        on_error: gets what a call raises, in the thread; the next call runs all the same.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], object]) -> None:
+        self._calls: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._on_error = on_error
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def do(self, call: Callable[[], object]) -> None:
+        """Have ``call`` run after those before it; returns at once."""
+        self._calls.put(call)
+
+    def finish(self, seconds: float) -> bool:
+        """Wait for the calls so far, at most so long; whether all are done. No further call may come."""
+        self._calls.put(None)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            except Exception as error:  # whatever it is, the thread that asked must not see it
+                self._on_error(error)

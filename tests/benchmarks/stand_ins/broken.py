@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.report import Measurement
 
 
 def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from exfuse.benchmarks.measurement import Measurement
+from exfuse.benchmarks.report import Measurement
 
 
 def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
