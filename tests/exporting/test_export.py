@@ -58,10 +58,10 @@ def test_an_onnx_file_takes_photographs_of_any_size(exported_run):
 
 
 KINDS = [
-    "+ablation=exfuse_last technique/ss=second_conv_features",
+    "+ablation=exfuse",
     "technique/dap=wide_kernel technique/seb=gate decoder=levels_345",
     "decoder=aspp backbone.output_stride=8",
-    "+ablation=exfuse",
+    "+ablation=exfuse_last technique/ss=second_conv_features",
     "technique/dap=wide_control technique/seb=concat",
     "technique/dap=last_control technique/seb=sum backbone.output_stride=16",
 ]
@@ -74,7 +74,11 @@ def test_so_does_every_other_kind_of_layer(make_run, overrides):
     check(run, export(run.path, "onnx", None, None), FORMATS["onnx"].load, photographs())
 
 
-@pytest.mark.parametrize("overrides", ["+ablation=seb_ecre", pytest.param("+ablation=exfuse", marks=pytest.mark.slow)])
+LAST = "+ablation=exfuse_last technique/ss=second_conv_features"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", amount([LAST], [LAST, "+ablation=seb_ecre", "+ablation=exfuse"]))
 def test_so_does_a_file_of_torch_export(make_run, overrides, tmp_path):
     run = make_run(*overrides.split())
     path = export(run.path, "torch", None, tmp_path / "model.pt2")
