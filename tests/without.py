@@ -1,11 +1,10 @@
 """Make extras look uninstalled: ``EXFUSE_WITHOUT=ray,onnx pytest -p tests.without`` shows that their tests skip, not fail."""
 
-import importlib.abc
 import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import Any
 
 # every module that one of pyproject.toml's extras for users brings
 EXTRAS = (
@@ -22,19 +21,23 @@ EXTRAS = (
 )
 
 
-class _Absent(importlib.abc.MetaPathFinder):
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+class _Hiding:
+    """A finder of modules that does not find some of them."""
 
-    def find_spec(self, fullname: str, *_: Sequence[str] | ModuleType | None) -> ModuleSpec | None:
-        if any(fullname == name or fullname.startswith(f"{name}.") for name in self.names):
-            raise ModuleNotFoundError(f"No module named {fullname!r} (EXFUSE_WITHOUT)", name=fullname)
-        return None
+    def __init__(self, finder: Any, names: Sequence[str]) -> None:
+        self._finder, self._names = finder, names
+
+    def find_spec(self, fullname: str, *where: Any) -> ModuleSpec | None:
+        hidden = any(fullname == name or fullname.startswith(f"{name}.") for name in self._names)
+        return None if hidden else self._finder.find_spec(fullname, *where)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
 
 
 def hide(names: Sequence[str]) -> None:
     """From now on importing one of these modules fails as if it were not installed."""
-    sys.meta_path.insert(0, _Absent(names))
+    sys.meta_path[:] = [_Hiding(finder, names) for finder in sys.meta_path]
 
 
 if asked := os.environ.get("EXFUSE_WITHOUT"):
