@@ -15,6 +15,9 @@ from exfuse.data.split import read_mask
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
 from tests.data.coco_files import CATEGORIES, VOC, rectangle, run_lengths, write_coco
+from tests.extras import needs
+
+pytestmark = needs("coco")
 
 PERSON, HORSE, CHAIR, TABLE, BOTTLE, SOFA, TV, DOG = (
     VOC.index(name) for name in ("person", "horse", "chair", "diningtable", "bottle", "sofa", "tvmonitor", "dog")

@@ -13,6 +13,7 @@ from exfuse.errors import DataError
 from exfuse.store.description import RunDescription
 from tests.data.coco_files import VOC, rectangle, write_coco
 from tests.data.test_sbd import write_mat
+from tests.extras import require
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def test_images_seen_in_training_say_so(split_of) -> None:
 @pytest.fixture
 def all_layouts(tmp_path: Path, ids_map, write_voc) -> dict[str, Path]:
     """VOC, SBD, which overlaps VOC's train and val, and COCO."""
+    require("coco")
     voc, sbd, coco = tmp_path / "VOC2012", tmp_path / "sbd", tmp_path / "coco"
     ids = ["2007_01", "2007_02", "2008_01", "2010_09"]
     write_voc(

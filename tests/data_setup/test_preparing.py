@@ -17,6 +17,7 @@ from tests.data.coco_files import rectangle, write_coco
 from tests.data.conftest import save_image, save_mask
 from tests.data.test_sbd import write_mat
 from tests.data_setup.conftest import Site
+from tests.extras import needs
 
 
 def md5(content: bytes) -> str:
@@ -119,6 +120,7 @@ def test_sbd_is_fetched_and_every_listed_file_asked_for(compose, site: Site, tmp
         prepare(config)
 
 
+@needs("coco")
 def test_coco_is_fetched_checked_and_painted(compose, site: Site, tmp_path: Path, capsys) -> None:
     root = tmp_path / "packed" / "coco"
     for split, files in (("train2017", ["000000000001.jpg", "000000000002.jpg"]), ("val2017", ["000000000003.jpg"])):

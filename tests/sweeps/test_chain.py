@@ -21,6 +21,7 @@ from exfuse.sweeps.chain import Stage, plan_chain, run_chain
 from exfuse.sweeps.child import Ended
 from tests import entry_points
 from tests.conftest import REPOSITORY
+from tests.extras import require
 from tests.records import SCORES, leave_record
 from tests.sweeps.three_layouts import write_layouts
 
@@ -37,6 +38,7 @@ _CHAIN = [
 
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    require("coco")
     return write_layouts(tmp_path_factory.mktemp("layouts"), each=8, val=4, size=64)
 
 
