@@ -2,6 +2,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,24 @@ from exfuse.store.numbers_version import HISTORY, NUMBERS_VERSION
 from tests.described import changed
 
 MANIFESTS = {"train": "a" * 64, "val": "b" * 64}
-PINNED = {}
-PINNED_BACKBONES = {}
-PINNED_SCENES = ""
+PINNED = {
+    "": "4afdd2aff8cd1fb4",
+    "+ablation=seb_ecre": "de75f9c440fa83e9",
+    "+ablation=exfuse": "3498bffedab896cf",
+    "+ablation=exfuse_last seed=1": "a4c6a89c1a0f2399",
+    "+ablation=ss_second_conv backbone=resnet50 recipe=voc": "5ba04fc764946b5e",
+    "+architecture=aspp_os8": "63b4870bd660b3c4",
+    "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "294e302cf82f4391",
+    "technique/seb=gate technique/dap=last technique.dap.window=5": "49c76fa23c45e7af",
+    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "e22b78a845a703d8",
+    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "8ea18b473f386619",
+}
+PINNED_BACKBONES = {
+    "+ablation=baseline": "87a5506215d4d55a",
+    "+ablation=ss_lr seed=3": "afa2c6a22ec743d1",
+    "+ablation=exfuse backbone=resnext101_32x4d": "2e08417e5e98b0f2",
+}
+PINNED_SCENES = "408ef5899adf602c"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +61,9 @@ def test_the_key_of_a_backbone_is_what_it_was(command: str) -> None:
 
 
 def test_the_key_of_a_run_on_the_scenes_is_what_it_was(scenes_folder, small_overrides) -> None:
-    """Its manifests too: they hold the sizes of the files that the generator draws."""
+    """Its manifests too: they hold the sizes of the files that the generator draws and Pillow's encoders write."""
+    if not PIL.__version__.startswith("13."):
+        pytest.skip(f"pinned with Pillow 13, here is {PIL.__version__}")
     assert plan_run(describe_run(small_overrides)).folder.key == PINNED_SCENES
 
 
@@ -133,8 +151,6 @@ def test_key_does_not_know_the_order_of_settings_or_manifests(run, data):
     ],
 )
 def test_overrides_that_change_no_number_find_the_same_run(key_of, overrides):
-    if overrides == ["name=mine"]:
-        pytest.importorskip("exfuse.cli.verbs")
     assert key_of("trainer.accelerator=cpu", *overrides) == key_of("trainer=cpu")
 
 

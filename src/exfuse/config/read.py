@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
-from exfuse.config.words import expected, nearest, nearest_key, shown
+from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
 from exfuse.errors import ConfigError
 from exfuse.store import variants
 from exfuse.store.description import Option, PretrainingDescription, RunDescription, Trainer, decode_option
@@ -252,7 +252,8 @@ def _refusal(key: str, value: Any, kind: Any, written: Any) -> str:
     node = _written(written, key)
     if isinstance(node, str) and (source := re.fullmatch(r"\$\{([\w.]+)\}", node)):
         key = source[1]  # what was set is what it refers to
-    return f"{key}={shown(value)}: expected {expected(kind)}."
+    close = nearest_word(value, kind)
+    return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
 
 
 def _written(node: Any, key: str) -> Any:

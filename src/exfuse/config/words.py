@@ -30,7 +30,8 @@ def shown(value: Any) -> str:
 
 def expected(kind: Any) -> str:
     """What a value of this type is, in words."""
-    return " or ".join(dict.fromkeys(_alternatives(kind)))
+    *others, last = dict.fromkeys(_alternatives(kind))
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def nearest(wrong: str, valid: Iterable[str], what: str) -> str:
@@ -44,6 +45,11 @@ def nearest(wrong: str, valid: Iterable[str], what: str) -> str:
 def nearest_key(wrong: str, valid: Iterable[str], parent: str) -> str:
     """See `nearest`; of the keys of ``parent``, or of the top level where that is empty."""
     return nearest(wrong, valid, f"Keys of {parent}" if parent else "Top-level keys")
+
+
+def nearest_word(value: Any, kind: Any) -> str:
+    """The word of a type that is closest to what was typed; empty if none is close."""
+    return next(iter(difflib.get_close_matches(str(value), _alternatives(kind), n=1)), "")
 
 
 def _alternatives(kind: Any) -> list[str]:
@@ -61,6 +67,8 @@ def _alternatives(kind: Any) -> list[str]:
         return [f"{words[0]} {' and '.join(bounds)}" if bounds else words[0], *words[1:]]
     if isinstance(origin or kind, type):
         base: type = origin or kind
+        if base is bool:
+            return ["true", "false"]
         if base in _PLAIN:
             return [_PLAIN[base]]
         if issubclass(base, (Mapping, Struct, Option)):

@@ -1,0 +1,133 @@
+"""What a config is read into, and the one line in which what is wrong with it is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exfuse.config import search_path
+from exfuse.config.options import build
+from exfuse.config.overrides import describe_backbone, describe_run, explain
+from exfuse.config.signatures import signature
+from exfuse.errors import ConfigError
+from exfuse.files import config_dirs
+from exfuse.store.description import Option, PretrainingDescription, RunDescription, from_plain, to_plain
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("technique/dap=wide technique.dap.window=4", "technique.dap.window=4: expected an odd whole number."),
+        ("seed=-1", "seed=-1: expected a whole number of at least 0."),
+        ("seed=one", "seed=one: expected a whole number of at least 0."),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected a whole number of at least 1."),
+        ("recipe.epochs=0", "recipe.epochs=0: expected a whole number of at least 1."),
+        ("recipe.batch_size=0", "recipe.batch_size=0: expected a whole number of at least 1."),
+        ("recipe.epochs=2.5", "recipe.epochs=2.5: expected a whole number of at least 1."),
+        ("recipe.lr=-1e-3", "recipe.lr=-0.001: expected a number above 0."),
+        ("recipe.lr=nan", "recipe.lr=nan: expected a finite number."),
+        ("recipe.weight_decay=inf", "recipe.weight_decay=inf: expected a finite number."),
+        ("recipe.augmentation.flip=2", "recipe.augmentation.flip=2: expected a number of at least 0 and of at most 1."),
+        ("recipe.augmentation.scale=[1]", "recipe.augmentation.scale=[1]: expected a list, each a number above 0 of length 2."),
+        ("data=folder data.classes=3", "data.classes=3: expected a list, each text or text."),
+        (
+            "data=folder data.void_ids=[300]",
+            "data.void_ids=[300]: expected a list, each a whole number of at least 0 and",
+        ),
+        ("data.images.train=0", "data.images.train=0: expected a whole number of at least 1."),
+        ("runtime.cache=dsk", "runtime.cache=dsk: expected auto, none, memory or disk. Did you mean disk?"),
+        ("logger=wandb logger.mode=onlin", "logger.mode=onlin: expected offline or online. Did you mean online?"),
+        ("backbone.output_stride=4", "backbone.output_stride=4: expected 32, 16 or 8."),
+        ("technique.ecre.auxiliary_weight=-1", "technique.ecre.auxiliary_weight=-1: expected a number of at least 0."),
+        ("recipe.schedule.warmup_steps=-1", "recipe.schedule.warmup_steps=-1: expected a whole number of at least 0."),
+        ("+trainer.benchmark=3", "trainer.benchmark=3: expected true, false or null."),
+        ("+trainer.max_stepz=3", "trainer.max_stepz: Lightning's Trainer has no such argument. Did you mean 'max_steps'?"),
+        ("+recipe.epochz=3", "recipe.epochz: nothing reads this key. Did you mean 'epochs'? Keys of recipe: optimizer,"),
+        (
+            "+recipe.optimizer.momentun=3 optimizer@recipe.optimizer=sgd",
+            "recipe.optimizer.momentun: nothing reads this key. Did you",
+        ),
+        ("+technique.dap.windw=5 technique/dap=wide", "technique.dap.windw: nothing reads this key. Did you mean 'window'?"),
+        ("+technique.dap.window=5", "technique.dap.window: nothing reads this key. technique/dap="),
+        ("+sed=3", "sed: nothing reads this key. Did you mean 'seed'?"),
+        (
+            "recipe.optimizer._target_=torch.optim.Sgd",
+            "recipe.optimizer._target_=torch.optim.Sgd: optimizer=adamw is torch.optim.AdamW, as its file says; choose "
+            "another. Did you mean 'sgd'? Options of optimizer: adamw, sgd.",
+        ),
+        (
+            "technique/seb=sum technique.seb._target_=os.getcwd",
+            "technique.seb._target_=os.getcwd: technique/seb=sum is ",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_key_the_value_and_what_is_expected(typed: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        describe_run(typed.split())
+    assert str(refusal.value).startswith(said)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_key_of_an_option_that_is_not_chosen_is_answered_with_those_that_have_it() -> None:
+    said = explain(Exception("Could not override"), "train", ["technique.dap.window=5"])
+    assert "technique/dap=last or last_control or last_kernel or wide or wide_control or wide_kernel have window." in said
+    assert "recipe=" not in said
+
+
+def test_any_argument_of_lightnings_trainer_may_be_added() -> None:
+    run = describe_run(["+trainer.benchmark=true", "+trainer.limit_train_batches=0.5"])
+    assert run.trainer.more == {"benchmark": True, "limit_train_batches": 0.5}
+
+
+def test_a_description_survives_plain_containers_and_names_no_code() -> None:
+    overrides = ["+ablation=exfuse", "data=voc_coco", "+trainer.benchmark=true"]
+    run, wanted = describe_run(overrides), describe_backbone(["+ablation=ss_lr", "pretraining=imagenet"])
+    assert to_plain(from_plain(to_plain(run), RunDescription)) == to_plain(run)
+    assert to_plain(from_plain(to_plain(wanted), PretrainingDescription)) == to_plain(wanted)
+    assert "_target_" not in f"{to_plain(run)}{to_plain(wanted)}"
+    assert run.name == "exfuse"
+    assert describe_run(["technique/seb=sum"]).name == "seb-sum"
+    assert describe_run(["technique/seb=sum", "name=mine"]).name == "mine"
+    assert describe_run([]).technique == {}  # the baseline's
+
+
+def test_a_setting_is_what_its_argument_is_whichever_way_it_is_typed() -> None:
+    chosen = "technique/ecre=subpixel_supervised"
+    one, other = (describe_run([chosen, f"technique.ecre.auxiliary_weight={value}"]) for value in ("1", "1.0"))
+    assert one.technique == other.technique
+    assert isinstance(one.technique["ecre"].settings["auxiliary_weight"], float)
+
+
+def test_signatures_are_read_without_importing_what_they_are_of() -> None:
+    code = (
+        "import sys\nfrom exfuse.config.signatures import signature\n"
+        "assert 'momentum' in signature('torch.optim.SGD').arguments\n"
+        "assert 'max_epochs' in signature('pytorch_lightning.Trainer').arguments\n"
+        "assert not {'torch', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, timeout=60)
+    assert not signature("exfuse.techniques.adjacent_prediction.AdjacentPrediction").arguments["classes"].optional
+    with pytest.raises(ConfigError, match=r"torch\.optim\.Sgd cannot be found"):
+        signature("torch.optim.Sgd")
+
+
+def test_options_of_a_folder_of_ones_own_are_found_checked_and_built(tmp_path: Path) -> None:
+    (tmp_path / "schedule").mkdir()
+    (tmp_path / "schedule" / "flat.yaml").write_text("# No decay.\n_target_: exfuse.tasks.schedule.poly\n_partial_: true\n"
+                                                     "power: 0.0\nwarmup_steps: 0\n")  # fmt: skip
+    try:
+        search_path.use_words(["train", "--config-dir", str(tmp_path)])
+        assert "flat" in search_path.options("schedule")
+        assert search_path.arguments() == ["--config-dir", str(tmp_path)]
+        run = describe_run(["schedule@recipe.schedule=flat", "recipe.schedule.power=0"])
+        assert run.recipe.schedule == Option("flat", {"power": 0.0, "warmup_steps": 50})
+        assert build("schedule", run.recipe.schedule).keywords == {"power": 0.0, "warmup_steps": 50}
+    finally:
+        search_path.use([])
+    assert len(config_dirs()) == 1
+    with pytest.raises(ConfigError, match="There is no schedule=flat among the config files, only cosine, poly"):
+        build("schedule", Option("flat"))
+    with pytest.raises(ConfigError, match="--config-dir /nowhere: there is no such folder"):
+        search_path.use_words(["--config-dir=/nowhere"])
