@@ -241,7 +241,7 @@ def test_a_full_size_comparison_takes_less_than_three_seconds():
 
 
 def test_importing_the_analysis_loads_neither_torch_nor_hydra():
-    modules = "exfuse.analysis.effects, exfuse.analysis.multiple_comparisons"
+    modules = "exfuse.analysis.effects, exfuse.analysis.comparisons"
     code = f"import sys, {modules}; print({{'torch', 'hydra', 'scipy.stats'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"

@@ -76,7 +76,7 @@ def test_a_run_is_found_by_its_key_its_stage_and_its_techniques(tracked_run: Run
     assert shown.run.run_id == tracked_run.key
     assert shown.run.job_type == "train"
     assert set(shown.run.tags) == {"ecre-subpixel_supervised", "seb-product"}
-    assert shown.run.display_name == "ecre-subpixel_supervised+seb-product, seed 0"
+    assert shown.run.display_name == "seb_ecre, seed 0"
     assert shown.run.resumed is False
     assert shown.exit_code == 0
 

@@ -4,18 +4,46 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
-from exfuse.analysis.measures import Measure
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
+from exfuse.metrics.iou import Areas
 from exfuse.store.costs import CostColumn
-from exfuse.store.study import MISSING, Study, StudyRow
+from exfuse.store.study import MISSING, Run, Study, StudyRow
 from exfuse.store.variants import Technique
 
 MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED = "†", "‡", "§", "¶", "‖"  # marks of footnotes
 TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
+
+
+class Measure(NamedTuple):
+    """A column beside mIoU that says where a row gains: one of the parts of `exfuse.metrics.boundary_areas.BoundaryAreas`.
+
+    Attributes:
+        radius: px between interior and edge.
+    """
+
+    key: str
+    header: str
+    explanation: str
+    radius: int
+
+    def areas(self, run: Run) -> Areas | None:
+        """Per image, (images, C), of a finished run; None where they were not counted."""
+        return run.boundary_areas.parts(self.radius)[self.key] if run.boundary_areas else None
+
+
+def measures(radius: int) -> tuple[Measure, ...]:
+    """Interior, edge and boundary, with ``radius`` px between interior and edge."""
+    delta = "and in parentheses the points above the row it builds on, with the 95 % interval"
+    return (
+        Measure("interior", "interior mIoU %", f"of pixels farther than {radius} px from borders, {delta}", radius),
+        Measure("edge", f"edge mIoU % ({radius} px)", f"of pixels within {radius} px of a border, {delta}", radius),
+        Measure("boundary", "boundary IoU %", f"mean boundary IoU, {delta}", radius),
+    )
 
 
 def number(value: float, digits: int = 1, signed: bool = False) -> str:
@@ -92,10 +120,10 @@ def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell
     """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
     names = ("", "_sd", "_difference", "_low", "_high", "_p")
     values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
-    parts = [row.runs[seed].boundary_areas for seed in row.records]
-    if not parts or any(areas is None for areas in parts):
+    parts = [measure.areas(row.runs[seed]) for seed in row.records]
+    totals = [areas.total() for areas in parts if areas is not None]
+    if not parts or len(totals) < len(parts):
         return Cell("not measured" if parts else NOTHING, values, state=True)
-    totals = [measure.areas(areas).total() for areas in parts if areas is not None]
     if not all(total.true.any() for total in totals):
         return Cell("no such pixel", values, state=True)
     scores = [100 * float(total.mean_iou()) for total in totals]

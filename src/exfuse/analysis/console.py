@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from exfuse.metrics.boundary_areas import EDGE_RADIUS, BoundaryAreas
-from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
+from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.store.costs import COSTS
 from exfuse.store.record import Record
 
@@ -27,7 +27,7 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, a
     table.add_column("class", footer=f"mean of {present} classes")
     table.add_column("IoU %", justify="right", footer=f"{100 * float(mean_iou(counts)):.1f}")
     table.add_column("share of pixels %", justify="right", footer=f"accuracy {100 * float(pixel_accuracy(counts)):.1f}")
-    parts = _area_columns(areas) if areas else {}
+    parts = {name: part.total() for name, part in areas.parts(EDGE_RADIUS).items()} if areas else {}
     for header, part in parts.items():
         footer = f"{100 * float(part.mean_iou()):.1f}" if part.true.any() else ""
         table.add_column(header, justify="right", footer=footer)
@@ -42,14 +42,6 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, a
         notes.append(f"Edge: IoU within {EDGE_RADIUS} px of a border; interior: of the rest; boundary: boundary IoU.")
     table.caption = "\n".join(notes) or None
     return table
-
-
-def _area_columns(areas: BoundaryAreas) -> dict[str, Areas]:
-    return {
-        "interior": areas.interior(EDGE_RADIUS).total(),
-        "edge": areas.band(EDGE_RADIUS).total(),
-        "boundary": areas.boundary.total(),
-    }
 
 
 def _percent(score: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+SHOWN = 6  # names in a list before "and N more"
 Value = float | int | str | None
 MINUS, TIMES, EN_DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"  # easily mistaken for -, x and -
 
@@ -67,3 +68,13 @@ class Table:
     def cells(self) -> list[list[Cell]]:
         """Row by row, in the order of the columns; a cell that a row lacks is empty."""
         return [[row.get(column.key, EMPTY) for column in self.columns] for row in self.rows]
+
+
+def count(number: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def and_more(found: Sequence[object]) -> str:
+    """What follows the first `SHOWN` of a list: `` and 3 more``, or nothing."""
+    return f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

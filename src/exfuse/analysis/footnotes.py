@@ -7,11 +7,10 @@ from typing import Any
 
 from exfuse.analysis.cells import FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import Comparison, resamples
-from exfuse.analysis.cost_footnotes import cost_sentences
-from exfuse.analysis.document import MINUS, Cell, Footnote
+from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import Interval
-from exfuse.analysis.wording import SHOWN, and_more, count
+from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
 from exfuse.store.record import Record
 from exfuse.store.study import Study
 
@@ -34,7 +33,7 @@ def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequenc
             _recipe(records),
             _backbone(records),
             _machine(study, records),
-            *cost_sentences(study, records),
+            *_cost_sentences(study, records),
         ]
     return found + [Footnote(sentence) for sentence in sentences]
 
@@ -200,3 +199,65 @@ def _distinct(records: Iterable[Record], of: Callable[[Record], Any], separator:
 def _range(numbers: Iterable[int]) -> str:
     found = sorted(set(numbers))
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+# What costs are costs of, and how they were measured.
+
+_MEANS = "means over seeds; in parentheses: the difference to the row that a row builds on."
+
+
+def _cost_sentences(study: Study, records: Sequence[Record]) -> list[str]:
+    """Of multiply-adds, latency, throughput and memory; the latter three from ``costs.json`` where the study has one.
+
+    Args:
+        study: of the table.
+        records: of its finished runs.
+    """
+    costs = [record.costs for record in records if record.costs]
+    counter = _joined(one.counter for one in costs)
+    counted = f"GMACs: 10⁹ multiply-adds of one input {_shapes(one.input for one in costs)} ({counter})"
+    if study.measured is not None:
+        return [*([f"{counted}. Parameters and GMACs are {_MEANS}"] if costs else []), *_measured(study, study.measured)]
+    if not costs:
+        return ["Costs were not measured."]
+    memory = _joined(one.memory_of for one in costs)
+    return [f"{counted}; latency of the same input. Memory: peak of the {memory}. Costs are {_MEANS}"]
+
+
+def _measured(study: Study, measured: MeasuredCosts) -> list[str]:
+    by_row = {row.title: measured.of(row.records.values()) for row in study.rows if row.records}
+    found = [costs for costs in by_row.values() if costs is not None]
+    sentences = [_how(found, measured.conditions), *_busy(measured.conditions)] if found else []
+    if missing := [title for title, costs in by_row.items() if costs is None]:
+        verb = "it is" if len(missing) == 1 else "they are"
+        listed = ", ".join(missing[:SHOWN]) + and_more(missing)
+        sentences.append(f"Not in {FILE} as {verb} now, so without latency, throughput and memory: {listed}.")
+    return sentences
+
+
+def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
+    worst = max(one.share for row in rows for one in (row.latency_ms, row.train_images_per_second))
+    commit = str(under.commit or "unknown")[:7] + (" with uncommitted changes" if under.uncommitted_changes else "")
+    return (
+        f"Latency, throughput: all rows measured in one process on {under.name}, {count(under.threads, 'thread')} ({FILE}), "
+        f"torch {under.torch}, commit {commit}: medians of {count(under.rounds, 'round')} in which the rows take turns, "
+        f"quartiles within {100 * worst:.0f} % of them. Latency: of one input {_shapes(row.input for row in rows)} in float32. "
+        f"Throughput: of training steps with random images {_shapes(row.batch for row in rows)}, precision "
+        f"{_joined(row.precision for row in rows)}, without loading. Memory: of such steps, peak of the {under.memory_of}, "
+        f"{'each row in a process of its own' if under.device == 'cpu' else 'one row at a time'}."
+    )
+
+
+def _busy(under: Conditions) -> list[str]:
+    if not under.busy:
+        return []
+    load = f"load average {under.load:.1f}, {count(under.cores, 'core')}"
+    return [f"The machine was busy with other work when measuring began ({load}): these times are not to be trusted."]
+
+
+def _shapes(shapes: Iterable[Sequence[int]]) -> str:
+    return _joined(TIMES.join(map(str, shape)) for shape in shapes)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(values))

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from exfuse.analysis import cells
-from exfuse.analysis.comparisons import Comparison, Scoring, compare_rows, effects_of
+from exfuse.analysis.comparisons import Comparison, compare_rows, effects_of
 from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
-from exfuse.analysis.measures import Measure, measures
 from exfuse.analysis.resampling import Interval
 from exfuse.store.costs import COSTS
 from exfuse.store.study import Study, StudyRow
@@ -74,15 +73,11 @@ Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
 
 def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
     """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it."""
-    return {measure.key: compare_rows(study, _scoring(measure)) for measure in _measures(study)}
+    return {measure.key: compare_rows(study, measure.areas) for measure in _measures(study)}
 
 
-def _scoring(measure: Measure) -> Scoring:
-    return lambda run: None if run.boundary_areas is None else measure.areas(run.boundary_areas)
-
-
-def _measures(study: Study) -> tuple[Measure, ...]:
-    return () if study.edge_radius is None else measures(study.edge_radius)
+def _measures(study: Study) -> tuple[cells.Measure, ...]:
+    return () if study.edge_radius is None else cells.measures(study.edge_radius)
 
 
 def build_effects_table(study: Study, effects: FactorialEffects | str | None = None) -> Table | None:

@@ -2,8 +2,6 @@
 
 import csv
 import os
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -15,6 +13,7 @@ import torch
 from rich.table import Table
 
 from exfuse.files import write_atomically, write_json
+from exfuse.runs.costs import median_ms
 from exfuse.runs.environment import describe_environment
 
 
@@ -44,35 +43,8 @@ class Measurement:
 
 
 def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
-    """Median milliseconds of each side, the sides taking turns so that a drift of the machine hits all alike.
-
-    Args:
-        sides: what to call.
-        repeats: timed calls of each.
-        warm_up: calls of each that are thrown away.
-        device: ``cuda`` times with CUDA events, ``cpu`` with the clock.
-    """
-    seconds: list[list[float]] = [[] for _ in sides]
-    for repeat in range(warm_up + repeats):
-        for side, taken in zip(sides, seconds, strict=True):
-            elapsed = _timed(side, device)
-            if repeat >= warm_up:
-                taken.append(elapsed)
-    return [statistics.median(taken) for taken in seconds]
-
-
-def _timed(side: Callable[[], object], device: str) -> float:
-    if device != "cuda":
-        started = time.perf_counter()
-        side()
-        return 1e3 * (time.perf_counter() - started)
-    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    before.record()
-    side()
-    after.record()
-    torch.cuda.synchronize()
-    return before.elapsed_time(after)
+    """See `exfuse.runs.costs.median_ms`."""
+    return median_ms(sides, repeats, warm_up, torch.device(device))
 
 
 # Which machine, versions and commit a benchmark was taken with.

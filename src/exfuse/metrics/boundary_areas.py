@@ -54,6 +54,14 @@ class BoundaryAreas:
         """Of boundary IoU: (images, C)."""
         return Areas(*(area[:, -1] for area in self.areas))
 
+    def parts(self, radius: int) -> dict[str, Areas]:
+        """Interior, edge and boundary by name, (images, C) each, with ``radius`` px between interior and edge.
+
+        Raises:
+            ValueError: if the radius is not among the `radii`.
+        """
+        return {"interior": self.interior(radius), "edge": self.band(radius), "boundary": self.boundary}
+
     def summary(self) -> dict[str, Any]:
         """Mean IoUs over all images as plain data, a list over the `radii` each; None where there is no such pixel."""
         return {

@@ -85,7 +85,7 @@ def save_examples(
 
 def _write_csv(path: Path, scored: ScoredImages, classes: tuple[str, ...]) -> None:
     counts, areas = scored.counts.sum(0), scored.areas
-    parts = [area.total().iou() for area in (areas.interior(EDGE_RADIUS), areas.band(EDGE_RADIUS), areas.boundary)]
+    parts = [part.total().iou() for part in areas.parts(EDGE_RADIUS).values()]
     names = ["class", "iou", "true_pixels", f"interior_iou_{EDGE_RADIUS}px", f"edge_iou_{EDGE_RADIUS}px", "boundary_iou"]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,6 +1,8 @@
 """Where JSON becomes typed: what does not fit ends in one line that names the file, the place in it and a remedy."""
 
+import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +60,14 @@ def typed(content: Any, kind: type[Kind], path: Path | str, what: str, remedy: s
         problem, _, place = str(error).replace("`", "").partition(" - at ")
         inside = place.replace("$.", "").replace("$", "")
         raise UserError(f"{path} is not {what}: {f'{inside}: ' if inside else ''}{problem}. {remedy}") from error
+
+
+def write_rows(path: Path, kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> None:
+    """Write Structs of one kind as a CSV, a column a field, an empty cell for None."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, kind.__struct_fields__)
+        writer.writeheader()
+        writer.writerows(map(msgspec.structs.asdict, rows))
 
 
 def plain(content: Any) -> Any:

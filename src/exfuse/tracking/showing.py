@@ -44,7 +44,7 @@ def show_scores(
     positions = spread_evenly(len(dataset), max(tracker.examples for tracker in trackers))
     examples = list(predict_split(model, dataset, positions, device, decide))
     classes = dataset.split.classes
-    values: dict[str, Any] = {f"final/{name}": getattr(scores, name) for name in ("miou", "pixel_accuracy", "images")}
+    values = _numbers("final", plain(scores))
     values |= {f"final/iou/{name}": value for name, value in scores.iou.items() if value is not None}
     for tracker in trackers:
         # first: tables are what a lost network may hold up

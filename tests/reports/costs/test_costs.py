@@ -13,11 +13,18 @@ from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
-from exfuse.reports.costs.command import Costs, measure_costs
+from exfuse.reports.costs.command import Costs, measure_costs, quartiles
 from exfuse.reports.costs.memory import peak_mib, weigh
-from exfuse.reports.costs.rounds import quartiles, take_rounds
-from exfuse.reports.costs.subject import Subject, Turn, Variant, build_from_record, find_variants
-from exfuse.reports.costs.training_step import TrainingStep, random_batch
+from exfuse.reports.costs.turns import (
+    Subject,
+    TrainingStep,
+    Turn,
+    Variant,
+    build_from_record,
+    find_variants,
+    random_batch,
+    take_rounds,
+)
 from exfuse.store.measured_costs import FILE, read_costs
 from exfuse.store.record import Record
 from exfuse.store.study import load_study
@@ -87,7 +94,7 @@ def test_a_row_without_a_finished_run_is_left_out_by_name(tiny_study):
 def test_a_model_is_the_one_that_was_trained_and_another_is_refused(study, tiny_study):
     baseline, other = variants_of(study)
     for variant in (baseline, other):
-        task = build_from_record(variant)
+        _, task = build_from_record(variant)
         assert sum(one.numel() for one in task.model.parameters()) == variant.record.parameters
         assert task.classes == variant.record.classes
     (altered, _) = variants_of(tiny_study(lambda content: content.update(parameters=content["parameters"] + 1)))
@@ -161,7 +168,7 @@ def test_memory_that_is_too_small_is_said(study, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("exfuse.reports.costs.subject.TrainingStep", full)
+    monkeypatch.setattr("exfuse.reports.costs.turns.TrainingStep", full)
     with pytest.raises(UserError, match="Row baseline does not fit on cpu with 2 images a step"):
         subject.turn(CPU, 1)
 

@@ -14,8 +14,8 @@ from PIL import Image
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.reports.features.command import Features, show_features
 from exfuse.reports.features.statistics import BRANCH, MAP
-from exfuse.reports.features_index import find_features, read_features
 from exfuse.store.description import RunDescription
+from exfuse.store.features import find_features, read_features
 from exfuse.store.folder import RunFolder
 from tests.cli.test_cli import output_of
 from tests.described import settings_of

@@ -13,7 +13,8 @@ from exfuse.reports.features.regions import Regions
 from exfuse.reports.probe.cells import Drawer
 from exfuse.reports.probe.command import Probe, probe_features
 from exfuse.reports.probe.linear import probe
-from exfuse.reports.probe.results import Result, summarise
+from exfuse.reports.probe.results import summarise
+from exfuse.store.probes import ProbeResult
 from tests.described import settings_of
 
 RANDOM = np.random.default_rng(0)
@@ -72,7 +73,7 @@ def test_cells_are_drawn_evenly_from_the_answers_and_never_from_void():
 
 def test_the_interval_is_students_over_seeds():
     after = (0.60, 0.66, 0.63)
-    results = [Result(str(s), "seb", s, "product", "res2", "class", 0.5, value, 0.1, 9) for s, value in enumerate(after)]
+    results = [ProbeResult(str(s), "seb", s, "product", "res2", "class", 0.5, value, 0.1, 9) for s, value in enumerate(after)]
     (one,) = summarise(results)
     low, high = stats.ttest_1samp([value - 0.5 for value in after], 0.0).confidence_interval(0.95)
     assert (one.low, one.high) == (pytest.approx(low), pytest.approx(high))

@@ -1,49 +1,17 @@
 """What linear probes read from maps before and after SEB: an arrow for each row, level and question."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from exfuse.analysis.figures import style
-
-
-class Probed(Protocol):
-    """A summary over seeds; fractions."""
-
-    @property
-    def row(self) -> str: ...
-
-    @property
-    def level(self) -> str: ...
-
-    @property
-    def question(self) -> str: ...
-
-    @property
-    def seeds(self) -> int: ...
-
-    @property
-    def before(self) -> float: ...
-
-    @property
-    def after(self) -> float: ...
-
-    @property
-    def before_sd(self) -> float | None: ...
-
-    @property
-    def after_sd(self) -> float | None: ...
-
-    @property
-    def chance(self) -> float: ...
-
+from exfuse.store.probes import ProbeSummary
 
 _TITLES = {"class": "class of a cell", "border": "border or not"}
 
 
-def draw(summaries: Sequence[Probed], title: str) -> Figure:
+def draw(summaries: Sequence[ProbeSummary], title: str) -> Figure:
     """One panel a question; rows grouped by level, an open dot before SEB, a filled one after, bars of one standard deviation.
 
     Args:
@@ -75,7 +43,7 @@ def draw(summaries: Sequence[Probed], title: str) -> Figure:
     return figure
 
 
-def _draw_one(axes: Axes, place: int, one: Probed) -> None:
+def _draw_one(axes: Axes, place: int, one: ProbeSummary) -> None:
     before, after = 100 * one.before, 100 * one.after
     if before != after:
         axes.annotate("", (after, place), (before, place), arrowprops={"arrowstyle": "->", "color": style.GREY, "lw": 1})

@@ -1,25 +1,28 @@
 """What `exfuse report costs` does: measure all rows of a study beside one another, write, tabulate."""
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from exfuse.analysis.document import count
 from exfuse.analysis.rendering import render_study
-from exfuse.analysis.wording import count
 from exfuse.errors import UserError
 from exfuse.limits import Positive
 from exfuse.process import choose_device, keep_freed_memory
-from exfuse.reports.costs.machine import describe_conditions
 from exfuse.reports.costs.memory import peak_mib
-from exfuse.reports.costs.rounds import quartiles, take_rounds
-from exfuse.reports.costs.subject import Subject, Turn, find_variants
+from exfuse.reports.costs.turns import Subject, Turn, find_variants, take_rounds
+from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
+from exfuse.runs.environment import describe_environment
 from exfuse.store.description import Paths
-from exfuse.store.measured_costs import MeasuredCosts, Quartiles, RowCosts, write_costs
+from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs
 from exfuse.store.study import load_study
 
 
@@ -56,7 +59,7 @@ def measure_costs(asked: Costs) -> None:
     device = choose_device(asked.device)
     if asked.runtime.threads:
         torch.set_num_threads(asked.runtime.threads)
-    conditions = describe_conditions(device, asked.rounds, asked.repeats)
+    conditions = _conditions(device, asked.rounds, asked.repeats)
     study = load_study(folder, measured=False)  # a broken costs.json is what this command replaces
     variants, left_out = find_variants(study)
     if not variants:
@@ -106,6 +109,25 @@ def _summarise(subject: Subject, turns: list[Turn], peak: float) -> RowCosts:
     )
 
 
+def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
+    """To be asked before anything is measured: the load is that of others."""
+    environment = describe_environment(device)
+    return Conditions(
+        device=device.type,
+        name=str(environment.device),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        torch=str(environment.packages["torch"]),
+        cuda=environment.cuda,
+        commit=environment.commit,
+        uncommitted_changes=environment.uncommitted_changes,
+        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        rounds=rounds,
+        repeats=repeats,
+        memory_of=CUDA_MEMORY if device.type == "cuda" else CPU_MEMORY,
+    )
+
+
 def _table(costs: MeasuredCosts, title: str) -> Table:
     conditions = costs.conditions
     table = Table(title=f"{title}: measured costs")
@@ -126,3 +148,9 @@ def _range(found: Quartiles) -> str:
     digits = min(3, max(0, 2 - math.floor(math.log10(found.high))))  # three significant ones
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))
     return f"{median} \\[{low}, {high}]"
+
+
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """Median and quartiles."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return Quartiles(median, low, high)

@@ -5,18 +5,16 @@ It reads a variant as JSON from its standard input:  python -m exfuse.reports.co
 
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import torch
 
+from exfuse.config import search_path
 from exfuse.errors import UserError
 from exfuse.process import keep_freed_memory
-from exfuse.reports.costs.subject import Variant, build_from_record
-from exfuse.reports.costs.training_step import TrainingStep
+from exfuse.reports.costs.turns import TrainingStep, Variant, build_from_record
 from exfuse.runs.costs import resident_mib
 
-_ROOT = Path(__file__).resolve().parents[3]
 _STEPS = 3  # the first makes the optimiser's state, the others hold it
 _MODULE = "exfuse.reports.costs.memory"
 
@@ -32,8 +30,10 @@ def peak_mib(variant: Variant, images: int, threads: int) -> float:
     Raises:
         UserError: if that process fails, as for want of memory.
     """
-    asked = msgspec.json.encode({"variant": variant, "images": images, "threads": threads}).decode()
-    done = subprocess.run([sys.executable, "-m", _MODULE], input=asked, capture_output=True, text=True, cwd=_ROOT)
+    asked = msgspec.json.encode(
+        {"variant": variant, "images": images, "threads": threads, "folders": [*map(str, search_path.added())]}
+    ).decode()
+    done = subprocess.run([sys.executable, "-m", _MODULE], input=asked, capture_output=True, text=True)
     try:
         return float(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
@@ -57,4 +57,5 @@ def weigh(variant: Variant, images: int, threads: int) -> float:
 
 if __name__ == "__main__":
     asked = msgspec.json.decode(sys.stdin.buffer.read())
+    search_path.use(asked["folders"])
     print(weigh(msgspec.convert(asked["variant"], Variant), asked["images"], asked["threads"]))

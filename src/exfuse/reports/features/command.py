@@ -12,7 +12,7 @@ from rich.progress import Progress
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
-from exfuse.errors import CheckpointError, UserError
+from exfuse.errors import CheckpointError
 from exfuse.files import write_folder
 from exfuse.limits import NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
@@ -21,8 +21,8 @@ from exfuse.reports.features.folder import Content, write_content
 from exfuse.reports.features.looking import Looked, Looker
 from exfuse.reports.features.sources import Asked, Source, as_list, find_images, find_sources, is_photograph
 from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
-from exfuse.reports.features_index import FOLDER, INDEX
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.features import FOLDER, INDEX
 
 
 class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ def show_features(asked: Features) -> None:
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(asked)
-    output = _output(asked)
+    output = asked.target(FOLDER, INDEX, "feature pictures")
     device = choose_device(asked.device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     split = None
@@ -71,16 +71,6 @@ def show_features(asked: Features) -> None:
     content = Content(looked, images, borders, classes, split, asked.split, len(positions), asked.statistics.band)
     write_folder(output, lambda scratch: write_content(scratch, content))
     _report(content, output, Console())
-
-
-def _output(asked: Features) -> Path:
-    """The folder to write; refused if replacing it would remove what is not this command's."""
-    output = asked.target(FOLDER)
-    if output.exists() and not (output.is_dir() and ((output / INDEX).is_file() or not any(output.iterdir()))):
-        raise UserError(
-            f"{output} is there and holds no feature pictures: it is not overwritten. Set output= to another folder."
-        )
-    return output
 
 
 def _looker(source: Source, classes: Sequence[str], split: Split | None, asked: Features, device: torch.device) -> Looker:

@@ -1,18 +1,18 @@
-"""The files of one folder of feature pictures; `exfuse.reports.features_index` describes them and reads them back."""
+"""The files of one folder of feature pictures; `exfuse.store.features` describes them and reads them back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from exfuse.analysis.figures import style
 from exfuse.data.split import Split, read_image
-from exfuse.files import write_json
 from exfuse.reports.features.drawing import Scene, draw_level, draw_overview
 from exfuse.reports.features.looking import Looked
 from exfuse.reports.features.regions import Borders
 from exfuse.reports.features.sources import Chosen
-from exfuse.reports.features.summary import write_per_image, write_summary
-from exfuse.reports.features_index import INDEX, SCHEMA, FeatureOverview, FeaturePicture, SummaryRow
+from exfuse.reports.features.summary import write_per_image
+from exfuse.store.checked import write_rows
+from exfuse.store.features import FeatureIndex, FeatureOverview, FeaturePicture, SummaryRow, write_features
 
 _MOST_RUNS = 6  # side by side in one overview; each run's levels have pictures of their own
 
@@ -53,21 +53,21 @@ def write_content(folder: Path, content: Content) -> None:
         overviews.append(_write_overview(folder, image, scene, content.looked))
         pictures += _write_levels(folder, image, scene, content.looked)
     rows = content.rows()
-    write_summary(folder / "features.csv", rows)
+    write_rows(folder / "features.csv", SummaryRow, rows)
     collected = [(one.run, level, found) for one in content.looked for level, found in one.collected.items()]
     write_per_image(folder / "per_image.csv", collected)
-    index = {
-        "schema": SCHEMA,
-        "data": content.split.name if content.split and rows else None,
-        "split": content.split_name if content.split and rows else None,
-        "band": content.band,
-        "images": content.images_counted,
-        "runs": [asdict(one.run) for one in content.looked],
-        "overviews": [asdict(one) for one in overviews],
-        "pictures": [asdict(one) for one in pictures],
-        "summary": [asdict(row) for row in rows],
-    }
-    write_json(folder / INDEX, index)
+    split = content.split if rows else None
+    index = FeatureIndex(
+        data=split.name if split else None,
+        split=content.split_name if split else None,
+        band=content.band,
+        images=content.images_counted,
+        runs=tuple(one.run for one in content.looked),
+        overviews=tuple(overviews),
+        pictures=tuple(pictures),
+        summary=tuple(rows),
+    )
+    write_features(folder, index)
 
 
 def _write_overview(folder: Path, image: Chosen, scene: Scene, looked: Sequence[Looked]) -> FeatureOverview:

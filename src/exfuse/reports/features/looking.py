@@ -16,7 +16,7 @@ from exfuse.reports.features.sources import Chosen
 from exfuse.reports.features.summary import Collected, Numbers
 from exfuse.reports.features.taps import Tapped, tap
 from exfuse.reports.features.views import view
-from exfuse.reports.features_index import FeatureRun
+from exfuse.store.features import FeatureRun
 
 
 @dataclass

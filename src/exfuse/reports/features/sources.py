@@ -11,8 +11,8 @@ import msgspec
 
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError
-from exfuse.reports.features_index import FeatureRun
 from exfuse.store.description import Option, Paths
+from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
 
@@ -55,9 +55,21 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     device: str
     data: Option | None = None
 
-    def target(self, folder: str) -> Path:
-        """The folder to write."""
-        return Path(self.output or (Path(self.study.folder) / folder if self.study.folder else Path("outputs") / folder))
+    def target(self, folder: str, index: str, what: str) -> Path:
+        """The folder to write.
+
+        Args:
+            folder: its name, inside a study's folder or outputs/.
+            index: the file in it by which a folder of this kind is known.
+            what: it holds.
+
+        Raises:
+            UserError: if replacing it would remove what is not this command's.
+        """
+        output = Path(self.output or Path(self.study.folder or "outputs") / folder)
+        if output.exists() and not (output.is_dir() and ((output / index).is_file() or not any(output.iterdir()))):
+            raise UserError(f"{output} is there and holds no {what}: it is not overwritten. Set output= to another folder.")
+        return output
 
 
 def find_sources(asked: Asked) -> list[Source]:

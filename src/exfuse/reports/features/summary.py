@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from rich.table import Table
 from exfuse.reports.features.regions import Regions
 from exfuse.reports.features.statistics import BRANCH, CLASS_STATISTICS, MAP, Moments, branch_statistics, map_statistics
 from exfuse.reports.features.taps import Tapped
-from exfuse.reports.features_index import FeatureRun, SummaryRow
+from exfuse.store.features import FeatureRun, SummaryRow
 
 Numbers = dict[str, float | None]  # before and after
 _SEVERAL = 2  # values that a standard deviation needs
@@ -90,15 +90,6 @@ class Collected:
             return None
         kind, _, region = name.rpartition("_")
         return _known(getattr(self.moments[when, region], kind)())
-
-
-def write_summary(path: Path, rows: Sequence[SummaryRow]) -> None:
-    """One line a statistic, level and run; an empty field is no number."""
-    names = [one.name for one in fields(SummaryRow)]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 def write_per_image(path: Path, collected: Iterable[tuple[FeatureRun, str, Collected]]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from exfuse.analysis.cells import number
-from exfuse.reports.features_index import FeatureIndex, FeaturePicture, SummaryRow, find_features
 from exfuse.reports.page.data import PageData, Section
+from exfuse.store.features import FeatureIndex, FeaturePicture, SummaryRow, find_features
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _AROUND = 400  # bytes of HTML around a picture, at most

@@ -1,6 +1,5 @@
 """What `exfuse report probe` does: draw cells from each run's maps, teach and score the probes, write one folder."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,11 +22,9 @@ from exfuse.process import choose_device
 from exfuse.reports.features.sources import Asked, Source, find_sources
 from exfuse.reports.probe.cells import Cells, Drawer
 from exfuse.reports.probe.linear import probe
-from exfuse.reports.probe.results import Result, summarise, summary_tables, write_results
+from exfuse.reports.probe.results import summarise, summary_tables
 from exfuse.runs.checkpoint import load_checkpoint
-
-FOLDER = "probe"  # inside a study's folder
-_INDEX = "probe.json"
+from exfuse.store.probes import FOLDER, INDEX, ProbeIndex, ProbeResult, write_probes
 
 
 class Probe(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,13 +46,13 @@ def probe_features(asked: Probe) -> None:
         DataError: if the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
-    sources, output = find_sources(asked), _output(asked)
+    sources, output = find_sources(asked), asked.target(FOLDER, INDEX, "probes")
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(asked.data or trained.data, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), asked.train_images), spread_evenly(len(splits[1]), asked.test_images)]
     device = choose_device(asked.device)
     drawer = Drawer(asked.cells, asked.band, asked.seed)
-    results: list[Result] = []
+    results: list[ProbeResult] = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
         for source in sources:
@@ -67,7 +64,7 @@ def probe_features(asked: Probe) -> None:
             results += _score(source, taught, tested, asked.strength)
     if not results:
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
-    settings: dict[str, object] = {name: getattr(asked, name) for name in ("cells", "band", "strength", "seed")}
+    settings: dict[str, float | str | None] = {name: getattr(asked, name) for name in ("cells", "band", "strength", "seed")}
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(output, results, settings)
     console = Console()
@@ -97,7 +94,7 @@ def _look(
 
 def _score(
     source: Source, taught: dict[tuple[str, str], Cells], tested: dict[tuple[str, str], Cells], strength: float
-) -> Iterator[Result]:
+) -> Iterator[ProbeResult]:
     for (level, question), cells in taught.items():
         before = probe(cells.joined("before"), tested[level, question].joined("before"), strength)
         same = all(np.array_equal(one, other) for one, other in zip(cells.before, cells.after, strict=True))
@@ -106,30 +103,16 @@ def _score(
             continue
         run = source.run
         scores = (before.accuracy, after.accuracy, before.chance, before.cells)
-        yield Result(run.key, run.row, run.seed, run.seb, level, question, *scores)
+        yield ProbeResult(run.key, run.row, run.seed, run.seb, level, question, *scores)
 
 
-def _write(output: Path, results: Sequence[Result], settings: dict[str, object]) -> None:
+def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, float | str | None]) -> None:
     seeds = sorted({result.seed for result in results})
     title = f"{settings['data']}, {settings['test_images']} images to score on, seeds {', '.join(map(str, seeds))}"
+    summary = summarise(results)
 
     def write(scratch: Path) -> None:
-        style.save(figure.draw(summarise(results), title), scratch / "probe.svg")
-        write_results(scratch, results, settings)
+        style.save(figure.draw(summary, title), scratch / "probe.svg")
+        write_probes(scratch, results, ProbeIndex(settings, summary))
 
     write_folder(output, write)
-
-
-def _output(asked: Probe) -> Path:
-    """The folder to write; refused if replacing it would remove what is not this command's."""
-    output = asked.target(FOLDER)
-    if output.exists() and not (output.is_dir() and (_is_ours(output / _INDEX) or not any(output.iterdir()))):
-        raise UserError(f"{output} is there and holds no probes: it is not overwritten. Set output= to another folder.")
-    return output
-
-
-def _is_ours(index: Path) -> bool:
-    try:
-        return "settings" in json.loads(index.read_text())
-    except (OSError, ValueError):
-        return False

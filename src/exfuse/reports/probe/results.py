@@ -1,63 +1,22 @@
 """Scores of all probes, one line each, and what several seeds say together."""
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from rich import box
 from rich.table import Table
 from scipy import stats
 
-from exfuse.files import as_json
 from exfuse.reports.probe.cells import QUESTIONS
+from exfuse.store.probes import ProbeResult, ProbeSummary
 
 _WHAT = {"class": "class of a cell", "border": "border or not"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """The probes of one run, level and question, before and after SEB; accuracies are balanced and fractions."""
-
-    run: str
-    row: str
-    seed: int
-    seb: str
-    level: str
-    question: str
-    before: float
-    after: float
-    chance: float
-    cells: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One row, level and question over seeds; fractions, None where one seed says nothing of it.
-
-    Attributes:
-        low, high: Student's 95 % interval of after minus before over seeds.
-    """
-
-    row: str
-    level: str
-    question: str
-    seeds: int
-    before: float
-    before_sd: float | None
-    after: float
-    after_sd: float | None
-    difference: float
-    low: float | None
-    high: float | None
-    chance: float
-
-
-def summarise(results: Sequence[Result]) -> list[Summary]:
+def summarise(results: Sequence[ProbeResult]) -> list[ProbeSummary]:
     """Mean, spread and interval over seeds, by question, level and row, rows in the order in which they first come."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
+    groups: dict[tuple[str, str, str], list[ProbeResult]] = {}
     for result in results:
         groups.setdefault((result.question, result.level, result.row), []).append(result)
     order = {row: place for place, row in enumerate(dict.fromkeys(result.row for result in results))}
@@ -65,7 +24,7 @@ def summarise(results: Sequence[Result]) -> list[Summary]:
     return [_summary(groups[key]) for key in keys]
 
 
-def _summary(group: Sequence[Result]) -> Summary:
+def _summary(group: Sequence[ProbeResult]) -> ProbeSummary:
     before, after = [one.before for one in group], [one.after for one in group]
     differences = [one.after - one.before for one in group]
     difference, low, high = statistics.mean(differences), None, None
@@ -73,7 +32,7 @@ def _summary(group: Sequence[Result]) -> Summary:
         reach = stats.t.ppf(0.975, len(group) - 1) * statistics.stdev(differences) / math.sqrt(len(group))
         low, high = difference - reach, difference + reach
     first = group[0]
-    return Summary(
+    return ProbeSummary(
         first.row,
         first.level,
         first.question,
@@ -89,7 +48,7 @@ def _summary(group: Sequence[Result]) -> Summary:
     )
 
 
-def summary_tables(summaries: Sequence[Summary], title: str) -> list[Table]:
+def summary_tables(summaries: Sequence[ProbeSummary], title: str) -> list[Table]:
     """The summaries for a terminal, in %, a table a question; they fit into 80 columns."""
     found = []
     for question in dict.fromkeys(one.question for one in summaries):
@@ -112,18 +71,7 @@ def mean_text(mean: float, spread: float | None) -> str:
     return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def difference_text(one: Summary) -> str:
+def difference_text(one: ProbeSummary) -> str:
     """In points: ``+1.2 [+0.4, +2.0]``."""
     text = f"{100 * one.difference:+.1f}"
     return text if one.low is None or one.high is None else f"{text} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-
-
-def write_results(folder: Path, results: Sequence[Result], settings: dict[str, object]) -> None:
-    """``probe.csv`` with each result and ``probe.json`` with the settings and the summary over seeds."""
-    names = [one.name for one in fields(Result)]
-    with (folder / "probe.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(asdict(result) for result in results)
-    content = {"settings": settings, "summary": [asdict(one) for one in summarise(results)]}
-    (folder / "probe.json").write_text(as_json(content))

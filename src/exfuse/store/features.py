@@ -24,20 +24,20 @@ after / before, ``ratio_low`` and ``ratio_high`` its quartiles; ``rises`` the sh
 the statistics mean is said in `exfuse.reports.features`. ``features.csv`` holds the summary, ``per_image.csv`` every image's.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from exfuse.errors import UserError
+from exfuse.files import write_json
+from exfuse.store.checked import plain, read_json
 
 SCHEMA = 1
 FOLDER = "features"  # inside a study's folder
 INDEX = "features.json"
 
 
-@dataclass(frozen=True)
-class FeatureRun:
+class FeatureRun(msgspec.Struct, frozen=True):
     """A run whose maps are shown; ``seb`` is its option of the technique."""
 
     key: str
@@ -51,8 +51,7 @@ class FeatureRun:
         return f"{self.row}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class FeaturePicture:
+class FeaturePicture(msgspec.Struct, frozen=True):
     """One level of one run in one image: before and after SEB. ``statistics`` is empty for an image without a truth."""
 
     image: str
@@ -65,16 +64,14 @@ class FeaturePicture:
     statistics: dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True)
-class FeatureOverview:
+class FeatureOverview(msgspec.Struct, frozen=True):
     """All runs and levels in one image, as files of the same content in several formats."""
 
     image: str
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class SummaryRow:
+class SummaryRow(msgspec.Struct, frozen=True):
     """One statistic of one level of one run over images."""
 
     run: str
@@ -95,11 +92,11 @@ class SummaryRow:
     pooled_after: float | None
 
 
-@dataclass(frozen=True)
-class FeatureIndex:
+class FeatureIndex(msgspec.Struct, frozen=True, kw_only=True):
     """A whole folder of feature pictures; the module's docstring describes each field. ``folder`` is where paths start."""
 
-    folder: Path
+    folder: Path = Path()
+    schema: int = SCHEMA
     data: str | None
     split: str | None
     band: float
@@ -127,35 +124,15 @@ def read_features(folder: Path) -> FeatureIndex:
         UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder.
     """
     path = folder / INDEX
-    remedy = "Make the pictures anew: exfuse report features --help"
-    try:
-        content = json.loads(path.read_text())
-        schema = content["schema"]
-        if schema != SCHEMA:
-            raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}. {remedy}")
-        index = _index(folder, content)
-    except FileNotFoundError as error:
-        raise UserError(f"No {path}: this is no folder of feature pictures. {remedy}") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{path} is not a whole index of feature pictures ({type(error).__name__}: {error}). {remedy}"
-        ) from error
+    what, remedy = "a whole index of feature pictures", "Make the pictures anew: exfuse report features --help"
+    index = msgspec.structs.replace(read_json(path, FeatureIndex, what, remedy, SCHEMA), folder=folder)
     _check_files(index, path, remedy)
     return index
 
 
-def _index(folder: Path, content: dict[str, Any]) -> FeatureIndex:
-    return FeatureIndex(
-        folder=folder,
-        data=content["data"],
-        split=content["split"],
-        band=float(content["band"]),
-        images=int(content["images"]),
-        runs=tuple(FeatureRun(**one) for one in content["runs"]),
-        overviews=tuple(FeatureOverview(one["image"], tuple(one["files"])) for one in content["overviews"]),
-        pictures=tuple(FeaturePicture(**one) for one in content["pictures"]),
-        summary=tuple(SummaryRow(**one) for one in content["summary"]),
-    )
+def write_features(folder: Path, index: FeatureIndex) -> None:
+    """Write the index into ``folder``, atomically."""
+    write_json(folder / INDEX, {name: value for name, value in plain(index).items() if name != "folder"})
 
 
 def _check_files(index: FeatureIndex, path: Path, remedy: str) -> None:

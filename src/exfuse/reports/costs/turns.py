@@ -1,22 +1,24 @@
-"""One model and recipe of a study, built from a record alone, and what it does when its turn comes."""
+"""The models and recipes of a study, built from records alone, taking turns: evaluations and training steps are timed."""
 
-import statistics
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from exfuse.composition.segmentation import build_model, build_task
+from exfuse.data.segmentation import Batch
 from exfuse.errors import ConfigError, UserError
 from exfuse.process import allow_tf32
-from exfuse.reports.costs.training_step import TrainingStep
-from exfuse.runs.costs import evaluation, time_ms
+from exfuse.runs.costs import evaluation, median_ms
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.measured_costs import cost_identity
 from exfuse.store.record import Record
 from exfuse.store.study import Study
 from exfuse.tasks.segmentation import SegmentationTask
 
+_FORMATS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _WARM_UP = 1  # calls before the timed ones of each turn
 
 
@@ -34,6 +36,56 @@ class Variant(msgspec.Struct, frozen=True):
     identity: str
     rows: list[str]
     record: Record
+
+
+class TrainingStep:
+    """What Lightning does between two batches, in its order: forward, then old gradients go, backward, clip, step.
+
+    Args:
+        task: on its device.
+        run: whose step it is.
+        images: of one step; with accumulation they come in as many parts.
+
+    Raises:
+        ConfigError: if the run's precision is none that this can imitate.
+    """
+
+    def __init__(self, task: SegmentationTask, run: RunDescription, images: int) -> None:
+        trainer = run.trainer
+        if trainer.precision not in _FORMATS:
+            raise ConfigError(f"trainer.precision is {trainer.precision}: costs are measured for {', '.join(_FORMATS)}.")
+        self.task, self.device = task.train(), task.device
+        task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]  # there is no Trainer
+        self.half = _FORMATS[trainer.precision]
+        self.parts = trainer.accumulate_grad_batches
+        self.clip = trainer.gradient_clip_val
+        self.optimizer = task.build_optimizer()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
+        self.batch = random_batch(max(1, images // self.parts), run.recipe.augmentation.crop, len(task.classes), self.device)
+        self.images = len(self.batch["image"]) * self.parts
+
+    def __call__(self) -> None:
+        for part in range(self.parts):
+            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+                loss = self.task.training_step(self.batch, 0) / self.parts
+            if part == 0:
+                self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()
+        if self.clip:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.task.parameters(), self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def random_batch(images: int, size: int, classes: int, device: torch.device) -> Batch:
+    """Noise (B, 3, size, size) float32 with random ids (B, size, size) uint8, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.randn(images, 3, size, size, generator=generator).to(device),
+        "mask": torch.randint(classes, (images, size, size), generator=generator, dtype=torch.uint8).to(device),
+        "position": torch.arange(images, device=device),
+    }
 
 
 class Subject:
@@ -66,13 +118,13 @@ class Subject:
         try:
             self.task.to(device)
             call = evaluation(self.task.model, self.size)
-            latency = _median_ms(call, device, repeats)
+            (latency,) = median_ms([call], repeats, _WARM_UP, device)
             if cuda:
                 torch.cuda.reset_peak_memory_stats(device)
             step = TrainingStep(self.task, self.run, self.images)
-            seconds = _median_ms(step, device, repeats) / 1e3
+            (milliseconds,) = median_ms([step], repeats, _WARM_UP, device)
             peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else 0.0
-            return Turn(latency, step.images / seconds, peak)
+            return Turn(latency, 1e3 * step.images / milliseconds, peak)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"Row {self.variant.rows[0]} does not fit on {device} with {self.images} images a step. Choose batch_size= or "
@@ -127,6 +179,29 @@ def build_from_record(variant: Variant) -> tuple[RunDescription, SegmentationTas
     return run, task
 
 
-def _median_ms(call: Any, device: torch.device, repeats: int) -> float:
-    taken = [time_ms(call, device) for _ in range(_WARM_UP + repeats)]
-    return statistics.median(taken[_WARM_UP:])
+class TakesTurns(Protocol):
+    """What `take_rounds` needs of a subject."""
+
+    def turn(self, device: torch.device, repeats: int) -> Turn: ...
+
+
+def take_rounds(
+    subjects: Sequence[TakesTurns], rounds: int, repeats: int, device: torch.device, advance: Callable[[], object]
+) -> list[list[Turn]]:
+    """The turns of each subject, one a round; a round before the first warms all of them up and is not kept.
+
+    Args:
+        subjects: all of them take a turn in each round, in this order.
+        rounds: that are kept.
+        repeats: timings of a turn.
+        device: to measure on.
+        advance: called after each turn.
+    """
+    kept: list[list[Turn]] = [[] for _ in subjects]
+    for number in range(1 + rounds):
+        for subject, turns in zip(subjects, kept, strict=True):
+            turn = subject.turn(device, repeats)
+            if number:
+                turns.append(turn)
+            advance()
+    return kept
