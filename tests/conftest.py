@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; EXFUSE_TEST_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def commit() -> str:
+    """The commit of the checkout that is tested; where there is no git or no checkout, such as in an archive, tests skip."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip(f"{REPOSITORY} is no checkout of git, or git is not installed")
+    return asked.stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_r
     assert [row["edge_iou_5px"] for row in rows] == ["absent" if np.isnan(value) else f"{value:.6f}" for value in edge]
 
 
-def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished_run, tmp_path):
+def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished_run, tmp_path, commit):
     copy = RunFolder(tmp_path, finished_run.key)
     shutil.copytree(finished_run.path, copy.path)
     before = copy.finished()
@@ -114,7 +114,7 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     (copy.path / "boundary.npz").write_bytes(b"of another measure")
     rescore([tmp_path], torch.device("cpu"), workers=0)
     after = copy.finished()
-    assert after.scored_by.commit
+    assert after.scored_by.commit == commit
     compressed = {name: getattr(after, name) for name in ("boundary_sha256", "confusion_sha256")}  # may differ
     assert after == replace(before, scored_by=after.scored_by, **compressed)
     np.testing.assert_array_equal(copy.counts()[0], counts)

@@ -24,7 +24,8 @@ _PACKAGES = (
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Package versions, machine, device and git commit."""
+    """Package versions, machine, device and the commit of this code, None where it lies in no checkout of git."""
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     return Environment(
         packages={name: _version(name) for name in _PACKAGES},
         python=platform.python_version(),
@@ -33,8 +34,8 @@ def describe_environment(device: torch.device) -> Environment:
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         cuda=torch.version.cuda if device.type == "cuda" else None,
-        commit=_git("rev-parse", "HEAD"),
-        uncommitted_changes=bool(_git("status", "--porcelain")),
+        commit=_git("rev-parse", "HEAD") if tracked else None,
+        uncommitted_changes=bool(_git("status", "--porcelain")) if tracked else None,
     )
 
 
@@ -55,7 +56,8 @@ def _cpu_name() -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+        here = Path(__file__).resolve().parent
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -99,7 +99,7 @@ class Conditions(msgspec.Struct, frozen=True):
     torch: str
     cuda: str | None
     commit: str | None
-    uncommitted_changes: bool
+    uncommitted_changes: bool | None
     load: float | None
     rounds: int
     repeats: int

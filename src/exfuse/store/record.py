@@ -35,7 +35,7 @@ class Environment(msgspec.Struct, frozen=True):
     threads: int | None = None
     cuda: str | None = None
     commit: str | None = None
-    uncommitted_changes: bool = False
+    uncommitted_changes: bool | None = None
 
     @property
     def short_commit(self) -> str:
