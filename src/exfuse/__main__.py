@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from exfuse.cli.words import UsageError, read_command
-from exfuse.errors import complain
+from exfuse.errors import UsageError, UserError, complain
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -15,18 +14,19 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     words = sys.argv[1:] if words is None else words
     try:
+        # Nothing is imported before it is needed: help waits for no composition, no command but a few for torch.
         if not words or words[0].startswith("-") or {"--help", "-h"} & {*words}:
             from exfuse.cli.help import answer
 
             answer(words)
         else:
-            command = read_command(words)
-            from exfuse.cli.running import run  # Hydra loads only for a command that can be read
+            from exfuse.cli.running import run
+            from exfuse.cli.words import read_command
 
-            run(command)
-    except UsageError as error:
+            run(read_command(words))
+    except UserError as error:  # before there is a config; `run` tells its own
         complain(str(error))
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 if __name__ == "__main__":

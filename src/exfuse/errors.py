@@ -5,6 +5,10 @@ class UserError(Exception):
     """Base of every message meant for the user: it names the file or key, what was expected and what to do."""
 
 
+class UsageError(UserError):
+    """A command line that says too little or too much."""
+
+
 class HeldError(UserError):
     """A run or backbone that another process is making."""
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exfuse.cli.verbs import VERBS, Verb
-from exfuse.cli.words import UsageError, find_verb, verbs_of
+from exfuse.cli.words import find_verb, verbs_of
 from exfuse.config import search_path
+from exfuse.errors import UsageError
 from exfuse.files import CONFIG_DIR
 
-_LINE = re.compile(r"(?P<indent> *)(?P<dash>- )?(?P<key>[\w/]+)(?::(?: +(?P<value>[^#\s][^#]*?))?)? *(?:# (?P<comment>.*))?$")
+_LINE = re.compile(
+    r"(?P<indent> *)(?P<dash>- )?[\"]?(?P<key>[\w/]+)[\"]?(?::(?: +(?P<value>[^#\s][^#]*?))?)? *(?:# (?P<comment>.*))?$"
+)
 _OVERLAYS = {  # groups that no defaults list names, for verbs that have the slots
     "ablation": "techniques together, by name",
     "architecture": "whole rivals",

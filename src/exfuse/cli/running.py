@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from exfuse.cli.verbs import Verb
-from exfuse.cli.words import Command, UsageError
+from exfuse.cli.words import Command
+from exfuse.config import search_path
 from exfuse.config.overrides import check_alike, explain
-from exfuse.errors import HELD, HeldError, UserError, complain, user_error
+from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.store.find import find_runs
 
@@ -34,6 +35,7 @@ def run(command: Command) -> None:
     os.environ[_FULL] = "1"  # Hydra then hands its errors on instead of printing them its own way
     for note in command.notes:
         print(f"Note: {note}", file=sys.stderr)
+    search_path.use_words(command.arguments)
     parser = get_args_parser()
     parser.prog = f"exfuse {command.verb.name}"
     arguments = parser.parse_intermixed_args(command.arguments)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from exfuse.cli.verbs import VERBS, Verb
-from exfuse.errors import UserError
+from exfuse.config import search_path
+from exfuse.errors import UsageError
 from exfuse.files import CONFIG_DIR
 
 _OVERRIDE = re.compile(r"(\+{0,2}|~)(?P<key>[A-Za-z_][\w./@:-]*)=|~")
@@ -14,13 +15,10 @@ _FLAGS = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--config-path": 1, "-cp
     **{"--config-dir": 1, "-cd": 1, "--experimental-rerun": 1, "--info": 0, "-i": 0, "--hydra-help": 0, "--version": 0},
     **{"--resolve": 0, "--run": 0, "-r": 0, "--multirun": 0, "-m": 0, "--shell-completion": 0, "-sc": 0},
 }  # Hydra's own, and how many words follow each
-_KEY = re.compile(r"^(?:  - )?(?P<key>\w[\w/]*):", re.MULTILINE)
-_USUAL = {"study": "study list"}  # what the first word alone means
+_KEY = re.compile(r"^(?:  - )?\"?(?P<key>\w[\w/]*)\"?:", re.MULTILINE)
+_PLAIN = re.compile(r"^(\w+): +[^$\s]", re.MULTILINE)
+_USUAL = {"runs": "runs list", "study": "study list"}  # what the first word alone means
 _PAIRS = {"size": 2}  # options that took several words
-
-
-class UsageError(UserError):
-    """A command line that says too little or too much."""
 
 
 class Command(NamedTuple):
@@ -50,6 +48,7 @@ def read_command(words: Sequence[str]) -> Command:
     loose: list[str] = []
     things: dict[str, Any] = {}
     keys = own_keys(verb)
+    filters = {*_PLAIN.findall(_text(verb))} & {*search_path.groups()}  # keys that are called as config groups are
     hands_on = any(thing.key == "overrides" for thing in verb.things)
     rest = list(reversed(rest))
     while rest:
@@ -69,6 +68,8 @@ def read_command(words: Sequence[str]) -> Command:
             loose.append(word)
         elif override["key"] == "study" and "study" in keys:
             things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
+        elif override["key"] in filters:
+            things[override["key"]] = word.partition("=")[2]
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
@@ -116,7 +117,11 @@ def verbs_of(first: str) -> list[Verb]:
 
 def own_keys(verb: Verb) -> set[str]:
     """Keys and groups that the verb's own config file names."""
-    return {*_KEY.findall((CONFIG_DIR / f"{verb.config}.yaml").read_text())} - {"defaults", "hydra"}
+    return {*_KEY.findall(_text(verb))} - {"defaults", "hydra"}
+
+
+def _text(verb: Verb) -> str:
+    return (CONFIG_DIR / f"{verb.config}.yaml").read_text()
 
 
 def _named(name: str) -> Verb:

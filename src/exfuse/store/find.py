@@ -1,16 +1,21 @@
-"""Which run a user means: by its key or the first digits of it, or its folder."""
+"""Which run a user means: by its name, its key or the first digits of it, or its folder."""
 
+import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.errors import UserError
+from exfuse.store.folder import Listed, list_runs
+
+_DIGITS = re.compile(r"[0-9a-f]{3,16}")
 
 
 def find_run(text: str, root: Path) -> Path:
     """The folder of the run that ``text`` names; any path, as of a checkpoint or of a folder of runs, stands for itself.
 
     Args:
-        text: a run's key or the first digits of it, or a path.
+        text: a run's name or label, its key or at least three first digits of it, or a path.
         root: the folder of the runs.
 
     Raises:
@@ -19,13 +24,27 @@ def find_run(text: str, root: Path) -> Path:
     path = Path(text)
     if path.exists() or len(path.parts) > 1 or path.suffix == ".ckpt":
         return path
-    found = sorted(folder for folder in root.glob(f"{text}*") if folder.is_dir())
-    if len(found) != 1:
-        names = ", ".join(folder.name for folder in found) or "none"
-        raise UserError(f"{text}: expected a run's folder, or the first digits of one key in {root}: {names} begin so.")
-    return found[0]
+    if (root / text).is_dir():
+        return root / text
+    runs = list_runs(root)
+    found = [run for run in runs if _DIGITS.fullmatch(text) and run.folder.key.startswith(text)]
+    found = found or [run for run in runs if run.record and text in (run.record.name, run.record.label)]
+    if len(found) == 1:
+        return found[0].folder.path
+    if found:
+        several = "; ".join(f"{run.folder.key} ({_about(run)})" for run in found[:8])
+        raise UserError(f"{text} is the name of {len(found)} runs in {root}. Say which by its key: {several}.")
+    names = sorted({run.record.title for run in runs if run.record})
+    close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
+    known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names[:20]) or 'none'}."
+    raise UserError(f"There is no run {text} in {root}. {known} exfuse runs lists them.")
 
 
 def find_runs(texts: Sequence[str], root: Path) -> list[Path]:
     """See `find_run`, for several."""
     return [find_run(text, root) for text in texts]
+
+
+def _about(run: Listed) -> str:
+    record = run.record
+    return f"{record.title}, {record.data}, seed {record.seed}, {record.status}" if record else "damaged"

@@ -1,0 +1,139 @@
+"""Runs listed, shown, named and removed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from exfuse.errors import UserError
+from exfuse.store.find import find_run
+from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record, Scores
+from tests.command import Command
+
+
+def leave(root: Path, key: str, name: str, data: str, status: str = "done", miou: float = 0.5, seed: int = 0) -> RunFolder:
+    """A run's folder with a record, and a file of 10 kB."""
+    folder = RunFolder(root, key)
+    scored = Scores(miou=miou, pixel_accuracy=0.9, iou={"a": miou}, images=3, confusion=[[1]]) if status == "done" else None
+    choices = {"data": data, "recipe": "small", "technique/seb": "product"}
+    config = {"data": {"option": data, "name": data.upper()}, "backbone": {"init": "random"}}
+    label = {"seb": "seb-product"}.get(name, name)
+    record = Record(
+        key=key, status=status, name=name, label=label, choices=choices, config=config, seed=seed, scored=scored, reason="why not"
+    )
+    folder.write(record)
+    (folder.path / "weights").write_bytes(bytes(10_000))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    root = tmp_path / "runs"
+    for number, (key, *about) in enumerate(
+        [
+            ("0a" * 8, "seb", "voc", "done", 0.4),
+            ("0b" * 8, "seb", "voc", "done", 0.6, 1),
+            ("0c" * 8, "baseline", "scenes", "done", 0.7),
+            ("0d" * 8, "mine", "voc", "failed"),
+            ("0e" * 8, "late", "voc", "running"),
+        ]
+    ):
+        path = leave(root, key, *about).path / "record.json"
+        os.utime(path, (1e9 + number, 1e9 + number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("filters", "keys"),
+    [
+        ([], ["0e", "0d", "0c", "0b", "0a"]),
+        (["sort=miou"], ["0c", "0b", "0a", "0e", "0d"]),
+        (["sort=name", "status=done"], ["0c", "0b", "0a"]),
+        (["data=voc", "status=done"], ["0b", "0a"]),
+        (["name=seb", "seed=1"], ["0b"]),
+        (["status=interrupted"], ["0e"]),
+        (["recipe=voc"], []),
+    ],
+)
+def test_the_list_is_filtered_and_sorted(command: Command, runs: Path, filters: list[str], keys: list[str]) -> None:
+    status, out, _ = command("runs", f"paths.runs={runs}", "json=true", *filters)
+    assert status == 0
+    assert [row["key"][:2] for row in json.loads(out)] == keys
+
+
+def test_the_list_is_a_table_with_what_people_ask_for(command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (runs / ("0a" * 8) / "record.json").write_text("{}")
+    status, out, _ = command("runs", f"paths.runs={runs}")
+    assert status == 0
+    for words in ("name data recipe seed status mIoU % date MB key", "baseline SCENES small 0 done 70.0 2001-09-09", "damaged"):
+        assert words in " ".join(out.split())
+
+
+def test_a_column_that_is_none_is_refused(command: Command, runs: Path) -> None:
+    status, _, told = command("runs", f"paths.runs={runs}", "sort=colour")
+    assert status == 1
+    assert "sort=colour: expected name, data, recipe" in told
+
+
+def test_a_run_is_shown_by_its_name(command: Command, runs: Path) -> None:
+    status, out, _ = command("runs", "show", "mine", f"paths.runs={runs}")
+    assert status == 0
+    assert "why not" in out
+    status, out, _ = command("runs", "show", "0c0c", f"paths.runs={runs}", "json=true")
+    assert json.loads(out)["name"] == "baseline"
+
+
+@pytest.mark.parametrize("text", ["baseline", "0c0", "0c" * 8])
+def test_a_run_is_known_by_name_key_and_first_digits(runs: Path, text: str) -> None:
+    assert find_run(text, runs) == runs / ("0c" * 8)
+
+
+def test_a_label_is_a_name_too_and_a_path_stands_for_itself(runs: Path, tmp_path: Path) -> None:
+    leave(runs, "1a" * 8, "sum", "voc")
+    assert find_run("sum", runs) == runs / ("1a" * 8)
+    assert find_run("elsewhere/x", runs) == Path("elsewhere/x")
+    assert find_run("last.ckpt", runs) == Path("last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seb", r"seb is the name of 2 runs.*0b0b.*\(seb, VOC, seed 1, done\); 0a0a.*seed 0"),
+        ("basline", "no run basline.*Did you mean baseline"),
+        ("zzz", r"no run zzz.*There are: baseline, late, mine, seb"),
+    ],
+)
+def test_whoever_is_unclear_sees_the_candidates(runs: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s){says}"):
+        find_run(text, runs)
+
+
+def test_runs_go_only_when_somebody_agrees(command: Command, runs: Path) -> None:
+    status, out, _ = command("runs", "rm", "mine", "late", f"paths.runs={runs}", "dry=true")
+    assert status == 0
+    assert "Would remove 2 runs, 0.0 MB" in out
+    status, _, told = command("runs", "rm", "mine", f"paths.runs={runs}")
+    assert status == 1
+    assert "add yes=true" in told
+    assert len([*runs.iterdir()]) >= 5
+    status, out, _ = command("runs", "rm", "mine", f"paths.runs={runs}", "yes=true")
+    assert status == 0
+    assert not (runs / ("0d" * 8)).exists()
+    assert (runs / ("0e" * 8)).exists()
+
+
+def test_a_run_that_is_being_trained_stays(command: Command, runs: Path) -> None:
+    with RunFolder(runs, "0e" * 8).locked():
+        status, _, told = command("runs", "rm", "late", f"paths.runs={runs}", "yes=true")
+    assert status == 75
+    assert "being trained" in told
+    assert (runs / ("0e" * 8)).exists()
+
+
+def test_the_disk_is_accounted_for(command: Command, runs: Path) -> None:
+    status, out, _ = command("runs", "du", f"paths.runs={runs}", "json=true")
+    assert status == 0
+    assert json.loads(out)["runs"] > 50_000
