@@ -12,7 +12,7 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: what follows ``exfuse``; None takes the process's own.
     """
-    words = sys.argv[1:] if words is None else words
+    words, command = sys.argv[1:] if words is None else words, None
     try:
         # Nothing is imported before it is needed: help waits for no composition, no command but a few for torch.
         if not words or words[0].startswith("-") or {"--help", "-h"} & {*words}:
@@ -20,13 +20,16 @@ def main(words: Sequence[str] | None = None) -> None:
 
             answer(words)
         else:
-            from exfuse.cli.running import run
             from exfuse.cli.words import read_command
 
-            run(read_command(words))
-    except UserError as error:  # before there is a config; `run` tells its own
+            command = read_command(words)
+    except UserError as error:
         complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    if command is not None:
+        from exfuse.cli.running import run
+
+        run(command)
 
 
 if __name__ == "__main__":

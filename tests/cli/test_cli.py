@@ -34,7 +34,7 @@ def output_of(*command: str, status: int) -> str:
         ("technique/seb=prodct", ["Available options in 'technique/seb'", "product", "concat"]),
         ("recipe.epochz=3", ["Did you mean 'epochs'", "Keys of recipe"]),
         ("+recipe.epochz=3", ["nothing reads this key", "Did you mean 'epochs'"]),
-        ("recipe.epochs=many", ["expected a number, such as 12"]),
+        ("recipe.epochs=many", ["expected a whole number of at least 1"]),
         ("technique.dap.windw=3", ["Did you mean", "window"]),
         ("+trainer.max_stepz=3", ["no such argument", "Did you mean 'max_steps'"]),
     ],

@@ -21,7 +21,15 @@ def leave(root: Path, key: str, name: str, data: str, status: str = "done", miou
     config = {"data": {"option": data, "name": data.upper()}, "backbone": {"init": "random"}}
     label = {"seb": "seb-product"}.get(name, name)
     record = Record(
-        key=key, status=status, name=name, label=label, choices=choices, config=config, seed=seed, scored=scored, reason="why not"
+        key=key,
+        status=status,
+        name=name,
+        label=label,
+        choices=choices,
+        config=config,
+        seed=seed,
+        scored=scored,
+        reason="why not",
     )
     folder.write(record)
     (folder.path / "weights").write_bytes(bytes(10_000))

@@ -75,9 +75,9 @@ def _task(command: Command) -> Callable[[DictConfig], None]:
     @functools.wraps(run)
     def task(config: DictConfig) -> None:
         try:
+            _set_things(verb, config, things)
             if verb.config not in ("train", "pretrain"):  # whose description refuses more
                 check_alike(config, verb.config)
-            _set_things(verb, config, things)
             first, _, second = verb.name.partition(" ")
             getattr(importlib.import_module(f"exfuse.cli.{first}"), second or "main")(config)
         except Exception as error:

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -154,7 +154,7 @@ def rescore(config: DictConfig) -> None:
 
 def _row(run: Listed) -> Row:
     record, date = run.record, datetime.fromtimestamp(run.modified).isoformat(" ", "seconds")
-    place = {"date": date, "size": run.size, "key": run.folder.key, "path": str(run.folder.path)}
+    place: dict[str, Any] = {"date": date, "size": run.size, "key": run.folder.key, "path": str(run.folder.path)}
     if record is None:
         return Row("", "", None, 0, "damaged", None, **place, why=run.damage)
     status = "interrupted" if record.status == RUNNING and not run.folder.is_held() else record.status

@@ -81,9 +81,8 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     }
     content["trainer"] = _trainer(content["trainer"], written)
     content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}
-    overlay = groups.get("ablation") or groups.get("architecture")
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
-    content["name"] = str(content.get("name") or overlay or label)
+    content["name"] = str(content.get("name") or variant_name(groups, label))
     return _converted(content, kind, written)
 
 
@@ -167,6 +166,23 @@ def _checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writt
         elif not is_open:
             raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
     return given
+
+
+def variant_name(choices: Mapping[str, str], label: str) -> str:
+    """What people call a variant: its overlay's name, unless more was chosen beside it; else its label.
+
+    Args:
+        choices: the option of each config group.
+        label: of the variant as it is.
+    """
+    overlays = [f"{group}/{choices[group]}" for group in ("ablation", "architecture") if group in choices]
+    path = search_path.find(overlays[0]) if len(overlays) == 1 else None
+    if path is None:
+        return label
+    entries = [entry for entry in search_path.read(path).get("defaults", []) if isinstance(entry, dict)]
+    own = {group.removeprefix("override /"): option for entry in entries for group, option in entry.items()}
+    usual = variants.label(variants.chosen_options(own), own.get("decoder", variants.USUAL_DECODER))
+    return path.stem if usual == label else label
 
 
 def whose(group: str, setting: str) -> str:

@@ -10,10 +10,11 @@ from exfuse.composition.precision import resolve_precision
 from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, check_disjoint
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
 from exfuse.store.description import Described, Option, RunDescription
+from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder
 from exfuse.store.key import backbone_key, run_key
 
@@ -82,13 +83,18 @@ def start_folder(run: RunDescription) -> RunFolder | None:
     """The folder of the run that ``init_from`` names, which need not be there yet; None for a null.
 
     Raises:
-        ConfigError: if ``init_from`` is neither a run's folder nor the key of one.
+        ConfigError: if ``init_from`` is neither a run's folder nor the key or name of one.
     """
     if run.init_from is None:
         return None
     path = Path(run.init_from)
     if not _KEY.fullmatch(path.name):
-        raise ConfigError(f"init_from={run.init_from}: expected a run's folder, .../KEY, or its key of 16 hexadecimal digits.")
+        try:
+            path = find_run(run.init_from, Path(run.paths.runs))
+        except UserError as error:
+            raise ConfigError(f"init_from={run.init_from}: expected a run's folder, key or name. {error}") from error
+        if not _KEY.fullmatch(path.name):
+            raise ConfigError(f"init_from={run.init_from}: expected a run's folder, .../KEY.")
     return RunFolder(path.parent if len(path.parts) > 1 else Path(run.paths.runs), path.name)
 
 

@@ -104,7 +104,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         model = _what_counts(run)
         if model not in counted:
             counted[model] = _count_segmentation(run)
-        images, name = run.recipe.epochs * _train_images(run), row_name(job, run)
+        images, name = run.recipe.epochs * _train_images(run), row_name(run)
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())

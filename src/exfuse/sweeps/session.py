@@ -1,5 +1,6 @@
 """The parent of a sweep: at its end it says what ran, was skipped or failed and why, and tabulates the study."""
 
+import hashlib
 import shlex
 import traceback
 from collections import Counter
@@ -13,20 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from exfuse.errors import UserError, complain, user_error
-from exfuse.store.checked import typed
+from exfuse.store.checked import read_plain, typed
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.sweeps.collect import DeclaredStudy, collect_study
 from exfuse.sweeps.composing import compose_each_job_once
 
-_UNNAMED = DeclaredStudy(name="multirun", title="Multirun")
-
 
 class _Sweep(NamedTuple):
     folder: Path
     study: DeclaredStudy
-    output: Path
+    output: Path | None
     command: str
     mixed: bool
     waits: bool
@@ -53,16 +52,18 @@ class SweepWatch(Callback):
             compose_each_job_once()
         study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
         remedy = "Mend the file in conf/study, or the override."
-        named = _UNNAMED if study is None else typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
+        command = _command(hydra.job.config_name, hydra.overrides.task)
+        own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
+        study = {"name": own, "title": "Multirun"} if study is None else study
+        named = typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
         forget_outcomes(Path(hydra.sweep.dir))
-        output = Path(config.sweep.output or (Path("outputs/studies") / named.name))
         _running[:] = [
             _Sweep(
                 folder=Path(hydra.sweep.dir),
                 study=named,
-                output=output,
-                command=_command(hydra.job.config_name, hydra.overrides.task),
-                mixed=config.sweep.mixed or study is None,  # a multirun may well sweep a setting; its table marks it
+                output=config.sweep.output and Path(config.sweep.output),
+                command=command,
+                mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
                 waits=config.sweep.missing != "skip",
                 queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
                 tabulates=self.tabulates,
@@ -128,12 +129,25 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     from exfuse.analysis.rendering import render_study  # loads only once there is something to show
 
     try:
-        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, sweep.output)
-        render_study(sweep.output, console, redraw=changed)
+        output = sweep.output or _own_folder(sweep, {outcome.key for outcome in outcomes})
+        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output)
+        render_study(output, console, redraw=changed)
     except UserError as error:
         complain(str(error))
         return False
     return True
+
+
+def _own_folder(sweep: _Sweep, keys: set[str]) -> Path:
+    """The study's folder, or one beside it if that holds the table of a sweep with other runs, which would be lost."""
+    folder = Path("outputs/studies") / sweep.study.name
+    before = folder / "study.json"
+    if {path.name for path in folder.glob("records/*")} <= keys or not before.is_file():
+        return folder
+    known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
+    if known.get("command") == sweep.command:
+        return folder
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(sweep.command.encode()).hexdigest()[:8]}")
 
 
 def _command(verb: str, overrides: Sequence[str]) -> str:

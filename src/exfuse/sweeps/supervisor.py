@@ -4,7 +4,7 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.composition.reading import labelled_split, read_split
+from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.errors import user_error
 from exfuse.runs.plan import find_backbone, plan_run
@@ -51,7 +52,7 @@ def supervise(described: RunDescription | PretrainingDescription) -> None:
     os.chdir(hydra.runtime.cwd)  # a launcher's worker may stand elsewhere
     started, sweep = time.perf_counter(), Path(hydra.sweep.dir)
     overrides = list(hydra.overrides.task)
-    outcome = Outcome(int(hydra.job.num), overrides, row_name(overrides, described), described.seed, described.choices)
+    outcome = Outcome(int(hydra.job.num), overrides, row_name(described), described.seed, described.choices)
     outcome.write(sweep)
     # Terminal output of jobs that run side by side would be a jumble.
     in_process = hydra.launcher._target_.endswith("BasicLauncher")
@@ -126,8 +127,6 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
         outcome.write(sweep)
 
 
-def row_name(overrides: Sequence[str], described: Described) -> str:
-    """An overlay's name, unless something else about the variant was swept beside it; else the variant's label."""
-    named = [override.partition("=")[2] for override in overrides if override.startswith(("+ablation=", "+architecture="))]
-    more = any(override.startswith(("technique/", "decoder=", "decoder.", "technique.")) for override in overrides)
-    return named[0] if len(named) == 1 and not more else label_of(described)
+def row_name(described: Described) -> str:
+    """What a table calls the variant, whatever name was typed for its runs."""
+    return variant_name(described.choices, label_of(described))

@@ -1,0 +1,71 @@
+"""What variants, runs and sweeps are called, and that no sweep overwrites another one's table."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from exfuse.config.overrides import describe_run
+from exfuse.store.folder import RunFolder
+from exfuse.sweeps import session
+from exfuse.sweeps.supervisor import row_name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "row"),
+    [
+        ([], "baseline", "baseline"),
+        (["+ablation=seb_ecre"], "seb_ecre", "seb_ecre"),
+        (["+architecture=plain_os16"], "plain_os16", "plain_os16"),
+        (["technique/seb=gate"], "seb-gate", "seb-gate"),
+        (["+ablation=seb", "technique/dap=last"], "seb-product+dap-last", "seb-product+dap-last"),
+        (["+ablation=seb", "decoder=levels_45"], "seb-product+levels_45", "seb-product+levels_45"),
+        (["+ablation=seb", "name=mine"], "mine", "seb"),
+    ],
+)
+def test_a_run_is_called_what_was_typed_and_a_row_what_it_is(overrides: list[str], name: str, row: str) -> None:
+    described = describe_run(overrides)
+    assert (described.name, row_name(described)) == (name, row)
+
+
+def sweep(tmp_path: Path, *typed: str, **more: object) -> session._Sweep:
+    """The parent of a sweep, as its callback leaves it."""
+    config = OmegaConf.create(
+        {
+            "hydra": {
+                "launcher": {"_target_": "ray"},
+                "sweep": {"dir": str(tmp_path / "sweep")},
+                "job": {"config_name": "train"},
+                "overrides": {"task": [*typed]},
+            },
+            "sweep": {"output": None, "mixed": False, "missing": "train"},
+            **more,
+        }
+    )
+    session.SweepWatch(True).on_multirun_start(config)
+    return session._running.pop()
+
+
+def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_again(tmp_path: Path) -> None:
+    one = sweep(tmp_path, "+ablation=seb,ecre", "seed=0,1")
+    assert one.study.name.startswith("multirun-")
+    assert sweep(tmp_path, "+ablation=seb,ecre", "seed=0,1", "paths.runs=elsewhere").study == one.study
+    assert sweep(tmp_path, "+ablation=seb,dap", "seed=0,1").study != one.study
+    assert one.command == "exfuse train +ablation=seb,ecre seed=0,1"
+
+
+def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("outputs/studies/mine")
+    study = {"name": "mine", "title": "Mine"}
+    before = sweep(tmp_path, "+study=mine", study=study)
+    assert session._own_folder(before, {"a" * 16}) == folder
+    RunFolder(folder / "records", "a" * 16).path.mkdir(parents=True)
+    (folder / "study.json").write_text(f'{{"command": "{before.command}"}}')
+    other = sweep(tmp_path, "+study=mine", "data=voc", study=study)
+    beside = session._own_folder(other, {"b" * 16})
+    assert beside.parent == folder.parent
+    assert beside.name.startswith("mine-")
+    assert session._own_folder(other, {"b" * 16}) == beside  # found again
+    assert session._own_folder(before, {"b" * 16}) == folder  # the same command, after the code has changed
+    assert session._own_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), {"a" * 16, "b" * 16}) == folder
