@@ -75,4 +75,4 @@ def test_an_architecture_is_what_its_name_says(compose_config, name):
     assert build_model(config, 5).encoder.reductions[-1] == stride
     first, second = (CONF / "architecture" / f"{name}.yaml").read_text().splitlines()[:2]
     assert first == "# @package _global_"
-    assert second.endswith(f"  python -m src.train +architecture={name}")
+    assert second.endswith(f"  exfuse train +architecture={name}")

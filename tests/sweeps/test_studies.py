@@ -31,7 +31,7 @@ def jobs(path: Path) -> list[Outcome]:
 
 def job(number: int, overrides: list[str]) -> Outcome:
     run = describe_run(overrides)
-    return Outcome(number, overrides, row_name(overrides, run), run.seed, run.choices, key=f"{label_of(run)} {run.seed}")
+    return Outcome(number, overrides, row_name(run), run.seed, run.choices, key=f"{label_of(run)} {run.seed}")
 
 
 @pytest.fixture(scope="module", params=STUDIES, ids=lambda path: path.stem)
@@ -70,7 +70,7 @@ def test_a_study_says_how_to_start_it(study: tuple[DeclaredStudy, list[RowFile]]
     declared, _ = study
     lines = (REPOSITORY / "conf" / "study" / f"{declared.name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
-    assert any(f"train +study={declared.name}" in line for line in lines[1:4])
+    assert any(f"exfuse train +study={declared.name}" in line for line in lines[1:4])
 
 
 @pytest.mark.parametrize("name", ["table3_techniques", "table3_last"])

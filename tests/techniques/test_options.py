@@ -45,7 +45,7 @@ def test_an_overlay_only_names_options_of_techniques(path):
     first, second = text.splitlines()[:2]
     assert first == "# @package _global_"
     assert second.startswith("# ")
-    assert second.endswith(f"  python -m src.train +ablation={path.stem}")
+    assert second.endswith(f"  exfuse train +ablation={path.stem}")
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=label)

@@ -53,7 +53,7 @@ class Verb(NamedTuple):
 
 _RUN = (Thing(RUN, "run"),)
 _RUNS = (Thing(f"{RUN}...", "runs"),)
-_STUDY = (Thing("[STUDY]", "study.folder"),)
+_STUDY = (Thing("STUDY", "study.folder"),)
 _STUDIES = (Thing("STUDY...", "studies"),)
 _FOLDER = (Thing("FOLDER", "folder"),)
 _SET = (Thing("SET", "source"),)
@@ -83,7 +83,7 @@ VERBS = (
     Verb("report screenshots", "pictures of a study's page (Chromium)", _STUDY, torch=False),
     Verb("data prepare", "fetch and check a data set: voc, sbd, coco, coco-masks", _SET, torch=False, formerly="prepare"),
     Verb("data check", "is a data set whole? voc, sbd, coco, imagenet; fetches nothing", _SET, torch=False),
-    Verb("submission make", "the VOC test server's archive of a run", (Thing("[RUN]", "run"),)),
+    Verb("submission make", "the VOC test server's archive of a run", _RUN),
     Verb("submission check", "would the server accept an archive?", (Thing("[ARCHIVE]", "archive"),), torch=False),
     Verb("chain", "train the paper's three stages, each from the one before", _OVERRIDES, torch=False),
     Verb("budget", "GPU hours of a study, counted before anything is trained", _OVERRIDES),

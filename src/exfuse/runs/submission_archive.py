@@ -61,7 +61,7 @@ def check_archive(path: Path, folder: PurePosixPath, sizes: Mapping[str, Size], 
             id that is not asked for, twice there or missing, or a mask that is no palette PNG of its image's size and ids.
     """
     if not path.is_file():
-        raise SubmissionError(f"No archive {path}. Make one: python -m src.submission make run=outputs/runs/KEY")
+        raise SubmissionError(f"No archive {path}. Make one: exfuse submission make RUN")
     found: set[str] = set()
     for name, content in _files(path):
         id = _id_of(path, name, folder)

@@ -17,7 +17,7 @@ from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.study import SCHEMA, Paper, RowFile, StudyFile, write_study
-from exfuse.store.variants import chosen_options
+from exfuse.store.variants import chosen_options, label
 
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
 
@@ -81,7 +81,8 @@ def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
     names = {row.label: name for name, row in declared.items() if row and row.label}
     for outcome, swept_too in zip(outcomes, _swept_besides(outcomes), strict=True):
-        name = names.get(outcome.row, outcome.row) if declared else " ".join([outcome.row, *swept_too])
+        whole = label(chosen_options(outcome.choices), outcome.choices["decoder"])
+        name = names.get(whole, outcome.row) if declared else " ".join([outcome.row, *swept_too])
         by_row.setdefault(name, []).append(outcome)
     swept = {name: jobs for name, jobs in by_row.items() if jobs}
     seeds = sorted({outcome.seed for outcome in outcomes})

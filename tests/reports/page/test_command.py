@@ -71,11 +71,10 @@ def test_the_same_study_gives_the_same_bytes(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "study is not set: add study=FOLDER"),
         (["study=nowhere"], "nowhere holds no study.json"),
-        (["study=nowhere", "examples=yes"], "examples=yes: expected auto, publish, none"),
+        (["study=nowhere", "examples=yes"], "examples=yes: expected auto or publish or none"),
         (["study=nowhere", "images=0"], "images=0"),
-        (["study=nowhere", "images=many"], "images=many: expected a number, such as 24"),
+        (["study=nowhere", "images=many"], "images=many: expected a whole number, such as 24"),
         (["study=nowhere", "pictures=3"], "Top-level keys: "),
     ],
 )
@@ -84,6 +83,12 @@ def test_a_mistake_is_one_clear_line(command, arguments, complaint):
     assert status == 1
     assert complaint in error
     assert "Traceback" not in error
+
+
+def test_a_page_of_nothing_is_a_mistake_in_usage(command):
+    status, _, error = command()
+    assert status == 2
+    assert error.startswith("Error: study is not set: which STUDY? Usage: exfuse report page STUDY")
 
 
 def test_torch_loads_only_to_predict(tmp_path):
