@@ -81,6 +81,6 @@ def test_table_3_has_the_papers_rows_and_numbers(name: str, compose_config: Call
     paper: list[float | None] = [76.0, 77.5, 78.3, 78.8, 79.0, 79.6, 80.0]
     if name == "table3_last":
         paper[5:] = [None, None]  # DAP in another form than the paper's
-    assert [row.paper for row in rows.values()] == paper
+    assert [row["paper"] for row in rows.values()] == paper
     names = list(rows)
-    assert [row.builds_on for row in rows.values()] == [None, *(names[at] for at in (0, 1, 2, 2, 4, 5))]  # row 5 on row 3
+    assert [row["builds_on"] for row in rows.values()] == [None, *(names[at] for at in (0, 1, 2, 2, 4, 5))]  # row 5 on row 3
