@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 
 def test_the_papers_classes_are_those_of_the_voc_config():
-    assert list(OmegaConf.load(REPOSITORY / "conf" / "data" / "voc.yaml").classes) == VOC_CLASSES
+    assert list(OmegaConf.load(REPOSITORY / "conf" / "data" / "parts" / "voc.yaml").classes) == VOC_CLASSES
 
 
 @pytest.mark.parametrize(
