@@ -11,6 +11,7 @@ from exfuse.config.overrides import describe_run
 from exfuse.store.description import RunDescription
 from tests import composing
 from tests.command import command  # noqa: F401 - fixtures of all folders
+from tests.entry_points import forked  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent

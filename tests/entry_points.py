@@ -25,6 +25,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # read by albumentations on import: it would ask the network for a newer release
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -120,6 +122,24 @@ def start(
 def run(module: str, *arguments: object, timeout: float = _SECONDS, **settings: Any) -> "subprocess.CompletedProcess[str]":
     """Start ``python -m module arguments`` as `start` does, and wait for its end."""
     return start(module, *arguments, **settings).completed(timeout)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork what code in this process starts with ``subprocess.run([sys.executable, "-m", ...])``, too."""
+    usual = subprocess.run
+
+    def run_forked(command: Any, *more: Any, **settings: Any) -> "subprocess.CompletedProcess[Any]":
+        if isinstance(command, str) or not _is_ours([os.fsdecode(word) for word in command]):
+            return usual(command, *more, **settings)
+        where = {"environment": settings.get("env"), "folder": settings.get("cwd") or Path.cwd()}
+        done = run(*command[2:], **where, given=settings.get("input") or "")
+        print(done.stdout, done.stderr)  # pytest shows it if the test fails
+        if settings.get("check"):
+            done.check_returncode()
+        return done
+
+    monkeypatch.setattr(subprocess, "run", run_forked)
 
 
 def holder(lock: Path) -> int:

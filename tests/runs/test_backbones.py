@@ -163,6 +163,7 @@ def test_weights_without_branches_are_refused_where_segmentation_reads_them(
         build_model(wide, 11, str(supervised.path / "backbone.safetensors"))
 
 
+@pytest.mark.usefixtures("forked")
 def test_training_makes_a_missing_backbone_where_it_may_and_uses_it(asked: Asked, tmp_path: Path) -> None:
     config = asked("technique/lr=rearranged", f"paths.runs={tmp_path / 'runs'}", store=tmp_path / "backbones")
     assert config.backbone.missing == "make"

@@ -185,10 +185,10 @@ def test_a_process_of_its_own_weighs_a_variant_and_more_images_weigh_more(study)
     assert 100 < few < many - 20
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_failed_weighing_is_said(study):
     broken = replace(variants_of(study)[1], record=Record(key="x", status="done"))
-    with pytest.raises(UserError, match="was to weigh row seb_ecre ended with status 1: KeyError"):
+    with pytest.raises(UserError, match="was to weigh row seb_ecre ended with status 1: ValueError: run x"):
         peak_mib(broken, 1, 1)
 
 
