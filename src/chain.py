@@ -1,8 +1,6 @@
 """``python -m src.chain ...`` from a checkout is ``exfuse chain ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["chain", *sys.argv[1:]])
+    main("chain")

@@ -1,8 +1,6 @@
 """``python -m src.compare ...`` from a checkout is ``exfuse compare ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["compare", *sys.argv[1:]])
+    main("compare")

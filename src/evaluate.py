@@ -1,8 +1,6 @@
 """``python -m src.evaluate ...`` from a checkout is ``exfuse evaluate ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["evaluate", *sys.argv[1:]])
+    main("evaluate")

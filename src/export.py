@@ -1,8 +1,6 @@
 """``python -m src.export ...`` from a checkout is ``exfuse export ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["export", *sys.argv[1:]])
+    main("export")

@@ -1,8 +1,6 @@
 """``python -m src.predict ...`` from a checkout is ``exfuse predict ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["predict", *sys.argv[1:]])
+    main("predict")

@@ -1,8 +1,6 @@
 """``python -m src.prepare ...`` from a checkout is ``exfuse prepare ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["prepare", *sys.argv[1:]])
+    main("prepare")

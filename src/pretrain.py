@@ -1,8 +1,6 @@
 """``python -m src.pretrain ...`` from a checkout is ``exfuse pretrain ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["pretrain", *sys.argv[1:]])
+    main("pretrain")

@@ -1,8 +1,6 @@
 """``python -m src.rescore ...`` from a checkout is ``exfuse rescore ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["rescore", *sys.argv[1:]])
+    main("rescore")

@@ -1,8 +1,6 @@
 """``python -m src.runs ...`` from a checkout is ``exfuse runs ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["runs", *sys.argv[1:]])
+    main("runs")

@@ -1,8 +1,6 @@
 """``python -m src.study ...`` from a checkout is ``exfuse study ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["study", *sys.argv[1:]])
+    main("study")

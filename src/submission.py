@@ -1,8 +1,6 @@
 """``python -m src.submission ...`` from a checkout is ``exfuse submission ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["submission", *sys.argv[1:]])
+    main("submission")

@@ -1,8 +1,6 @@
 """``python -m src.summarise ...`` from a checkout is ``exfuse summarise ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["summarise", *sys.argv[1:]])
+    main("summarise")

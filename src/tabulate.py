@@ -1,8 +1,6 @@
 """``python -m src.tabulate ...`` from a checkout is ``exfuse tabulate ...``."""
 
-import sys
-
 from exfuse.__main__ import main
 
 if __name__ == "__main__":
-    main(["tabulate", *sys.argv[1:]])
+    main("tabulate")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exfuse.__main__ import main
+from exfuse.__main__ import do
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -16,7 +16,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # an earlier command of this process has set it
         try:
-            main([str(word) for word in words])
+            do([str(word) for word in words])
             status = 0
         except SystemExit as left:
             status = int(left.code or 0)

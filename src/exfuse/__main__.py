@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from exfuse.errors import UsageError, UserError, complain
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Read a command line and do what it says.
+def main(*verb: str) -> None:
+    """Read this process's command line and do what it says.
 
     Args:
-        words: what follows ``exfuse``; None takes the process's own.
+        verb: what is to stand before the words that were typed.
     """
-    words, command = sys.argv[1:] if words is None else words, None
+    do([*verb, *sys.argv[1:]])
+
+
+def do(words: Sequence[str]) -> None:
+    """Do what the words after ``exfuse`` say."""
+    command = None
     try:
         # Nothing is imported before it is needed: help waits for no composition, no command but a few for torch.
         if not words or words[0].startswith("-") or {"--help", "-h"} & {*words}:

@@ -119,8 +119,8 @@ def test_an_override_that_no_stage_can_follow_is_refused(
 
 def test_planning_needs_no_torch(layouts: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom exfuse.__main__ import main\n"
-        f"main(['chain', 'plan=true', *{_CHAIN!r}, *{typed(layouts, tmp_path)!r}])\n"
+        "import sys\nfrom exfuse.__main__ import do\n"
+        f"do(['chain', 'plan=true', *{_CHAIN!r}, *{typed(layouts, tmp_path)!r}])\n"
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )

@@ -53,7 +53,7 @@ def list(config: DictConfig) -> None:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
         status = f"[{'green' if row.status == 'done' else 'red'}]{row.status}[/]"
         size = f"{row.size / 1e6:,.0f}"
-        table.add_row(row.name, row.data, row.recipe, str(row.seed), status, score, row.date[:16], size, row.key)
+        table.add_row(row.name, row.data, row.recipe, str(row.seed), status, score, row.date[:16], size, row.key[:8])
     Console().print(table if rows else f"No such run in {config.paths.runs}.")
 
 

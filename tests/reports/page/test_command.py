@@ -72,7 +72,7 @@ def test_the_same_study_gives_the_same_bytes(command, tmp_path):
     ("arguments", "complaint"),
     [
         (["study=nowhere"], "nowhere holds no study.json"),
-        (["study=nowhere", "examples=yes"], "examples=yes: expected auto or publish or none"),
+        (["study=nowhere", "examples=yes"], "examples=yes: expected auto, publish or none"),
         (["study=nowhere", "images=0"], "images=0"),
         (["study=nowhere", "images=many"], "images=many: expected a whole number, such as 24"),
         (["study=nowhere", "pictures=3"], "Top-level keys: "),
@@ -94,8 +94,8 @@ def test_a_page_of_nothing_is_a_mistake_in_usage(command):
 def test_torch_loads_only_to_predict(tmp_path):
     folder = make_study(tmp_path / "study")
     code = (
-        "import sys; from exfuse.__main__ import main; "
-        f"main(['report', 'page', 'study={folder}', 'output={tmp_path / 'reports'}']); "
+        "import sys; from exfuse.__main__ import do; "
+        f"do(['report', 'page', 'study={folder}', 'output={tmp_path / 'reports'}']); "
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
