@@ -3,7 +3,7 @@
 Beside an argument they bound what a config may give it: ``def __init__(self, classes: int, window: Odd = 3)``.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -15,4 +15,3 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PositiveShare = Annotated[float, Meta(gt=0, le=1)]
-Levels = Literal[2, 3, 4, 5]

@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from exfuse.config.composing import compose_each_job_once
 from exfuse.errors import UserError, complain, user_error
 from exfuse.store.checked import read_plain, typed
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.sweeps.collect import DeclaredStudy, collect_study
-from exfuse.sweeps.composing import compose_each_job_once
 
 
 class _Sweep(NamedTuple):
