@@ -1,5 +1,6 @@
 """Records: whole, unaltered and of this schema, or refused by name."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exfuse.errors import UserError
-from exfuse.store.folder import COUNTS, RunFolder
-from exfuse.store.record import OLD, SCHEMA
+from exfuse.store.folder import COUNTS, RunFolder, list_runs
+from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores
 from tests.records import SCORES, leave_record
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
@@ -107,3 +108,55 @@ def test_who_holds_a_run_is_known_and_asking_takes_nothing(folder: RunFolder) ->
     assert not folder.is_held()
     with folder.locked():
         pass
+
+
+def write_old(folder: RunFolder, **content: Any) -> None:
+    """A record as schema 2 wrote it."""
+    folder.path.mkdir(parents=True)
+    sealed = {"schema": OLD, "key": folder.key, "status": "done", **content}
+    checksum = hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+    (folder.path / "record.json").write_text(json.dumps(sealed | {"checksum": checksum}))
+
+
+def test_a_record_of_the_old_schema_is_read_and_marked_and_stays_marked_when_it_is_written_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "abc")
+    detail = {"radii": [1], "edge": [0.2], "interior": [None], "boundary": 0.1}
+    config = {"backbone": {"init": "timm"}, "data": {"name": "things"}}
+    write_old(
+        folder, label="seb-product", scores=SCORES | {"detail": detail}, choices={"technique/seb": "product"}, config=config
+    )
+    record = folder.record()
+    assert record is not None
+    assert (record.old, record.title, record.options, record.weights_name) == (True, "seb-product", {"seb": "product"}, "timm")
+    assert record.scores.boundary == BoundaryScores([1], [0.2], [None], 0.1)
+    folder.write(record)
+    assert folder.record() == record
+    leave_record(folder, "done", name="mine", label="seb-product")
+    new = folder.record()
+    assert new is not None
+    assert (new.old, new.title) == (False, "mine")
+
+
+def test_a_backbone_of_the_old_schema_is_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "abc")
+    write_old(
+        folder, label="ss", data="objects", classes=["cat"], excludes=["v"], accuracy={"main": 0.5}, sha256="0", gigamacs=1.5
+    )
+    record = folder.record()
+    assert record is not None
+    assert record.backbone == Backbone("objects", ["cat"], ["v"], {"main": 0.5}, 1.5, sha256="0")
+    assert record.scored is None
+    with pytest.raises(ValueError, match="has no scores"):
+        _ = record.scores
+
+
+def test_a_list_of_runs_names_damaged_ones_and_their_size(folder: RunFolder, tmp_path: Path) -> None:
+    (folder.path / "checkpoint").write_bytes(b"x" * 1000)
+    other = RunFolder(tmp_path, "other")
+    other.path.mkdir()
+    (other.path / "record.json").write_text("{")
+    found = {one.folder.key: one for one in list_runs(tmp_path)}
+    assert found["abc"].record == folder.record()
+    assert found["abc"].size > 1000
+    assert found["other"].record is None
+    assert "cut short" in found["other"].damage
