@@ -1,15 +1,19 @@
 """The bench command: a process a module, one table, files that are whole, and a status that says what happened."""
 
 import csv
+import functools
 import importlib
 import inspect
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from exfuse.benchmarks import running
 from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.cli import bench
@@ -23,11 +27,27 @@ STAND_INS = "tests.benchmarks.stand_ins"
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_PACKAGE", STAND_INS)
     monkeypatch.setattr(bench, "MODULES", ("quick", "broken"))
+    monkeypatch.setattr(running, "run_module", lambda module, *_: outcome(module)[0]())
+
+
+@functools.cache
+def outcome(module: str) -> tuple[Callable[[], list[Measurement]], list[str]]:
+    """What a module's process gave or raised, and the steps that it announced; started once."""
+    said: list[str] = []
+    try:
+        found = run_module(module, "cpu", 2, said.append)
+    except BenchmarkError as error:
+        return partial(_raise, error), said
+    return lambda: found, said
+
+
+def _raise(error: BenchmarkError) -> list[Measurement]:
+    raise error
 
 
 def test_a_module_runs_in_a_process_of_its_own_with_the_threads_asked_for():
-    said: list[str] = []
-    (process, hit, miss) = run_module(f"{STAND_INS}.quick", "cpu", 2, said.append)
+    measured, said = outcome(f"{STAND_INS}.quick")
+    process, hit, miss = measured()
     assert said == ["looking around"]
     assert process.ours != os.getpid()
     assert process.reference == 2
@@ -38,7 +58,7 @@ def test_a_module_runs_in_a_process_of_its_own_with_the_threads_asked_for():
 
 def test_a_module_that_fails_is_named_with_what_it_said():
     with pytest.raises(BenchmarkError, match=r"(?s)broken ended with status 1:.*there is no cpu today"):
-        run_module(f"{STAND_INS}.broken", "cpu", 1, lambda _: None)
+        outcome(f"{STAND_INS}.broken")[0]()
 
 
 def test_a_missed_target_is_a_result_and_marked_everywhere(stand_ins, tmp_path, command, commit):

@@ -64,6 +64,7 @@ def test_memory_is_weighed_per_variant_and_checkpointing_keeps_less():
     assert checkpointed < wide
 
 
+@pytest.mark.usefixtures("forked")
 def test_each_variant_is_weighed_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(memory, "_SIZE", 32)
     monkeypatch.setattr(memory, "_ORDER", ("GCN baseline",))
