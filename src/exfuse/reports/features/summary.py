@@ -138,7 +138,7 @@ def name_runs(runs: Sequence[FeatureRun]) -> dict[str, str]:
 LEGEND = (
     "before, after: mean over images ± standard deviation. ratio: after / before, median over images (quartiles). rises: share "
     "of images in which after is larger. n: images that give the number. pooled: over the cells of all images at once. "
-    "What each number means, and cannot show: src/reports/features/__init__.py."
+    "What each number means, and cannot show: the docstring of exfuse.reports.features."
 )
 
 
