@@ -204,7 +204,7 @@ def test_a_folder_of_something_else_is_left_as_it_is_and_one_of_pictures_replace
     features(out, run, "image=0", "statistics.images=0")
     first = {path.relative_to(out) for path in out.rglob("*")}
     with monkeypatch.context() as broken:
-        broken.setattr("exfuse.reports.features.folder.write_summary", lambda *_: 1 / 0)
+        broken.setattr("exfuse.reports.features.folder.write_rows", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             features(out, run, "image=1", "statistics.images=0")
     assert {path.relative_to(out) for path in out.rglob("*")} == first
