@@ -40,7 +40,7 @@ def trained(compose_config):
     def model(overrides):
         if overrides not in known:
             config = compose_config("backbone=resnet_tiny", *overrides.split())
-            known[overrides] = str({key: config[key] for key in ("technique", "backbone", "decoder")})
+            known[overrides] = str((config.technique, config.backbone, config.decoder))
             if known[overrides] not in built:
                 built[known[overrides]] = unsettled(build_model(config, CLASSES).eval())
         return built[known[overrides]]  # one model for overrides that name the same variant

@@ -28,6 +28,7 @@ VARIANTS = [
     "technique/dap=last_control",
     "technique/dap=wide decoder=plain backbone.output_stride=8",
 ]
+COMPILED = [f"{VARIANTS[1]} decoder.checkpoint_activations=true", VARIANTS[1], VARIANTS[5]]
 SIZES = [(64, 96), (65, 47), (33, 64), (1, 40)]
 CASES = list(itertools.product(VARIANTS, SIZES, [torch.contiguous_format, torch.channels_last]))
 
@@ -155,7 +156,7 @@ def test_training_keeps_one_map_of_the_decoders_width_at_full_resolution(variant
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [VARIANTS[1], VARIANTS[5], f"{VARIANTS[1]} decoder.checkpoint_activations=true"])
+@pytest.mark.parametrize("overrides", amount(COMPILED[:1], COMPILED))
 def test_a_compiled_model_trains_the_same(variant, overrides):
     model, (image, truth) = variant(overrides), batch((64, 96))
     scores, gradients = outcome_and_gradients(model, image, truth)
