@@ -255,7 +255,7 @@ def test_three_jobs_of_a_multirun_are_three_runs(tmp_path: Path) -> None:
         assert start.exit_code == 0
         record = record_of(RunFolder(tmp_path / "runs", start.run.run_id))
         assert start.summary["final/miou"] == record.scores.miou
-        assert start.config["config"]["technique"]["seb"] == record.config["technique"]["seb"]
+        assert start.config["config"]["technique"] == record.config["technique"]
         table = json.loads((start.folder / "files" / start.summary["final/examples"]["path"]).read_text())
         assert len(table["data"]) == 2
 
