@@ -106,7 +106,7 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     if choices is None:
         return message
     advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
-    return f"{advice.sub('', message)}\n{choices}"
+    return f"{advice.sub('', message)} {choices}"
 
 
 def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:

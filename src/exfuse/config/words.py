@@ -30,7 +30,7 @@ def shown(value: Any) -> str:
 
 def expected(kind: Any) -> str:
     """What a value of this type is, in words."""
-    *others, last = dict.fromkeys(_alternatives(kind))
+    *others, last = sorted(dict.fromkeys(_alternatives(kind)), key=lambda word: word.startswith("a list"))  # the longest
     return f"{', '.join(others)} or {last}" if others else last
 
 
