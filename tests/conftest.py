@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.entry_points import forked  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# remembered hashes of files go where no user's own are
+os.environ.setdefault("EXFUSE_CACHE", str(Path(tempfile.gettempdir()) / f"exfuse-tests-{os.getuid()}"))
 composing.remember()
 
 

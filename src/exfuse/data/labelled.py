@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exfuse.data.contents import content_hashes
 from exfuse.data.split import Split, read_image
 from exfuse.errors import DataError
 
@@ -60,12 +61,12 @@ class LabelledSplit:
         return len(self.items)
 
     def manifest(self) -> str:
-        """SHA-256 of what the data are: by default of the classes, the ids with their labels, boxes and sizes in bytes."""
+        """SHA-256 of what the data are: by default of the classes, the ids with their labels, boxes and contents."""
         if self.identify is not None:
             return hashlib.sha256(f"{self.identify()} {self.limit}".encode()).hexdigest()
         digest = hashlib.sha256(repr(self.classes).encode())
-        for item in self.items:
-            digest.update(f"{item.id} {item.label} {item.box} {item.image.stat().st_size}\n".encode())
+        for item, content in zip(self.items, content_hashes([item.image for item in self.items]), strict=True):
+            digest.update(f"{item.id} {item.label} {item.box} {content}\n".encode())
         return digest.hexdigest()
 
 

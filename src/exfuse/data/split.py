@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from exfuse.data.contents import content_hashes
 from exfuse.errors import DataError
 from exfuse.palette import VOID
 
@@ -44,10 +45,11 @@ class Split:
         return len(self.items)
 
     def manifest(self) -> str:
-        """SHA-256 over the classes, the ids in order and the sizes in bytes of their files: what the data are, not where."""
+        """SHA-256 over the classes, the ids in order and the content of their files: what the data are, not where."""
         digest = hashlib.sha256(repr((self.classes, self.void_ids)).encode())
+        contents = iter(content_hashes([path for item in self.items for path in (item.image, item.mask)]))
         for item in self.items:
-            digest.update(f"{item.id} {item.image.stat().st_size} {item.mask.stat().st_size}\n".encode())
+            digest.update(f"{item.id} {next(contents)} {next(contents)}\n".encode())
         return digest.hexdigest()
 
 
