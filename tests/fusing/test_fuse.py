@@ -9,6 +9,7 @@ from exfuse.composition.segmentation import build_model
 from exfuse.fusing.convolution import PackedConvolution
 from exfuse.fusing.fuse import fuse
 from exfuse.fusing.heads import ComposedLastBlock, FoldedTail
+from tests.sharing import amount
 
 CONF = Path(__file__).parents[2] / "conf"
 CLASSES = 5
@@ -93,8 +94,8 @@ def difference(model, fused, size):
 
 @pytest.mark.parametrize("overrides", [*ABLATIONS, *OPTIONS, *DECODERS, *TOGETHER])
 def test_a_fused_model_says_what_its_model_says(trained, agrees, overrides):
-    for portable in (True, False):
-        assert agrees(trained(overrides), SIZES, portable) == dict.fromkeys(SIZES, True)
+    for portable, sizes in ((False, SIZES), (True, amount(SIZES[:1], SIZES))):
+        assert agrees(trained(overrides), sizes, portable) == dict.fromkeys(sizes, True)
 
 
 @pytest.mark.parametrize("overrides", [*HEADS, *TOGETHER])
