@@ -10,6 +10,7 @@ import torch
 
 from tests.entry_points import Started
 from tests.entry_points import start as start_entry_point
+from tests.sharing import amount
 from tests.small_runs import only_run
 
 # Long enough epochs (16 steps) to be hit in the middle.
@@ -25,8 +26,11 @@ def start(overrides: list[str], runs: Path) -> Started:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("after", amount([0.3], [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.2]))
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda overrides: overrides[0])
-def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str], tmp_path: Path, variant: list[str]) -> None:
+def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
+    small_overrides: list[str], tmp_path: Path, variant: list[str], after: float
+) -> None:
     # a data folder of its own: the number of images differs from the other tests'
     overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER, *variant]
     assert start(overrides, tmp_path / "whole").wait() == 0
@@ -38,7 +42,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(small_overrides: list[str
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.3)  # some steps into the second epoch
+    time.sleep(after)  # some steps into the second epoch
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = only_run(tmp_path / "killed")
