@@ -140,8 +140,8 @@ def test_who_cannot_publish_is_told_in_one_line(settings: dict[str, str], told: 
 @pytest.mark.slow
 def test_a_study_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     unset = report_command()
-    assert unset.returncode == 1
-    assert "study=FOLDER" in unset.stderr
+    assert unset.returncode == 2
+    assert "exfuse report wandb STUDY" in unset.stderr
     shutil.copy(STUDY / "study.json", tmp_path)
     assert "no finished run" in report_command(f"study={tmp_path}").stderr
     (tmp_path / "wandb_workspaces.py").write_text("raise ModuleNotFoundError(name='wandb_workspaces')")

@@ -192,7 +192,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
     pretraining_overrides: list[str], tmp_path: Path, precision: str, images: str, tolerance: float
 ) -> None:
     # plain SGD: Adam divides by the size of a gradient, which turns a rounding error near zero into a whole step
-    sgd = ["pretraining.recipe.optimizer={_target_: torch.optim.SGD, _partial_: true}", "pretraining.recipe.lr=0.1"]
+    sgd = ["optimizer@pretraining.recipe.optimizer=sgd", "pretraining.recipe.lr=0.1"]
     common = [*pretraining_overrides, "+ablation=ss", *sgd, f"debug.images={images}", f"trainer.precision={precision}"]
     processes = [
         start(common, tmp_path / "one"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.metrics.iou import mean_iou
 from exfuse.store.folder import RunFolder
 from tests.records import leave_record
@@ -101,23 +101,22 @@ def test_bfloat16_training_leaves_float32_weights(train_small: TrainSmall) -> No
     assert {value.dtype for value in weights(folder).values() if value.is_floating_point()} == {torch.float32}
 
 
-def test_a_failed_run_keeps_its_traceback_and_is_retried(train_small: TrainSmall, tmp_path: Path) -> None:
-    runs, own = tmp_path / "runs", f"data.root={tmp_path / 'scenes'}"
-    train_small("recipe.epochs=1", own, runs=tmp_path / "elsewhere")  # makes the scenes
-    victim = next((tmp_path / "scenes" / "JPEGImages").glob("train_*.jpg"))
-    whole = victim.read_bytes()
-    victim.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))  # same size: the same manifest
-    try:
-        with pytest.raises(UserError, match=victim.name):
-            train_small(own, runs=runs)
-        (path,) = runs.glob("*/record.json")
-        record = json.loads(path.read_text())
-        assert record["status"] == "failed"
-        assert victim.name in record["traceback"]
-        assert not (path.parent / "confusion.npz").exists()
-    finally:
-        victim.write_bytes(whole)
-    again = train_small(own, runs=runs).record()
+def test_a_failed_run_keeps_its_traceback_and_is_retried(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(path: Path) -> None:
+        raise DataError(f"{path} cannot be decoded: the disk is gone.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("exfuse.data.segmentation.read_image", lost)
+        with pytest.raises(UserError, match="the disk is gone"):
+            train_small("runtime.cache=none")
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "failed"
+    assert "the disk is gone" in record["traceback"]
+    assert not (path.parent / "confusion.npz").exists()
+    again = train_small("runtime.cache=none").record()
     assert again is not None
     assert again.status == "done"
 
