@@ -129,8 +129,8 @@ def test_every_image_of_an_epoch_gets_numbers_of_its_own(tmp_path, ids_map, writ
 def test_processes_take_turns_on_the_order_of_one(split, processes):
     dataset = make_data(split).train_set
     for epoch in (0, 3):
-        samplers = [TrainSampler(dataset, 7, processes, rank) for rank in range(processes)]
-        alone = TrainSampler(dataset, 7, 1, 0)
+        samplers = [TrainSampler(dataset, 7, processes, rank, processes) for rank in range(processes)]
+        alone = TrainSampler(dataset, 7, 1, 0, 1)
         for sampler in (*samplers, alone):
             sampler.set_epoch(epoch)
         order = list(alone)

@@ -16,8 +16,9 @@ from exfuse.data.loading import LoadedData
 from exfuse.errors import ConfigError
 from exfuse.process import allow_tf32
 from exfuse.runs.fitting import build_trainer
-from exfuse.store.description import Option
+from exfuse.store.description import Option, to_plain
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record
 from tests.described import changed
 
 
@@ -60,10 +61,11 @@ def test_a_fused_step_is_the_plain_step_but_for_rounding(compose_config):
         torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-6)
 
 
-def test_fused_and_float16_cannot_clip_and_say_so(compose_config, tmp_path):
+def test_a_format_that_the_device_would_replace_is_refused(compose_config, tmp_path):
     config = compose_config("recipe=voc", "trainer=cpu", "trainer.precision=16-mixed")
-    with pytest.raises(ConfigError, match=r"recipe\.optimizer\.fused=false"):
-        build_trainer(config, RunFolder(tmp_path, "key"), {"label": "baseline", "config": {}}, "train", monitor="val/miou")
+    origin = Record(key="key", status="running", label="baseline", config=to_plain(config))
+    with pytest.raises(ConfigError, match=r"trainer\.precision=16-mixed: the device trains in bf16-mixed instead"):
+        build_trainer(config, RunFolder(tmp_path, "key"), origin, "train", monitor="val/miou")
 
 
 def test_pinned_batches_are_copied_without_waiting():

@@ -23,3 +23,19 @@ def test_outside_a_checkout_commit_and_changes_are_unknown(tmp_path: Path, monke
     monkeypatch.setattr(environment, "__file__", str(copy))
     described = environment.describe_environment(CPU)
     assert (described.commit, described.uncommitted_changes) == (None, None)
+
+
+@pytest.mark.parametrize("failing", ["status", "ls-files", "rev-parse"])
+def test_what_git_cannot_say_is_unknown(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout, a repository of another owner, a broken index: no such run is called one without changes."""
+    said = {"ls-files": "environment.py", "status": "", "rev-parse": "0" * 40}
+    monkeypatch.setattr(environment, "_git", lambda verb, *_: None if verb == failing else said[verb])
+    described = environment.describe_environment(CPU)
+    expected = {"status": ("0" * 40, None), "ls-files": (None, None), "rev-parse": (None, False)}
+    assert (described.commit, described.uncommitted_changes) == expected[failing]
+
+
+def test_without_git_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    described = environment.describe_environment(CPU)
+    assert (described.commit, described.uncommitted_changes) == (None, None)

@@ -19,23 +19,23 @@ from tests.described import changed
 
 MANIFESTS = {"train": "a" * 64, "val": "b" * 64}
 PINNED = {
-    "": "4afdd2aff8cd1fb4",
-    "+ablation=seb_ecre": "de75f9c440fa83e9",
-    "+ablation=exfuse": "3498bffedab896cf",
-    "+ablation=exfuse_last seed=1": "a4c6a89c1a0f2399",
-    "+ablation=ss_second_conv backbone=resnet50 recipe=voc": "5ba04fc764946b5e",
-    "+architecture=aspp_os8": "63b4870bd660b3c4",
-    "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "294e302cf82f4391",
-    "technique/seb=gate technique/dap=last technique.dap.window=5": "49c76fa23c45e7af",
-    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "e22b78a845a703d8",
-    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "8ea18b473f386619",
+    "": "c18dfde14d1b2bc7",
+    "+ablation=seb_ecre": "50822d1d1b387b26",
+    "+ablation=exfuse": "dc22d964f5b9de43",
+    "+ablation=exfuse_last seed=1": "1b7d8d505e311011",
+    "+ablation=ss_second_conv backbone=resnet50 recipe=voc": "d4192b38ed8080f5",
+    "+architecture=aspp_os8": "c51514bbfd94ce04",
+    "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "1debc5c7fbee41eb",
+    "technique/seb=gate technique/dap=last technique.dap.window=5": "59ad348f184736b7",
+    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "9549fa4a6d24b870",
+    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "7b931df89b0fb649",
 }
 PINNED_BACKBONES = {
-    "+ablation=baseline": "87a5506215d4d55a",
-    "+ablation=ss_lr seed=3": "afa2c6a22ec743d1",
-    "+ablation=exfuse backbone=resnext101_32x4d": "2e08417e5e98b0f2",
+    "+ablation=baseline": "9a7061e396374f99",
+    "+ablation=ss_lr seed=3": "e03b800448f538bd",
+    "+ablation=exfuse backbone=resnext101_32x4d": "ee1a4bf8e6d390bc",
 }
-PINNED_SCENES = "2976ff23fa5136c3"
+PINNED_SCENES = "550192161c3ec358"
 
 
 @pytest.fixture(scope="module")

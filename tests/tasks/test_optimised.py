@@ -1,4 +1,4 @@
-"""Clipping as every recipe asks for it: with a fused optimiser and without, in float32 and in bfloat16."""
+"""Clipping as every recipe asks for it: with a fused optimiser and without, in every number format."""
 
 from functools import partial
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -35,14 +36,21 @@ class _Regression(OptimisedTask):
         self.before = now
 
 
+def _format(precision: str) -> dict[str, Any]:
+    if precision != "16-mixed":
+        return {"precision": precision}
+    # as on a GPU: by itself Lightning takes bfloat16 on CPUs
+    return {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))]}
+
+
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "16-mixed"])
 def test_every_step_is_clipped(fused, precision):
     task = _Regression(fused)
     loader = DataLoader(torch.ones(_STEPS + 1, 3, 8, 8), batch_size=1)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         accelerator="cpu",
-        precision=precision,
+        **_format(precision),
         max_epochs=1,
         gradient_clip_val=_LIMIT,
         logger=False,

@@ -11,7 +11,7 @@ from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_mo
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import Interval
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
-from exfuse.store.record import Record
+from exfuse.store.record import Record, changes
 from exfuse.store.study import Study
 
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
@@ -178,6 +178,8 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
     text += f", commit {_distinct(records, lambda record: record.environment.short_commit)}."
     if dirty := sum(bool(record.environment.uncommitted_changes) for record in records):
         text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
+    if unknown := sum(record.environment.uncommitted_changes is None for record in records):
+        text += f" Whether {count(unknown, 'run')} of {len(records)} ran with uncommitted changes is unknown."
     if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
     return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")
@@ -237,7 +239,7 @@ def _measured(study: Study, measured: MeasuredCosts) -> list[str]:
 
 def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
     worst = max(one.share for row in rows for one in (row.latency_ms, row.train_images_per_second))
-    commit = str(under.commit or "unknown")[:7] + (" with uncommitted changes" if under.uncommitted_changes else "")
+    commit = str(under.commit or "unknown")[:7] + changes(under.uncommitted_changes)
     return (
         f"Latency, throughput: all rows measured in one process on {under.name}, {count(under.threads, 'thread')} ({FILE}), "
         f"torch {under.torch}, commit {commit}: medians of {count(under.rounds, 'round')} in which the rows take turns, "

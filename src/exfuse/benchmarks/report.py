@@ -15,6 +15,7 @@ from rich.table import Table
 from exfuse.files import write_atomically, write_json
 from exfuse.runs.costs import median_ms
 from exfuse.runs.environment import describe_environment
+from exfuse.store.record import changes
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,13 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
     def escaped(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    changed = ", with uncommitted changes" if machine["uncommitted_changes"] else ""
     gpu = [f"- GPU: {machine['gpu']}, CUDA {machine['cuda']}"] if machine["gpu"] else []
     lines = [
         "# Benchmarks",
         "",
         f"- machine: {machine['machine']}; {machine['threads']} threads; {machine['system']}",
         *gpu,
-        f"- date: {machine['date']}; commit {machine['commit']}{changed}",
+        f"- date: {machine['date']}; commit {machine['commit'] or 'unknown'}{changes(machine['uncommitted_changes'])}",
         f"- versions: {', '.join(f'{name} {version}' for name, version in machine['versions'].items())}",
         "",
         "Medians after warm-up, each ratio taken in one process. A line without a target is there to be compared with.",

@@ -13,12 +13,13 @@ from exfuse.randomness import derive_seed
 class TrainSampler(DistributedSampler):
     """Shuffled order as a function of (seed, epoch) alone; yields (epoch, position).
 
-    Several processes take turns on the very order that one process would see, the last few that do not go round left out:
-    they belong to the smaller batch that one process drops too. The epoch travels with the position, so that a sample's
-    random numbers do not depend on which worker reads it or whether the run was resumed.
+    Several processes take turns on the very order that one process would see. Only whole batches are handed out, those of an
+    optimiser's step, whatever processes and accumulated parts they are divided into: a smaller last one would be a step of
+    its own, with other statistics. The epoch travels with the position, so that a sample's random numbers do not depend on
+    which worker reads it or whether the run was resumed.
     """
 
-    def __init__(self, dataset: Sized, seed: int, processes: int, rank: int) -> None:
+    def __init__(self, dataset: Sized, seed: int, processes: int, rank: int, batch_size: int) -> None:
         super().__init__(
             dataset,  # type: ignore[arg-type]  # only its length is asked for
             num_replicas=processes,
@@ -27,6 +28,8 @@ class TrainSampler(DistributedSampler):
             seed=derive_seed(seed, "order"),
             drop_last=True,
         )
+        self.num_samples = len(dataset) // batch_size * batch_size // processes
+        self.total_size = self.num_samples * processes
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
         return ((self.epoch, position) for position in super().__iter__())
@@ -133,12 +136,11 @@ class LoadedData(pl.LightningDataModule):
                 f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
                 f"{self.name}: no full batch could be made. Choose a smaller batch."
             )
-        sampler = TrainSampler(self.train_set, self.seed, processes, rank)
+        sampler = TrainSampler(self.train_set, self.seed, processes, rank, self.batch_size)
         # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
         # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
         sampler.set_epoch(self.first_epoch)
-        # the last, smaller batch would give batch norm other statistics
-        return self._loader(self.train_set, sampler=sampler, batch_size=share, drop_last=True)
+        return self._loader(self.train_set, sampler=sampler, batch_size=share)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)

@@ -7,12 +7,11 @@ to be classified directly and enlarged bilinearly.
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from exfuse.errors import ConfigError
 from exfuse.limits import Positive, Share
-from exfuse.models.upsample import Deconvolution
+from exfuse.models.upsample import Deconvolution, enlarge
 
 
 class _DeepestMapDecoder(nn.Module):
@@ -59,7 +58,7 @@ class _DeepestMapDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scores = self.head(maps[-1])
-        return F.interpolate(scores, size, mode="bilinear"), scores
+        return enlarge(scores, size), scores
 
 
 class PlainDecoder(_DeepestMapDecoder):

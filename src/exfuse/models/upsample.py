@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Deconvolution(nn.Module):
@@ -33,6 +34,16 @@ class Deconvolution(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.layer(scores)
+
+
+def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear interpolation: (B, C, h, w) -> (B, C, H, W) of the same dtype, calculated in float32 where that is a half one.
+
+    Its backward pass adds up to ``(2H / h) * (2W / w)`` gradients at a position: on GPUs one after the other, in the dtype of
+    the map, each sum rounded.
+    """
+    wide = maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
+    return F.interpolate(wide, size, mode="bilinear").to(maps.dtype)
 
 
 def bilinear_phases(scale: int) -> Tensor:

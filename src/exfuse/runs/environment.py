@@ -24,8 +24,9 @@ _PACKAGES = (
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Package versions, machine, device and the commit of this code, None where it lies in no checkout of git."""
+    """Package versions, machine, device and the commit of this code; what git cannot say is None, unknown."""
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    changes = _git("status", "--porcelain") if tracked else None
     return Environment(
         packages={name: _version(name) for name in _PACKAGES},
         python=platform.python_version(),
@@ -35,7 +36,7 @@ def describe_environment(device: torch.device) -> Environment:
         threads=torch.get_num_threads(),
         cuda=torch.version.cuda if device.type == "cuda" else None,
         commit=_git("rev-parse", "HEAD") if tracked else None,
-        uncommitted_changes=bool(_git("status", "--porcelain")) if tracked else None,
+        uncommitted_changes=None if changes is None else bool(changes),
     )
 
 

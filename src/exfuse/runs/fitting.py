@@ -57,9 +57,8 @@ def build_trainer(
     """The Trainer of a run with its loggers, checkpoints ``last`` and ``best`` by ``monitor``, and progress bar.
 
     Raises:
-        ConfigError: if the optimiser cannot work with the number format.
+        ConfigError: if the device does not train in the number format.
     """
-    _check_fused(described)
     study = str(described.study["name"]) if described.study else None
     logging_to: Logging = build("logger", described.logger)(run_info(folder.path, origin.key, stage, origin, study))
     callbacks: list[Callback] = [
@@ -83,7 +82,13 @@ def build_trainer(
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
     plugins: list[Any] = [AtomicCheckpointIO(), *([SyncBatchNormAnywhere(on_gpu(described))] if synchronised else [])]
     more = {"default_root_dir": str(folder.path)} | arguments.pop("more")
-    return pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
+    trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
+    if (asked := described.trainer.precision) != trainer.precision:  # which the record would not say
+        raise ConfigError(
+            f"trainer.precision={asked}: the device trains in {trainer.precision} instead. Set trainer.precision="
+            f"{trainer.precision}, or trainer=gpu where there is one."
+        )
+    return trainer
 
 
 def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder) -> None:
@@ -102,16 +107,6 @@ def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataMod
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
-
-
-def _check_fused(described: _Described) -> None:
-    """A fused optimiser undoes float16's loss scaling inside its step, where gradients can no longer be clipped before."""
-    recipe = described.recipe
-    if described.trainer.precision == "16-mixed" and recipe.optimizer.settings.get("fused") and recipe.gradient_clip:
-        raise ConfigError(
-            "trainer.precision=16-mixed with a fused optimiser cannot clip gradients. Set recipe.optimizer.fused=false, "
-            "recipe.gradient_clip=null or trainer.precision=bf16-mixed."
-        )
 
 
 @contextmanager

@@ -71,6 +71,7 @@ def train(run: RunDescription) -> None:
             with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
                 fit(trainer, task, data_module, folder)
+                task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
                     environment = describe_environment(task.device)
                     write_json(folder.path / "environment.json", plain(environment))

@@ -43,6 +43,11 @@ class Environment(msgspec.Struct, frozen=True):
         return str(self.commit or "unknown")[:7]
 
 
+def changes(uncommitted: bool | None) -> str:
+    """What to say behind a commit of what ran; empty if that was the commit itself."""
+    return {True: " with uncommitted changes", False: "", None: " (uncommitted changes unknown)"}[uncommitted]
+
+
 class InitFrom(msgspec.Struct, frozen=True):
     """The run whose whole model another one started from: its key, data set, label and the SHA-256 of its checkpoint."""
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -72,6 +72,8 @@ class OptimisedTask(pl.LightningModule):
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone = lr, encoder_lr_factor, weight_decay, backbone
         self.description = description
+        self._parts, self._possible = 1, 1
+        self._counted: Tensor | None = None
 
     def build_optimizer(self) -> Optimizer:
         """The recipe's optimiser over the model's parameters, without a schedule."""
@@ -83,16 +85,46 @@ class OptimisedTask(pl.LightningModule):
         schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        self._parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    def share_of_step(self, mean: Tensor, counted: Tensor, possible: int) -> Tensor:
+        """What to return of a loss that is the mean over ``counted`` of ``possible`` pixels of one part of a batch.
+
+        A step's loss is the mean over what is counted in its whole batch, however that is divided into processes and
+        accumulated parts. How much that is, is known after the last part alone: until then a part's sum stands over its
+        possible pixels, of which all parts have as many, and `on_before_optimizer_step` sets the gradients right.
+        """
+        if self._parts == 1:
+            return mean
+        self._counted = counted if self._counted is None else self._counted + counted
+        self._possible = possible
+        return mean * (counted / possible)
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Gradients are means over the parts here, Lightning's and DDP's, and not yet clipped."""
+        if self._counted is None:
+            return
+        counted, self._counted = self.trainer.strategy.reduce(self._counted, reduce_op="sum"), None
+        factor = self._parts * self._possible / counted.clamp(min=1)  # type: ignore[union-attr]
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.grad *= factor
+
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as Lightning does, with a fused optimiser in bfloat16 too.
+        """Clip as Lightning does, with a fused optimiser in mixed precision too, which Lightning refuses.
 
-        Lightning refuses every fused optimiser in mixed precision, since its step undoes the scaling of the loss. Only float16
-        has such a scaling: in bfloat16 gradients are what they seem before the step.
+        A fused optimiser undoes float16's scaling of the loss inside its step, unless that was done before, as here. In
+        bfloat16 there is no such scaling.
         """
         plugin = self.trainer.precision_plugin
-        if isinstance(plugin, MixedPrecision) and plugin.scaler is None and gradient_clip_val:
+        if isinstance(plugin, MixedPrecision) and gradient_clip_val:
+            if plugin.scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+                plugin.scaler.unscale_(optimizer)
             algorithm = gradient_clip_algorithm or self.trainer.gradient_clip_algorithm or "norm"
             Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)  # type: ignore[arg-type]
         else:

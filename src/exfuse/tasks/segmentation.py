@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from exfuse.data.segmentation import Batch
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.models.upsample import enlarge
 from exfuse.palette import VOID
 from exfuse.tasks.confusion import ConfusionMatrix
 from exfuse.tasks.optimised import OptimisedTask
@@ -55,7 +56,7 @@ class SegmentationTask(OptimisedTask):
         total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights)
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
-        return total
+        return self.share_of_step(total, (batch["mask"] != VOID).sum(), batch["mask"].numel())
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.confusion.update(predict_ids(self.model, batch["image"], batch["mask"].shape[-2:]), batch["mask"])
@@ -102,7 +103,7 @@ def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
         A scalar; zero, not a division by zero, if every pixel is void.
     """
     if scores.shape[-2:] != truth.shape[-2:]:
-        scores = F.interpolate(scores, truth.shape[-2:], mode="bilinear")
+        scores = enlarge(scores, truth.shape[-2:])
     target = truth.long()
     if scores.device.type == "cpu":
         # Pixels as rows: the same sum, for which a CPU copies no map into another layout.

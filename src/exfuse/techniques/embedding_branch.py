@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from exfuse.models.upsample import enlarge
 
 
 class NoEmbedding(nn.Module):
@@ -47,7 +48,7 @@ class FusingEmbedding(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         embedded = []
         for level, low, guides in zip(self.levels, maps, self.convolve(maps), strict=True):
-            enlarged = [F.interpolate(guide, low.shape[-2:], mode="bilinear") for guide in guides]
+            enlarged = [enlarge(guide, low.shape[-2:]) for guide in guides]
             embedded.append(self.fuse(level, low, enlarged) if enlarged else low)
         return embedded
 

@@ -1,0 +1,157 @@
+"""A step's loss is the mean over the labelled pixels of its whole batch, whatever parts and processes share that."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing import start_processes
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from exfuse.data.cache import NO_CACHE
+from exfuse.data.loading import LoadedData, TrainSampler
+from exfuse.models.segmenter import Prediction
+from exfuse.palette import VOID
+from exfuse.tasks.schedule import poly
+from exfuse.tasks.segmentation import SegmentationTask
+from tests.entry_points import SERVER
+
+_CLASSES, _BATCH, _IMAGES = 3, 4, 11  # three images are left over
+_LR = 0.5
+
+
+class _Images(Dataset):
+    """Of very different numbers of labelled pixels, one of them without any."""
+
+    source: tuple[()] = ()
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(_IMAGES, 3, 6, 6, generator=generator, dtype=torch.float64)
+        self.masks = torch.randint(_CLASSES, (_IMAGES, 6, 6), generator=generator, dtype=torch.uint8)
+        for number, mask in enumerate(self.masks):
+            mask.flatten()[: 36 - 3 * number] = VOID
+
+    def __len__(self) -> int:
+        return _IMAGES
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
+        return {"image": self.images[index[1]], "mask": self.masks[index[1]]}
+
+
+class _Network(nn.Module):
+    auxiliary_weights = {"half": 0.4}
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.backbone = nn.Conv2d(3, 4, 3, padding=1, dtype=torch.float64)
+        self.scores = nn.Conv2d(4, _CLASSES, 1, dtype=torch.float64)
+
+    def forward(self, image: Tensor) -> Prediction:
+        scores = self.scores(self.backbone(image).tanh())
+        return Prediction(scores, {"half": F.avg_pool2d(scores, 2)})
+
+
+def _fit(parts: int, processes: int, clip: float | None) -> _Network:
+    images = _Images()
+    data = LoadedData(images, images, "images", _BATCH, parts, 0, seed=0, val_batch=1, cache=NO_CACHE, prefetch=2)  # type: ignore[arg-type]
+    data._cached = True  # there are no files
+    model = _Network()
+    task = SegmentationTask(
+        model,  # type: ignore[arg-type]
+        "abc",
+        partial(torch.optim.SGD, momentum=0.9),
+        partial(poly, power=0.0, warmup_steps=0),
+        _LR,
+        1.0,
+        0.0,
+        0,
+        {},
+    )
+    task.backbone = "backbone"
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_epochs=2,
+        accumulate_grad_batches=parts,
+        gradient_clip_val=clip,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, data)
+    assert trainer.global_step == 2 * (_IMAGES // _BATCH)
+    return model
+
+
+def _one_of_two(rank: int, folder: Path, port: str, parts: int, clip: float | None) -> None:
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
+    model = _fit(parts, 2, clip)
+    if rank == 0:
+        torch.save(model.state_dict(), folder / "weights.pt")
+
+
+def _by_the_formula(clip: float | None) -> dict[str, Tensor]:
+    """The steps written out: every image of a batch at once, one sum over one number."""
+    images, model = _Images(), _Network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=0.9)
+    sampler = TrainSampler(images, 0, 1, 0, _BATCH)
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        order = [position for _, position in sampler]
+        for first in range(0, _IMAGES - _BATCH + 1, _BATCH):
+            chosen = order[first : first + _BATCH]
+            prediction, truth = model(images.images[chosen]), images.masks[chosen].long()
+            enlarged = F.interpolate(prediction.auxiliary["half"], (6, 6), mode="bilinear")
+            sums = [
+                F.cross_entropy(scores, truth, ignore_index=VOID, reduction="sum") for scores in (prediction.scores, enlarged)
+            ]
+            optimizer.zero_grad()
+            ((sums[0] + 0.4 * sums[1]) / (truth != VOID).sum()).backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+    return model.state_dict()
+
+
+def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-7)  # the loss itself is in float32
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_accumulated_parts_make_the_steps_of_the_whole_batch(parts, clip):
+    _assert_equal(_fit(parts, 1, clip).state_dict(), _by_the_formula(clip))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_make_the_steps_of_one(tmp_path, parts):
+    port = str(20000 + os.getpid() % 20000 + parts)
+    start_processes(_one_of_two, (tmp_path, port, parts, 0.1), nprocs=2, start_method=SERVER.get_start_method())
+    _assert_equal(torch.load(tmp_path / "weights.pt", weights_only=True), _by_the_formula(0.1))
+
+
+@pytest.mark.parametrize(("images", "batch"), [(437, 16), (437, 8), (40, 8), (9, 8)])
+def test_an_epoch_hands_out_whole_batches_alone_and_the_same_images_to_any_number_of_processes(images, batch):
+    numbers = range(images)
+    steps = images // batch
+    alone = [position for _, position in TrainSampler(numbers, 3, 1, 0, batch)]
+    assert len(alone) == len({*alone}) == steps * batch
+    for processes in (2, 4):
+        shares = [[position for _, position in TrainSampler(numbers, 3, processes, rank, batch)] for rank in range(processes)]
+        assert {len(share) for share in shares} == {steps * batch // processes}
+        for step in range(steps):
+            share = batch // processes
+            together = {position for one in shares for position in one[step * share : (step + 1) * share]}
+            assert together == {*alone[step * batch : (step + 1) * batch]}
