@@ -1,5 +1,10 @@
 """Mistakes that a user can mend: entry points print them as one clear message, without a stack trace."""
 
+import errno
+import os
+import re
+from pathlib import Path
+
 
 class UserError(Exception):
     """Base of every message meant for the user: it names the file or key, what was expected and what to do."""
@@ -25,18 +30,67 @@ class CheckpointError(UserError):
     """A weight file or checkpoint that does not fit the model it is meant for."""
 
 
+class StorageError(UserError):
+    """A file or folder that the system would not read or write."""
+
+
 class SubmissionError(UserError):
     """An archive that the test server would refuse, or score wrongly."""
 
 
 HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
+_PLACE = "Is that the place you meant?"
+_WHY = {  # what the system's error numbers mean, and what to do
+    errno.ENOSPC: ("its disk is full", "Free some space, or choose another place."),
+    errno.EDQUOT: ("this user's share of its disk is used up", "Free some space, or choose another place."),
+    errno.EROFS: ("its disk can only be read", "Choose another place."),
+    errno.EACCES: ("this user may not", "Change its permissions, or choose another place."),
+    errno.EPERM: ("this user may not", "Change its permissions, or choose another place."),
+    errno.ENOENT: ("there is no such file or folder", _PLACE),
+    errno.ENOTDIR: ("a file stands where a folder is needed", _PLACE),
+    errno.EEXIST: ("a file stands where a folder is needed", _PLACE),
+    errno.EISDIR: ("a folder stands where a file is needed", _PLACE),
+    errno.EFBIG: ("it would be larger than the system allows (ulimit -f)", "Raise the limit."),
+    errno.EMFILE: ("this process has too many files open (ulimit -n)", "Raise the limit, or set runtime.workers=0."),
+    errno.ENAMETOOLONG: ("its name is too long", "Choose a shorter one."),
+    errno.EIO: ("its disk reports an error", "Look after the disk."),
+}
+_SAFE = "What was finished before is whole."
+_TOLD = re.compile(r"\[Errno (?P<number>\d+)\] [^:'\n]+(?:: '(?P<path>[^'\n]+)')?|\(os error (?P<other>\d+)\)")
 
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """The mistake of the user's behind an exception, which `hydra.utils.instantiate` may have wrapped; None if none."""
+    """The mistake of the user's, or what the system refused, behind an exception that others may have wrapped; None if none."""
     while error is not None and not isinstance(error, UserError):
+        if (refused := _refused(error)) is not None:
+            return refused
         error = error.__cause__
     return error
+
+
+def _refused(error: BaseException) -> StorageError | None:
+    """What the system would not read or write, in one line: path, why, what is safe and what to do."""
+    if isinstance(error, OSError) and error.errno is not None:
+        number, path = error.errno, error.filename
+        if path is None and number not in _WHY:
+            return None  # no matter of files
+    elif isinstance(error, Exception) and (told := _TOLD.search(str(error))):  # of a loader's worker, or another language
+        number, path = int(told["number"] or told["other"]), told["path"]
+    else:
+        return None
+    place = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else "A file"
+    why, remedy = _WHY.get(number, (os.strerror(number), "Look after its disk, or choose another place."))
+    if number == errno.ENOSPC and _has_no_inodes(place):
+        why = "its disk has no inodes left: it holds as many files as it can"
+    return StorageError(f"{place} cannot be read or written: {why}. {_SAFE} {remedy}")
+
+
+def _has_no_inodes(place: str) -> bool:
+    try:
+        found = os.statvfs(next(path for path in (Path(place), *Path(place).parents) if path.exists()))
+    except (OSError, StopIteration):
+        return False
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def complain(message: str) -> None:

@@ -1,16 +1,22 @@
 """Writing so that a file is either whole or not there."""
 
+import contextlib
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
+_PART = ".part-"  # in the name of a file or folder that is being written
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
 
 def config_dirs() -> tuple[Path, ...]:
@@ -27,17 +33,26 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file in ``path``'s folder, then move it into place.
 
     The temporary name keeps the suffix, by which libraries choose a format. If ``write`` fails, nothing is left behind.
+
+    Raises:
+        OSError: that names ``path``, whatever the system named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    scratch = Path(name)
+    scratch = path
     try:
-        write(scratch)
-        scratch.chmod(0o644)  # mkstemp's files are private
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_PART}", suffix=path.suffix)
+        scratch = Path(name)
+        with _held(handle):
+            try:
+                write(scratch)
+                scratch.chmod(0o644)  # mkstemp's files are private
+                scratch.replace(path)
+            finally:
+                scratch.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(scratch), scratch):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
@@ -46,13 +61,47 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     If ``write`` fails, the folder that was there stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        scratch, former = Path(name) / "new", Path(name) / "former"
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
+        scratch = Path(name) / "new"
         scratch.mkdir()
-        write(scratch)
-        if path.exists():
-            path.replace(former)
-        scratch.replace(path)
+        with _held(os.open(name, os.O_RDONLY)):
+            write(scratch)
+            if not path.exists():
+                scratch.replace(path)
+            elif not _exchange(scratch, path):
+                path.replace(Path(name) / "former")
+                scratch.replace(path)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove from ``folder`` what killed processes were writing there; what a live one is writing stays."""
+    for path in folder.glob(f".*{_PART}*"):
+        with contextlib.suppress(OSError), _held(os.open(path, os.O_RDONLY), wait=False):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _held(handle: int, wait: bool = True) -> Iterator[None]:
+    """Hold an open file's lock, which the system takes back from a process that dies; the file is closed at the end.
+
+    Raises:
+        OSError: without ``wait``, if another process holds it.
+    """
+    try:
+        with contextlib.suppress(*([OSError] if wait else [])):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places at once; False where the system cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    return call is not None and call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def as_json(content: Any) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.files import sha256, write_json
+from exfuse.files import sha256
 from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.metrics.iou import Areas, iou_per_class, mean_iou, pixel_accuracy
+from exfuse.store.checked import write_sealed_json
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from tests.records import leave_record
 
@@ -115,7 +116,7 @@ class StudyBuilder:
 
     def finish(self) -> Path:
         """Write study.json and return the folder."""
-        write_json(self.folder / "study.json", self.content | {"rows": self.rows})
+        write_sealed_json(self.folder / "study.json", self.content | {"rows": self.rows})
         return self.folder
 
 
@@ -201,4 +202,4 @@ def edit_study(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change study.json in place."""
     content = json.loads((folder / "study.json").read_text())
     edit(content)
-    (folder / "study.json").write_text(json.dumps(content))
+    write_sealed_json(folder / "study.json", content)

@@ -10,6 +10,7 @@ from exfuse.composition.segmentation import build_model
 from exfuse.exporting.command import export
 from exfuse.store.description import Normalisation, RunDescription, to_plain
 from exfuse.store.folder import RunFolder
+from exfuse.store.seal import write_sealed
 from tests.described import changed
 from tests.records import leave_record
 
@@ -36,7 +37,7 @@ def make_run(
         folder.checkpoints.mkdir(parents=True)
         description = {"config": to_plain(config), "classes": CLASSES}
         state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        torch.save({"state_dict": state, "description": description}, folder.last)
+        write_sealed(folder.last, lambda file: torch.save({"state_dict": state, "description": description}, file))
         leave_record(folder, "done", label="variant", config=description["config"], environment={"commit": "c0ffee"})
         return folder
 

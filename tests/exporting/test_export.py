@@ -152,7 +152,7 @@ def test_runs_that_cannot_be_exported_are_refused_in_one_line(make_run, tmp_path
         export(run.path, "torch", None, tmp_path / "model.onnx")
     whole = run.last.read_bytes()
     run.last.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged"):
         export(run.path, "onnx", None, None)
     run.last.unlink()
     with pytest.raises(CheckpointError, match="No checkpoint"):

@@ -13,12 +13,14 @@ from PIL import Image
 
 from exfuse.composition.reading import read_split
 from exfuse.errors import UserError
+from exfuse.files import sha256
 from exfuse.metrics.iou import Areas
 from exfuse.runs.evaluation import Evaluation, evaluate, rescore
 from exfuse.runs.prediction import predict
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import BoundaryScores
+from exfuse.store.seal import write_sealed
 from tests.described import settings_of
 from tests.metrics.devkit import devkit_accuracies
 
@@ -37,7 +39,10 @@ def varied_run(finished_run: RunFolder, tmp_path_factory: pytest.TempPathFactory
     for name, value in content["state_dict"].items():
         if name.startswith("model.decoder.") and value.is_floating_point():
             value += 0.5 * torch.randn(value.shape, generator=generator)
-    torch.save(content, copy.last)
+    write_sealed(copy.last, lambda file: torch.save(content, file))
+    record = copy.record()
+    assert record is not None
+    copy.write(replace(record, checkpoint_sha256=sha256(copy.last)))
     return copy
 
 

@@ -1,10 +1,13 @@
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from exfuse.files import sha256, write_atomically, write_folder, write_json
+from exfuse.errors import user_error
+from exfuse.files import remove_abandoned, sha256, write_atomically, write_folder, write_json
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -105,3 +108,34 @@ def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     write_folder(folder, lambda scratch: (scratch / "b.txt").write_text("second"))
     assert [path.name for path in folder.iterdir()] == ["b.txt"]
     assert [path.name for path in folder.parent.iterdir()] == ["pictures"]
+
+
+def test_what_killed_writers_left_goes_and_what_live_ones_write_stays(tmp_path: Path) -> None:
+    (tmp_path / ".notes.txt").write_text("a user's own")
+    for left in range(2):  # a process that dies while it writes a file, and one that dies while it writes a folder
+        if (child := os.fork()) == 0:
+            write = (write_folder, write_atomically)[left]
+            write(tmp_path / f"{left}.ckpt", lambda _: os._exit(0))
+        os.waitpid(child, 0)
+    assert len([*tmp_path.iterdir()]) == 3
+
+    def write(scratch: Path) -> None:
+        scratch.write_text("whole")
+        remove_abandoned(tmp_path)
+
+    write_atomically(tmp_path / "last.ckpt", write)
+    assert files_in(tmp_path) == {"last.ckpt": "whole", ".notes.txt": "a user's own"}
+
+
+def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    def full(scratch: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+
+    with pytest.raises(OSError, match=r"a\.txt") as caught:
+        write_atomically(tmp_path / "a.txt", full)
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file") as caught:
+        write_atomically(tmp_path / "file" / "a.txt", full)
+    message = str(user_error(caught.value))
+    assert message.startswith(f"{tmp_path / 'file'} cannot be read or written: a file stands where a folder is needed.")

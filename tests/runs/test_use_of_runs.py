@@ -16,6 +16,7 @@ from exfuse.runs.comparison import compare
 from exfuse.runs.evaluation import Evaluation, evaluate
 from exfuse.runs.prediction import predict
 from exfuse.store.folder import RunFolder
+from exfuse.store.seal import write_sealed
 from exfuse.tasks.segmentation import predict_ids
 from tests.described import settings_of
 
@@ -103,7 +104,7 @@ def test_checkpoints_that_cannot_be_trusted_are_refused(finished_run: RunFolder,
     with pytest.raises(CheckpointError, match=r"cut\.ckpt"):
         load_checkpoint(cut)
     foreign = tmp_path / "foreign.ckpt"
-    torch.save({"state_dict": {}}, foreign)
+    write_sealed(foreign, lambda file: torch.save({"state_dict": {}}, file))
     with pytest.raises(CheckpointError, match="not written by this project"):
         load_checkpoint(foreign)
     with pytest.raises(CheckpointError, match="No checkpoint"):
@@ -113,7 +114,7 @@ def test_checkpoints_that_cannot_be_trusted_are_refused(finished_run: RunFolder,
 def test_a_checkpoint_of_another_architecture_is_refused_with_its_keys(finished_run: RunFolder, tmp_path: Path) -> None:
     content = torch.load(finished_run.last, weights_only=True)
     content["description"]["config"]["backbone"]["arguments"]["channels"] = [8, 16, 32, 64]
-    torch.save(content, tmp_path / "other.ckpt")
+    write_sealed(tmp_path / "other.ckpt", lambda file: torch.save(content, file))
     with pytest.raises(CheckpointError, match=r"another architecture.*encoder\.backbone"):
         load_checkpoint(tmp_path / "other.ckpt")
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "exploded",))
 
-    torch.save({"state_dict": {}, "description": Bomb()}, tmp_path / "bomb.ckpt")
+    write_sealed(tmp_path / "bomb.ckpt", lambda file: torch.save({"state_dict": {}, "description": Bomb()}, file))
     with pytest.raises(CheckpointError, match=r"bomb\.ckpt"):
         load_checkpoint(tmp_path / "bomb.ckpt")
     assert not (tmp_path / "exploded").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from exfuse.errors import UserError
-from exfuse.store.history import curve, merge_logs, metrics, read_history, write_history
+from exfuse.store.history import curve, merge_logs, metrics, read_history, read_log, write_history
 
 
 def write_log(run: Path, version: int, *lines: str) -> None:
@@ -45,7 +45,7 @@ def test_a_file_that_is_no_log_is_refused_by_name(tmp_path, text):
     path = tmp_path / "history.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=r"history\.csv is not a log of metrics"):
-        read_history(path)
+        read_log(path)
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -17,6 +17,7 @@ from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
 from exfuse.reports.page.cost import section
 from exfuse.reports.wandb_study import view_study
+from exfuse.store.checked import write_sealed_json
 from exfuse.store.costs import MEASURED
 from exfuse.store.measured_costs import (
     FILE,
@@ -227,7 +228,7 @@ def test_a_broken_file_is_one_clear_line(study, edit, said):
     path = write_costs(study, measured(study, "baseline"))
     content = json.loads(path.read_text())
     edit(content)
-    path.write_text(json.dumps(content))
+    write_sealed_json(path, content)
     with pytest.raises(UserError) as caught:
         load_study(study)
     message = str(caught.value)

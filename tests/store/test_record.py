@@ -1,7 +1,9 @@
 """Records: whole, unaltered and of this schema, or refused by name."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from exfuse.errors import UserError
 from exfuse.store.folder import COUNTS, RunFolder, list_runs
-from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores
+from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores, Record
 from tests.records import SCORES, leave_record
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
@@ -54,7 +57,7 @@ def test_any_plain_config_survives_the_file(tmp_path_factory: pytest.TempPathFac
         ({"schema": OLD - 1}, f"has schema {OLD - 1}"),
         ({"schema": OLD}, "altered"),
         ({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"),
-        ({"key": "other"}, "calls itself other"),
+        ({"key": "other"}, "altered"),
         ({"checksum": "0" * 64}, "altered"),
     ],
 )
@@ -160,3 +163,29 @@ def test_a_list_of_runs_names_damaged_ones_and_their_size(folder: RunFolder, tmp
     assert found["abc"].size > 1000
     assert found["other"].record is None
     assert "cut short" in found["other"].damage
+
+
+def test_a_record_in_another_runs_folder_is_refused(folder: RunFolder) -> None:
+    folder.path.rename(folder.root / "other")
+    with pytest.raises(UserError, match="is not a whole record of other: it calls itself abc"):
+        RunFolder(folder.root, "other").record()
+
+
+def test_a_record_that_finds_no_space_takes_the_blocks_of_the_one_before(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(key="abc", status="running", config={"recipe": {"epochs": 3, "lr": 0.1}, "data": {"name": "x"}})
+    folder.write(record)
+    place = (folder.path / "record.json").stat().st_ino
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    folder.write(replace(record, status="failed", reason="the disk is full", traceback="x" * 10_000))
+    found = folder.record()
+    assert found is not None
+    assert (found.status, found.why) == ("failed", "the disk is full")
+    assert (folder.path / "record.json").stat().st_ino == place
+    with pytest.raises(OSError, match="No space"):
+        folder.write(replace(record, status="done"))

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from exfuse.config.overrides import describe_run
+from exfuse.store.checked import write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps import session
 from exfuse.sweeps.supervisor import row_name
@@ -61,7 +62,7 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
     before = sweep(tmp_path, "+study=mine", study=study)
     assert session._own_folder(before, {"a" * 16}) == folder
     RunFolder(folder / "records", "a" * 16).path.mkdir(parents=True)
-    (folder / "study.json").write_text(f'{{"command": "{before.command}"}}')
+    write_sealed_json(folder / "study.json", {"command": before.command})
     other = sweep(tmp_path, "+study=mine", "data=voc", study=study)
     beside = session._own_folder(other, {"b" * 16})
     assert beside.parent == folder.parent

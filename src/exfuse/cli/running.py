@@ -57,12 +57,15 @@ def run(command: Command) -> None:
     except KeyboardInterrupt:
         complain("interrupted. The same command goes on from the last finished epoch.")
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if wants_trace:
             raise
         handed = command.things.get("overrides")  # of runs that the verb composes itself
         name, typed = (command.verb.config, arguments.overrides) if handed is None else ("train", handed)
-        _fail(user_error(error) or UserError(explain(error, name, typed)), error)
+        mistake = user_error(error)
+        if mistake is None and isinstance(error, OSError):
+            raise
+        _fail(mistake or UserError(explain(error, name, typed)), error)
 
 
 def is_multirun() -> bool:

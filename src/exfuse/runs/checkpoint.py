@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and read back into the model that wrote them."""
+"""Checkpoints: written whole and sealed or not at all, and read back into the model that wrote them."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,18 +10,24 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError
-from exfuse.files import write_atomically
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.description import RunDescription, from_plain
+from exfuse.store.seal import check_sealed, write_sealed
 
 _PREFIX = "model."
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's plugin: Lightning's own way copies from another file system, which a kill can cut short."""
+class SealedCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin: what an interrupted run goes on from is sealed and checked, see `exfuse.store.seal`.
+
+    Lightning's own way copies from another file system, which a kill can cut short.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, *_: Any, **__: Any) -> None:
-        write_atomically(Path(path), lambda scratch: torch.save(checkpoint, scratch))
+        write_sealed(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        return _read(Path(path))
 
 
 def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
@@ -62,8 +68,7 @@ def load_weights(model: Segmenter, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"No checkpoint {path}. Give a run's folder or one of the files in its checkpoints/.")
+    check_sealed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:

@@ -3,9 +3,8 @@
 import logging
 import traceback
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -16,10 +15,10 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
-from exfuse.errors import CheckpointError, ConfigError
+from exfuse.errors import ConfigError, UserError, user_error
 from exfuse.files import write_atomically
 from exfuse.process import allow_tf32, is_first_process, keep_freed_memory
-from exfuse.runs.checkpoint import AtomicCheckpointIO
+from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
@@ -80,7 +79,7 @@ def build_trainer(
     if arguments["enable_progress_bar"]:
         callbacks.append(RichProgressBar())
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
-    plugins: list[Any] = [AtomicCheckpointIO(), *([SyncBatchNormAnywhere(on_gpu(described))] if synchronised else [])]
+    plugins: list[Any] = [SealedCheckpointIO(), *([SyncBatchNormAnywhere(on_gpu(described))] if synchronised else [])]
     more = {"default_root_dir": str(folder.path)} | arguments.pop("more")
     trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
     if (asked := described.trainer.precision) != trainer.precision:  # which the record would not say
@@ -95,11 +94,9 @@ def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataMod
     """Train to the end, from the folder's last checkpoint if there is one.
 
     Raises:
-        CheckpointError: if that checkpoint is cut short.
+        CheckpointError: if that checkpoint is not the one that was written.
         KeyboardInterrupt: after Ctrl-C.
     """
-    if folder.last.exists() and not zipfile.is_zipfile(folder.last):
-        raise CheckpointError(f"{folder.last} is cut short. Delete it, or add overwrite=true to train the run anew.")
     try:
         trainer.fit(task, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
         trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
@@ -116,16 +113,21 @@ def recorded(folder: RunFolder, origin: Record) -> Iterator[None]:
     Whoever finishes the run writes ``done``. Only the first process of a distributed run writes.
     """
     first = is_first_process()
+
+    def write_end(record: Record) -> None:
+        with suppress(OSError, UserError):  # a worse mistake is on its way
+            if first and not folder.finished():  # what is done stays so, whatever comes after
+                folder.write(record)
+
     if first:
         folder.write(replace(origin, status=RUNNING))
-        write_atomically(folder.path / "config.yaml", lambda path: path.write_bytes(msgspec.yaml.encode(origin.config)))
     try:
+        if first:
+            write_atomically(folder.path / "config.yaml", lambda path: path.write_bytes(msgspec.yaml.encode(origin.config)))
         yield
     except KeyboardInterrupt:
-        if first:
-            folder.write(replace(origin, status=INTERRUPTED))
+        write_end(replace(origin, status=INTERRUPTED))
         raise
-    except Exception:
-        if first:
-            folder.write(replace(origin, status=FAILED, traceback=traceback.format_exc()))
+    except Exception as error:
+        write_end(replace(origin, status=FAILED, reason=str(user_error(error) or ""), traceback=traceback.format_exc()))
         raise

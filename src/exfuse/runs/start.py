@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.errors import CheckpointError, ConfigError
-from exfuse.files import sha256
+from exfuse.errors import ConfigError
 from exfuse.runs.plan import start_folder
 from exfuse.store.description import Normalisation, RunDescription, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import InitFrom, Record
+from exfuse.store.seal import check_sealed
 from exfuse.store.variants import complete
 
 
@@ -72,13 +72,7 @@ def find_start(run: RunDescription, classes: tuple[str, ...]) -> Start | None:
             f"init_from={run.init_from} is of another architecture: {'; '.join(differing[:4])}. Choose the same options, or "
             "another run."
         )
-    found = sha256(folder.last)
-    if not folder.last.is_file() or (record.checkpoint_sha256 or found) != found:
-        raise CheckpointError(
-            f"{folder.last} is not the checkpoint that its record describes: it was cut short, altered or removed. Copy it "
-            f"anew, or train run {folder.key} again with overwrite=true."
-        )
-    return Start(folder, record, found)
+    return Start(folder, record, check_sealed(folder.last))
 
 
 def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,34 @@
-"""Where JSON becomes typed: what does not fit ends in one line that names the file, the place in it and a remedy."""
+"""Where JSON is sealed, and becomes typed: what is altered or does not fit ends in one line with file, place and remedy."""
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from exfuse.errors import UserError
+from exfuse.files import write_json
 
 Kind = TypeVar("Kind")
+_SEAL = "checksum"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with a checksum over the rest of it."""
+    rest = {name: value for name, value in content.items() if name != _SEAL}
+    return rest | {_SEAL: hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def write_sealed_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what `read_json` reads, atomically."""
+    write_json(path, sealed(content))
 
 
 def read_json(path: Path, kind: type[Kind], what: str, remedy: str, schema: int | None = None) -> Kind:
-    """Read a JSON file as ``kind``.
+    """Read a sealed JSON file as ``kind``.
 
     Args:
         path: of the file.
@@ -24,13 +38,13 @@ def read_json(path: Path, kind: type[Kind], what: str, remedy: str, schema: int 
         schema: that the file must name under ``schema``; None if it names none.
 
     Raises:
-        UserError: if the file is missing, cut short, of another schema, or holds something else.
+        UserError: if the file is missing, cut short, altered, of another schema, or holds something else.
     """
-    return typed(read_plain(path, what, remedy, schema), kind, path, what, remedy)
+    return typed(read_plain(path, what, remedy, *([] if schema is None else [schema])), kind, path, what, remedy)
 
 
-def read_plain(path: Path, what: str, remedy: str, schema: int | None = None) -> dict[str, Any]:
-    """What `read_json` reads, before it is typed.
+def read_plain(path: Path, what: str, remedy: str, *schemas: int) -> dict[str, Any]:
+    """What `read_json` reads, before it is typed, without its seal; of one of these schemas, where any is named.
 
     Raises:
         UserError: see `read_json`.
@@ -43,8 +57,11 @@ def read_plain(path: Path, what: str, remedy: str, schema: int | None = None) ->
         raise UserError(f"No {path}: expected {what}. {remedy}") from error
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is not {what}: it is cut short or no JSON ({error}). {remedy}") from error
-    if schema is not None and content.get("schema") != schema:
-        raise UserError(f"{path} has schema {content.get('schema')}, this version reads {schema}. {remedy}")
+    if schemas and (found := content.get("schema")) not in schemas:
+        known = " and ".join(map(str, schemas))
+        raise UserError(f"{path} is not {what}: it has schema {found}, this version reads {known}. {remedy}")
+    if content.pop(_SEAL, None) != sealed(content)[_SEAL]:
+        raise UserError(f"{path} is not {what}: its checksum does not fit, it was altered. {remedy}")
     return content
 
 

@@ -77,7 +77,7 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
     raise UserError(
         f"The runs of study {study} differ in more than the study varies:\n{listed}\n"
         "Train them anew under one setting, or name a setting that rows differ in on purpose in the study's `varies`, or add "
-        'sweep.mixed=true (in study.json "mixed": true) to tabulate them all the same: the table then marks them.'
+        "sweep.mixed=true to the sweep's command to tabulate them all the same: the table then marks them."
     )
 
 

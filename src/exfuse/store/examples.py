@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exfuse.errors import UserError
-from exfuse.files import write_atomically, write_json
+from exfuse.files import sha256, write_atomically
 from exfuse.palette import VOID, voc_palette
-from exfuse.store.checked import plain, read_json
+from exfuse.store.checked import plain, read_json, write_sealed_json
 from exfuse.store.record import Record
 
 INDEX, SCHEMA = "index.json", 1
@@ -47,6 +47,7 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         data: name of the data set.
         manifest: of the split that the images are from, as records name it.
         long_side: bound of the pictures' longer side in pixels.
+        files: SHA-256 of the image, the truth and each prediction, by their paths in the folder.
         runs: whose predictions are there: by key, the record's ``confusion_sha256``, which tells one training from another.
     """
 
@@ -57,6 +58,7 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     long_side: int
     images: tuple[ExampleImage, ...]
     runs: dict[str, str] = {}
+    files: dict[str, str] = {}
     schema: int = SCHEMA
 
     def image(self, example: ExampleImage) -> Path:
@@ -79,16 +81,30 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         more.write()
         return more
 
+    def without_run(self, key: str) -> "Examples":
+        """The same before a run is predicted anew: index.json vouches for no file that is about to change."""
+        less = msgspec.structs.replace(self, runs={name: hash for name, hash in self.runs.items() if name != key})
+        if key in self.runs:
+            less.write()
+        return less
+
     def write(self) -> None:
-        """Write index.json."""
-        write_json(self.folder / INDEX, {name: value for name, value in plain(self).items() if name != "folder"})
+        """Write index.json, which vouches for the files that are there."""
+        files = {path.relative_to(self.folder).as_posix(): sha256(path) for path in self.paths()}
+        content = plain(msgspec.structs.replace(self, files=files))
+        write_sealed_json(self.folder / INDEX, {name: value for name, value in content.items() if name != "folder"})
+
+    def paths(self) -> list[Path]:
+        """Every file that the index names."""
+        found = [path for image in self.images for path in (self.image(image), self.truth(image))]
+        return found + [self.prediction(image, key) for image in self.images for key in self.runs]
 
 
 def load_examples(folder: Path) -> Examples | None:
     """The examples in ``folder``, or None if there are none.
 
     Raises:
-        UserError: if index.json is cut short, of another schema, or names a file that is missing.
+        UserError: if index.json is cut short, altered, of another schema, or a file that it names is missing or altered.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -98,10 +114,10 @@ def load_examples(folder: Path) -> Examples | None:
     images = found.images
     if not all(_NAME.fullmatch(image.name) for image in images) or not all(map(_KEY.fullmatch, found.runs)):
         raise UserError(f"{path} is not {what}: it holds a name that is no number or a run that is no key. {remedy}")
-    files = [path for image in images for path in (found.image(image), found.truth(image))]
-    files += [found.prediction(image, key) for image in images for key in found.runs]
-    if missing := [file for file in files if not file.is_file()]:
+    if missing := [file for file in found.paths() if not file.is_file()]:
         raise UserError(f"{missing[0]} is missing, {path} names it ({len(missing)} such). {remedy}")
+    if altered := [file for file in found.paths() if found.files.get(file.relative_to(folder).as_posix()) != sha256(file)]:
+        raise UserError(f"{altered[0]} is not the file that {path} describes: it was altered. {remedy}")
     return found
 
 

@@ -14,7 +14,8 @@ A study's folder may hold one as ``features/``; it stands alone as well. ``featu
      "summary": [{"run": "KEY", "row": "ss_lr_seb", "seed": 0, "level": "res2", "statistic": "contrast", "images": 98,
                   "before": 1.21, "before_sd": 0.3, "after": 1.4, "after_sd": 0.4,
                   "ratio": 1.1, "ratio_low": 1.0, "ratio_high": 1.3, "rises": 0.8,
-                  "pooled_before": null, "pooled_after": null}, ...]}
+                  "pooled_before": null, "pooled_after": null}, ...],
+     "files": {"2007_000129/features.png": "...", ...}}   # SHA-256 of each
 
 ``row`` is the study's name of the row where the command was given a study, else the variant's label. ``kind`` says what SEB
 does to the level: "factor", "addend" or "none". Paths are relative to the index. ``before`` and ``after`` are means over the
@@ -29,8 +30,8 @@ from pathlib import Path
 import msgspec
 
 from exfuse.errors import UserError
-from exfuse.files import write_json
-from exfuse.store.checked import plain, read_json
+from exfuse.files import sha256
+from exfuse.store.checked import plain, read_json, write_sealed_json
 
 SCHEMA = 1
 FOLDER = "features"  # inside a study's folder
@@ -105,6 +106,11 @@ class FeatureIndex(msgspec.Struct, frozen=True, kw_only=True):
     overviews: tuple[FeatureOverview, ...]
     pictures: tuple[FeaturePicture, ...]
     summary: tuple[SummaryRow, ...]
+    files: dict[str, str] = {}
+
+    def paths(self) -> list[str]:
+        """Every file that the index names, relative to the folder."""
+        return [picture.file for picture in self.pictures] + [file for one in self.overviews for file in one.files]
 
 
 def find_features(study: Path) -> FeatureIndex | None:
@@ -121,7 +127,7 @@ def read_features(folder: Path) -> FeatureIndex:
     """Read the index in ``folder``.
 
     Raises:
-        UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder.
+        UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder or was altered.
     """
     path = folder / INDEX
     what, remedy = "a whole index of feature pictures", "Make the pictures anew: exfuse report features --help"
@@ -131,14 +137,16 @@ def read_features(folder: Path) -> FeatureIndex:
 
 
 def write_features(folder: Path, index: FeatureIndex) -> None:
-    """Write the index into ``folder``, atomically."""
-    write_json(folder / INDEX, {name: value for name, value in plain(index).items() if name != "folder"})
+    """Write the index into ``folder``, where its files are, atomically."""
+    index = msgspec.structs.replace(index, files={name: sha256(folder / name) for name in index.paths()})
+    write_sealed_json(folder / INDEX, {name: value for name, value in plain(index).items() if name != "folder"})
 
 
 def _check_files(index: FeatureIndex, path: Path, remedy: str) -> None:
-    named = [picture.file for picture in index.pictures] + [file for one in index.overviews for file in one.files]
     inside = index.folder.resolve()
-    for name in named:
+    for name in index.paths():
         file = (inside / name).resolve()
         if not file.is_relative_to(inside) or not file.is_file():
             raise UserError(f"{path} names {name!r}, which is no file in its folder. {remedy}")
+        if sha256(file) != index.files.get(name):
+            raise UserError(f"{file} is not the file that {path} describes: it was altered. {remedy}")

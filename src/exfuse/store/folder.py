@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from exfuse.errors import HeldError, UserError
-from exfuse.files import sha256
+from exfuse.files import remove_abandoned, sha256
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
 from exfuse.store.record import Record, read_record, write_record
@@ -126,7 +126,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
-        """Hold the run, so that no second process trains it at the same time.
+        """Hold the run, so that no second process trains it at the same time; what killed ones had half written goes.
 
         Args:
             on_wait: called once before waiting for another process that holds the run; None does not wait.
@@ -145,6 +145,8 @@ class RunFolder:
             on_wait()
             lock.acquire()
         try:
+            for folder in (self.path, self.checkpoints):
+                remove_abandoned(folder)
             yield
         finally:
             lock.release()

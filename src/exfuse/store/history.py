@@ -1,6 +1,7 @@
 """Training curves of a run: what its CSV logger wrote, merged over all its starts into one value a step and metric."""
 
 import csv
+import hashlib
 import io
 import math
 import re
@@ -12,6 +13,7 @@ from exfuse.files import write_atomically
 
 HISTORY = "history.csv"
 History = dict[int, dict[str, float]]  # step -> value by metric, `epoch` among them
+_SEAL = "# sha256 "  # begins the last line; of everything above it
 _DIGITS = 7  # significant ones: all that float32 has
 
 
@@ -26,7 +28,7 @@ def merge_logs(run: Path) -> History:
     """
     merged: History = {}
     for path in sorted(run.glob("logs/version_*/metrics.csv"), key=_version):
-        found = read_history(path)
+        found = read_log(path)
         if not found:
             continue  # killed before it logged anything
         first = min(found)
@@ -35,20 +37,44 @@ def merge_logs(run: Path) -> History:
 
 
 def read_history(path: Path) -> History:
+    """What `write_history` wrote.
+
+    Raises:
+        UserError: if the file was cut short or altered.
+    """
+    try:
+        content, _, seal = path.read_text().rstrip("\n").rpartition("\n")
+    except (ValueError, OSError):
+        content, seal = "", ""
+    if seal != _SEAL + _hash(f"{content}\n"):
+        raise UserError(
+            f"{path} is damaged: its last line does not fit the rest, it was altered. Delete it, and make the page anew."
+        )
+    return _values(f"{content}\n", path)
+
+
+def read_log(path: Path) -> History:
     """The values in a CSV with a column ``step``; several lines of one step become one, empty cells are left out.
 
     Raises:
         UserError: if the file is no such CSV. A last line that was cut short, as by a kill, is left out.
     """
+    try:
+        return _values(path.read_text(), path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove the file, or train the run again.") from error
+
+
+def _values(text: str, path: Path) -> History:
     found: History = {}
     try:
-        whole = path.read_text().rpartition("\n")[0]
+        whole = text.rpartition("\n")[0]
         for line in csv.DictReader(io.StringIO(whole)):
             if None in line.values() or None in line:
                 raise ValueError(f"a line has more or fewer cells than the header: {list(line.values())}")
             values = {name: float(text) for name, text in line.items() if name != "step" and text}
             found.setdefault(int(line["step"]), {}).update(values)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a log of metrics ({type(error).__name__}: {error}): expected a CSV with the column step and "
             "numbers. Remove the file, or train the run again."
@@ -64,9 +90,10 @@ def write_history(path: Path, history: History) -> bool:
     writer.writerow(["step", "epoch", *names])
     for step, values in history.items():
         writer.writerow([step, *(_show(values.get(name)) for name in ("epoch", *names))])
-    if path.is_file() and path.read_text() == file.getvalue():
+    text = f"{file.getvalue()}{_SEAL}{_hash(file.getvalue())}\n"
+    if path.is_file() and path.read_bytes() == text.encode():
         return False
-    write_atomically(path, lambda scratch: scratch.write_text(file.getvalue()))
+    write_atomically(path, lambda scratch: scratch.write_text(text))
     return True
 
 
@@ -78,6 +105,10 @@ def curve(history: History, metric: str) -> list[tuple[int, float]]:
 def metrics(histories: Iterable[History]) -> list[str]:
     """Every metric that one of them has, by name."""
     return sorted({name for history in histories for values in history.values() for name in values} - {"epoch"})
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _version(path: Path) -> int:

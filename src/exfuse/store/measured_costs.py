@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from exfuse.files import write_json
-from exfuse.store.checked import plain, read_json
+from exfuse.store.checked import plain, read_json, write_sealed_json
 from exfuse.store.costs import MEASURED
 from exfuse.store.record import Record
 
@@ -142,7 +141,7 @@ def cost_identity(record: Record) -> str:
 def write_costs(folder: Path, costs: MeasuredCosts) -> Path:
     """Write the study's ``costs.json``, atomically."""
     path = folder / FILE
-    write_json(path, plain(costs))
+    write_sealed_json(path, plain(costs))
     return path
 
 

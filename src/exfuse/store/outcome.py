@@ -5,8 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from exfuse.files import write_json
-from exfuse.store.checked import plain, read_json
+from exfuse.store.checked import plain, read_json, write_sealed_json
 from exfuse.store.record import DONE
 
 STARTED = "started"  # a supervisor that never got further: its machine or launcher failed
@@ -45,7 +44,7 @@ class Outcome(msgspec.Struct):
 
     def write(self, sweep: Path) -> None:
         """Write or replace the job's file in the sweep's folder, atomically."""
-        write_json(_folder(sweep) / f"{self.job}.json", plain(self))
+        write_sealed_json(_folder(sweep) / f"{self.job}.json", plain(self))
 
 
 def read_outcomes(sweep: Path) -> list[Outcome]:

@@ -1,6 +1,5 @@
 """The record of a run or backbone: what it is, how it ended and what it scored; whole and unaltered, or refused by name."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import msgspec
 
 from exfuse.errors import UserError
-from exfuse.files import write_json
-from exfuse.store.checked import plain, read_plain, typed
+from exfuse.store.checked import plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
 
 SCHEMA = 3
@@ -237,29 +235,35 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def write_record(path: Path, record: Record) -> Record:
-    """Write a record with a checksum over the rest, atomically, and return it."""
+    """Write a record with a checksum over the rest, atomically, and return it.
+
+    On a full disk a record that is not done takes the place of the one before in the blocks that this has.
+    """
     content = {"schema": record.schema, **plain(record)}
-    write_json(path, content | {"checksum": _checksum(content)})
+    try:
+        write_sealed_json(path, content)
+    except OSError:
+        packed = json.dumps(sealed(content | {"traceback": ""})).encode()  # shorter: no line breaks
+        if record.done or not path.is_file() or len(packed) > path.stat().st_size:
+            raise
+        with path.open("r+b") as file:
+            file.write(packed)
+            file.truncate()
     return record
 
 
-def read_record(path: Path, key: str) -> Record:
-    """Read the record of the run or backbone ``key``.
+def read_record(path: Path, key: str | None = None) -> Record:
+    """Read the record of the run or backbone ``key``; None leaves it to the file which one it is.
 
     Raises:
         UserError: if it is cut short, altered, of another run or of a schema that this version does not know: it must not be
             trusted.
     """
-    what, advice = f"a whole record of {key}", "Delete its folder, or add overwrite=true to make it anew."
-    content = read_plain(path, what, advice)
-    schema, refusal = content.get("schema"), f"{path} is not {what}"
-    if schema not in (SCHEMA, OLD):
-        raise UserError(f"{refusal}: it has schema {schema}, this version reads {OLD} and {SCHEMA}. {advice}")
-    if content.get("key") != key or not content.get("status"):
-        raise UserError(f"{refusal}: it calls itself {content.get('key')}. {advice}")
-    if content.get("checksum") != _checksum(content):
-        raise UserError(f"{refusal}: its checksum does not fit, it was altered. {advice}")
-    return typed(content if schema == SCHEMA else _today(content), Record, path, what, advice)
+    what, advice = f"a whole record of {key or 'a run'}", "Delete its folder, or add overwrite=true to make it anew."
+    content = read_plain(path, what, advice, OLD, SCHEMA)
+    if content.get("key") != (key or content.get("key")) or not content.get("status"):
+        raise UserError(f"{path} is not {what}: it calls itself {content.get('key')}. {advice}")
+    return typed(content if content["schema"] == SCHEMA else _today(content), Record, path, what, advice)
 
 
 def _today(content: dict[str, Any]) -> dict[str, Any]:
@@ -270,8 +274,3 @@ def _today(content: dict[str, Any]) -> dict[str, Any]:
     if "detail" in (scores := content.get("scores") or {}):
         found["scores"] = {**scores, "boundary": scores["detail"]}
     return found
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    rest = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from exfuse.errors import UserError
 from exfuse.files import as_json, write_json
 from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.store import variants
-from exfuse.store.checked import plain, read_json
+from exfuse.store.checked import plain, read_json, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
 from exfuse.store.costs import MEASURED
 from exfuse.store.folder import RunFolder
@@ -68,7 +68,7 @@ class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def write_study(folder: Path, study: StudyFile) -> bool:
     """Write ``folder/study.json``, atomically; whether it is another than the one that was there."""
-    path, content = folder / FILE, plain(study)
+    path, content = folder / FILE, sealed(plain(study))
     if path.is_file() and path.read_text() == as_json(content):
         return False
     write_json(path, content)

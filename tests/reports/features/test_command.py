@@ -14,6 +14,7 @@ from PIL import Image
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.reports.features.command import Features, show_features
 from exfuse.reports.features.statistics import BRANCH, MAP
+from exfuse.store.checked import write_sealed_json
 from exfuse.store.description import RunDescription
 from exfuse.store.features import find_features, read_features
 from exfuse.store.folder import RunFolder
@@ -164,7 +165,7 @@ def write_study(folder: Path, run: RunFolder) -> Path:
     options = {"ss": "none", "lr": "standard", "ecre": "subpixel_supervised", "seb": "product", "dap": "none"}
     row = {"name": "my_row", "options": options, "decoder": "levels_2345", "on": None, "paper": None, "runs": {"0": run.key}}
     content = {"schema": 1, "name": "s", "title": "S", "question": "?", "command": "c", "paper": None, "factors": None}
-    (folder / "study.json").write_text(json.dumps(content | {"mixed": False, "rows": [row]}))
+    write_sealed_json(folder / "study.json", content | {"mixed": False, "rows": [row]})
     return folder
 
 
@@ -222,7 +223,7 @@ def test_an_index_that_is_not_whole_is_refused(shown: Path, tmp_path: Path) -> N
         ({"runs": [{"key": "a"}]}, "not a whole index"),
         ({"overviews": [{"image": "a", "files": ["../../../etc/passwd"]}]}, "no file in its folder"),
     ):
-        (tmp_path / "features.json").write_text(json.dumps(content | change))
+        write_sealed_json(tmp_path / "features.json", content | change)
         with pytest.raises(UserError, match=words):
             read_features(tmp_path)
     (tmp_path / "features.json").write_text('{"schema": 1, "runs"')

@@ -1,14 +1,15 @@
-import json
 import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from exfuse.reports.page.page import render_page
+from exfuse.store.features import FeatureIndex, write_features
 from tests.reports.page.conftest import data_of
 
 
@@ -29,7 +30,7 @@ def with_features(study_folder: Path, tmp_path: Path) -> Path:
         summary.append({**common, "statistic": "contrast", "images": 7, **numbers, **unknown})
         runs.append({"key": common["run"], "row": "seb", "seed": seed, "seb": "product"})
     index = {"schema": 1, "data": "generated scenes", "split": "val", "band": 5, "images": 7, "runs": runs, "overviews": []}
-    (folder / "features" / "features.json").write_text(json.dumps(index | {"pictures": pictures, "summary": summary}))
+    write_features(folder / "features", msgspec.convert(index | {"pictures": pictures, "summary": summary}, FeatureIndex))
     return folder
 
 

@@ -14,16 +14,19 @@ from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import read_image, read_mask, spread_evenly
 from exfuse.errors import UserError
+from exfuse.files import sha256
 from exfuse.palette import VOID
 from exfuse.reports.page import predicting
 from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples, gather_histories
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.training import train
+from exfuse.store.checked import write_sealed_json
 from exfuse.store.description import RunDescription
 from exfuse.store.examples import Examples, bounded, load_examples, read_ids, write_ids
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
 from exfuse.store.outcome import DONE, Outcome
+from exfuse.store.seal import write_sealed
 from exfuse.store.study import Study, load_study
 from exfuse.sweeps.collect import DeclaredStudy, collect_study
 from tests.analysis.synthetic import BASELINE
@@ -128,11 +131,8 @@ def test_a_run_trained_anew_is_predicted_anew(study, store):
     examples, _ = gather(study, store)
     assert examples is not None
     key = keys_of(study)[0]
-    path = examples.folder / "index.json"
-    index = json.loads(path.read_text())
-    index["runs"][key] = "0" * 64
-    path.write_text(json.dumps(index))
     examples.prediction(examples.images[0], key).write_bytes(b"of the training before")
+    replace(examples, runs={**examples.runs, key: "0" * 64}).write()
     again, _ = gather(study, store)
     assert again == examples
     assert read_ids(again.prediction(again.images[0], key)).any()
@@ -165,7 +165,9 @@ def test_an_old_checkpoint_is_left_out_and_the_others_are_not(study, store, tmp_
     path = runs / one / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     del content["description"]["config"]["backbone"]
-    torch.save(content, path)
+    write_sealed(path, lambda file: torch.save(content, file))
+    folder = RunFolder(runs, one)
+    folder.write(replace(folder.record(), checkpoint_sha256=sha256(path)))
     examples, reasons = gather(study, runs)
     assert examples is not None
     assert list(examples.runs) == [other]
@@ -243,6 +245,6 @@ def test_an_index_that_is_not_whole_is_refused_by_name(study, store, change, com
     examples, _ = gather(study, store)
     assert examples is not None
     path = examples.folder / "index.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_sealed_json(path, json.loads(path.read_text()) | change)
     with pytest.raises(UserError, match=complaint):
         load_examples(examples.folder)

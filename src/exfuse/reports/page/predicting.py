@@ -46,7 +46,7 @@ def add_predictions(
             if list(split.classes) != record.classes or list(split.classes) != classes:
                 raise DataError(f"{split.name} has other classes than the run")
             dataset = SegmentationDataset(split, build_eval_transform(trained))
-            examples = examples or _write_images(split, manifest, folder, wish)
+            examples = (examples or _write_images(split, manifest, folder, wish)).without_run(key)
             positions = [int(image.name) for image in examples.images]
             predicted = predict_split(model, dataset, positions, choose_device(wish.device))
             for image, found in zip(examples.images, predicted, strict=True):
