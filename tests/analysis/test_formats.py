@@ -36,8 +36,8 @@ def golden_study(folder: Path) -> Path:
     }
     builder = StudyBuilder(folder, paper=paper, mixed=True, name="golden")
     builder.row("baseline", 0.60, paper=76.0)
-    builder.row("ss", 0.64, options={"ss": "heads_removed"}, on="baseline", paper=77.5, status={1: "failed"})
-    options = {"ss": "heads_removed", "lr": "rearranged"}
+    builder.row("ss", 0.64, options={"ss": "second_conv_features"}, on="baseline", paper=77.5, status={1: "failed"})
+    options = {"ss": "second_conv_features", "lr": "rearranged"}
     builder.row("ss_lr", 0.70, (0,), options, on="ss", paper=78.3)
     options = options | {"dap": "last"}
     change = {"change": lambda record: record["config"]["recipe"].update(epochs=16)}

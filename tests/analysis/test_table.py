@@ -82,30 +82,30 @@ def test_one_seed_has_no_spread_and_says_what_its_interval_is(tmp_path):
 def test_ticks_name_every_option_but_the_papers(tmp_path):
     builder = StudyBuilder(tmp_path)
     builder.row("baseline", 0.6)
-    paper = {"ss": "heads_removed", "lr": "rearranged", "ecre": "subpixel_supervised", "seb": "product", "dap": "wide"}
+    paper = {"ss": "second_conv_features", "lr": "rearranged", "ecre": "subpixel_supervised", "seb": "product", "dap": "wide"}
     builder.row("exfuse", 0.7, options=paper)
-    other = {"ss": "second_conv_features", "lr": "standard", "ecre": "subpixel", "seb": "gate", "dap": "last"}
+    other = {"ss": "heads_removed", "lr": "standard", "ecre": "subpixel", "seb": "gate", "dap": "last"}
     builder.row("others", 0.7, options=other)
     table = table_of(builder)
     techniques = ("ss", "lr", "ecre", "seb", "dap")
     assert [column.header for column in table.columns][:6] == ["variant", "SS", "LR", "ECRE", "SEB", "DAP"]
     assert [table.rows[0][name].text for name in techniques] == [""] * 5
     assert [table.rows[1][name].text for name in techniques] == ["✓"] * 5
-    assert [table.rows[2][name].text for name in techniques] == ["✓ second_conv_features", "", "✓ subpixel", "✓ gate", "✓ last"]
+    assert [table.rows[2][name].text for name in techniques] == ["✓ heads_removed", "", "✓ subpixel", "✓ gate", "✓ last"]
     assert [column.key for column in table.columns].count("difference") == 0  # no row builds on another
 
 
 def test_labels_are_shown_without_the_papers_options(tmp_path):
     builder = StudyBuilder(tmp_path)
     builder.row("baseline", 0.6)
-    options = {"ss": "heads_removed", "dap": "last"}
-    builder.row("ss-heads_removed+dap-last", 0.7, options=options, on="baseline")
-    builder.row("ss-heads_removed+dap-last recipe.lr=0.1", 0.7, options=options, on="ss-heads_removed+dap-last")
+    options = {"ss": "second_conv_features", "dap": "last"}
+    builder.row("ss-second_conv_features+dap-last", 0.7, options=options, on="baseline")
+    builder.row("ss-second_conv_features+dap-last recipe.lr=0.1", 0.7, options=options, on="ss-second_conv_features+dap-last")
     builder.row("seb-product", 0.7, options=options)  # a name that is not its label
     table = table_of(builder)
     assert texts(table, "variant") == ["baseline", "ss+dap-last", "ss+dap-last recipe.lr=0.1", "seb-product"]
     assert table.rows[2]["difference"].text.endswith(" vs ss+dap-last")
-    assert table.rows[1]["variant"].values == {"variant": "ss-heads_removed+dap-last"}
+    assert table.rows[1]["variant"].values == {"variant": "ss-second_conv_features+dap-last"}
 
 
 def test_a_study_of_decoders_has_no_ticks_but_says_what_all_rows_share(tmp_path):
@@ -298,8 +298,8 @@ def test_random_backbones_and_weights_that_know_nothing_of_ss_are_marked(tmp_pat
 
     builder = StudyBuilder(tmp_path, mixed=True)
     builder.row("random", 0.6, change=start("random"))
-    builder.row("public", 0.6, options={"ss": "heads_removed"}, change=start("timm"))
-    builder.row("pretrained", 0.6, options={"ss": "heads_removed"})
+    builder.row("public", 0.6, options={"ss": "second_conv_features"}, change=start("timm"))
+    builder.row("pretrained", 0.6, options={"ss": "second_conv_features"})
     table = table_of(builder)
     assert ["‡" in row["miou"].marks for row in table.rows] == [True, False, False]
     assert [row["ss"].marks for row in table.rows] == [(), ("¶",), ()]
@@ -369,7 +369,7 @@ def factorial(folder: Path, **first: Any) -> StudyBuilder:
     for size in range(4):
         for used in itertools.combinations(FACTORS, size):
             more = first if not used else {}
-            options = {"ss": "heads_removed"} | {name: OPTIONS[name] for name in used}  # SS throughout is no factor
+            options = {"ss": "second_conv_features"} | {name: OPTIONS[name] for name in used}  # SS throughout is no factor
             builder.row("_".join(used) or "none", 0.6 + 0.04 * size, options=options, **more)
     return builder
 

@@ -5,12 +5,17 @@ from torch.nn import functional as F
 
 from exfuse.fusing import small_maps
 from exfuse.fusing.small_maps import convolve_each, patches
+from exfuse.techniques.embedding_branch import ScaledConvolution
 
 
-@pytest.fixture
-def convolutions():
+@pytest.fixture(params=["plain", "scaled"])
+def convolutions(request):
     torch.manual_seed(0)
-    return nn.ModuleList(nn.Conv2d(12, outputs, 3, padding=1) for outputs in (5, 7)).double()
+    make, more = (nn.Conv2d, {"padding": 1}) if request.param == "plain" else (ScaledConvolution, {"neutral": 1.0})
+    found = nn.ModuleList(make(12, outputs, 3, **more) for outputs in (5, 7)).double()
+    for parameter in found.parameters():
+        nn.init.normal_(parameter)
+    return found
 
 
 @pytest.fixture

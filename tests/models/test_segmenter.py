@@ -116,7 +116,7 @@ def trained(initial):
 @pytest.mark.parametrize("overrides", VARIANTS)
 def test_a_variant_starts_near_chance_and_every_parameter_learns(trained, overrides):
     steps = trained(overrides)
-    assert steps.losses == {name: pytest.approx(math.log(CLASSES), rel=0.1) for name in steps.losses}
+    assert steps.losses == {name: pytest.approx(math.log(CLASSES), rel=0.05) for name in steps.losses}
     assert "main" in steps.losses
     assert (steps.without_gradient, steps.not_finite, steps.never_moved) == (set(), set(), set())
 
@@ -128,7 +128,7 @@ def test_wide_encoders_start_near_chance_too(compose_config, backbone, overrides
     model = build_model(config, CLASSES).train()
     with torch.no_grad():
         for name, loss in losses(model, *batch()).items():
-            assert loss.item() == pytest.approx(math.log(CLASSES), rel=0.1), name
+            assert loss.item() == pytest.approx(math.log(CLASSES), rel=0.05), name
 
 
 @pytest.mark.parametrize("size", [(97, 131), (33, 65), (64, 96), (1, 40)], ids=str)
@@ -221,8 +221,8 @@ def test_initialising_again_gives_the_same_weights_whatever_training_did(initial
 def test_another_seed_draws_other_weights(compose_config, overrides):
     one, other = (build_model(compose_config(*overrides.split(), f"seed={seed}"), CLASSES).state_dict() for seed in (0, 1))
     drawn = {name for name, value in one.items() if value.ndim == 4}
-    # upsamplings start bilinear and DAP's last convolution as a copy, whatever the seed
-    drawn -= {name for name in drawn if name.startswith(("decoder.upsamplings.", "head.widen."))}
+    # upsamplings start bilinear, DAP's last convolution as a copy and SEB's guides at zero, whatever the seed
+    drawn -= {name for name in drawn if name.startswith(("decoder.upsamplings.", "head.widen.", "embedding.guides."))}
     assert len(drawn) > 30
     assert {name for name in one if not torch.equal(one[name], other[name])} >= drawn
     norms = {name for name, value in one.items() if name.endswith(("running_mean", "running_var")) and value.ndim}

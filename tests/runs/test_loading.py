@@ -80,3 +80,18 @@ def test_importing_the_package_is_cheap_and_offers_what_it_lists():
         assert callable(getattr(exfuse, name))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = exfuse.nothing
+
+
+def test_a_checkpoint_from_before_sebs_kernels_were_scaled_says_what_it_said(finished_run, tmp_path):
+    content = torch.load(finished_run.last, weights_only=True)
+    model, _, _ = load_checkpoint(finished_run.path)
+    generator = torch.Generator().manual_seed(0)
+    for name, module in model.embedding.guides.named_children():  # away from zero, where any scale is the same
+        module.weight.data.normal_(generator=generator)
+        content["state_dict"][f"model.embedding.guides.{name}.weight"] = module.weight.data * module.scale
+    del content["description"]["numbers_version"]
+    torch.save(content, tmp_path / "old.ckpt")
+    old, _, _ = load_checkpoint(tmp_path / "old.ckpt")
+    image = torch.randn(1, 3, 40, 56, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(old(image).scores, model(image).scores)

@@ -21,9 +21,9 @@ from tests.small_runs import SMALL
 BATCH, STEPS = 4, 3
 # Of the numbers' version 2. Rounding differs between machines and versions of torch by some 1e-6.
 LOSSES = {
-    "baseline": [2.441917, 1.620510, 2.427866],
-    "exfuse_last": [3.400311, 2.450453, 6.358931],
-    "pretraining": [4.636781, 4.426661, 4.550095],
+    "baseline": [2.415064, 1.661923, 2.354799],
+    "exfuse_last": [3.374919, 2.662429, 2.892546],
+    "pretraining": [4.636781, 4.426661, 4.550096],
 }
 
 

@@ -34,7 +34,7 @@ def test_the_packages_techniques_in_their_order():
     ("options", "decoder", "label", "short"),
     [
         ({}, "levels_2345", "baseline", "baseline"),
-        ({"seb": "product", "ss": "heads_removed"}, "levels_2345", "ss-heads_removed+seb-product", "ss+seb"),
+        ({"seb": "product", "ss": "second_conv_features"}, "levels_2345", "ss-second_conv_features+seb-product", "ss+seb"),
         ({"seb": "none", "dap": "last"}, "levels_5", "dap-last+levels_5", "dap-last+levels_5"),
     ],
 )

@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from exfuse.composition.common import backbone_factory
+from exfuse.composition.reading import technique_option
 from exfuse.composition.segmentation import build_model
 from exfuse.config.options import build
+from exfuse.models.segmenter import build_segmenter
+from exfuse.models.weights import IMAGENET, save_backbone_weights
 from exfuse.store.description import RunDescription
 from exfuse.tasks.optimised import parameter_groups
+from exfuse.techniques.embedding_branch import NoEmbedding
+from tests.extras import needs
 
 LR, FACTOR, DECAY = 0.2, 0.1, 5e-4
 
@@ -35,10 +41,82 @@ def test_every_parameter_is_in_exactly_one_group(model):
     assert settings_by_name(model).keys() == {name for name, _ in model.named_parameters()}
 
 
-def test_the_backbone_alone_learns_at_its_factor(model):
-    """The branches that SS adds to the encoder start from random weights and learn at the full rate."""
+def test_of_an_untrained_encoder_the_backbone_alone_learns_at_its_factor(model):
+    """The branches that SS adds to the encoder start from random weights here and learn at the full rate."""
     for name, (rate, _) in settings_by_name(model).items():
         assert rate == pytest.approx(LR * FACTOR if name.startswith("encoder.backbone.") else LR), name
+
+
+@pytest.fixture(scope="module")
+def weights_with_branches(compose_config, tmp_path_factory) -> Path:
+    """What a pretraining with SS leaves."""
+    encoder = build_model(compose_config("technique/ss=second_conv_features", "seed=5"), classes=4).encoder
+    path = tmp_path_factory.mktemp("pretrained") / "backbone.safetensors"
+    save_backbone_weights(path, encoder.backbone, IMAGENET, encoder.branches.state_dict())
+    return path
+
+
+def at_the_encoders_rate(model: nn.Module) -> set[str]:
+    return {name for name, (rate, _) in settings_by_name(model).items() if rate == pytest.approx(LR * FACTOR)}
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "technique/ss=second_conv_features decoder=levels_345"])
+def test_whatever_was_pretrained_learns_at_the_encoders_rate(compose_config, weights_with_branches, variant):
+    """Every form of SS: the branches that segmentation keeps were pretrained with the backbone."""
+    overrides = [*variant.split(), "technique/lr=standard"]  # the weights are of a backbone without LR
+    model, fresh = (
+        build_model(compose_config(*overrides), 4, str(weights_with_branches)),
+        build_model(compose_config(*overrides, "seed=7"), 4),
+    )
+    loaded = {
+        name
+        for (name, value), random in zip(model.named_parameters(), fresh.parameters(), strict=True)
+        if name.startswith("encoder.") and not torch.equal(value, random)
+    }
+    assert at_the_encoders_rate(model) >= loaded
+    assert at_the_encoders_rate(model) == {name for name, _ in model.named_parameters() if name.startswith("encoder.")}
+
+
+@needs("efficientnet")
+def test_branches_that_public_weights_do_not_have_learn_at_the_full_rate(compose_config):
+    run = compose_config("backbone=efficientnet_lite0", "technique/ss=second_conv_features")
+    model = build_model(run, 4, "package")
+    assert at_the_encoders_rate(model) == {name for name, _ in model.named_parameters() if name.startswith("encoder.backbone.")}
+
+
+class FromElsewhere(NoEmbedding):
+    """A slot from outside that brings weights of its own."""
+
+    pretrained_parts = ("projector",)
+
+    def __init__(self, channels, levels):
+        super().__init__(channels, levels)
+        self.projector = nn.Conv2d(channels[-1], channels[-1], 1)
+        self.fresh = nn.Conv2d(channels[-1], channels[-1], 1)
+        nn.init.constant_(self.projector.weight, 7.0)
+
+
+class Whole(nn.Module):
+    """A head whose every weight another training left."""
+
+    pretrained_parts = ("",)
+
+    def __init__(self, classes):
+        super().__init__()
+        self.decoder_channels, self.layer = classes, nn.Conv2d(classes, classes, 1)
+        nn.init.constant_(self.layer.weight, 3.0)
+
+
+def test_a_slot_from_outside_keeps_and_slows_what_it_calls_pretrained(compose_config):
+    run = compose_config()
+    options = {name: technique_option(run.technique, name) for name in ("ss", "lr", "ecre")}
+    model = build_segmenter(
+        backbone_factory(run, 32), build("decoder", run.decoder), {**options, "seb": FromElsewhere, "dap": Whole}, 4, seed=0
+    )
+    assert (model.embedding.projector.weight == 7).all()
+    assert (model.head.layer.weight == 3).all()
+    slowed = {name for name in at_the_encoders_rate(model) if not name.startswith("encoder.backbone.")}
+    assert slowed == {"embedding.projector.weight", "embedding.projector.bias", "head.layer.weight", "head.layer.bias"}
 
 
 def test_kernels_decay_and_norms_and_biases_do_not(model):

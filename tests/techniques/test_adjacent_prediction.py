@@ -85,9 +85,24 @@ def test_bfloat16_scores_are_averaged_as_float32_ones_and_rounded_once():
     for_training, for_validation = dap(x.clone().requires_grad_()), dap(x)
     assert for_training.dtype == for_validation.dtype == torch.bfloat16
     rounding = torch.finfo(torch.bfloat16).eps / 2
-    torch.testing.assert_close(for_training.double(), exact, rtol=1.01 * rounding, atol=1e-6)
-    # nine roundings of a running sum that stays below about 10
-    torch.testing.assert_close(for_validation.double(), exact, rtol=0, atol=10 * rounding)
+    for outcome in (for_training, for_validation, AdjacentPrediction(4, 3)(x)):
+        torch.testing.assert_close(outcome.double(), exact, rtol=1.01 * rounding, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", [AdjacentPrediction, WideControl])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_half_precision_is_averaged_as_well_in_evaluation_as_in_training(kind, window, dtype):
+    head = accelerate(kind(4, window))
+    x = (5 + scores_for(head, (11, 13))).to(dtype)  # of one sign: a running sum of half precision loses most
+    exact = kind(4, window)(x.double())
+
+    def error(scores):
+        assert scores.dtype == dtype
+        return float((scores.detach().double() - exact).norm() / exact.norm())
+
+    training = error(head.train()(x.clone().requires_grad_()))
+    assert error(head.eval()(x)) <= 1.01 * training <= torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
@@ -205,8 +220,13 @@ def test_last_block_equals_one_composed_5x5_convolution_off_the_border():
     assert (outcome - composed).abs()[..., border].amax((0, 1)).min() > 1e-3
 
 
-def test_last_block_starts_as_the_mean_of_a_positions_neighbours():
-    head = LastBlockPrediction(4, 3).double()
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("size", MAPS, ids=str)
+def test_last_block_starts_as_the_identity_borders_included(window, size):
+    head = LastBlockPrediction(4, window).double()
     head.reset_parameters()
-    x = scores_for(head, (6, 7))
-    torch.testing.assert_close(head(x), F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=True))
+    x = scores_for(head, size)
+    torch.testing.assert_close(head(x), x)
+    gradient = torch.autograd.grad(head(x).square().sum(), head.widen.weight)[0].unflatten(0, (window**2, 4))
+    if min(size) > window // 2:
+        assert gradient.abs().amax((1, 2, 3, 4)).min() > 0  # what is predicted for neighbours learns from the first step on

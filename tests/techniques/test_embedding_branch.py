@@ -12,6 +12,7 @@ from exfuse.techniques.embedding_branch import (
     NoEmbedding,
     ProductEmbedding,
     SumEmbedding,
+    take_unscaled,
 )
 
 CHANNELS = {2: 3, 3: 4, 4: 5, 5: 6}
@@ -45,12 +46,14 @@ def embedding_and_maps(option, levels, sizes, start=False):
 
 
 def guides_by_figure_4(embedding, levels, maps):
-    """For each level, every deeper map after its own 3x3 convolution and bilinear upsampling, shallow to deep."""
+    """For each level, every deeper map after its own 3x3 convolution, its kernel scaled by the fan-in, and bilinear upsampling,
+    shallow to deep."""
     guides = {level: [] for level in levels}
     for (low, low_map), (high, high_map) in itertools.combinations(zip(levels, maps, strict=True), 2):
         convolution = embedding.guides[f"res{high}_to_res{low}"]
         assert convolution.weight.shape == (CHANNELS[low], CHANNELS[high], 3, 3)
-        convolved = F.conv2d(high_map, convolution.weight, convolution.bias, padding=1)
+        kernel = convolution.weight / math.sqrt(9 * CHANNELS[high])
+        convolved = F.conv2d(high_map, kernel, convolution.bias, padding=1)
         guides[low].append(torch.from_numpy(bilinear(convolved.detach().numpy(), low_map.shape[2:])))
     return guides
 
@@ -65,7 +68,8 @@ def fused(option, embedding, level, low, guides):
         return low * math.prod(1 / (1 + torch.exp(-guide)) for guide in guides)
     reduce = embedding.reduce[f"res{level}"]
     stacked = torch.cat([low, *guides], 1)
-    return torch.einsum("oi,bihw->bohw", reduce.weight[:, :, 0, 0], stacked) + reduce.bias[:, None, None]
+    kernel = reduce.weight[:, :, 0, 0] / math.sqrt(stacked.shape[1])
+    return low + torch.einsum("oi,bihw->bohw", kernel, stacked) + reduce.bias[:, None, None]
 
 
 @pytest.mark.parametrize("option", FUSING)
@@ -113,23 +117,79 @@ def test_no_embedding_hands_every_level_through_without_parameters():
     assert list(embedding.parameters()) == []
 
 
-@pytest.mark.parametrize("option", [ProductEmbedding, SumEmbedding])
-def test_low_level_maps_start_nearly_unchanged(option):
+@pytest.mark.parametrize("option", FUSING)
+@pytest.mark.parametrize("rms", [0.1, 1.0, 3.0, 10.0])
+def test_low_level_maps_start_as_they_are_whatever_their_size(option, rms):
     embedding, maps = embedding_and_maps(option, (2, 3, 4, 5), EVEN, start=True)
+    maps = [rms * level for level in maps]
     for before, after in zip(maps[:-1], embedding(maps), strict=False):
         change = (after - before).square().mean().sqrt() / before.square().mean().sqrt()
-        assert 0 < change < 0.25
+        assert change <= (0.06 if option is GateEmbedding else 0)
+
+
+@pytest.mark.parametrize("option", FUSING)
+def test_every_weight_of_a_start_from_zeros_learns(option):
+    embedding, maps = embedding_and_maps(option, (2, 3, 4, 5), EVEN, start=True)
+    before = {name: parameter.detach().clone() for name, parameter in embedding.named_parameters()}
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=1e-3)
+    for step in range(2):  # of two layers in a row the second moves first
+        loss = sum(
+            ((1 + step) * after - low.roll(1, 1)).square().mean()
+            for low, after in zip(maps, embedding(maps)[:-1], strict=False)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert [name for name, parameter in embedding.named_parameters() if torch.equal(parameter, before[name])] == []
+
+
+@pytest.mark.parametrize("rms", [1.0, 10.0])
+def test_a_step_of_adam_moves_a_guide_alike_whatever_the_fan_in(rms):
+    """As if all inputs pulled together: sqrt(fan-in) times the rate and the maps' size, not fan-in times."""
+    moved = []
+    for channels in (8, 512):
+        embedding = ProductEmbedding(channels=[4, channels], levels=[4, 5])
+        maps = [torch.ones(1, 4, 8, 8), torch.full((1, channels, 4, 4), rms)]
+        optimizer = torch.optim.AdamW([embedding.guides["res5_to_res4"].weight], lr=1e-4)
+        embedding(maps)[0].sum().backward()
+        optimizer.step()
+        moved.append(float((embedding(maps)[0].detach()[..., 3:5, 3:5] - 1).abs().mean()))
+    assert moved[1] / moved[0] == pytest.approx(math.sqrt(512 / 8), rel=0.05)
 
 
 def test_gates_start_nearly_open_and_only_weaken():
     levels = (2, 3, 4, 5)
     embedding, maps = embedding_and_maps(GateEmbedding, levels, EVEN, start=True)
     for guides, before, after in zip((3, 2, 1), maps, embedding(maps), strict=False):
-        torch.testing.assert_close((after / before).mean().item(), (1 / (1 + math.exp(-2))) ** guides, rtol=0.05, atol=0)
+        torch.testing.assert_close(after, before * (1 / (1 + math.exp(-4))) ** guides)
     embedding, maps = embedding_and_maps(GateEmbedding, levels, EVEN)
     for before, after in zip(maps[:-1], embedding(maps), strict=False):
         assert (after.abs() < before.abs()).all()
         assert (after.sign() == before.sign()).all()
+
+
+@pytest.mark.parametrize("option", FUSING)
+def test_weights_of_kernels_without_a_scale_become_the_same_function(option):
+    """As figure 4 and its controls were: unscaled kernels, and a concatenation that is not added to the map."""
+    levels = (2, 3, 4, 5)
+    embedding, maps = embedding_and_maps(option, levels, EVEN)
+    old = {f"embedding.{name}": parameter.detach().clone() for name, parameter in embedding.named_parameters()}
+    expected = []
+    for place, low in enumerate(maps[:-1]):
+        guides = []
+        for high in range(place + 1, 4):
+            name = f"embedding.guides.res{levels[high]}_to_res{levels[place]}"
+            guide = F.conv2d(maps[high], old[f"{name}.weight"], old[f"{name}.bias"], padding=1)
+            guides.append(F.interpolate(guide, low.shape[-2:], mode="bilinear"))
+        if option is ConcatEmbedding:
+            name = f"embedding.reduce.res{levels[place]}"
+            expected.append(F.conv2d(torch.cat([low, *guides], 1), old[f"{name}.weight"], old[f"{name}.bias"]))
+        else:
+            expected.append(fused(option, embedding, levels[place], low, guides))
+    state = dict(old)
+    take_unscaled(embedding, state, "embedding.")
+    embedding.load_state_dict({name.removeprefix("embedding."): value for name, value in state.items()})
+    torch.testing.assert_close(embedding(maps)[:-1], expected)
 
 
 def test_levels_and_channels_must_agree_in_number():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from msgspec.structs import asdict
 from torch import nn
 
@@ -18,6 +19,7 @@ from exfuse.models.segmenter import Segmenter, build_segmenter
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
 from exfuse.store.description import Option, RunDescription, to_plain
+from exfuse.store.numbers_version import NUMBERS_VERSION
 from exfuse.store.variants import names
 from exfuse.tasks.prediction import EvaluationProtocol
 from exfuse.tasks.segmentation import SegmentationTask
@@ -84,7 +86,10 @@ def build_model(run: RunDescription, classes: int, weights: str = "random") -> S
     )
     accelerate(model)
     if weights != "random":
+        before = {name: value.detach().clone() for name, value in model.encoder.named_parameters()}
         _load_encoder(model.encoder, weights)
+        loaded = (name for name, value in model.encoder.named_parameters() if not torch.equal(value, before[name]))
+        model.pretrained |= {f"encoder.{name.partition('.')[0]}" for name in loaded}  # the backbone, and SS's branches if any
     return model
 
 
@@ -124,6 +129,6 @@ def build_task(run: RunDescription, model: Segmenter, classes: Sequence[str], va
         encoder_lr_factor=recipe.encoder_lr_factor,
         weight_decay=recipe.weight_decay,
         val_images=val_images,
-        description={"config": to_plain(run), "classes": list(classes)},
+        description={"config": to_plain(run), "classes": list(classes), "numbers_version": NUMBERS_VERSION},
         channels_last=run.runtime.channels_last,
     )

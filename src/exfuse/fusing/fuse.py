@@ -10,12 +10,13 @@ from torch.fx.proxy import TraceError
 from exfuse.fusing.convolution import FusedConvolution, fastest
 from exfuse.fusing.graph import Make, fuse_graph, is_foreign
 from exfuse.fusing.heads import ComposedLastBlock, FoldedTail, cut, readout_of
+from exfuse.fusing.linear import as_convolution
 from exfuse.models.decoder import Decoder
 from exfuse.models.gcn import BoundaryRefinement
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import Deconvolution
 from exfuse.techniques.adjacent_prediction import LastBlockPrediction
-from exfuse.techniques.embedding_branch import FusingEmbedding
+from exfuse.techniques.embedding_branch import FusingEmbedding, ScaledConvolution
 
 
 @torch.no_grad()
@@ -83,8 +84,9 @@ def _fused(module: nn.Module, make: Make) -> nn.Module:
     if isinstance(module, FusingEmbedding):
         for parent in [*module.modules()]:
             for name, child in parent.named_children():
-                if isinstance(child, nn.Conv2d):
-                    setattr(parent, name, make(child, None))
+                if isinstance(child, ScaledConvolution):
+                    assert child.bias is not None
+                    setattr(parent, name, make(as_convolution(child.weight * child.scale, child.bias), None))
         return module
     try:
         return fuse_graph(module, make)

@@ -91,4 +91,4 @@ def _layout(scores: Tensor) -> torch.memory_format:
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+    return torch.promote_types(dtype, torch.float32)

@@ -1,11 +1,13 @@
 """First weights that depend on (seed, module name) alone, so that variants of one seed share what they share."""
 
+from collections.abc import Collection
+
 from torch import nn
 
 from exfuse.randomness import torch_seeded
 
 
-def initialise(model: nn.Module, seed: int, backbone: str) -> None:
+def initialise(model: nn.Module, seed: int, backbone: str, leave: Collection[str] = ()) -> None:
     """Draw every parameter of ``model`` anew, in place.
 
     Each module's numbers come from a generator seeded by ``seed`` and the module's name: a part that two variants have in
@@ -16,15 +18,23 @@ def initialise(model: nn.Module, seed: int, backbone: str) -> None:
         model: with a backbone somewhere inside.
         seed: of the draw.
         backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them.
+        leave: names of submodules that stay as they are, with all that they contain.
     """
     modules = sorted(model.named_modules(), key=lambda item: -item[0].count("."))
     in_encoder = {id(module) for module in model.get_submodule(backbone).modules()}
     for name, module in modules:
+        if is_within(name, leave):
+            continue
         with torch_seeded(seed, "weights", name):
             if id(module) in in_encoder and isinstance(module, nn.Conv2d):
                 _he(module)
             elif hasattr(module, "reset_parameters") and not (id(module) in in_encoder and _is_norm(module)):
                 module.reset_parameters()
+
+
+def is_within(name: str, modules: Collection[str]) -> bool:
+    """Whether a parameter or module of this name is one of ``modules`` or within one."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def _he(convolution: nn.Conv2d) -> None:

@@ -11,6 +11,7 @@ from exfuse.store.variants import names, techniques
 
 # what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
 _MODULES = {"seb": "embedding"}
+BACKBONE = "encoder.backbone"
 
 
 class Prediction(NamedTuple):
@@ -31,6 +32,10 @@ class Segmenter(nn.Module):
         decoder: from these maps and the image's (H, W) to maps of that size, and what its first upsampling gives.
         head: from the decoder's maps to scores; its ``auxiliary`` makes scores of the first upsampling's.
         scores: modules behind the head, by name in their order: scores in and out.
+
+    Attributes:
+        pretrained: names of the submodules and parameters that another training has taught, which learn at the encoder's rate:
+            the backbone, what came with its weights, and what slots name in ``pretrained_parts``.
 
     Shapes:
         input (B, 3, H, W) of any size; output a `Prediction` at that size.
@@ -54,6 +59,7 @@ class Segmenter(nn.Module):
         self.on_levels, self.on_scores = tuple(levels), tuple(scores)
         weight: float = decoder.auxiliary_weight  # type: ignore[assignment]
         self.auxiliary_weights = {"ecre": weight} if weight > 0 else {}
+        self.pretrained = {BACKBONE, *_named_pretrained(self)}
 
     def forward(self, image: Tensor) -> Prediction:
         size = image.shape[-2], image.shape[-1]
@@ -66,6 +72,15 @@ class Segmenter(nn.Module):
             scores = getattr(self, name)(scores)
         auxiliary = self.auxiliary_weights if self.training else {}
         return Prediction(scores, {name: self.head.auxiliary(first) for name in auxiliary})  # type: ignore[operator]
+
+
+def _named_pretrained(model: nn.Module) -> set[str]:
+    """What modules of any slot call pretrained: parts by name, or with an empty name all of themselves."""
+    return {
+        f"{name}.{part}".strip(".")
+        for name, module in model.named_modules()
+        for part in getattr(module, "pretrained_parts", ())
+    }
 
 
 def build_segmenter(
@@ -86,6 +101,9 @@ def build_segmenter(
     - ``upsampling`` (ECRE): ``option(channels=, scale=)`` gives the decoder's first upsampling, with ``auxiliary_weight``;
     - ``head`` (DAP): ``option(classes=)`` gives the head, with ``decoder_channels`` and ``auxiliary``;
     - ``scores`` (any number): ``option(classes=)`` gives a module from scores to scores.
+
+    A module of any of them may bring weights of another training: those of its parts that it names in an attribute
+    ``pretrained_parts`` (``("",)`` for all of it) stay as they are and learn at the encoder's rate.
 
     Args:
         backbone: makes the encoder from ``rearrange=`` and ``levels=``.
@@ -130,5 +148,5 @@ def build_segmenter(
         head,
         {name: option(classes=classes) for name, option in several("scores").items()},
     )
-    initialise(model, seed, "encoder.backbone")
+    initialise(model, seed, BACKBONE, leave=model.pretrained - {BACKBONE})
     return model

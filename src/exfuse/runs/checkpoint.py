@@ -13,8 +13,10 @@ from exfuse.errors import CheckpointError
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.seal import check_sealed, write_sealed
+from exfuse.techniques.embedding_branch import FusingEmbedding, take_unscaled
 
 _PREFIX = "model."
+_SCALED = 2  # version of the numbers since which SEB's kernels are scaled; checkpoints of the first name none
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
@@ -54,7 +56,7 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
             "(commit in environment.json), or train the run again."
         ) from error
     model = build_model(run, len(classes))
-    _load(model, content["state_dict"], path)
+    _load(model, content, path)
     return model.eval(), run, classes
 
 
@@ -64,7 +66,7 @@ def load_weights(model: Segmenter, path: Path) -> None:
     Raises:
         CheckpointError: see `load_checkpoint`.
     """
-    _load(model, _read(path)["state_dict"], path)
+    _load(model, _read(path), path)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -84,8 +86,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _load(model: Segmenter, state_dict: dict[str, Any], path: Path) -> None:
-    state = {key.removeprefix(_PREFIX): value for key, value in state_dict.items() if key.startswith(_PREFIX)}
+def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:
+    state = {key.removeprefix(_PREFIX): value for key, value in content["state_dict"].items() if key.startswith(_PREFIX)}
+    if content["description"].get("numbers_version", 1) < _SCALED:
+        for name, module in model.named_modules():
+            if isinstance(module, FusingEmbedding):
+                take_unscaled(module, state, f"{name}.")
     wanted = model.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     wrong += [key for key in state if key not in wanted]

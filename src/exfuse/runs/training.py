@@ -99,6 +99,7 @@ def _assemble(
     model = build_model(run, len(data_module.classes), weights.init)
     if start is not None:
         load_weights(model, start.folder.last)
+        model.pretrained.add("encoder")  # all of it was trained there, what SS keeps of its branches included
     if run.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
     task = build_task(run, model, data_module.classes, len(data_module.val_set))

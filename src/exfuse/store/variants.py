@@ -85,7 +85,7 @@ def chosen_options(choices: Mapping[str, str]) -> dict[str, str]:
 
 
 def label(options: Mapping[str, str], decoder: str = USUAL_DECODER) -> str:
-    """The options and the decoder of a variant, the baseline's left out: ``ss-heads_removed+seb-product``."""
+    """The options and the decoder of a variant, the baseline's left out: ``ss-second_conv_features+seb-product``."""
     usual = baseline()
     named = [f"{name}-{option}" for name, option in complete(options).items() if option != usual.get(name)]
     return "+".join([*named, *([] if decoder == USUAL_DECODER else [decoder])]) or "baseline"
@@ -94,7 +94,7 @@ def label(options: Mapping[str, str], decoder: str = USUAL_DECODER) -> str:
 def short_name(name: str, options: Mapping[str, str], decoder: str) -> str:
     """A row's name with the paper's options left out, where the name is the variant's label or begins with it.
 
-    ``ss-heads_removed+dap-last`` becomes ``ss+dap-last``; a name that somebody chose stays as it is.
+    ``ss-second_conv_features+dap-last`` becomes ``ss+dap-last``; a name that somebody chose stays as it is.
     """
     whole = label(options, decoder)
     if name != whole and not name.startswith(f"{whole} "):

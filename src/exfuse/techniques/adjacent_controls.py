@@ -27,7 +27,7 @@ class LastBlockControl(LastBlockPrediction):
 class LargerKernel(nn.Module):
     """One (k + 2) x (k + 2) convolution: the reach of DAP's narrow form, whose 3x3 convolution and shifts compose to it.
 
-    Starts as that form does, as the mean over the k x k neighbourhood; k*k*9 weights a pair of classes become (k + 2)^2.
+    Starts as that form does, as the identity; k*k*9 weights a pair of classes become (k + 2)^2.
 
     Shapes:
         input (B, C, H, W); output (B, C, H, W).
@@ -44,9 +44,7 @@ class LargerKernel(nn.Module):
     def reset_parameters(self) -> None:
         assert self.convolution.bias is not None
         nn.init.zeros_(self.convolution.bias)
-        nn.init.zeros_(self.convolution.weight)
-        diagonal = torch.arange(self.decoder_channels)
-        self.convolution.weight.data[diagonal, diagonal, 1:-1, 1:-1] = self.window**-2
+        nn.init.dirac_(self.convolution.weight)
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.convolution(scores)

@@ -63,11 +63,12 @@ class AdjacentPrediction(nn.Module):
         groups = scores.unflatten(1, (k * k, self.classes))  # (B, k*k, C, H, W)
         padded = F.pad(groups, (k // 2,) * 4)
         height, width = scores.shape[-2:]
-        total = torch.zeros_like(groups[:, 0])
+        # half-precision scores are summed in float32 and rounded once
+        total = torch.zeros_like(groups[:, 0], dtype=torch.promote_types(scores.dtype, torch.float32))
         for row in range(k):
             for col in range(k):
                 total = total + padded[:, row * k + col, :, row : row + height, col : col + width]
-        return total / k**2
+        return (total / k**2).to(scores.dtype)
 
     def auxiliary(self, scores: Tensor) -> Tensor:
         return self(scores)
@@ -76,7 +77,8 @@ class AdjacentPrediction(nn.Module):
 class LastBlockPrediction(nn.Module):
     """DAP with a decoder as narrow as the baseline's: one 3x3 convolution after it makes the k*k*C scores (chosen).
 
-    Starts as the mean of a position's neighbours.
+    Starts as the identity (chosen): each position's scores stand in the group that it predicts for itself with, k*k-fold, since
+    the mean divides by k*k. What it predicts for its neighbours starts at zero.
 
     Shapes:
         input (B, C, H, W); output (B, C, H, W).
@@ -94,9 +96,13 @@ class LastBlockPrediction(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.dirac_(self.widen.weight, groups=self.adjacent.window**2)  # every group starts as a copy of the scores
         assert self.widen.bias is not None
+        nn.init.zeros_(self.widen.weight)
         nn.init.zeros_(self.widen.bias)
+        groups = self.adjacent.window**2
+        own = self.widen.weight.data.unflatten(0, (groups, self.decoder_channels))[groups // 2]  # (C, C, 3, 3)
+        nn.init.dirac_(own)
+        own *= groups
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.adjacent(self.widen(scores))

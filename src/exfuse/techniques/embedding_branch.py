@@ -1,10 +1,12 @@
 """Semantic embedding branch (SEB), ExFuse section 3.1 and figure 4: high-level maps guide a low-level one.
 
 Wiring (figure 2): res-2 takes res-3, res-4 and res-5; res-3 takes res-4 and res-5; res-4 takes res-5; res-5 stays as it is.
-Each option below is one way of fusing; `ProductEmbedding` is the paper's, the others are controls.
+Each option below is one way of fusing; `ProductEmbedding` is the paper's, the others are controls. Every option starts as the
+network without it (chosen): a pretrained encoder's maps, whatever their size, reach the decoder as they are until something is
+learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ class FusingEmbedding(nn.Module):
         input one (B, C_l, H_l, W_l) map per level, shallow to deep; output the same shapes.
     """
 
-    # Start value of the convolutions' biases: the guide that leaves the low-level map nearly as it is.
+    # Where every guide starts, constant: the value that leaves the low-level map as it is, or nearly.
     neutral: float
 
     def __init__(self, channels: Sequence[int], levels: Sequence[int]) -> None:
@@ -43,7 +45,7 @@ class FusingEmbedding(nn.Module):
         for low, low_channels in zip(levels, channels, strict=True):
             for high, high_channels in zip(levels, channels, strict=True):
                 if high > low:
-                    self.guides[f"res{high}_to_res{low}"] = _Guide(high_channels, low_channels, self.neutral)
+                    self.guides[f"res{high}_to_res{low}"] = ScaledConvolution(high_channels, low_channels, 3, self.neutral)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         embedded = []
@@ -99,7 +101,7 @@ class SumEmbedding(FusingEmbedding):
 class GateEmbedding(FusingEmbedding):
     """Control: multiply by sigmoid gates, which can only weaken the low-level map."""
 
-    neutral = 2.0  # sigmoid(2) = 0.88: gates start nearly open
+    neutral = 4.0  # sigmoid(4) = 0.98: three gates in a row start open but for 5 %
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
         for guide in guides:
@@ -108,7 +110,10 @@ class GateEmbedding(FusingEmbedding):
 
 
 class ConcatEmbedding(FusingEmbedding):
-    """Control: concatenate the low-level map with its guides, then a 1x1 convolution back to its channels."""
+    """Control: concatenate the low-level map with its guides, and add what a 1x1 convolution makes of them to the map.
+
+    The sum (chosen) lets it start as the identity, which the convolution alone cannot do without favouring its first inputs.
+    """
 
     neutral = 0.0
 
@@ -116,28 +121,60 @@ class ConcatEmbedding(FusingEmbedding):
         super().__init__(channels, levels)
         self.reduce = nn.ModuleDict(
             {
-                f"res{level}": nn.Conv2d(width * (len(channels) - position), width, 1)
+                f"res{level}": _Reduction(width * (len(channels) - position), width)
                 for position, (level, width) in enumerate(zip(levels[:-1], channels[:-1], strict=True))
             }
         )
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:
-        return self.reduce[f"res{level}"](torch.cat([low, *guides], dim=1))
+        return low + self.reduce[f"res{level}"](torch.cat([low, *guides], dim=1))
 
 
-class _Guide(nn.Conv2d):
-    """The 3x3 convolution of one branch: (B, high, H, W) -> (B, low, H, W).
+class ScaledConvolution(nn.Conv2d):
+    """A convolution with the kernel ``weight * fan_in**-0.5``, keeping H and W: (B, high, H, W) -> (B, low, H, W).
 
-    Starts near ``neutral`` everywhere (chosen): with the usual initialisation the product of three unnormalised maps
-    would swamp a pretrained encoder's features in the first steps.
+    Starts as the constant ``neutral``. Adam's steps are as long whatever the fan-in: unscaled, thousands of weights that move
+    together would throw a guide far off within the first fifty.
     """
 
-    def __init__(self, high: int, low: int, neutral: float) -> None:
-        self.neutral = neutral
-        super().__init__(high, low, 3, padding=1)
+    def __init__(self, high: int, low: int, side: int, neutral: float) -> None:
+        self.neutral, self.scale = neutral, (high * side**2) ** -0.5
+        super().__init__(high, low, side, padding=side // 2)
 
     def reset_parameters(self) -> None:
         assert self.bias is not None
-        fan_in = self.weight[0].numel()
-        nn.init.normal_(self.weight, std=0.1 * fan_in**-0.5)
+        nn.init.zeros_(self.weight)
         nn.init.constant_(self.bias, self.neutral)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps * self.scale)  # the same as a scaled kernel, which is larger than the map
+
+
+class _Reduction(ScaledConvolution):
+    """1x1, zero where it reads the low-level map; random where it reads the guides, which start at zero and so can learn."""
+
+    def __init__(self, stacked: int, low: int) -> None:
+        super().__init__(stacked, low, 1, neutral=0.0)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.normal_(self.weight[:, self.out_channels :])
+
+
+@torch.no_grad()
+def take_unscaled(embedding: FusingEmbedding, state: MutableMapping[str, Tensor], prefix: str) -> None:
+    """Change weights in place that were saved before kernels were scaled and ``concat`` added to its map: the same function.
+
+    Args:
+        embedding: that is to load them.
+        state: a state dict.
+        prefix: of the embedding's names in it, such as ``embedding.``.
+    """
+    for name, module in embedding.named_modules():
+        if not isinstance(module, ScaledConvolution) or (key := f"{prefix}{name}.weight") not in state:
+            continue
+        weight = state[key].clone()
+        if isinstance(module, _Reduction):
+            nn.init.dirac_(identity := torch.zeros_like(weight))
+            weight -= identity
+        state[key] = weight / module.scale
