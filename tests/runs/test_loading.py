@@ -9,6 +9,7 @@ from PIL import Image
 import exfuse
 from exfuse.errors import DataError, UserError
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.seal import write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_checkpoint_from_before_sebs_kernels_were_scaled_says_what_it_said(fin
         module.weight.data.normal_(generator=generator)
         content["state_dict"][f"model.embedding.guides.{name}.weight"] = module.weight.data * module.scale
     del content["description"]["numbers_version"]
-    torch.save(content, tmp_path / "old.ckpt")
+    write_sealed(tmp_path / "old.ckpt", lambda file: torch.save(content, file))
     old, _, _ = load_checkpoint(tmp_path / "old.ckpt")
     image = torch.randn(1, 3, 40, 56, generator=generator)
     with torch.no_grad():
