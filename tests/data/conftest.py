@@ -1,5 +1,6 @@
 """Small data sets on disk, written with PIL alone."""
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def write_voc() -> Callable[..., Path]:
     """``write_voc(root, masks, lists)``: a JPEG of noise and a palette PNG for each mask, and the list files."""
 
     def written(root: Path, masks: Mapping[str, np.ndarray], lists: Mapping[str, Iterable[str]]) -> Path:
-        for number, (id, ids) in enumerate(masks.items()):
-            save_image(root / "JPEGImages" / f"{id}.jpg", *ids.shape, seed=number)
+        for id, ids in masks.items():
+            save_image(root / "JPEGImages" / f"{id}.jpg", *ids.shape, seed=zlib.crc32(f"{root.name} {id}".encode()))
             save_mask(root / "SegmentationClass" / f"{id}.png", ids)
         folder = root / "ImageSets" / "Segmentation"
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +58,8 @@ def write_folder() -> Callable[..., Path]:
     """``write_folder(root, split, masks)``: the layout of ``exfuse.data.folder``, image names given with their suffix."""
 
     def written(root: Path, split: str, masks: Mapping[str, np.ndarray]) -> Path:
-        for number, (name, ids) in enumerate(masks.items()):
-            save_image(root / split / "images" / name, *ids.shape, seed=number)
+        for name, ids in masks.items():
+            save_image(root / split / "images" / name, *ids.shape, seed=zlib.crc32(f"{split} {name}".encode()))
             save_mask(root / split / "labels" / f"{Path(name).stem}.png", ids)
         return root
 

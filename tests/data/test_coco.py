@@ -11,7 +11,7 @@ from PIL import Image
 
 from exfuse.data import coco as coco_module
 from exfuse.data.coco import class_ids, convert_split, read_coco
-from exfuse.data.split import read_mask
+from exfuse.data.pixels import read_mask
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
 from tests.data.coco_files import CATEGORIES, VOC, rectangle, run_lengths, write_coco

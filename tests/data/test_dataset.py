@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from exfuse.data.loading import EvalSampler, TrainSampler
+from exfuse.data.pixels import read_image, read_mask
 from exfuse.data.segmentation import Batch, SegmentationData, SegmentationDataset
-from exfuse.data.split import Item, Split, read_image, read_mask
+from exfuse.data.split import Item, Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import ConfigError, DataError
 

@@ -18,7 +18,7 @@ from exfuse.data.classification import (
 from exfuse.data.image_folder import read_image_folder
 from exfuse.data.labelled import check_excludes, check_labelled
 from exfuse.data.object_crops import read_object_crops
-from exfuse.data.split import read_image
+from exfuse.data.pixels import read_image
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from tests.data.conftest import save_image

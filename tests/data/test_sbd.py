@@ -9,8 +9,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from exfuse.composition.reading import read_split
+from exfuse.data.pixels import read_mask
 from exfuse.data.sbd import convert_masks, read_train_aug
-from exfuse.data.split import check_disjoint, read_mask
+from exfuse.data.split import check_disjoint
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette

@@ -7,7 +7,8 @@ import pytest
 
 from exfuse.composition.reading import read_split
 from exfuse.data.coco import convert_split
-from exfuse.data.split import Split, check_disjoint, join_splits, read_mask, seen_in_training
+from exfuse.data.pixels import read_mask
+from exfuse.data.split import Split, check_disjoint, join_splits, seen_in_training
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.store.description import RunDescription

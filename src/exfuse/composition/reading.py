@@ -6,6 +6,7 @@ from typing import Any
 
 from exfuse.config import search_path
 from exfuse.config.options import build
+from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
 from exfuse.store.description import Described, Option
@@ -16,9 +17,16 @@ def read_split(data: Option, split: str) -> Split:
     """Read ``train`` or ``val`` of a data set.
 
     Raises:
-        DataError: see the readers.
+        DataError: see the readers and `exfuse.data.census.check_labels`.
     """
-    return build("data", data, split)
+    found: Split = build("data", data, split)
+    check_labels(found)
+    return found
+
+
+def photographs_upright(data: Option) -> bool:
+    """Whether a photograph without a mask is turned as its camera says: unless these data are read as they are stored."""
+    return data.settings.get("orientation") != "stored"
 
 
 def read_labelled_split(described: Described, split: str) -> LabelledSplit:

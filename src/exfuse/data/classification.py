@@ -14,7 +14,7 @@ from torch import Tensor
 from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.loading import DecodedDataset, LoadedData
-from exfuse.data.split import image_size
+from exfuse.data.pixels import image_size
 from exfuse.randomness import derive_seed
 
 
@@ -136,14 +136,14 @@ class LabelledPixels:
     def shapes(self, position: int) -> Shapes:
         item = self.split.items[position]
         if item.box is None:
-            width, height = image_size(item.image)
+            width, height = image_size(item.image, item.upright)
         else:
             left, top, right, bottom = item.box
             width, height = right - left, bottom - top
         return ((height, width, 3),)
 
     def identity(self) -> str:
-        return f"{self.split.manifest()} {[(item.box, item.image.stat().st_mtime_ns) for item in self.split.items]}"
+        return f"{self.split.manifest()} {[item.box for item in self.split.items]}"
 
 
 class ClassificationDataset(DecodedDataset):

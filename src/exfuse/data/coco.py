@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.split import Item, Orientation, Split, make_split
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative
@@ -374,6 +374,7 @@ def read_coco(
     classes: Sequence[str],
     minimum_pixels: NonNegative,
     name: str = "COCO",
+    orientation: Orientation = "stored",
 ) -> Split:
     """Read the images of one or several of COCO's splits as one training set.
 
@@ -383,6 +384,7 @@ def read_coco(
         classes: names of the ids 0..C-1; 255 is void.
         minimum_pixels: an image with fewer pixels of the classes was left out.
         name: of the data set, for messages.
+        orientation: see `make_split`; COCO's outlines are of the pixels as they are stored.
 
     Raises:
         DataError: if the masks are missing, were made otherwise or not to the end; or see `make_split`.
@@ -392,7 +394,7 @@ def read_coco(
         store = store_folder(root, split)
         index = _read_index(store, classes, minimum_pixels)
         items += [Item(Path(file).stem, root / split / file, mask_path(store, file)) for file in index["masks"]]
-    return make_split(f"{name} {'+'.join(splits)}", items, classes)
+    return make_split(f"{name} {'+'.join(splits)}", items, classes, orientation=orientation)
 
 
 def _read_index(store: Path, classes: Sequence[str], minimum_pixels: int) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Anyone's own data, and CamVid: <root>/<split>/{images,labels}/ with index masks and a list of class names."""
 
+import mimetypes
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.pixels import FORMATS
+from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.text import read_class_names
 from exfuse.errors import DataError
 from exfuse.limits import Id
 from exfuse.palette import VOID
-
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def read_folder(
@@ -19,6 +20,7 @@ def read_folder(
     void_ids: Sequence[Id] = (VOID,),
     counts: Mapping[str, int | None] | None = None,
     name: str = "folder",
+    orientation: Orientation = "refuse",
 ) -> Split:
     """Read the images of one folder; a mask has its image's name and ends in .png.
 
@@ -29,9 +31,10 @@ def read_folder(
         void_ids: ids in the label files that mean void.
         counts: how many images each split of a complete copy has, to be asserted.
         name: of the data set, for messages.
+        orientation: see `make_split`.
 
     Raises:
-        DataError: see `make_split`; or if a folder or the class list is missing.
+        DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
     """
     folder = Path(root) / split
     for part in ("images", "labels"):
@@ -40,16 +43,44 @@ def read_folder(
                 f"{name} data not found: no folder {folder / part}. Set data.root to the folder that holds "
                 f"{split}/images and {split}/labels."
             )
-    names = _class_names(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
-    images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in _IMAGES)
-    twins = [stem for stem, number in Counter(path.stem for path in images).items() if number > 1]
-    if twins:
-        raise DataError(f"{name}: {folder}/images has several files called {twins[0]}.*; keep the one its mask belongs to.")
-    items = [Item(path.stem, path, folder / "labels" / f"{path.stem}.png") for path in images]
-    return make_split(f"{name} {split}", items, names, void_ids, (counts or {}).get(split))
+    names = read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
+    images, others = _by_format(folder / "images", FORMATS)
+    masks, strangers = _by_format(folder / "labels", {".png"})
+    refuse_other_formats([path for path in others if path.stem in masks or is_picture(path)], folder / "images")
+    left_out = [*others, *strangers, *(masks[stem] for stem in sorted(masks.keys() - images.keys()))]
+    return make_split(
+        f"{name} {split}",
+        [Item(stem, path, masks.get(stem, folder / "labels" / f"{stem}.png")) for stem, path in images.items()],
+        names,
+        void_ids,
+        (counts or {}).get(split),
+        orientation,
+        f"{len(left_out):,} files in {folder}, e.g. {left_out[0].relative_to(folder)}" if left_out else "",
+    )
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise DataError(f"No class list {path}. Write one class name a line, the first being id 0.")
-    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of an image, of whichever format."""
+    return (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+
+
+def refuse_other_formats(paths: Sequence[Path], folder: Path) -> None:
+    """Refuse images that would be passed over for their format.
+
+    Raises:
+        DataError: naming one of them.
+    """
+    if paths:
+        raise DataError(
+            f"{folder} holds {len(paths)} images that are not read for their format, e.g. {min(paths).name}. Convert them to "
+            f"one of {' '.join(sorted(FORMATS))}, or take them away."
+        )
+
+
+def _by_format(folder: Path, formats: set[str]) -> tuple[dict[str, Path], list[Path]]:
+    """Files of these formats by stem, in the order of their names; and what else is there, hidden files apart."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    fitting = [path for path in found if path.suffix.lower() in formats and not path.is_dir()]
+    if twins := [stem for stem, number in Counter(path.stem for path in fitting).items() if number > 1]:
+        raise DataError(f"{folder} has several files called {twins[0]}.*: keep the one that belongs to its namesake.")
+    return {path.stem: path for path in fitting}, sorted({*found} - {*fitting})

@@ -1,9 +1,12 @@
 """Classification data in torchvision's layout, a folder per class: ImageNet and anyone's own."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from exfuse.data.folder import is_picture, refuse_other_formats
 from exfuse.data.labelled import LabelledItem, LabelledSplit
+from exfuse.data.pixels import FORMATS
 from exfuse.errors import DataError
 
 
@@ -35,30 +38,38 @@ def read_image_folder(
             raise DataError(
                 f"{name} data not found: no folder {folder}. Set pretraining.data.root to the folder that holds {split}/CLASS/."
             )
-        from torchvision.datasets.folder import find_classes  # loads torch, which a run's key does not need
-
-        try:
-            found = tuple(find_classes(folder)[0])
-        except FileNotFoundError as error:
-            raise DataError(f"{folder} holds no folder at all; expected one a class.") from error
+        found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+        if not found:
+            raise DataError(f"{folder} holds no folder at all; expected one a class.")
         if (wanted := counts.get("classes")) is not None and len(found) != wanted:
             raise DataError(f"{folder} holds {len(found)} classes where a complete copy has {wanted}. Complete the data set.")
         return found
 
     def find() -> list[LabelledItem]:
-        from torchvision.datasets import ImageFolder
-
-        classes()
-        try:
-            samples = ImageFolder(folder).samples
-        except FileNotFoundError as error:  # torchvision's message names the empty classes
-            raise DataError(f"{folder}: {error}. Fill or remove the folder of that class.") from error
+        samples, others = list[tuple[Path, int]](), list[Path]()
+        for label, name_of_class in enumerate(classes()):
+            images = [path for path in _files(folder / name_of_class) if path.suffix.lower() in FORMATS]
+            if not images:
+                raise DataError(f"{folder}: the class {name_of_class} has no image. Fill or remove its folder.")
+            samples += [(path, label) for path in images]
+            others += [path for path in _files(folder / name_of_class) if path not in {*images} and is_picture(path)]
+        refuse_other_formats(others, folder)
         if (wanted := counts.get(split)) is not None and len(samples) != wanted:
             raise DataError(f"{folder} holds {len(samples)} images where a complete copy has {wanted}. Complete the data set.")
-        return [LabelledItem(str(Path(path).relative_to(folder)), Path(path), label) for path, label in samples]
+        return [LabelledItem(str(path.relative_to(folder)), path, label) for path, label in samples]
 
     full_name = f"{name} {split}"
     if manifest is None:
         return LabelledSplit(full_name, classes(), find)
     names = classes() if folder.is_dir() else tuple(f"class {number}" for number in range(counts.get("classes") or 0))
     return LabelledSplit(full_name, names, find, identify=lambda: f"{manifest} {split}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder that is not hidden, in an order that does not depend on the file system."""
+    return [
+        Path(above) / name
+        for above, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if not name.startswith(".")
+    ]

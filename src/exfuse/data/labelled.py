@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from exfuse.data.contents import content_hashes
-from exfuse.data.split import Split, read_image
+from exfuse.data.pixels import read_image
+from exfuse.data.split import Split
 from exfuse.errors import DataError
 
 
@@ -21,6 +22,7 @@ class LabelledItem:
     image: Path
     label: int
     box: tuple[int, int, int, int] | None = None
+    upright: bool = False
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB.
@@ -28,7 +30,7 @@ class LabelledItem:
         Raises:
             DataError: if the file is truncated or not an image.
         """
-        pixels = read_image(self.image)
+        pixels = read_image(self.image, self.upright)
         if self.box is None:
             return pixels
         left, top, right, bottom = self.box

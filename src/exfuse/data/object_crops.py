@@ -6,7 +6,7 @@ import numpy as np
 from rich.progress import track
 
 from exfuse.data.labelled import LabelledItem, LabelledSplit
-from exfuse.data.split import Item, Split, read_mask
+from exfuse.data.split import Split
 from exfuse.limits import NonNegativeFloat, Positive
 
 
@@ -24,8 +24,8 @@ def read_object_crops(
     classes = tuple(name for name in of.classes if name not in skip)
 
     def find() -> list[LabelledItem]:
-        progress = track(of.items, description=f"Finding objects in {of.name}", transient=True, disable=len(of) < 100)
-        return [crop for item in progress for crop in _crops(item, of, classes, minimum_side, margin)]
+        progress = track(range(len(of)), description=f"Finding objects in {of.name}", transient=True, disable=len(of) < 100)
+        return [crop for position in progress for crop in _crops(position, of, classes, minimum_side, margin)]
 
     def identify() -> str:
         return f"{of.manifest()} {minimum_side} {margin} {list(skip)}"
@@ -33,10 +33,10 @@ def read_object_crops(
     return LabelledSplit(f"objects of {of.name}", classes, find, identify)
 
 
-def _crops(item: Item, of: Split, classes: tuple[str, ...], minimum_side: int, margin: float) -> Iterator[LabelledItem]:
+def _crops(position: int, of: Split, classes: tuple[str, ...], minimum_side: int, margin: float) -> Iterator[LabelledItem]:
     from scipy import ndimage  # here: a run's key needs the split's manifest alone
 
-    mask = read_mask(item.mask, len(of.classes), of.void_ids)
+    item, mask = of.items[position], of.mask(position)
     height, width = mask.shape
     for label, name in enumerate(classes):
         regions, _ = ndimage.label(mask == of.classes.index(name), structure=np.ones((3, 3)))
@@ -51,4 +51,4 @@ def _crops(item: Item, of: Split, classes: tuple[str, ...], minimum_side: int, m
                 min(width, columns.stop + x),
                 min(height, rows.stop + y),
             )
-            yield LabelledItem(f"{item.id}/{name}/{number}", item.image, label, box)
+            yield LabelledItem(f"{item.id}/{name}/{number}", item.image, label, box, item.upright)

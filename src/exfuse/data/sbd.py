@@ -11,7 +11,8 @@ from PIL import Image
 from rich.progress import track
 from scipy.io import loadmat
 
-from exfuse.data.split import Item, Split, make_split, read_list
+from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.text import read_ids
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
@@ -25,6 +26,7 @@ def read_train_aug(
     classes: Sequence[str],
     counts: Mapping[str, int | None] | None = None,
     name: str = "VOC + SBD",
+    orientation: Orientation = "refuse",
 ) -> Split:
     """VOC's train together with all of SBD that is not in VOC's val.
 
@@ -37,6 +39,7 @@ def read_train_aug(
         classes: names of the 21 ids, the same in both data sets.
         counts: ``train_aug`` of a complete copy, to be asserted.
         name: of the data set, for messages.
+        orientation: see `make_split`.
 
     Raises:
         DataError: see `make_split`; or if either layout is not found, or the result shares an image with VOC's val.
@@ -44,15 +47,16 @@ def read_train_aug(
     root, sbd_root = Path(root), Path(sbd_root)
     lists = root / "ImageSets" / "Segmentation"
     hint = "Set data.root to the folder that holds VOC2012."
-    fine, held_out = (read_list(lists / f"{split}.txt", hint) for split in ("train", "val"))
-    coarse = [*read_list(sbd_root / "train.txt", _HINT), *read_list(sbd_root / "val.txt", _HINT)]
+    fine, held_out = (read_ids(lists / f"{split}.txt", hint) for split in ("train", "val"))
+    coarse = [*read_ids(sbd_root / "train.txt", _HINT), *read_ids(sbd_root / "val.txt", _HINT)]
     extra = sorted(set(coarse) - set(fine) - set(held_out))
     masks = convert_masks(sbd_root, extra)
     items = [voc_item(root, id) for id in fine]
     items += [Item(id, _image(root, sbd_root, id), masks / f"{id}.png") for id in extra]
     if shared := {item.id for item in items} & set(held_out):
         raise DataError(f"{name}: {len(shared)} training images are also in val, e.g. {min(shared)}. Restore the lists.")
-    return make_split(f"{name} train_aug", items, classes, count=(counts or {}).get("train_aug"))
+    wanted = (counts or {}).get("train_aug")
+    return make_split(f"{name} train_aug", items, classes, count=wanted, orientation=orientation)
 
 
 def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:

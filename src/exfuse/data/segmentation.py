@@ -8,7 +8,7 @@ from torch import Tensor
 
 from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
 from exfuse.data.loading import DecodedDataset, LoadedData
-from exfuse.data.split import Split, image_size, read_image, read_mask
+from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.randomness import derive_seed
 
@@ -31,19 +31,15 @@ class PreparedSplit:
         return len(self.split)
 
     def read(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        item = self.split.items[position]
-        mask = read_mask(item.mask, len(self.split.classes), self.split.void_ids)
-        return self.transform.prepare(read_image(item.image), mask)
+        return self.transform.prepare(self.split.image(position), self.split.mask(position))
 
     def shapes(self, position: int) -> Shapes:
-        width, height = image_size(self.split.items[position].image)
+        width, height = self.split.size(position)
         image, mask = self.transform.prepared_sizes(height, width)
         return (*image, 3), mask
 
     def identity(self) -> str:
-        files = [(item.image.stat().st_mtime_ns, item.mask.stat().st_mtime_ns) for item in self.split.items]
-        scaling = type(self.transform).__name__, self.transform.scaling.long_side
-        return f"{self.split.manifest()} {scaling} {files}"
+        return f"{self.split.manifest()} {type(self.transform).__name__} {self.transform.scaling.long_side}"
 
 
 class SegmentationDataset(DecodedDataset):

@@ -1,26 +1,35 @@
 """What every reader hands on: the listed images of one split, checked before anything trains on them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from exfuse.data.contents import content_hashes
+from exfuse.data.contents import Content, content_hashes, contents
+from exfuse.data.pixels import image_size, look_at_image, look_at_mask, read_image, read_mask, turned_size, unknown_ids
+from exfuse.data.text import check_class_names, check_ids
 from exfuse.errors import DataError
-from exfuse.palette import VOID
+from exfuse.palette import VOID, voc_palette
+
+Orientation = Literal["refuse", "stored", "upright"]
+_CLOSE = 8  # a channel: a palette that a program wrote anew may be off by so much
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image and its mask."""
+    """One image and its mask.
+
+    Attributes:
+        upright: whether the image is turned as its camera says before anyone sees it.
+    """
 
     id: str
     image: Path
     mask: Path
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Split:
         classes: names of the ids 0..C-1.
         void_ids: ids in the mask files that mean void; they are read as 255.
         seen: whether these are known to be images that are trained on as well, as the name then says.
+        left_out: what lies beside these images and is not read, for people.
     """
 
     name: str
@@ -40,16 +50,37 @@ class Split:
     classes: tuple[str, ...]
     void_ids: tuple[int, ...] = (VOID,)
     seen: bool = False
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
 
+    def image(self, position: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: see `read_image`.
+        """
+        return read_image(self.items[position].image, self.items[position].upright)
+
+    def mask(self, position: int) -> np.ndarray:
+        """(H, W) uint8 ids, void as 255.
+
+        Raises:
+            DataError: see `read_mask`.
+        """
+        return read_mask(self.items[position].mask, len(self.classes), self.void_ids)
+
+    def size(self, position: int) -> tuple[int, int]:
+        """Width and height of an image, from its header."""
+        return image_size(self.items[position].image, self.items[position].upright)
+
     def manifest(self) -> str:
         """SHA-256 over the classes, the ids in order and the content of their files: what the data are, not where."""
         digest = hashlib.sha256(repr((self.classes, self.void_ids)).encode())
-        contents = iter(content_hashes([path for item in self.items for path in (item.image, item.mask)]))
+        hashes = iter(content_hashes([path for item in self.items for path in (item.image, item.mask)]))
         for item in self.items:
-            digest.update(f"{item.id} {next(contents)} {next(contents)}\n".encode())
+            digest.update(f"{item.id} {next(hashes)} {next(hashes)}{' upright' if item.upright else ''}\n".encode())
         return digest.hexdigest()
 
 
@@ -59,10 +90,12 @@ def make_split(
     classes: Sequence[str],
     void_ids: Sequence[int] = (VOID,),
     count: int | None = None,
+    orientation: Orientation = "refuse",
+    left_out: str = "",
 ) -> Split:
-    """Check that every listed file is there, readable and of matching size; return the split.
+    """Check that every listed file is there and fits, every mask by all of its pixels; return the split.
 
-    Only headers are read, so a full VOC takes seconds; pixels are checked when they are read.
+    What was found of a file is remembered with its content, so that a split is read through once.
 
     Args:
         name: of the data set and split, for messages.
@@ -70,137 +103,143 @@ def make_split(
         classes: names of the ids 0..C-1.
         void_ids: ids that mean void.
         count: how many images a complete copy has, where that is known.
+        orientation: of images whose EXIF says that they are to be turned: ``stored`` where masks were drawn on the pixels as
+            they are stored, ``upright`` where on the turned photograph, ``refuse`` if nobody said which.
+        left_out: see `Split`.
 
     Raises:
-        DataError: on an empty split, a wrong count, a missing or unreadable file, a mask that holds colours instead of ids,
-            or an image and a mask of different sizes.
+        DataError: on an empty split, a wrong count, names that are none or occur twice, a missing or unreadable file, a mask
+            that holds colours, unknown ids or a palette in another order, or an image and a mask of different sizes.
     """
-    split = Split(name, tuple(items), tuple(classes), tuple(void_ids))
+    split = Split(name, tuple(items), tuple(classes), tuple(void_ids), left_out=left_out)
+    check_class_names(split.classes, name)
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
+    check_ids((item.id for item in split.items), name)
     if count is not None and len(split) != count:
         raise DataError(
             f"{name} has {len(split)} images where a complete copy has {count}. Complete the data set, or set the "
             "expected count of this split to null in its data config to use it as it is."
         )
-    with ThreadPoolExecutor(8) as pool:  # waiting for the disk, not computing
-        for problem in pool.map(_header_problem, split.items):
-            if problem:
-                raise DataError(f"{name}: {problem}")
-    return split
+    problems = [*filter(None, map(_missing, split.items))]
+    turned = set[str]()
+    if not problems:
+        images = contents([item.image for item in split.items], look_at_image)
+        masks = contents([item.mask for item in split.items], look_at_mask)
+        for item, image, mask in zip(split.items, images, masks, strict=True):
+            if problem := _problem(item, image, mask, split, orientation):
+                problems.append(problem)
+            if orientation == "upright" and image.looks[look_at_image.__name__].orientation > 1:
+                turned.add(item.id)
+        problems += _palette_problems([item.mask for item in split.items], masks, len(split.classes))
+    if problems:
+        more = f" {len(problems) - 1} more of its files cannot be used either." if len(problems) > 1 else ""
+        raise DataError(f"{name}: {problems[0]}{more}")
+    return replace(split, items=tuple(replace(item, upright=True) if item.id in turned else item for item in split.items))
 
 
 def check_disjoint(train: Split, val: Split) -> None:
     """Refuse two splits that share an image, unless ``val`` says that it does, or that name their ids differently.
 
+    An image is known by its content, under whichever name and behind whichever link it lies.
+
     Raises:
         DataError: naming one of the shared images, or the classes.
     """
-    shared = {item.image for item in train.items} & {item.image for item in val.items}
-    if shared and not val.seen:
-        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {min(shared)}: unlist them in one.")
+    if not val.seen and (shared := same_images([i.image for i in train.items], [i.image for i in val.items])):
+        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {shared[0]}: unlist them in one.")
     if train.classes != val.classes:
         raise DataError(f"{train.name} and {val.name} name different classes: {train.classes} and {val.classes}.")
+    paths = [item.mask for split in (train, val) for item in split.items]
+    if problem := next(_palette_problems(paths, contents(paths, look_at_mask), len(train.classes)), ""):
+        raise DataError(f"{train.name} and {val.name}: {problem}")
 
 
-def read_image(path: Path, upright: bool = False) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB.
-
-    Args:
-        path: of the image.
-        upright: turn a photograph as its camera says; not where a mask was drawn on the pixels as they are stored.
-
-    Raises:
-        DataError: if the file is truncated or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
+def same_images(some: Sequence[Path], others: Sequence[Path]) -> list[str]:
+    """Which of ``some`` have the content of one of ``others``, in words."""
+    known = dict(zip(content_hashes(others), others, strict=True))
+    pairs = [(path, known[digest]) for path, digest in zip(some, content_hashes(some), strict=True) if digest in known]
+    return [str(one) if one == other else f"{one}, which is {other}" for one, other in sorted(pairs)]
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, from its header.
-
-    Raises:
-        DataError: if the file is not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not an image ({error}). Restore the file from its source, or unlist it.") from error
-
-
-def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np.ndarray:
-    """Read a palette or grey-scale mask as (H, W) uint8 ids, void as 255.
-
-    Raises:
-        DataError: if the file cannot be decoded, holds colours, or has an id that is neither a class nor void.
-    """
-    try:
-        with Image.open(path) as image:
-            if problem := _mode_problem(path, image.mode):
-                raise DataError(problem)
-            mask = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
-    present = np.zeros(256, dtype=bool)
-    present[mask] = True
-    if unknown := set(np.flatnonzero(present).tolist()) - {*range(classes), VOID, *void_ids}:
-        raise DataError(
-            f"{path} holds the ids {sorted(unknown)}, but there are only the {classes} classes 0..{classes - 1} "
-            f"and void {sorted({VOID, *void_ids})}. Correct the mask or the data config's class list."
-        )
-    for id in {*void_ids} - {VOID}:
-        if present[id]:
-            mask[mask == id] = VOID
-    return mask
-
-
-def read_list(path: Path, hint: str) -> list[str]:
-    """The ids in a list file, one a line.
-
-    Raises:
-        DataError: if the file is missing; ``hint`` says what to do. Also if an id is listed twice.
-    """
-    if not path.is_file():
-        raise DataError(f"No list file {path}. {hint}")
-    ids = path.read_text().split()
-    if len(set(ids)) != len(ids):
-        twice = next(id for id in ids if ids.count(id) > 1)
-        raise DataError(f"{path} lists {twice} twice. Remove one of the lines.")
-    return ids
-
-
-def _header_problem(item: Item) -> str | None:
-    """What is wrong with an item as far as its files' headers tell; None if nothing is."""
+def _missing(item: Item) -> str:
     for kind, path in (("image", item.image), ("mask", item.mask)):
         if not path.is_file():
-            return f"{item.id} is listed but its {kind} {path} does not exist. Restore the file or unlist the id."
-    try:
-        with Image.open(item.image) as image:
-            size = image.size
-    except (OSError, UnidentifiedImageError) as error:
-        return f"{item.image} is not an image ({error}). Restore the file from its source, or unlist it."
-    try:
-        with Image.open(item.mask) as mask:
-            mask_size, mode = mask.size, mask.mode
-    except (OSError, UnidentifiedImageError) as error:
-        return f"{item.mask} is not an image ({error}). Restore the file from its source, or unlist it."
-    if size != mask_size:
-        return f"{item.image} is {size[0]}x{size[1]} but its mask {item.mask} is {mask_size[0]}x{mask_size[1]} pixels."
-    return _mode_problem(item.mask, mode)
+            near = _neighbours(path)
+            return f"{item.id} is listed but its {kind} {path} does not exist.{near} Restore the file or unlist the id."
+    return ""
 
 
-def _mode_problem(path: Path, mode: str) -> str | None:
-    if mode in ("P", "L"):
-        return None
-    return (
-        f"{path} is a mask in PIL mode {mode}: expected class ids (mode P or L), not colours. "
-        "Save masks as palette or grey-scale PNG whose pixel values are the class ids."
-    )
+def _neighbours(path: Path) -> str:
+    """Files that may be meant: called alike but for the ending, capitals or something behind the name."""
+    stem = path.stem.casefold()
+    try:
+        close = sorted(other.name for other in path.parent.iterdir() if other.name.casefold().startswith(stem))
+    except OSError:
+        return ""
+    exact = [name for name in close if not name[len(stem)].isalnum()] if all(len(name) > len(stem) for name in close) else close
+    return f" The folder holds {', '.join(exact[:3])}." if exact else ""
+
+
+def _problem(item: Item, image: Content, mask: Content, split: Split, orientation: Orientation) -> str:
+    """What is wrong with an item; empty if nothing is."""
+    seen, ids = image.looks[look_at_image.__name__], mask.looks[look_at_mask.__name__]
+    for path, facts in ((item.image, seen), (item.mask, ids)):
+        if facts.problem:
+            return f"{path} {facts.problem}"
+    upright, shown = turned_size(seen), seen.size
+    if seen.orientation > 1:
+        told = f"{item.image} is to be turned, its EXIF says (orientation {seen.orientation})"
+        fits = {rule for rule, size in (("stored", seen.size), ("upright", upright)) if size == ids.size}
+        if fits and orientation not in fits:
+            if len(fits) > 1:
+                return (
+                    f"{told}: was its mask drawn on the pixels as they are stored, or on the upright photograph? Set "
+                    "data.orientation=stored or upright, for all images, or remove the tag."
+                )
+            (rule,) = fits
+            return f"{told}; {_by(ids.size)}, its mask fits it only so: data.orientation={rule}, for all images."
+        shown = upright if orientation == "upright" else seen.size
+    if shown != ids.size:
+        return f"{item.image} is {_by(shown)} but its mask {item.mask} is {_by(ids.size)} pixels."
+    if problem := unknown_ids([*ids.counts], len(split.classes), split.void_ids):
+        return f"{item.mask} {problem}"
+    return ""
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _palette_problems(paths: Sequence[Path], masks: Sequence[Content], classes: int) -> Iterator[str]:
+    """Masks whose palettes say that their ids mean other classes than in other masks, or than VOC's colours stand for.
+
+    Grey-scale masks, and palettes that are grey-scale ramps, say nothing.
+    """
+    first: dict[int, tuple[int, Path]] = {}
+    agreed = set[tuple[int, int]]()  # most masks have the palette of another
+    save = "Save it again with the palette of the others or as grey-scale, once its ids are right"
+    for path, mask in zip(paths, masks, strict=True):
+        for id, colour in mask.looks[look_at_mask.__name__].colours.items():
+            if colour == 0x010101 * id or (id, colour) in agreed:
+                continue
+            known, where = first.setdefault(id, (colour, path))
+            if _alike(known, colour):
+                agreed.add((id, colour))
+            else:
+                yield f"{path} shows id {id} as #{colour:06x}, {where} as #{known:06x}: one means other classes. {save}."
+                break
+    usual = {id: int.from_bytes(voc_palette()[id].tobytes(), "big") for id in (*range(classes), VOID)}
+    shown = {id: (colour, where) for id, (colour, where) in first.items() if colour}  # black may be no colour at all
+    meant = {id: next((name for name, known in usual.items() if _alike(known, shown[id][0])), None) for id in shown}
+    if None not in meant.values():
+        for id, name in meant.items():
+            if id != name:
+                yield f"{shown[id][1]} shows id {id} in VOC's colour of id {name}: its ids were put in another order. {save}."
+
+
+def _alike(one: int, other: int) -> bool:
+    return all(abs((one >> shift & 255) - (other >> shift & 255)) <= _CLOSE for shift in (0, 8, 16))
 
 
 # Several data sets as one training set, without an image that is held out.

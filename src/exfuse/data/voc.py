@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exfuse.data.split import Item, Split, make_split, read_list
+from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.text import read_ids
 from exfuse.errors import DataError
 
 _HINT = (
@@ -18,6 +19,7 @@ def read_voc(
     classes: Sequence[str],
     counts: Mapping[str, int | None] | None = None,
     name: str = "VOC",
+    orientation: Orientation = "refuse",
 ) -> Split:
     """Read one split of a data set in VOC layout.
 
@@ -27,6 +29,7 @@ def read_voc(
         classes: names of the ids 0..C-1; 255 is void.
         counts: how many images each split of a complete copy has, to be asserted; None where any number will do.
         name: of the data set, for messages.
+        orientation: see `make_split`.
 
     Raises:
         DataError: see `make_split`; or if ``root`` is not in this layout.
@@ -35,8 +38,9 @@ def read_voc(
     for folder in ("JPEGImages", "SegmentationClass"):
         if not (root / folder).is_dir():
             raise DataError(f"{name} data not found: no folder {root / folder}.\n{_HINT}")
-    ids = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
-    return make_split(f"{name} {split}", [voc_item(root, id) for id in ids], classes, count=(counts or {}).get(split))
+    ids = read_ids(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
+    items = [voc_item(root, id) for id in ids]
+    return make_split(f"{name} {split}", items, classes, count=(counts or {}).get(split), orientation=orientation)
 
 
 def voc_item(root: Path, id: str) -> Item:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from exfuse.data.coco import annotation_file, convert_split, read_annotations
-from exfuse.data.split import read_list
+from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
 from exfuse.errors import ConfigError, DataError
@@ -129,7 +129,7 @@ def check_voc(config: DictConfig) -> None:
 def check_sbd(config: DictConfig) -> None:
     """Check that every image that SBD lists has its .mat file."""
     root = Path(config.data.sbd_root)
-    ids = [id for split in ("train", "val") for id in read_list(root / f"{split}.txt", "SBD's list is missing.")]
+    ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
     if (wanted := config.source.counts.images) is not None and len(set(ids)) != wanted:
         raise DataError(f"{root} lists {len(set(ids)):,} images where a complete SBD has {wanted:,}.")
     for id in ids:

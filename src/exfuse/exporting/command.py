@@ -14,7 +14,6 @@ from rich.console import Console
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import read_image
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.formats import FORMATS, Description, Scoring
 from exfuse.exporting.tracing import smallest_side, trace
@@ -164,8 +163,8 @@ def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | No
         split = read_split(run.data, "val")
     except UserError:  # moved, incomplete or of another version: not what this command is about
         return None
-    items = split.items[:_CHECKED]
-    return [read_image(item.image) for item in items], f"{len(items)} images of {split.name}"
+    checked = range(min(_CHECKED, len(split)))
+    return [split.image(position) for position in checked], f"{len(checked)} images of {split.name}"
 
 
 def _photograph() -> tuple[list[NDArray[np.uint8]], str]:

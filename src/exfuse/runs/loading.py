@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import read_image
+from exfuse.data.pixels import read_image
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError
 from exfuse.models.segmenter import Segmenter
@@ -31,17 +32,18 @@ class TrainedModel:
         transform: from (H, W, 3) uint8 RGB to what the model takes, (3, h, w) float32.
         classes: names of the C classes.
         palette: (C, 3) uint8 RGB, their colours.
+        upright: whether photographs are turned as their cameras say: unless the run's data are read as they are stored.
     """
 
-    def __init__(self, model: Segmenter, transform: EvalTransform, classes: Sequence[str]) -> None:
-        self.model, self.transform, self.classes = model, transform, tuple(classes)
+    def __init__(self, model: Segmenter, transform: EvalTransform, classes: Sequence[str], upright: bool = True) -> None:
+        self.model, self.transform, self.classes, self.upright = model, transform, tuple(classes), upright
         self.palette = voc_palette()[: len(self.classes)]
 
     def predict(self, image: Picture) -> NDArray[np.uint8]:
         """Class ids (H, W) at the image's own size.
 
         Args:
-            image: of PIL, (H, W, 3) uint8 RGB, or a file; photographs of PIL and files are turned upright.
+            image: of PIL, (H, W, 3) uint8 RGB, or a file; see ``upright`` for photographs of PIL and files.
 
         Raises:
             DataError: if it is no such image.
@@ -54,7 +56,7 @@ class TrainedModel:
 
     @torch.inference_mode()
     def _scores(self, image: Picture) -> Tensor:
-        pixels = _pixels(image)
+        pixels = _pixels(image, self.upright)
         device = next(self.model.parameters()).device
         scores = self.model(self.transform(pixels)[None].to(device)).scores
         return (
@@ -75,14 +77,16 @@ def load(run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs"
         CheckpointError: if its checkpoint is missing or broken.
     """
     model, described, classes = load_checkpoint(find_run(str(run), Path(runs)))
-    return TrainedModel(model.to(choose_device(device)), build_eval_transform(described), classes)
+    return TrainedModel(
+        model.to(choose_device(device)), build_eval_transform(described), classes, photographs_upright(described.data)
+    )
 
 
-def _pixels(image: Picture) -> NDArray[np.uint8]:
+def _pixels(image: Picture, upright: bool) -> NDArray[np.uint8]:
     if isinstance(image, (str, Path)):
-        return read_image(Path(image), upright=True)
+        return read_image(Path(image), upright)
     if isinstance(image, Image.Image):
-        return np.asarray((ImageOps.exif_transpose(image) or image).convert("RGB"))
+        return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"expected an image (height, width, 3) of uint8, got {image.shape} of {image.dtype}.")
     return image

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.progress import track
 
 from exfuse.analysis.pictures import save_mask, save_overlay
+from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.split import read_image
+from exfuse.data.pixels import read_image
 from exfuse.errors import DataError
 from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
@@ -33,7 +34,8 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
     model = fuse(model.to(device), portable=device.type != "cpu")
     transform = build_eval_transform(trained)
-    read = ((path, read_image(path, upright=True)) for path in track(images, description="Predicting", transient=True))
+    upright = photographs_upright(trained.data)
+    read = ((path, read_image(path, upright)) for path in track(images, description="Predicting", transient=True))
     asked = ((transform(image), image.shape[:2], (path, image)) for path, image in read)
     for found, (path, image) in prediction.predict(model, asked, device):
         ids = found.byte().cpu().numpy()

@@ -6,12 +6,13 @@ from typing import Literal
 
 import msgspec
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
-from exfuse.data.split import read_image, read_list
+from exfuse.data.pixels import image_size, read_image
+from exfuse.data.text import read_ids
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.files import sha256, write_atomically
 from exfuse.limits import Positive
@@ -103,19 +104,14 @@ def image_sizes(asked: Check) -> dict[str, Size]:
         DataError: if the list or an image is missing, or their number is not ``count``.
     """
     root = asked.root
-    ids = read_list(root / "ImageSets" / "Segmentation" / f"{asked.split}.txt", _HINT)
+    ids = read_ids(root / "ImageSets" / "Segmentation" / f"{asked.split}.txt", _HINT)
     if asked.count is not None and len(ids) != asked.count:
         raise DataError(
             f"VOC {asked.split} lists {len(ids)} images where the server expects {asked.count}. Complete it, or set count."
         )
-    sizes = {}
-    for id in ids:
-        try:
-            with Image.open(_image(root, id)) as image:
-                sizes[id] = image.size
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{_image(root, id)} is missing or no image ({type(error).__name__}). {_HINT}") from error
-    return sizes
+    if missing := [image for id in ids if not (image := _image(root, id)).is_file()]:
+        raise DataError(f"{missing[0]} is missing. {_HINT}")
+    return {id: image_size(_image(root, id)) for id in ids}
 
 
 def _predict(asked: Submission, run: Path, sizes: dict[str, Size]) -> dict[str, bytes]:

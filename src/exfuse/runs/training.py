@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
+from exfuse.data.census import census_lines
 from exfuse.data.segmentation import SegmentationData
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
@@ -68,6 +69,8 @@ def train(run: RunDescription) -> None:
             costs = TrainingCosts(run.recipe.batch_size)
             task, data_module, trainer = _assemble(plan, weights, start, origin, costs)
             console.print(_headline(origin, plan, task), soft_wrap=True)
+            for line in (line for split in splits.values() for line in census_lines(split)):
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
             with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
                 fit(trainer, task, data_module, folder)

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import read_image, read_mask
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
@@ -129,9 +128,8 @@ def predict_split(
 
     def images() -> Iterator[tuple[Tensor, Size, tuple[int, NDArray[np.uint8]]]]:
         for position in positions:
-            truth = read_mask(split.items[position].mask, len(split.classes), split.void_ids)
+            truth = split.mask(position)
             yield dataset[position]["image"], truth.shape, (position, truth)  # type: ignore[misc]
 
     for ids, (position, truth) in predict(model, images(), device, decide):
-        item = split.items[position]
-        yield PredictedImage(item.id, read_image(item.image), truth, ids.byte().cpu().numpy())
+        yield PredictedImage(split.items[position].id, split.image(position), truth, ids.byte().cpu().numpy())

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exfuse.analysis.figures import style
-from exfuse.data.split import Split, read_image
+from exfuse.data.pixels import read_image
+from exfuse.data.split import Split
 from exfuse.reports.features.drawing import Scene, draw_level, draw_overview
 from exfuse.reports.features.looking import Looked
 from exfuse.reports.features.regions import Borders
@@ -47,9 +48,7 @@ def write_content(folder: Path, content: Content) -> None:
     """Write pictures, tables and, last, the index into ``folder``."""
     overviews, pictures = [], []
     for image in content.images:
-        scene = Scene(
-            image.name, read_image(image.image, upright=image.mask is None), content.borders.get(image.name), content.classes
-        )
+        scene = Scene(image.name, read_image(image.image, image.upright), content.borders.get(image.name), content.classes)
         overviews.append(_write_overview(folder, image, scene, content.looked))
         pictures += _write_levels(folder, image, scene, content.looked)
     rows = content.rows()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exfuse.data.split import Split, read_image, read_mask
+from exfuse.data.pixels import read_image, read_mask
+from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
 from exfuse.models.segmenter import Segmenter
 from exfuse.reports.features.drawing import Shown
@@ -55,7 +56,7 @@ class Looker:
     def look(self, found: Looked, images: Sequence[Chosen], split: Split | None, positions: Sequence[int]) -> Iterator[None]:
         """Fill ``found`` from the chosen images and from ``positions`` of the split, yielding after each."""
         for image in images:
-            tapped, ids = self._tap(read_image(image.image, upright=image.mask is None))
+            tapped, ids = self._tap(read_image(image.image, image.upright))
             found.shown[image.name] = Shown(found.run.title, ids, [view(one) for one in tapped])
             if image.mask is not None:
                 borders = self.borders(image)
@@ -66,7 +67,7 @@ class Looker:
         for position in positions:
             assert split is not None
             item = split.items[position]
-            tapped, _ = self._tap(read_image(item.image))
+            tapped, _ = self._tap(split.image(position))
             borders = self.borders(Chosen(item.id, item.image, item.mask))
             for one in tapped:
                 collected = found.collected.setdefault(one.name, Collected(self.classes))

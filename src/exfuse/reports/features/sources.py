@@ -27,11 +27,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Chosen:
-    """An image to draw; ``mask`` is None for a photograph from elsewhere."""
+    """An image to draw; ``mask`` is None for a photograph from elsewhere, ``upright`` is whether it is turned."""
 
     name: str
     image: Path
     mask: Path | None
+    upright: bool = False
 
     @property
     def folder(self) -> str:
@@ -100,17 +101,18 @@ def find_sources(asked: Asked) -> list[Source]:
     return sources
 
 
-def find_images(asked: object, split: Split | None) -> list[Chosen]:
+def find_images(asked: object, split: Split | None, upright: bool = True) -> list[Chosen]:
     """The images that ``image`` names.
 
     Args:
         asked: one id, place or path, or a list of such.
         split: whose ids and places are meant; None if only paths are.
+        upright: whether photographs from elsewhere are turned as their cameras say.
 
     Raises:
         DataError: if there is no such image, or two have one name.
     """
-    chosen = [_find_image(one, split) for one in as_list(asked)]
+    chosen = [_find_image(one, split, upright) for one in as_list(asked)]
     if not chosen:
         raise DataError("image=[] names no image. Give an id, a place in the split's list, or a path.")
     if twice := [name for name, number in Counter(image.folder for image in chosen).items() if number > 1]:
@@ -140,10 +142,10 @@ def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
     return FeatureRun(folder.name, row, record.seed, record.options.get("seb", "unknown"))
 
 
-def _find_image(asked: object, split: Split | None) -> Chosen:
+def _find_image(asked: object, split: Split | None, upright: bool) -> Chosen:
     if is_photograph(asked):
         path = Path(str(asked))
-        return Chosen(path.stem, path, None)
+        return Chosen(path.stem, path, None, upright)
     if split is None:
         raise DataError(f"image={asked}: there is no such file. Check the path.")
     by_id = {item.id: item for item in split.items}
@@ -156,7 +158,7 @@ def _find_image(asked: object, split: Split | None) -> Chosen:
             item = split.items[asked]
     if item is None:
         raise DataError(_unknown(asked, split))
-    return Chosen(item.id, item.image, item.mask)
+    return Chosen(item.id, item.image, item.mask, item.upright)
 
 
 def _unknown(asked: object, split: Split) -> str:

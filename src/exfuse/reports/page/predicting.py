@@ -9,7 +9,7 @@ from rich.progress import track
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import Split, read_image, read_mask, spread_evenly
+from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import DataError, UserError
 from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name
@@ -84,12 +84,11 @@ def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Exam
     )
     for position in spread_evenly(len(split), wish.images):
         item = split.items[position]
-        image = read_image(item.image)
+        image = split.image(position)
         size = bounded(image.shape[1], image.shape[0], wish.long_side)
         chosen.append(example := ExampleImage(item.id, image_name(position), *size))
         write_image(examples.image(example), image, size)
-        truth = read_mask(item.mask, len(split.classes), split.void_ids)
-        write_ids(examples.truth(example), truth, size, split.classes)
+        write_ids(examples.truth(example), split.mask(position), size, split.classes)
     found = replace(examples, images=tuple(chosen))
     found.write()
     return found

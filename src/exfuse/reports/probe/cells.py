@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exfuse.data.split import Split, read_image, read_mask
+from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
 from exfuse.models.segmenter import Segmenter
 from exfuse.randomness import derive_seed
@@ -65,9 +65,9 @@ class Drawer:
         """
         for position in positions:
             item = split.items[position]
-            truth = read_mask(item.mask, len(split.classes), split.void_ids)
+            truth = split.mask(position)
             borders = find_borders(truth, self.band)
-            tapped, _ = tap(model, transform(read_image(item.image)).to(device), truth.shape)  # type: ignore[arg-type]
+            tapped, _ = tap(model, transform(split.image(position)).to(device), truth.shape)  # type: ignore[arg-type]
             for one in (each.cpu() for each in tapped):
                 height, width = one.before.shape[1:]
                 regions = scale_to(borders, (height, width))

@@ -1,0 +1,108 @@
+"""Which classes the masks of a split label, and how much of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from exfuse.data.contents import contents
+from exfuse.data.pixels import look_at_mask
+from exfuse.data.split import Split
+from exfuse.errors import DataError
+from exfuse.palette import VOID
+
+_SHOWN = 8  # names in a line
+
+
+class Census(NamedTuple):
+    """What a split labels.
+
+    Attributes:
+        pixels: (C,) int64, by class.
+        images: (C,) int64, in how many of them a class occurs.
+        void: number of pixels that are neither trained on nor scored.
+        ids: that occur in the files.
+    """
+
+    pixels: NDArray[np.int64]
+    images: NDArray[np.int64]
+    void: int
+    ids: frozenset[int]
+
+    @property
+    def labelled(self) -> list[int]:
+        """Ids of the classes that occur."""
+        return np.flatnonzero(self.pixels).tolist()
+
+
+def count_classes(split: Split) -> Census:
+    """Count the pixels of every mask of a split, by class; each mask is read once, see `exfuse.data.contents`."""
+    pixels, images = np.zeros((2, len(split.classes)), dtype=np.int64)
+    void, ids = 0, set[int]()
+    for mask in contents([item.mask for item in split.items], look_at_mask):
+        counts = mask.looks[look_at_mask.__name__].counts
+        ids |= counts.keys()
+        for id, number in counts.items():
+            if id in split.void_ids or id == VOID:
+                void += number
+            else:
+                pixels[id] += number
+                images[id] += 1
+    return Census(pixels, images, void, frozenset(ids))
+
+
+def check_labels(split: Split) -> None:
+    """Refuse a split whose masks tell no two classes apart: nothing could be learnt from it or scored on it.
+
+    A listed class that does not occur is no mistake.
+
+    Raises:
+        DataError: saying what its masks hold instead.
+    """
+    census = count_classes(split)
+    if len(census.labelled) > 1:
+        return
+    if census.ids == {0, VOID}:
+        raise DataError(
+            f"{split.name}: its masks hold 0 and 255 alone, as usual for masks of one class against the rest, but 255 is void "
+            f"here: nothing but {split.classes[0]} would be learnt. Write 1 in the place of 255, for example with\n"
+            '  python -c "import sys, numpy as np; from PIL import Image; [Image.fromarray((np.array(Image.open(p)) > 0)'
+            '.astype(np.uint8)).save(p) for p in sys.argv[1:]]" MASK.png ...'
+        )
+    only = f"{split.classes[census.labelled[0]]} alone" if census.labelled else "nothing, all pixels are void"
+    raise DataError(
+        f"{split.name}: its masks label {only}, of the {len(split.classes)} listed classes ({_some(split.classes)}). At least "
+        "two must occur. Check the ids in the masks, the order of the class list and data.void_ids."
+    )
+
+
+def census_lines(split: Split) -> list[str]:
+    """What a split labels in a line, and what a reader should know of it, each in one more."""
+    census = count_classes(split)
+    absent = [name for name, number in zip(split.classes, census.pixels, strict=True) if not number]
+    share = 100 * census.void / max(1, census.void + int(census.pixels.sum()))
+    found = f"{len(split.classes) - len(absent)} of {len(split.classes)} classes"
+    lines = [f"{split.name}: {len(split):,} images, {found} labelled, {share:.1f} % void"]
+    if absent:
+        lines.append(f"Warning: no mask of {split.name} labels {_some(absent)}.")
+    if split.left_out:
+        lines.append(f"Warning: {split.name} leaves out {split.left_out}.")
+    return lines
+
+
+def census_table(split: Split) -> Table:
+    """Pixels and images of every class, and void."""
+    census, table = count_classes(split), Table(title=f"{split.name}, {len(split):,} images", title_justify="left")
+    for heading, justify in (("id", "right"), ("class", "left"), ("pixels", "right"), ("%", "right"), ("images", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    total = max(1, census.void + int(census.pixels.sum()))
+    for id, name in enumerate(split.classes):
+        pixels = int(census.pixels[id])
+        table.add_row(str(id), name, f"{pixels:,}", f"{100 * pixels / total:.2f}", f"{census.images[id]:,}")
+    table.add_row("", "void", f"{census.void:,}", f"{100 * census.void / total:.2f}", "")
+    return table
+
+
+def _some(names: "list[str] | tuple[str, ...]") -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,247 @@
+"""Images and masks as arrays, and what is known of a file without keeping its pixels; the one place that decodes either.
+
+Nothing is read by halves: 16 bits a channel, several frames and masks that blur or rescale ids are refused, never rounded. An
+alpha channel is left out, colours stay as stored; grey, palette and CMYK images become RGB as Pillow converts them.
+"""
+
+import struct
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from exfuse.errors import DataError
+from exfuse.palette import VOID
+
+T = TypeVar("T")
+FORMATS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # of images, by the ends of their names
+_MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels, Pillow's own limit
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of them on
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BACK = {6: 8, 8: 6}  # the others undo themselves
+_LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM", "TGA"}
+_RESTORE = "Restore the file from its source, or unlist it."
+
+
+class Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What the content of a file says.
+
+    Attributes:
+        size: width and height of the pixels as they are stored.
+        orientation: EXIF's, 1 to 8; 1 where it says nothing.
+        problem: why it cannot be used, behind the file's name; empty if it can.
+        counts: of a mask, pixels by id.
+        colours: of a palette mask, 0xRRGGBB by id that occurs.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    problem: str = ""
+    counts: dict[int, int] = {}
+    colours: dict[int, int] = {}
+
+
+class _Unfit(Exception):
+    """Says what is wrong with a file, behind its name."""
+
+
+def look_at_image(path: Path) -> Facts:
+    """What the header of an image says.
+
+    Raises:
+        DataError: if the file system refuses it.
+    """
+    return _facts(path, lambda image: _image_facts(image, path))
+
+
+def look_at_mask(path: Path) -> Facts:
+    """What a mask holds, all of its pixels.
+
+    Raises:
+        DataError: if the file system refuses it.
+    """
+    return _facts(path, lambda image: _mask_facts(image, path))
+
+
+def read_image(path: Path, upright: bool = False) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: of the image.
+        upright: turn a photograph as its camera says; else its pixels come as they are stored.
+
+    Raises:
+        DataError: if the file cannot be decoded, or not without loss.
+    """
+
+    def decode(image: ImageFile.ImageFile) -> np.ndarray:
+        orientation = _image_facts(image, path).orientation
+        turned = image.format == "TIFF"  # Pillow turns these when it decodes them
+        pixels: Image.Image = image.convert("RGB")
+        if orientation > 1 and turned != upright:
+            pixels = pixels.transpose(_TURNS[_BACK.get(orientation, orientation) if turned else orientation])
+        return np.asarray(pixels)
+
+    return _or_data_error(path, decode)
+
+
+def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
+    """Width and height of what `read_image` gives, from the header.
+
+    Raises:
+        DataError: if the file is no such image.
+    """
+    facts = _or_data_error(path, lambda image: _image_facts(image, path))
+    return turned_size(facts) if upright else facts.size
+
+
+def turned_size(facts: Facts) -> tuple[int, int]:
+    """Width and height of an image turned upright."""
+    return facts.size[::-1] if facts.orientation > 4 else facts.size
+
+
+def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np.ndarray:
+    """Read a palette or grey-scale mask as (H, W) uint8 ids, void as 255.
+
+    Raises:
+        DataError: if the file cannot be decoded, holds no ids, or one that is neither a class nor void.
+    """
+
+    def decode(image: ImageFile.ImageFile) -> np.ndarray:
+        _refuse_what_is_no_mask(image, path)
+        return np.array(image)
+
+    mask = _or_data_error(path, decode)
+    present = np.zeros(256, dtype=bool)
+    present[mask] = True
+    if problem := unknown_ids(np.flatnonzero(present).tolist(), classes, void_ids):
+        raise DataError(f"{path} {problem}")
+    for id in {*void_ids} - {VOID}:
+        if present[id]:
+            mask[mask == id] = VOID
+    return mask
+
+
+def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int]) -> str:
+    """What to say of ids that are neither class nor void; empty if there is none."""
+    if unknown := sorted({*found} - {*range(classes), VOID, *void_ids}):
+        return (
+            f"holds the ids {unknown}, but there are only the {classes} classes 0..{classes - 1} and void "
+            f"{sorted({VOID, *void_ids})}. Correct the mask or the data config's class list."
+        )
+    return ""
+
+
+def _facts(path: Path, look: Callable[[ImageFile.ImageFile], Facts]) -> Facts:
+    try:
+        with _opened(path) as image:
+            return look(image)
+    except _Unfit as unfit:
+        return Facts(problem=str(unfit))
+
+
+def _or_data_error(path: Path, work: Callable[[ImageFile.ImageFile], T]) -> T:
+    try:
+        with _opened(path) as image:
+            return work(image)
+    except _Unfit as unfit:
+        raise DataError(f"{path} {unfit}") from unfit
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except _Unfit:
+        raise
+    except UnidentifiedImageError as error:
+        raise _Unfit(f"cannot be decoded: it is not an image ({error}). {_RESTORE}") from error
+    except Image.DecompressionBombError as error:
+        raise _Unfit(f"has more than the {_MOST:,} pixels that an image may have. Scale it down, or cut it up.") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory. Scale it down, or cut it up.") from error
+    except Exception as error:  # a broken file makes Pillow raise whatever its parsers stumble over
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+        raise _Unfit(f"cannot be decoded ({error}). {_RESTORE}") from error
+
+
+def _image_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
+    if image.mode[0] in "IF" or ";16" in _raw_mode(image):
+        raise _Unfit("has more than 8 bits a channel, which would be cut off. Convert it to 8 bits by a rule that fits it.")
+    _refuse_frames(image)
+    facts = Facts(image.size, _orientation(image, path))
+    # Pillow announces a TIFF's size as it will be once it is turned
+    return Facts(turned_size(facts), facts.orientation) if image.format == "TIFF" else facts
+
+
+def _mask_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
+    _refuse_what_is_no_mask(image, path)
+    size, ids = image.size, np.asarray(image)
+    counts = np.bincount(ids.ravel(), minlength=256)
+    used = np.flatnonzero(counts).tolist()
+    palette = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    colours = {id: int.from_bytes(bytes(palette[3 * id : 3 * id + 3]), "big") for id in used if 3 * id + 2 < len(palette)}
+    return Facts(size, counts={id: int(counts[id]) for id in used}, colours=colours)
+
+
+def _refuse_what_is_no_mask(image: ImageFile.ImageFile, path: Path) -> None:
+    save = "Save masks as 8-bit palette or grey-scale PNG whose pixel values are the class ids."
+    if image.mode not in ("P", "L"):
+        raise _Unfit(f"is a mask in PIL mode {image.mode}: expected class ids (mode P or L), not colours. {save}")
+    if image.mode == "L" and (raw := _raw_mode(image)) not in ("L", ""):
+        raise _Unfit(f"is a mask of grey levels that are scaled when they are read ({raw}): ids would change. {save}")
+    if image.format not in _LOSSLESS or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
+        raise _Unfit(f"is a mask compressed as {image.format} does photographs: ids are blurred. {save}")
+    _refuse_frames(image)
+    if _orientation(image, path) > 1:
+        raise _Unfit(f"is a mask with an EXIF orientation, which programs follow or do not. Remove it. {save}")
+
+
+def _refuse_frames(image: ImageFile.ImageFile) -> None:
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:  # an MPO is a photograph and its previews
+        raise _Unfit(f"holds {frames} frames, expected one image. Save each in a file of its own.")
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How pixels are packed in the file, such as ``L;4``; empty where Pillow does not say."""
+    arguments = image.tile[0].args if image.tile else None
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _orientation(image: ImageFile.ImageFile, path: Path) -> int:
+    if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & {*image.info} and not _png_has_exif(path):
+        return 1  # Pillow would decode all of it to know
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF says nothing
+        return 1
+    return found if found in _TURNS else 1
+
+
+def _png_has_exif(path: Path) -> bool:
+    """Whether a PNG has an EXIF chunk, which may stand behind the pixels."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == b"eXIf":
+                return True
+            file.seek(length + 4, 1)
+    return False

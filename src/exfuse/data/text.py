@@ -1,0 +1,115 @@
+"""Text files that come with data: lists of ids and of class names, whichever program wrote them."""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from exfuse.errors import DataError
+
+_BY_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_NUMBERED = re.compile(r"\d+[\s,;:.]+\S")
+_LONGEST = 200  # characters of a name that also becomes a file's
+
+
+def read_lines(path: Path, hint: str) -> list[str]:
+    """The lines of a text file that are not empty, without blanks around them: UTF-8, or UTF-16 that says so (BOM).
+
+    Raises:
+        DataError: if the file is missing, for which ``hint`` says what to do, or of another encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"No list file {path}. {hint}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). {hint}") from error
+    encoding = next((name for mark, name in _BY_MARK.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+        if "\0" in text:
+            raise ValueError("a zero byte")
+    except ValueError as error:
+        raise DataError(
+            f"{path} is no text in UTF-8, nor in UTF-16 with a mark at its start ({error}). Save it as UTF-8."
+        ) from error
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def read_ids(path: Path, hint: str) -> list[str]:
+    """The ids in a list file, one a line.
+
+    Raises:
+        DataError: see `read_lines`; or if a line is no id, or an id is listed twice.
+    """
+    ids = read_lines(path, hint)
+    for number, line in enumerate(ids, 1):
+        if len(columns := line.split()) > 1:
+            raise DataError(
+                f"{path}, entry {number}: {line!r} has {len(columns)} columns, expected one id a line. Lists of one class, "
+                "such as VOC's cat_train.txt, say behind each id whether the class is there (1, 0, -1): give that of all."
+            )
+    check_ids(ids, str(path))
+    return ids
+
+
+def check_ids(ids: Iterable[str], where: str) -> None:
+    """Refuse ids by which no file can be called, and those that occur twice.
+
+    Args:
+        ids: names of files without ending.
+        where: they stand, for the message.
+
+    Raises:
+        DataError: naming the first of them.
+    """
+    ids = list(ids)
+    for id in ids:
+        if id in ("", ".", "..") or len(id) > _LONGEST or not id.isprintable() or {*id} & {*"/\\"}:
+            raise DataError(
+                f"{where} names {id[:_LONGEST]!r}: expected the name of a file, without its folder. Correct the name."
+            )
+    _refuse_twins(ids, where, "Remove one of the lines.")
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Names of classes, one a line, the first being id 0.
+
+    Raises:
+        DataError: see `read_lines`; or if the file has columns, a name twice or none at all.
+    """
+    if not path.is_file():
+        raise DataError(f"No class list {path}. Write one class name a line, the first being id 0.")
+    names = read_lines(path, "Write one class name a line, the first being id 0.")
+    if names and all(map(_NUMBERED.match, names)):
+        raise DataError(
+            f"{path} begins its lines with numbers, such as {names[0]!r}: expected names alone, the first being id 0."
+        )
+    for name in names:
+        if "\t" in name or any(part.strip().isdecimal() for part in re.split("[,;]", name)[1:]):
+            raise DataError(f"{path} has columns, such as {name!r}: expected one name a line, the first being id 0.")
+    check_class_names(names, str(path))
+    return names
+
+
+def check_class_names(names: Iterable[str], where: str) -> None:
+    """Refuse names of classes of which some cannot be told apart.
+
+    Raises:
+        DataError: naming what is wrong.
+    """
+    names = list(names)
+    if wrong := [name for name in names if not name.strip() or not name.isprintable()]:
+        raise DataError(f"{where} names a class {wrong[0]!r}: expected text that can be shown in one line.")
+    if not 1 < len(names) < 256:
+        raise DataError(
+            f"{where} names {len(names)} classes: expected 2 to 255, since masks hold the ids 0 to 254 and void, 255."
+        )
+    _refuse_twins(names, where, "Give each class a name of its own.")
+
+
+def _refuse_twins(names: list[str], where: str, advice: str) -> None:
+    if twins := [name for name, number in Counter(names).items() if number > 1]:
+        more = f" and {len(twins) - 1} more" if len(twins) > 1 else ""
+        raise DataError(f"{where} lists {twins[0]} twice{more}. {advice}")

@@ -1,0 +1,138 @@
+"""Masks that say nothing are refused before anything trains; a class that is absent is no mistake."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exfuse.composition.reading import read_split
+from exfuse.data import contents
+from exfuse.data.census import census_lines, census_table, check_labels, count_classes
+from exfuse.data.contents import hashed_anew
+from exfuse.data.folder import read_folder
+from exfuse.data.split import check_disjoint
+from exfuse.errors import DataError
+
+CLASSES = ["ground", "tree", "house"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, write_folder) -> Path:
+    for split in ("train", "val"):
+        ids = np.array([[0, 1, 1, 255], [0, 0, 1, 255]], np.uint8).repeat(4, 0).repeat(4, 1)
+        write_folder(tmp_path / "mine", split, {"a.png": ids, "b.png": np.zeros_like(ids), "c.png": ids})
+    return tmp_path / "mine"
+
+
+def fill(root: Path, change: Callable[[np.ndarray], np.ndarray], split: str = "val") -> None:
+    for path in (root / split / "labels").iterdir():
+        Image.fromarray(change(np.array(Image.open(path))).astype(np.uint8)).save(path)
+
+
+def test_pixels_and_images_of_each_class_are_counted(root: Path) -> None:
+    census = count_classes(read_folder(root, "train", CLASSES))
+    assert census.pixels.tolist() == [2 * 48 + 128, 2 * 48, 0]
+    assert census.images.tolist() == [3, 2, 0]
+    assert (census.void, census.ids) == (64, {0, 1, 255})
+
+
+def test_a_class_that_does_not_occur_is_a_warning(root: Path) -> None:
+    split = read_folder(root, "train", CLASSES)
+    check_labels(split)
+    assert census_lines(split) == [
+        "folder train: 3 images, 2 of 3 classes labelled, 16.7 % void",
+        "Warning: no mask of folder train labels house.",
+    ]
+    assert census_table(split).row_count == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda ids: np.where(ids == 1, 255, 0), r"hold 0 and 255 alone.*255 is void.*Write 1 in the place of 255"),
+        (lambda ids: np.full_like(ids, 255), r"label nothing, all pixels are void, of the 3 listed classes"),
+        (lambda ids: np.zeros_like(ids), r"label ground alone, of the 3 listed classes \(ground, tree, house\)"),
+        (lambda ids: np.where(ids == 1, 1, 255), r"label tree alone"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_masks_that_tell_no_two_classes_apart_are_refused_where_any_split_is_read(
+    root: Path, compose_config, split: str, change, says: str
+) -> None:
+    fill(root, change, split)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    described = compose_config("data=folder", f"data.root={root}")
+    with pytest.raises(DataError, match=rf"(?s)folder {split}: its masks {says}"):
+        read_split(described.data, split)
+    read_split(described.data, "val" if split == "train" else "train")
+
+
+def test_the_remedy_for_binary_masks_does_what_it_says(root: Path) -> None:
+    fill(root, lambda ids: np.where(ids == 1, 255, 0))
+    with pytest.raises(DataError) as refusal:
+        check_labels(read_folder(root, "val", CLASSES))
+    code = str(refusal.value).split('python -c "')[1].split('"')[0]
+    subprocess.run([sys.executable, "-c", code, *map(str, (root / "val" / "labels").iterdir())], check=True, timeout=60)
+    split = read_folder(root, "val", CLASSES)
+    check_labels(split)
+    assert count_classes(split).pixels.tolist() == [2 * 80 + 128, 2 * 48, 0]
+
+
+def test_what_was_found_is_known_by_content_until_the_content_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXFUSE_CACHE", str(root.parent / "cache"))
+    now, later = contents.time.time_ns, 10**10  # nobody can set back a status change: the clock is put forward
+    monkeypatch.setattr(contents.time, "time_ns", lambda: now() + later)
+    read_folder(root, "train", CLASSES)
+    seen: list[Path] = []
+    plain = contents._sha256
+    monkeypatch.setattr(contents, "_sha256", lambda path: seen.append(path) or plain(path))
+    read_folder(root, "train", CLASSES)
+    assert not seen
+    path = root / "train" / "labels" / "a.png"
+    path.write_text("no mask")
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
+        read_folder(root, "train", CLASSES)
+    assert seen == [path]
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded"):  # remembered as well
+        read_folder(root, "train", CLASSES)
+
+
+def test_a_check_hashes_anew_and_finds_what_changed_behind_the_file_systems_back(root: Path, monkeypatch) -> None:
+    monkeypatch.setenv("EXFUSE_CACHE", str(root.parent / "cache"))
+    now = contents.time.time_ns
+    monkeypatch.setattr(contents.time, "time_ns", lambda: now() + 10**10)
+    before = read_folder(root, "train", CLASSES).manifest()
+    path, stamp = root / "train" / "images" / "a.png", contents._stamp
+    known = stamp(path)
+    path.write_bytes(path.read_bytes() + b"rot")
+    monkeypatch.setattr(contents, "_stamp", lambda asked: known if asked == path else stamp(asked))  # as a failing disk does
+    assert read_folder(root, "train", CLASSES).manifest() == before
+    with hashed_anew() as altered:
+        assert read_folder(root, "train", CLASSES).manifest() != before
+    assert altered == [path]
+    with hashed_anew() as altered:
+        read_folder(root, "train", CLASSES).manifest()
+    assert altered == []
+
+
+def test_an_image_is_held_out_under_any_name_and_behind_any_link(root: Path, tmp_path: Path) -> None:
+    train = read_folder(root, "train", CLASSES)
+    copy, link = tmp_path / "copy", tmp_path / "link"
+    for where in (copy, link):
+        for part in ("images", "labels"):
+            (where / "val" / part).mkdir(parents=True)
+    for part in ("images", "labels"):
+        (copy / "val" / part / "renamed.png").write_bytes((root / "train" / part / "b.png").read_bytes())
+        (link / "val" / part / "other.png").symlink_to(root / "train" / part / "c.png")
+    for where, name, of in ((copy, "renamed", "b"), (link, "other", "c")):
+        says = rf"share 1 images, e\.g\. .*train/images/{of}\.png, which is .*val/images/{name}\.png: unlist"
+        with pytest.raises(DataError, match=says):
+            check_disjoint(train, read_folder(where, "val", CLASSES))
+    (root / "val").rename(root / "real")
+    (root / "val").symlink_to(root / "train")
+    with pytest.raises(DataError, match="share 3 images"):
+        check_disjoint(train, read_folder(root, "val", CLASSES))
