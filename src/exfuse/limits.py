@@ -1,17 +1,76 @@
-"""Kinds of numbers: types that say in which range a value makes sense, for settings of a config and arguments of constructors.
+"""Kinds of numbers: in which range a value makes sense, for settings of every command and arguments of constructors.
 
-Beside an argument they bound what a config may give it: ``def __init__(self, classes: int, window: Odd = 3)``.
+Beside an argument they bound what a config may give it: ``def __init__(self, classes: int, window: Odd = 3)``. What commands
+without a type of their own and the code of others take stands in tables at the end.
 """
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta
 
-Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[int, Meta(ge=0)]
-Odd = Annotated[int, Meta(ge=1, extra={"odd": True})]
+MOST = 10**9  # no number of a config but a seed is larger: it would be a slip, and more than memory or arithmetic holds
+
+Positive = Annotated[int, Meta(ge=1, le=MOST)]
+NonNegative = Annotated[int, Meta(ge=0, le=MOST)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+FromMinusOne = Annotated[int, Meta(ge=-1, le=MOST)]  # -1: all
+Odd = Annotated[int, Meta(ge=1, le=MOST, extra={"odd": True})]
 Id = Annotated[int, Meta(ge=0, le=255)]  # what a mask can hold
-PositiveFloat = Annotated[float, Meta(gt=0)]
-NonNegativeFloat = Annotated[float, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=MOST)]
+NonNegativeFloat = Annotated[float, Meta(ge=0, le=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PositiveShare = Annotated[float, Meta(gt=0, le=1)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2, extra={"rising": True})]
+ShareRange = Annotated[list[PositiveShare], Meta(min_length=2, max_length=2, extra={"rising": True})]
+Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
+Size = Annotated[list[Positive], Meta(min_length=2, max_length=2)]
+Text = Annotated[str, Meta(min_length=1)]
+Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5
+Counts = Mapping[str, Positive | None]  # of a complete copy, by split
+Orientation = Literal["refuse", "stored", "upright"]  # see exfuse.data.split.make_split
+Devices = Annotated[int, Meta(ge=-1, le=MOST, extra={"not_zero": True})]
+_Batches = Positive | PositiveShare | None
+
+# Keys of commands whose config is read into no type, by the name of the config.
+OF_COMMANDS: Mapping[str, Mapping[str, Any]] = {
+    "bench": {"threads": Positive | None},
+    "budget": {"tflops": PositiveFloat, "terabytes": PositiveFloat, "element": Annotated[int, Meta(ge=1, le=8)]},
+    "compare": {"images": Positive},
+    "data_prepare": {"attempts": Positive, "workers": Positive | None},
+    "export": {"size": Size | None},
+    "runs_list": {"seed": Seed | None},
+    "runs_rescore": {"workers": NonNegative},
+}
+# Arguments of code that is not ours, by its import path.
+OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
+    "torch.optim.SGD": {"momentum": BelowOne, "dampening": Share, "lr": PositiveFloat, "weight_decay": NonNegativeFloat},
+    "torch.optim.AdamW": {
+        "betas": Annotated[list[BelowOne], Meta(min_length=2, max_length=2)],
+        "eps": PositiveFloat,
+        "lr": PositiveFloat,
+        "weight_decay": NonNegativeFloat,
+    },
+    "pytorch_lightning.Trainer": {
+        **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), _Batches),
+        "val_check_interval": _Batches,
+        "overfit_batches": NonNegative | Share,
+        "max_steps": FromMinusOne,
+        **dict.fromkeys(("min_epochs", "min_steps"), Positive | None),
+        "reload_dataloaders_every_n_epochs": NonNegative,
+    },
+}
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value of the right type and range also keeps what `Meta` has no word for: odd, rising, not zero."""
+    if get_origin(kind) in (Union, UnionType):
+        return value is None or any(fits(value, part) for part in get_args(kind))
+    flags = {flag for meta in getattr(kind, "__metadata__", ()) for flag in getattr(meta, "extra", None) or {}}
+    if "odd" in flags:
+        return bool(value % 2)
+    if "rising" in flags:
+        return list(value) == sorted(value)
+    return bool(value) if "not_zero" in flags else True

@@ -104,11 +104,11 @@ def test_bfloat16_training_leaves_float32_weights(train_small: TrainSmall) -> No
 def test_a_failed_run_keeps_its_traceback_and_is_retried(
     train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(path: Path) -> None:
+    def lost(path: Path, _: bool) -> None:
         raise DataError(f"{path} cannot be decoded: the disk is gone.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("exfuse.data.segmentation.read_image", lost)
+        broken.setattr("exfuse.data.split.read_image", lost)
         with pytest.raises(UserError, match="the disk is gone"):
             train_small("runtime.cache=none")
     (path,) = (tmp_path / "runs").glob("*/record.json")

@@ -82,7 +82,7 @@ VERBS = (
     Verb("report wandb", "a comparison report and a workspace view at W&B", _STUDY, torch=False),
     Verb("report screenshots", "pictures of a study's page (Chromium)", _STUDY, torch=False),
     Verb("data prepare", "fetch and check a data set: voc, sbd, coco, coco-masks", _SET, torch=False, formerly="prepare"),
-    Verb("data check", "is a data set whole? voc, sbd, coco, imagenet; fetches nothing", _SET, torch=False),
+    Verb("data check", "is a data set whole, can it be trained on? fetches nothing", (Thing("[SET]", "source"),), torch=False),
     Verb("submission make", "the VOC test server's archive of a run", _RUN),
     Verb("submission check", "would the server accept an archive?", (Thing("[ARCHIVE]", "archive"),), torch=False),
     Verb("chain", "train the paper's three stages, each from the one before", _OVERRIDES, torch=False),

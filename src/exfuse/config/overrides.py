@@ -12,8 +12,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from exfuse import limits
 from exfuse.config import search_path
-from exfuse.config.read import Choices, describe, describe_pretraining, read_settings, whose
+from exfuse.config.read import Choices, check_numbers, describe, describe_pretraining, fitting, read_settings, whose
 from exfuse.config.words import expected, nearest, nearest_key, shown
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR
@@ -82,7 +83,10 @@ def check_alike(config: DictConfig, config_name: str) -> None:
         f"{group}={option}" for group, option in running_choices().items() if option and "/" not in group and "@" not in group
     ]
     usual = compose_config(config_name, [choice for choice in chosen if not choice.startswith("hydra")])[0]
+    check_numbers(OmegaConf.to_container(config, resolve=False))
     _check_node(config, usual, "")
+    for key, kind in limits.OF_COMMANDS.get(config_name, {}).items():
+        fitting(key, OmegaConf.to_container(config, resolve=True)[key], kind, None)  # type: ignore[call-overload,index]
 
 
 def _check_node(node: DictConfig, usual: DictConfig, above: str) -> None:
@@ -97,6 +101,8 @@ def _check_node(node: DictConfig, usual: DictConfig, above: str) -> None:
         alike = {type(expects), int} if isinstance(expects, float) else {type(expects)}
         if isinstance(expects, (bool, int, float)) and value is not None and type(value) not in alike:
             raise ConfigError(f"{key}={shown(value)}: expected {expected(type(expects))}, such as {shown(expects)}.")
+        if value == "" and expects:
+            raise ConfigError(f"{key}=: expected text, such as {shown(expects)}.")
 
 
 def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:

@@ -1,14 +1,16 @@
 """From a composed config to the description of a run, once, at the entry: what is wrong is refused here, in one line each."""
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
@@ -98,10 +100,19 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
         raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
+    check_numbers(content)
+    return content, OmegaConf.to_container(config, resolve=False)
+
+
+def check_numbers(content: Any) -> None:
+    """Refuse numbers that are not finite, wherever they stand.
+
+    Raises:
+        ConfigError: naming the key.
+    """
     for key, value in _leaves(content):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: expected a finite number.")
-    return content, OmegaConf.to_container(config, resolve=False)
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,7 +173,7 @@ def _checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writt
     for name, value in given.items():
         if name in settable:
             if value is not None or file.get(name, ...) is not None:  # a null of the file's own is filled in later
-                given[name] = _fitting(f"{key}.{name}", value, arguments[name].kind, written)
+                given[name] = fitting(f"{key}.{name}", value, arguments[name].kind, written)
         elif not is_open:
             raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
     return given
@@ -208,11 +219,11 @@ def _trainer(given: dict[str, Any], written: Any) -> dict[str, Any]:
             raise ConfigError(
                 f"trainer.{name}: Lightning's Trainer has no such argument. {nearest_key(name, [*arguments], 'trainer')}"
             )
-        more[name] = _fitting(f"trainer.{name}", value, arguments[name].kind, written)
+        more[name] = fitting(f"trainer.{name}", value, arguments[name].kind, written)
     return {**ours, "more": more}
 
 
-def _fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
+def fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
     """``value`` if it is of this kind; a whole number where fractions may stand becomes one of these.
 
     Raises:
@@ -220,7 +231,7 @@ def _fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
     """
     try:
         converted = msgspec.convert(value, kind)
-        if any((meta.extra or {}).get("odd") for meta in getattr(kind, "__metadata__", ())) and value % 2 == 0:
+        if not limits.fits(value, kind):
             raise msgspec.ValidationError
     except msgspec.ValidationError as error:
         raise ConfigError(_refusal(key, value, kind, written)) from error
@@ -231,9 +242,27 @@ def _fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
 
 def _converted(content: Any, kind: type[_T], written: Any) -> _T:
     try:
-        return msgspec.convert(content, kind, dec_hook=decode_option)
+        found = msgspec.convert(content, kind, dec_hook=decode_option)
     except msgspec.ValidationError as error:
         raise ConfigError(_why(error, content, kind, written)) from error
+    if misfit := next(_misfits(found), None):
+        raise ConfigError(_refusal(*misfit, written))
+    return found
+
+
+def _misfits(part: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, value and kind of what is in its range and still not what it should be, see `exfuse.limits.fits`."""
+    for name, kind in _hints(type(part)).items():
+        value, key = getattr(part, name), f"{above}{name}"
+        if isinstance(value, msgspec.Struct):
+            yield from _misfits(value, f"{key}.")
+        elif not limits.fits(value, kind):
+            yield key, value, kind
+
+
+@functools.cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
 
 
 def _why(error: msgspec.ValidationError, content: Any, kind: Any, written: Any) -> str:
@@ -268,6 +297,8 @@ def _refusal(key: str, value: Any, kind: Any, written: Any) -> str:
     node = _written(written, key)
     if isinstance(node, str) and (source := re.fullmatch(r"\$\{([\w.]+)\}", node)):
         key = source[1]  # what was set is what it refers to
+    if isinstance(value, (int, float)) and value > limits.MOST:
+        return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
     close = nearest_word(value, kind)
     return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
 

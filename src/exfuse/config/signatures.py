@@ -56,7 +56,7 @@ _KNOWN = _Names(
         "Path": str,
         "None": None,
     }
-    | {name: kind for name, kind in vars(limits).items() if name[0].isupper()}
+    | {name: kind for name, kind in vars(limits).items() if name[0].isupper() and name != "MOST"}
 )
 
 
@@ -67,6 +67,12 @@ def signature(target: str) -> Signature:
     Raises:
         ConfigError: if there is no such thing.
     """
+    arguments, is_open = _as_written(target)
+    bounded = {name: Argument(kind, arguments[name].optional) for name, kind in limits.OF_OTHERS.get(target, {}).items()}
+    return Signature({**arguments, **bounded}, is_open)
+
+
+def _as_written(target: str) -> Signature:
     *parents, name = target.split(".")
     for depth in range(len(parents), 0, -1):
         if path := _file(".".join(parents[:depth])):

@@ -7,6 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta, Struct
 
+from exfuse.limits import MOST
 from exfuse.store.description import Option
 
 _PLAIN = {
@@ -79,5 +80,8 @@ def _alternatives(kind: Any) -> list[str]:
 
 
 def _bounds(meta: Meta) -> list[str]:
-    limits = {"ge": "of at least {}", "gt": "above {}", "le": "of at most {}", "lt": "below {}", "min_length": "of length {}"}
-    return [text.format(f"{bound:g}") for name, text in limits.items() if (bound := getattr(meta, name)) is not None]
+    texts = {"ge": "of at least {}", "gt": "above {}", "le": "of at most {}", "lt": "below {}"}
+    texts |= {"min_length": "of length {}" if meta.min_length == meta.max_length else "of length {} or more"}
+    return [
+        text.format(f"{bound:g}") for name, text in texts.items() if (bound := getattr(meta, name)) is not None and bound < MOST
+    ]

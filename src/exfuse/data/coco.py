@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
-from exfuse.limits import NonNegative
+from exfuse.limits import NonNegative, Orientation
 from exfuse.palette import VOID, voc_palette
 
 # COCO's name of a category where it is not VOC's.

@@ -2,14 +2,14 @@
 
 import mimetypes
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.data.pixels import FORMATS
-from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_class_names
 from exfuse.errors import DataError
-from exfuse.limits import Id
+from exfuse.limits import Counts, Id, Orientation
 from exfuse.palette import VOID
 
 
@@ -18,7 +18,7 @@ def read_folder(
     split: str,
     classes: Sequence[str] | str | Path,
     void_ids: Sequence[Id] = (VOID,),
-    counts: Mapping[str, int | None] | None = None,
+    counts: Counts | None = None,
     name: str = "folder",
     orientation: Orientation = "refuse",
 ) -> Split:

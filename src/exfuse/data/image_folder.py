@@ -1,20 +1,20 @@
 """Classification data in torchvision's layout, a folder per class: ImageNet and anyone's own."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from exfuse.data.folder import is_picture, refuse_other_formats
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.pixels import FORMATS
 from exfuse.errors import DataError
+from exfuse.limits import Counts
 
 
 def read_image_folder(
     root: str | Path,
     split: str,
     name: str,
-    counts: Mapping[str, int | None] | None = None,
+    counts: Counts | None = None,
     manifest: str | None = None,
 ) -> LabelledSplit:
     """Images of <root>/<split>/<class>/.

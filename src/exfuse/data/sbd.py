@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ from PIL import Image
 from rich.progress import track
 from scipy.io import loadmat
 
-from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_ids
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
+from exfuse.limits import Counts, Orientation
 from exfuse.palette import voc_palette
 
 _HINT = "Set data.sbd_root to the folder 'dataset' of SBD's benchmark archive, which holds cls/, img/, train.txt and val.txt."
@@ -24,7 +25,7 @@ def read_train_aug(
     root: str | Path,
     sbd_root: str | Path,
     classes: Sequence[str],
-    counts: Mapping[str, int | None] | None = None,
+    counts: Counts | None = None,
     name: str = "VOC + SBD",
     orientation: Orientation = "refuse",
 ) -> Split:

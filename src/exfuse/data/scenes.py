@@ -1,9 +1,9 @@
 """Writing the scenes as a PASCAL VOC devkit folder, once and completely."""
 
-import json
 import shutil
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock
 from PIL import Image
 from rich.progress import track
@@ -11,60 +11,77 @@ from rich.progress import track
 from exfuse.data.scenes_drawing import CLASSES, draw_scene
 from exfuse.data.split import Split
 from exfuse.data.voc import read_voc
-from exfuse.errors import DataError
-from exfuse.limits import NonNegative, Positive
+from exfuse.errors import DataError, UserError
+from exfuse.files import write_json
+from exfuse.limits import Positive, Seed
 from exfuse.palette import voc_palette
+from exfuse.store.checked import plain, read_json
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
 
 
-def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> Path:
-    """Write ``train`` + ``val`` scenes into ``root`` in VOC layout, or keep ``root`` if it already holds just these.
+class _Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What scenes.json says: how its folder was drawn."""
 
-    The folder appears complete or not at all, and processes that start at once write it once.
+    version: int
+    train: int
+    val: int
+    size: int
+    seed: int
+
+
+def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> Path:
+    """Write ``train`` + ``val`` scenes in VOC layout, or keep them if they are there.
+
+    Other scenes than those that ``root`` holds have a folder of their own beside it. A folder appears complete or not at all,
+    and processes that start at once write it once.
 
     Args:
         size: longer side of the images in pixels.
 
     Returns:
-        ``root``, holding ``JPEGImages``, ``SegmentationClass``, ``ImageSets/Segmentation`` and ``scenes.json``.
+        The folder, holding ``JPEGImages``, ``SegmentationClass``, ``ImageSets/Segmentation`` and ``scenes.json``.
 
     Raises:
-        DataError: if ``root`` holds anything else; it is left as it is.
+        DataError: if the folder holds anything but scenes; it is left as it is.
         ValueError: if a count is negative, or ``size`` as in :func:`draw_scene`.
     """
     if min(train, val) < 0:
         raise ValueError(f"counts of scenes cannot be negative, got train={train}, val={val}")
-    asked = {"version": VERSION, "train": train, "val": val, "size": size, "seed": seed}
-    if _holds(root, asked):
-        return root
+    asked = _Drawn(VERSION, train, val, size, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
+    beside = root.with_name(f"{root.name}_{train}_{val}_{size}_{seed}_v{VERSION}")
+    for folder in (root, beside):
+        if _drawn(folder) == asked:  # asked without the lock, which a read-only folder could not hold
+            return folder
     with FileLock(root.parent / f".{root.name}.lock"):
-        if _holds(root, asked):  # another process wrote it while this one waited
-            return root
-        partial = root.parent / f".{root.name}.partial"
+        folder = root if _drawn(root) in (None, asked) else beside
+        if _drawn(folder) == asked:  # another process wrote it while this one waited
+            return folder
+        partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: the lock lets only one in here
         try:
             _write_scenes(partial, {"train": train, "val": val}, size, seed)
-            (partial / "scenes.json").write_text(json.dumps(asked, indent=2) + "\n")
-            partial.replace(root)
+            write_json(partial / "scenes.json", plain(asked))
+            partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return root
+    return folder
 
 
-def _holds(root: Path, asked: dict[str, int]) -> bool:
-    """Say whether ``root`` holds what was ``asked`` for; absent or empty it does not. Anything else is a DataError."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    advice = "choose another folder with data.root, or delete this one to draw it anew."
+def _drawn(folder: Path) -> _Drawn | None:
+    """How the scenes in a folder were drawn; None for a folder that is not there or empty.
+
+    Raises:
+        DataError: if it holds anything else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    advice = "Choose another folder with data.root, or delete this one to draw it anew."
     try:
-        found = json.loads((root / "scenes.json").read_text())
-    except (OSError, ValueError):
-        raise DataError(f"{root} holds something other than scenes (no readable scenes.json): {advice}") from None
-    if found != asked:
-        raise DataError(f"{root} holds scenes drawn with {found}, but {asked} was asked for: {advice}")
-    return True
+        return read_json(folder / "scenes.json", _Drawn, "the description of a folder of scenes", advice)
+    except UserError as error:
+        raise DataError(f"{folder} holds something other than scenes. {error}") from error
 
 
 def _write_scenes(root: Path, counts: dict[str, int], size: int, seed: int) -> None:
@@ -91,13 +108,13 @@ def read_scenes(
     train: Positive,
     val: Positive,
     size: Positive,
-    seed: NonNegative,
+    seed: Seed,
     name: str = "scenes",
 ) -> Split:
-    """Read one split of the generated scenes, generating both first if ``root`` does not exist.
+    """Read one split of the generated scenes, generating both first where they are missing.
 
     Args:
-        root: folder in VOC layout.
+        root: folder in VOC layout; see `generate_scenes`.
         split: train or val.
         train, val: number of images in each.
         size: longer side of the images in pixels.
@@ -105,7 +122,7 @@ def read_scenes(
         name: of the data set, for messages.
 
     Raises:
-        DataError: if ``root`` holds other scenes, or see `exfuse.data.voc.read_voc`.
+        DataError: if ``root`` holds something else, or see `exfuse.data.voc.read_voc`.
     """
-    generate_scenes(Path(root), train=train, val=val, size=size, seed=seed)
-    return read_voc(root, split, CLASSES, counts={"train": train, "val": val}, name=name)
+    drawn = generate_scenes(Path(root), train=train, val=val, size=size, seed=seed)
+    return read_voc(drawn, split, CLASSES, counts={"train": train, "val": val}, name=name)

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -12,9 +11,9 @@ from exfuse.data.contents import Content, content_hashes, contents
 from exfuse.data.pixels import image_size, look_at_image, look_at_mask, read_image, read_mask, turned_size, unknown_ids
 from exfuse.data.text import check_class_names, check_ids
 from exfuse.errors import DataError
+from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
 
-Orientation = Literal["refuse", "stored", "upright"]
 _CLOSE = 8  # a channel: a palette that a program wrote anew may be off by so much
 
 

@@ -1,11 +1,12 @@
 """PASCAL VOC devkit layout: JPEGImages/, SegmentationClass/, ImageSets/Segmentation/{train,val}.txt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from exfuse.data.split import Item, Orientation, Split, make_split
+from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_ids
 from exfuse.errors import DataError
+from exfuse.limits import Counts, Orientation
 
 _HINT = (
     "Set data.root to the folder that holds VOC2012 (usually .../VOCdevkit/VOC2012), or run `make data-voc` to fetch "
@@ -17,7 +18,7 @@ def read_voc(
     root: str | Path,
     split: str,
     classes: Sequence[str],
-    counts: Mapping[str, int | None] | None = None,
+    counts: Counts | None = None,
     name: str = "VOC",
     orientation: Orientation = "refuse",
 ) -> Split:

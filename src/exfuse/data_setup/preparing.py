@@ -3,17 +3,24 @@
 import os
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.progress import track
 
+from exfuse.composition.reading import read_split
+from exfuse.data.census import census_lines, census_table
 from exfuse.data.coco import annotation_file, convert_split, read_annotations
+from exfuse.data.contents import hashed_anew
+from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
 from exfuse.errors import ConfigError, DataError
+from exfuse.store.description import Option
 
 _WNID = re.compile(r"n\d{8}")
 _FETCH = (
@@ -106,6 +113,30 @@ def prepare(config: DictConfig) -> None:
         prepare_coco_masks(config)
 
 
+def check_data(data: Option) -> None:
+    """Read all files of any data anew, hash them and decode them; print how many pixels each class has.
+
+    Raises:
+        DataError: if they cannot be trained on.
+    """
+    console = Console()
+    with hashed_anew() as altered:
+        splits = [read_split(data, name) for name in ("train", "val")]
+        check_disjoint(*splits)
+        for split in splits:
+            with ThreadPoolExecutor(8) as pool:
+                for _ in track(pool.map(split.image, range(len(split))), f"Decoding {split.name}", len(split), transient=True):
+                    pass
+            console.print(census_table(split))
+            for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if altered:
+        raise DataError(
+            f"{len(altered)} files hold something else than when they were last read, though size and times are the same, "
+            f"e.g. {min(altered)}: is the disk sound? Restore them; until then they count as other data."
+        )
+
+
 def check(config: DictConfig) -> None:
     """Check the data set ``config.source``.
 
@@ -121,7 +152,8 @@ def check_voc(config: DictConfig) -> None:
     """Check that every listed image and mask of VOC 2012 is there and fits."""
     counts, console = _plain(config.source.counts), Console()
     for split in ("train", "val"):
-        found = read_voc(config.data.root, split, config.data.classes, counts)
+        with hashed_anew():
+            found = read_voc(config.data.root, split, config.data.classes, counts)
         console.print(f"{found.name}: {len(found):,} images with masks, whole; manifest {found.manifest()[:16]}")
     console.print(_TEST.format(root=Path(config.data.root).parent.parent), soft_wrap=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from exfuse.limits import Odd
+from exfuse.limits import Levels, Odd
 from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
 from exfuse.models.upsample import Deconvolution
 
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        levels: Sequence[int],
+        levels: Levels,
         channels: Sequence[int],
         reductions: Sequence[int],
         width: int,

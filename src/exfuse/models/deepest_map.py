@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from exfuse.errors import ConfigError
-from exfuse.limits import Positive, Share
+from exfuse.limits import Levels, Positive, Share
 from exfuse.models.upsample import Deconvolution, enlarge
 
 
@@ -35,7 +35,7 @@ class _DeepestMapDecoder(nn.Module):
 
     def __init__(
         self,
-        levels: Sequence[int],
+        levels: Levels,
         channels: Sequence[int],
         reductions: Sequence[int],
         width: int,
@@ -79,7 +79,7 @@ class AsppDecoder(_DeepestMapDecoder):
 
     def __init__(
         self,
-        levels: Sequence[int],
+        levels: Levels,
         channels: Sequence[int],
         reductions: Sequence[int],
         width: int,

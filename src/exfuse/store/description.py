@@ -10,12 +10,23 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat, PositiveShare, Share
+from exfuse.limits import (
+    Devices,
+    FromMinusOne,
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    PositiveShare,
+    Range,
+    Seed,
+    Share,
+    ShareRange,
+    Text,
+)
 from exfuse.store.variants import label
 
 ASIDE = Meta(extra={"aside": True})
-Numbers = Annotated[list[float], Meta(min_length=3, max_length=3)]  # one a colour channel
-Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2)]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 
 
@@ -50,7 +61,7 @@ class _Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Normalisation(_Part, frozen=True):
-    mean: Numbers
+    mean: Annotated[list[Share], Meta(min_length=3, max_length=3)]  # one a colour channel
     std: Annotated[list[PositiveFloat], Meta(min_length=3, max_length=3)]
 
 
@@ -86,7 +97,7 @@ class Recipe(_Part, frozen=True):
 
 class ClassificationAugmentation(_Part, frozen=True):
     size: Positive
-    scale: Range
+    scale: ShareRange
     flip: Share
     colour: NonNegativeFloat
     auto_augment: str | None
@@ -131,14 +142,14 @@ class Pretraining(_Part, frozen=True):
     recipe: PretrainingRecipe
     branches: Branches
     start: str
-    seed: NonNegative
+    seed: Seed
 
 
 class Trainer(_Part, frozen=True, kw_only=True):
     """Arguments of Lightning's Trainer; those that nothing here reads are in ``more``."""
 
     accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], ASIDE]
-    devices: Annotated[int | str | list[int], ASIDE]
+    devices: Annotated[Devices | Text | list[NonNegative], ASIDE]
     num_nodes: Annotated[Positive, ASIDE]
     strategy: Annotated[str, ASIDE]
     precision: Precision
@@ -152,7 +163,7 @@ class Trainer(_Part, frozen=True, kw_only=True):
     enable_progress_bar: Annotated[bool, ASIDE]
     enable_model_summary: Annotated[bool, ASIDE]
     use_distributed_sampler: Annotated[bool, ASIDE]
-    num_sanity_val_steps: int
+    num_sanity_val_steps: FromMinusOne
     more: dict[str, Any] = {}
 
 
@@ -169,10 +180,10 @@ class Runtime(_Part, frozen=True):
 
 
 class Paths(_Part, frozen=True):
-    data: str
-    runs: str
-    backbones: str
-    cache: str
+    data: Text
+    runs: Text
+    backbones: Text
+    cache: Text
 
 
 class Debug(_Part, frozen=True, kw_only=True):
@@ -197,7 +208,7 @@ class Described(_Part, frozen=True, kw_only=True):
 
     name: Annotated[str, ASIDE]
     choices: Annotated[dict[str, str], ASIDE]
-    seed: NonNegative
+    seed: Seed
     technique: dict[str, Option]
     backbone: Backbone
     decoder: Option

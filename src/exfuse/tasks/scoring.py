@@ -6,7 +6,7 @@ depend on how they were put together.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.limits import NonNegativeFloat, PositiveFloat
+from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales
 from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
@@ -45,7 +45,7 @@ class AveragedProbabilities:
 
     def __init__(
         self,
-        scales: Sequence[PositiveFloat],
+        scales: Scales,
         flip: bool,
         windows: "Whole | SlidingWindows",
         device_mib: NonNegativeFloat,
@@ -105,7 +105,7 @@ class SlidingWindows:
         ValueError: if the overlap is not in [0, 1) or the window is empty.
     """
 
-    def __init__(self, window: int, overlap: float) -> None:
+    def __init__(self, window: Positive, overlap: BelowOne) -> None:
         if not 0 <= overlap < 1 or window < 1:
             raise ValueError(f"expected a window of 1 px or more and an overlap in [0, 1), got {window} and {overlap}")
         self.window, self.overlap = window, overlap

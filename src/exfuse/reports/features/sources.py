@@ -32,7 +32,7 @@ class Chosen:
     name: str
     image: Path
     mask: Path | None
-    upright: bool = False
+    upright: bool = True
 
     @property
     def folder(self) -> str:

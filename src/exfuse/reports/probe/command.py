@@ -17,7 +17,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
-from exfuse.limits import NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from exfuse.limits import NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
 from exfuse.reports.features.sources import Asked, Source, find_sources
 from exfuse.reports.probe.cells import Cells, Drawer
@@ -35,7 +35,7 @@ class Probe(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cells: Annotated[int, msgspec.Meta(ge=2)]
     band: NonNegativeFloat
     strength: PositiveFloat
-    seed: NonNegative
+    seed: Seed
 
 
 def probe_features(asked: Probe) -> None:
