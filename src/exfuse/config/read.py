@@ -252,7 +252,7 @@ def _converted(content: Any, kind: type[_T], written: Any) -> _T:
 
 def _misfits(part: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Key, value and kind of what is in its range and still not what it should be, see `exfuse.limits.fits`."""
-    for name, kind in _hints(type(part)).items():
+    for name, kind in _hints(part.__class__).items():
         value, key = getattr(part, name), f"{above}{name}"
         if isinstance(value, msgspec.Struct):
             yield from _misfits(value, f"{key}.")
