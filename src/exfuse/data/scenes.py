@@ -11,11 +11,11 @@ from rich.progress import track
 from exfuse.data.scenes_drawing import CLASSES, draw_scene
 from exfuse.data.split import Split
 from exfuse.data.voc import read_voc
-from exfuse.errors import DataError, UserError
+from exfuse.errors import DataError
 from exfuse.files import write_json
 from exfuse.limits import Positive, Seed
 from exfuse.palette import voc_palette
-from exfuse.store.checked import plain, read_json
+from exfuse.store.checked import plain
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
 
@@ -77,11 +77,13 @@ def _drawn(folder: Path) -> _Drawn | None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    advice = "Choose another folder with data.root, or delete this one to draw it anew."
     try:
-        return read_json(folder / "scenes.json", _Drawn, "the description of a folder of scenes", advice)
-    except UserError as error:
-        raise DataError(f"{folder} holds something other than scenes. {error}") from error
+        return msgspec.json.decode((folder / "scenes.json").read_bytes(), type=_Drawn)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(
+            f"{folder} holds something other than scenes (no readable scenes.json): choose another folder with data.root, or "
+            "delete this one to draw it anew."
+        ) from error
 
 
 def _write_scenes(root: Path, counts: dict[str, int], size: int, seed: int) -> None:
