@@ -1,11 +1,15 @@
 """Compose each config once: Hydra takes a tenth of a second for what hundreds of tests ask for again."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
+from hydra.core.object_type import ObjectType
+
+ALWAYS = -1  # the time at which a file changed that comes with Hydra
 
 
 def remember() -> None:
@@ -14,22 +18,28 @@ def remember() -> None:
     Whoever asks gets a copy of his own. A composition counts as the same if its search path, the folder of the process, the
     files that it was made of and all that was asked for are the same.
     """
-    load, compose = FileConfigSource.load_config, Hydra.compose_config
-    files: dict[Path, tuple[int, Any]] = {}
+    load, compose = ConfigRepository.load_config, Hydra.compose_config
+    files: dict[tuple[str, str, str], tuple[int, Any]] = {}
     composed: dict[object, tuple[dict[Path, int], Any]] = {}
     reading: list[dict[Path, int]] = []
 
-    def load_once(self: FileConfigSource, config_path: str) -> Any:
-        path = Path(self.path, config_path if config_path.endswith(".yaml") else f"{config_path}.yaml").resolve()
-        try:
-            changed = path.stat().st_mtime_ns
-        except OSError:
+    def load_once(self: ConfigRepository, config_path: str) -> Any:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() not in ("file", "pkg"):
             return load(self, config_path)
-        if files.get(path, (0,))[0] != changed:
-            files[path] = (changed, load(self, config_path))
-        for read in reading:
-            read[path] = changed
-        return copy.deepcopy(files[path][1])
+        changed = ALWAYS
+        if source.scheme() == "file":
+            path = Path(source.path, config_path if config_path.endswith(".yaml") else f"{config_path}.yaml").resolve()
+            changed = path.stat().st_mtime_ns
+            for read in reading:
+                read[path] = changed
+        elif source.path.partition(".")[0] != "hydra":
+            return load(self, config_path)
+        place = (source.provider, source.path, config_path)
+        if place not in files or files[place][0] != changed:
+            files[place] = (changed, load(self, config_path))
+        known = files[place][1]  # Hydra writes into none of its parts but these two
+        return replace(known, header=dict(known.header), defaults_list=copy.deepcopy(known.defaults_list))
 
     def compose_once(self: Hydra, config_name: str | None, overrides: list[str], *more: Any, **named: Any) -> Any:
         sources = tuple((source.provider, source.path) for source in self.config_loader.get_sources())
@@ -46,5 +56,5 @@ def remember() -> None:
             known = composed[asked] = (read, config)
         return copy.deepcopy(known[1])
 
-    FileConfigSource.load_config = load_once  # type: ignore[method-assign]
+    ConfigRepository.load_config = load_once  # type: ignore[method-assign]
     Hydra.compose_config = compose_once  # type: ignore[method-assign]
