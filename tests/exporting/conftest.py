@@ -46,6 +46,6 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def exported_run(make_run: Callable[..., RunFolder]) -> tuple[RunFolder, Path]:
-    """A run and its ONNX file for images of any size; no test may change them."""
-    run = make_run("recipe.long_side=null")
+    """A run with all five techniques and its ONNX file for images of any size; no test may change them."""
+    run = make_run("+ablation=exfuse", "recipe.long_side=null")
     return run, export(run.path, "onnx", None, None)

@@ -15,6 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 CLASSES = 5
 
 ABLATIONS = [f"+ablation={path.stem}" for path in sorted(CONF.glob("ablation/*.yaml"))]
+ALL_FIVE = ["+ablation=exfuse", "+ablation=exfuse_last"]  # the other ablations combine the same options
 OPTIONS = [f"technique/{path.parent.name}={path.stem}" for path in sorted(CONF.glob("technique/*/*.yaml"))]
 DECODERS = [f"decoder={path.stem}" for path in sorted(CONF.glob("decoder/*.yaml"))]
 HEADS = [option for option in OPTIONS if "/dap=" in option]
@@ -92,7 +93,7 @@ def difference(model, fused, size):
     return float((got.scores - expected.scores).abs().max() / expected.scores.abs().max())
 
 
-@pytest.mark.parametrize("overrides", [*ABLATIONS, *OPTIONS, *DECODERS, *TOGETHER])
+@pytest.mark.parametrize("overrides", [*amount(ALL_FIVE, ABLATIONS), *OPTIONS, *DECODERS, *TOGETHER])
 def test_a_fused_model_says_what_its_model_says(trained, agrees, overrides):
     for portable, sizes in ((False, SIZES), (True, amount(SIZES[:1], SIZES))):
         assert agrees(trained(overrides), sizes, portable) == dict.fromkeys(sizes, True)

@@ -141,9 +141,8 @@ def _count_a_share(rank: int, processes: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_with_uneven_shares_agree_on_the_counts_of_all(tmp_path: Path):
-    torch.multiprocessing.spawn(_count_a_share, (2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.start_processes(_count_a_share, (2, str(tmp_path)), nprocs=2, start_method="fork")
     predicted, truth = random_ids(6, 5, 7, 7)
     for rank in range(2):
         counts, images = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from exfuse.composition.segmentation import build_model
 from exfuse.models.gcn import BoundaryRefinement
 from exfuse.models.initialise import initialise
+from tests.sharing import amount
 
 CONF = Path(__file__).parents[2] / "conf"
 CLASSES = 21
@@ -25,7 +26,8 @@ TOGETHER = [
     "+ablation=exfuse_last decoder=levels_5",
     "technique/ss=second_conv_features technique/seb=concat technique/dap=last decoder=levels_345",
 ]
-VARIANTS = [*ABLATIONS, *OPTIONS, *DECODERS, *TOGETHER]
+ALL_FIVE = ["+ablation=exfuse", "+ablation=exfuse_last"]  # the other ablations combine the same options
+VARIANTS = [*amount(ALL_FIVE, ABLATIONS), *OPTIONS, *DECODERS, *TOGETHER]
 
 
 @pytest.fixture(scope="module")
