@@ -16,9 +16,9 @@ from tests.small_runs import only_run
 # Long enough epochs (16 steps) to be hit in the middle.
 LONGER = ["data.images.train=32", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]
 VARIANTS = [
-    ["+ablation=seb_ecre"],
     ["+architecture=aspp_os16", "decoder.hidden=16"],
-]  # the latter with dropout
+    ["+ablation=seb_ecre"],
+]  # the former with dropout, whose random numbers must go on too
 
 
 def start(overrides: list[str], runs: Path) -> Started:
@@ -27,7 +27,7 @@ def start(overrides: list[str], runs: Path) -> Started:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", amount([0.3], [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.2]))
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda overrides: overrides[0])
+@pytest.mark.parametrize("variant", amount(VARIANTS[:1], VARIANTS), ids=lambda overrides: overrides[0])
 def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     small_overrides: list[str], tmp_path: Path, variant: list[str], after: float
 ) -> None:

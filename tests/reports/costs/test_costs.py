@@ -178,7 +178,7 @@ def test_weighing_knows_what_the_process_held(study):
     assert weigh(variants_of(study)[0], 2, threads) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_process_of_its_own_weighs_a_variant_and_more_images_weigh_more(study):
     variant = variants_of(study)[1]
     few, many = (peak_mib(variant, images, 1) for images in (2, 96))

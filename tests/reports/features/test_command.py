@@ -239,6 +239,7 @@ def test_a_user_reads_one_line_and_no_stack_trace(tmp_path: Path) -> None:
     assert "Did you mean" in output_of("src.report", "features", "statistics.imagez=3", status=1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_real_photographs_with_real_borders(
     compose_config: Callable[..., RunDescription], small_overrides: list[str], real_data: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from exfuse.reports.page.page import render_page
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.page.conftest import data_of
+from tests.sharing import amount
 
 CHARTS = {
     "chart-ladder-scores",
@@ -222,7 +223,7 @@ def test_light_and_dark_follow_the_system_and_the_button(visit, page_file, dark)
     assert page.evaluate(ground) == (light_ground if dark else dark_ground)
 
 
-@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize("width", amount([390, 1280], [390, 768, 1280]))
 def test_no_page_scrolls_sideways(visit, page_file, study_folder, tmp_path, width):
     page = browsing(drawn(visit(page_file, width=width, is_mobile=width < 500, has_touch=width < 500)))
     assert page.evaluate(OVERFLOW) == 0
