@@ -15,7 +15,7 @@ from exfuse.store.costs import CostColumn
 from exfuse.store.study import MISSING, Run, Study, StudyRow
 from exfuse.store.variants import Technique
 
-MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED = "†", "‡", "§", "¶", "‖"  # marks of footnotes
+MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED, AT_END = "†", "‡", "§", "¶", "‖", "⊣"  # marks of footnotes
 TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
 
 
@@ -67,6 +67,16 @@ def setting(row: StudyRow, name: str) -> Cell:
     values = {str(record.setting(name)) for record in row.records.values()}
     text = " or ".join(sorted(values)) or NOTHING
     return Cell(text, {name: text if values else None}, state=not values)
+
+
+def tuned(row: StudyRow, study: Study, key: str) -> Cell:
+    """What the study's search settled for the row, marked where that lay at the end of the grid."""
+    chosen = study.tuning.chosen.get(row.name, {}) if study.tuning else {}
+    if key not in chosen:
+        return Cell("search not finished", {key: None}, state=True)
+    value = chosen[key]
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return Cell(text, {key: value}, (AT_END,) if study.tuning and key in study.tuning.at_end(row.name) else ())
 
 
 def states(row: StudyRow) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from exfuse.analysis.cells import FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
+from exfuse.analysis.cells import AT_END, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
 from exfuse.analysis.paper import TRUST, departures
@@ -13,6 +13,7 @@ from exfuse.analysis.resampling import Interval
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
 from exfuse.store.record import Record, changes
 from exfuse.store.study import Study
+from exfuse.store.tuning import Trial, diverged
 
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 
@@ -30,6 +31,7 @@ def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequenc
     if records:
         sentences += [
             _data(records),
+            *_search(study),
             _recipe(records),
             _backbone(records),
             _machine(study, records),
@@ -45,6 +47,7 @@ def _marked(study: Study) -> list[Footnote]:
         Footnote("backbone from random weights, without pretraining.", RANDOM),
         Footnote("mean over fewer seeds than planned.", FEWER),
         Footnote(IMAGES_ONLY, ONE_SEED),
+        Footnote("the best of the search lay at the end of its grid: a value beyond may be better.", AT_END),
         Footnote("SS is chosen, but the backbone's weights are public ones that know nothing of it.", UNSUPERVISED),
     ]
 
@@ -124,6 +127,55 @@ def _data(records: Sequence[Record]) -> str:
     over = f"mIoU is over the {len(scores) - len(absent)} classes present in val"
     note = f" (absent: {', '.join(absent)})" if absent else ""
     return f"Data: {names}, {train} images to train on, {val} to score on; {over}{note}."
+
+
+def _search(study: Study) -> list[str]:
+    """How the rows of a tuned study were tuned, at what cost, and what that left open."""
+    tuning = study.tuning
+    if tuning is None:
+        return []
+    tried = [trial for trials in tuning.trials.values() for trial in trials]
+    records = [record for record in study.searched.values() if record is not None]
+    images = [record.images for record in records if record.images]
+    declared, grids = tuning.declared, []
+    for key, values in tuning.grid.items():
+        added = [value for value in values if value not in declared.grid[key]]
+        widened = f", widened for all rows by {_values_text(added)}" if added else ""
+        grids.append(f"{key} of {_values_text(declared.grid[key])}{widened}")
+    hours = sum(record.seconds for record in records) / 3600
+    failed = [
+        f"{study.row(row).title} {_settings_text(one)}" for row, trials in tuning.trials.items() for one in trials if one.failed
+    ]
+    failed += [
+        f"{study.row(row).title} {_settings_text(one)} (diverged)"
+        for row, trials in tuning.trials.items()
+        for one in trials
+        if (record := study.searched.get(one.key or "")) is not None and diverged(record)
+    ]
+    of = f" ({_range(one['val'] for one in images)} images; the other {_range(one['train'] for one in images)} were learnt)"
+    sentences = [
+        f"Tuned: every row tried {' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the epochs, "
+        f"scored on {_percent(declared.held_out)} of train{of if images else ''}, never on val; its runs here take what was "
+        f"best for it and all of train. The search took {count(len(tried), 'run')}, {hours:.2g} h."
+    ]
+    if failed:
+        sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
+    if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
+        bound = f" after {count(declared.widen, 'widening')}" if declared.widen else ""
+        sentences.append(f"Best at the end of the grid{bound}: {', '.join(open_ended[:SHOWN])}{and_more(open_ended)}.")
+    return sentences
+
+
+def _settings_text(trial: Trial) -> str:
+    return ", ".join(f"{key}={value}" for key, value in trial.settings.items())
+
+
+def _values_text(values: Sequence[object]) -> str:
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _recipe(records: Sequence[Record]) -> str:

@@ -55,6 +55,9 @@ def columns(study: Study) -> list[Column]:
         found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left"))
     for setting in study.varies:
         found.append(Column(setting, setting.rpartition(".")[2].replace("_", " "), f"{setting}, varied on purpose"))
+    for key in study.tuning.grid if study.tuning else ():
+        name = key.lstrip("+").rpartition(".")[2].replace("_", " ")
+        found.append(Column(key, name, f"{key}, the row's best in a search on a part of train"))
     found.append(Column("miou", "mIoU %", "mean intersection over union, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):
@@ -148,6 +151,7 @@ def _row(
         **{technique.name: cells.tick(row, technique) for technique in study.techniques},
         "decoder": Cell(row.decoder, {"decoder": row.decoder}),
         **{setting: cells.setting(row, setting) for setting in study.varies},
+        **{key: cells.tuned(row, study, key) for key in (study.tuning.grid if study.tuning else ())},
         "miou": cells.miou(row, study, seeds),
         "difference": cells.difference(row, study, comparison),
         "p": cells.adjusted_p(comparison),

@@ -8,20 +8,28 @@ from exfuse.config import search_path
 from exfuse.config.options import build
 from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
-from exfuse.data.split import Split
-from exfuse.store.description import Described, Option
+from exfuse.data.split import Split, divide
+from exfuse.store.description import NOTHING, Described, HeldOut, Option
 from exfuse.store.variants import technique
 
 
-def read_split(data: Option, split: str) -> Split:
-    """Read ``train`` or ``val`` of a data set.
+def read_split(data: Option, split: str, held_out: HeldOut = NOTHING) -> Split:
+    """Read ``train`` or ``val`` of a data set, or, with a share held out, what `divide` makes of its train: val is not read.
 
     Raises:
         DataError: see the readers and `exfuse.data.census.check_labels`.
     """
-    found: Split = build("data", data, split)
+    if held_out.share:
+        found: Split = divide(build("data", data, "train"), held_out.share, held_out.seed)[split]
+    else:
+        found = build("data", data, split)
     check_labels(found)
     return found
+
+
+def split_of(described: Described, split: str) -> Split:
+    """Read what a run learns from, ``train``, or is scored on, ``val``; see `read_split`."""
+    return read_split(described.data, split, described.held_out)
 
 
 def photographs_upright(data: Option) -> bool:
@@ -31,12 +39,15 @@ def photographs_upright(data: Option) -> bool:
 
 def read_labelled_split(described: Described, split: str) -> LabelledSplit:
     """``train`` or ``val`` of the pretraining's data; cheap until somebody asks for its items."""
-    return labelled_split(described.pretraining.data, described.data, described.debug.images, split)
+    return labelled_split(described.pretraining.data, described.data, described.debug.images, split, described.held_out)
 
 
-def labelled_split(labelled: Option, data: Option, images: int | None, split: str) -> LabelledSplit:
+def labelled_split(
+    labelled: Option, data: Option, images: int | None, split: str, held_out: HeldOut = NOTHING
+) -> LabelledSplit:
     """``train`` or ``val`` of classification data that may be cut from segmentation ``data``; the first so many images."""
-    found: LabelledSplit = build("pretraining/data", labelled, split, {"data": data})
+    beside = {"data": lambda part: read_split(data, part, held_out)}
+    found: LabelledSplit = build("pretraining/data", labelled, split, beside)
     return replace(found, limit=images)
 
 

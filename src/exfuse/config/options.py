@@ -1,7 +1,7 @@
 """The code behind the options of config groups: found by group and name in the search path when it is needed, never kept."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,15 @@ _TARGET, _PARTIAL = "_target_", "_partial_"
 _REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 
 
-def build(group: str, option: Option, part: str | None = None, beside: Mapping[str, Option] | None = None) -> Any:
+def build(group: str, option: Option, part: str | None = None, beside: Mapping[str, Callable[[str], Any]] | None = None) -> Any:
     """What an option's file names in ``_target_``, called with the option's settings.
 
     Args:
         group: the config group, such as ``technique/dap``.
         option: one of its options.
         part: only what stands under this name in the option, such as a data set's ``train``.
-        beside: options of other groups whose parts this one's settings refer to, such as ``${data.train}``; it is one itself.
+        beside: by group, what reads a part of another group's option that this one's settings refer to, such as
+            ``${data.train}``; parts of its own it finds itself.
 
     Returns:
         What the call returns; with ``_partial_: true`` in the file a function that still takes arguments.
@@ -30,11 +31,11 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     Raises:
         ConfigError: if the search path holds no such option, or its code cannot be loaded or refuses its arguments.
     """
-    known = {**(beside or {}), group: option}
+    known = {**(beside or {}), group: lambda name: build(group, option, name, beside)}
 
     def assemble(settings: Any, code: Any) -> Any:
         if isinstance(settings, str) and (found := _REFERENCE.fullmatch(settings)):
-            return build(found[1], known[found[1]], found[2], known)
+            return known[found[1]](found[2])
         if isinstance(settings, list):
             parts = dict(enumerate(code)) if isinstance(code, list) else {}
             return [assemble(setting, parts.get(number)) for number, setting in enumerate(settings)]

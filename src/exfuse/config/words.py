@@ -1,6 +1,7 @@
 """What the messages about configs say: kinds of values in words, values as they are typed, the nearest valid name."""
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -27,6 +28,21 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{name}:{shown(item)}' for name, item in value.items())}}}"
     return f"[{','.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else str(value)
+
+
+def as_typed(value: Any) -> str:
+    """A value in Hydra's override grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{as_typed(item)}' for key, item in value.items())}}}"
+    text = str(value)
+    if isinstance(value, str) and not re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z/.][\w/.:-]*", text, re.IGNORECASE):
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return text
 
 
 def expected(kind: Any) -> str:

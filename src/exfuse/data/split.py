@@ -13,6 +13,7 @@ from exfuse.data.text import check_class_names, check_ids
 from exfuse.errors import DataError
 from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
+from exfuse.randomness import derive_seed
 
 _CLOSE = 8  # a channel: a palette that a program wrote anew may be off by so much
 
@@ -283,6 +284,49 @@ def seen_in_training(of: Split) -> Split:
     For the last training before a test server scores, which may use every label there is.
     """
     return Split(f"{of.name} (seen in training)", of.items, of.classes, of.void_ids, seen=True)
+
+
+def divide(train: Split, share: float, seed: int) -> dict[str, Split]:
+    """Hold a part of a training set out: ``train``, the rest, and ``val``, about ``share`` of the images.
+
+    Groups of images that are not independent, such as the frames of one sequence, stay together: in an order that is drawn by
+    the groups' names, each is held out that brings the part nearer to its size. Where all images are one group it is the last
+    of them in a row, so that only its first frames have neighbours that are learnt.
+
+    Args:
+        train: a data set's training images.
+        share: above 0 and below 1.
+        seed: of the draw; the same images and seed give the same part, wherever the images lie.
+
+    Raises:
+        DataError: if either part would be empty.
+    """
+    groups: dict[str, list[Item]] = {}
+    for item in train.items:
+        groups.setdefault(_group(item), []).append(item)
+    wanted = share * len(train)
+    held: set[str] = set()
+    if len(groups) == 1:
+        held = {item.id for item in train.items[len(train) - round(wanted) :]}
+    for name in sorted(groups, key=lambda group: (derive_seed(seed, "held out", group), group)) if len(groups) > 1 else ():
+        if abs(len(held) + len(groups[name]) - wanted) < abs(len(held) - wanted):
+            held |= {item.id for item in groups[name]}
+    if not held and len(groups) > 1:  # every group is more than twice as large as the part
+        held = {item.id for item in min(groups.values(), key=lambda items: (len(items), items[0].id))}
+    if not 0 < len(held) < len(train):
+        raise DataError(
+            f"{train.name} has {len(train)} images in {len(groups)} groups: {share:g} of them cannot be held out. Take a "
+            "larger set, or another share."
+        )
+    rest, part = ([item for item in train.items if (item.id in held) is chosen] for chosen in (False, True))
+    return {
+        "train": replace(train, name=f"{train.name} without a held-out part", items=tuple(rest)),
+        "val": replace(train, name=f"{train.name}, held-out part", items=tuple(part)),
+    }
+
+
+def _group(item: Item) -> str:
+    return item.id
 
 
 def spread_evenly(total: int, wanted: int | None) -> list[int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from exfuse.composition.reading import read_split
+from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.formats import FORMATS, Description, Scoring
@@ -160,7 +160,7 @@ def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | No
     if not Path(run.data.settings["root"]).is_dir():
         return None
     try:
-        split = read_split(run.data, "val")
+        split = split_of(run, "val")
     except UserError:  # moved, incomplete or of another version: not what this command is about
         return None
     checked = range(min(_CHECKED, len(split)))

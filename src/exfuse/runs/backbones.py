@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 from rich.console import Console
 
-from exfuse.composition.reading import read_split
+from exfuse.composition.reading import split_of
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_backbone
+from exfuse.config.words import as_typed
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
@@ -31,7 +32,7 @@ _GROUPS = (
 # Everything in these that differs from what the choices alone compose to is repeated on the command line.
 _FIRST: tuple[str, ...] = ("seed", "paths.")  # what others refer to
 _SECTIONS: tuple[str, ...] = (
-    *("backbone.", "pretraining.", "data.", "technique.lr.", "runtime.", "logger.", "debug.images"),
+    *("backbone.", "pretraining.", "data.", "technique.lr.", "runtime.", "logger.", "debug.images", "held_out."),
     *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar"),
 )
 _NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")
@@ -154,7 +155,7 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
             f"  {as_command([*pretrain_overrides(run), 'overwrite=true'])}"
         )
-    held_out = read_split(run.data, "val")
+    held_out = split_of(run, "val")
     if held_out.manifest() not in record.backbone.excludes:
         console.print(
             f"[yellow]Nobody has checked that the images of {held_out.name} took no part in this pretraining.[/] With its data "
@@ -199,19 +200,4 @@ def _as_override(key: str, value: Any) -> str:
     place, _, last = key.rpartition(".")
     if last == "option":  # of an optimiser or schedule: a config group that fills a place
         return f"{place.rpartition('.')[2]}@{place}={value}"
-    return f"{key}={_as_text(value)}"
-
-
-def _as_text(value: Any) -> str:
-    """A value in Hydra's override grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_as_text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{_as_text(item)}' for key, item in value.items())}}}"
-    text = str(value)
-    if isinstance(value, str) and not re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z/.][\w/.:-]*", text, re.IGNORECASE):
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return text
+    return f"{key}={as_typed(value)}"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
-from exfuse.composition.reading import read_split
+from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
@@ -52,7 +52,7 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
 
 
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    split = read_split(from_plain(runs[0][1].config, RunDescription).data, "val")
+    split = split_of(from_plain(runs[0][1].config, RunDescription), "val")
     predicted: dict[str, list[PredictedImage]] = {}
     for folder, record in runs:
         model, trained, _ = load_checkpoint(folder.path)

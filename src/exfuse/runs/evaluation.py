@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
-from exfuse.composition.reading import read_split
+from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
@@ -65,7 +65,7 @@ def evaluate(asked: Evaluation) -> None:
     """
     path = Path(asked.checkpoint)
     model, trained, classes = load_checkpoint(path)
-    split = read_split(asked.data or trained.data, asked.split)
+    split = read_split(asked.data, asked.split) if asked.data else split_of(trained, asked.split)
     if list(split.classes) != classes:
         raise CheckpointError(
             f"{path} scores {len(classes)} classes ({', '.join(classes[:4])}, ...) but {split.name} names "
@@ -128,7 +128,7 @@ def _rescore(run: RunFolder, device: torch.device, workers: int) -> str:
         assert record is not None
         before, _ = run.counts(record)
         model, trained, _ = load_checkpoint(run.path)
-        split = read_split(trained.data, "val")
+        split = split_of(trained, "val")
         if split.manifest() != record.manifests["val"]:
             raise DataError(f"{run.path}: {split.name} val is not what this run was scored on. Train the run anew.")
         if trained.runtime.channels_last:  # the layout in which its training scored it

@@ -13,14 +13,14 @@ from exfuse.data.split import Split, check_disjoint
 from exfuse.errors import ConfigError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
-from exfuse.store.description import Described, Option, RunDescription
+from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder
 from exfuse.store.key import backbone_key, run_key
 
 PRETRAINED = "pretrained"
 _KEY = re.compile(r"[0-9a-f]{16}")
-ReadSplit = Callable[[Option, str], Split]
+ReadSplit = Callable[[Option, str, HeldOut], Split]
 ReadLabelled = Callable[[Described, str], LabelledSplit]
 
 
@@ -99,7 +99,7 @@ def start_folder(run: RunDescription) -> RunFolder | None:
 
 
 def _read_splits(run: RunDescription, read: ReadSplit) -> dict[str, Split]:
-    splits = {name: read(run.data, name) for name in ("train", "val")}
+    splits = {name: read(run.data, name, run.held_out) for name in ("train", "val")}
     check_disjoint(splits["train"], splits["val"])
     if run.debug.images:
         splits = {name: replace(split, items=split.items[: run.debug.images]) for name, split in splits.items()}

@@ -18,7 +18,7 @@ from exfuse.composition.pretraining import (
     build_classifier_model,
     from_random,
 )
-from exfuse.composition.reading import labelled_counts, read_labelled_split, read_split
+from exfuse.composition.reading import labelled_counts, read_labelled_split, split_of
 from exfuse.data.classification import ClassificationData
 from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
@@ -62,7 +62,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
     folder, manifests = find_backbone(wanted)
     wanted = resolve_normalisation(wanted)
     train, val = (read_labelled_split(wanted, split) for split in ("train", "val"))
-    held_out = read_split(wanted.data, "val")
+    held_out = split_of(wanted, "val")
     waiting = f"Another process is making backbone {folder.key}: waiting for it."
     with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
         if wanted.overwrite and first:

@@ -12,6 +12,8 @@ from exfuse.store.record import Record
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
 _ABSENT = "(absent)"
+_TUNED = "(tuned)"
+_FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
 Named = tuple[str, int, Record]  # row, seed, record
 
@@ -40,7 +42,9 @@ class Deviation:
         return {run for runs in self.others.values() for run in runs}
 
 
-def find_deviations(runs: Sequence[Named], varies: Sequence[str] = ()) -> tuple[Deviation, ...]:
+def find_deviations(
+    runs: Sequence[Named], varies: Sequence[str] = (), tuned: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Deviation, ...]:
     """Compare finished runs in everything that may change a number but what a study varies.
 
     Pretrained weights differ by SS, LR and seed, so their keys are not compared; how they were pretrained is.
@@ -48,11 +52,15 @@ def find_deviations(runs: Sequence[Named], varies: Sequence[str] = ()) -> tuple[
     Args:
         runs: of one table.
         varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
+        tuned: what a search settled for each row, by override key; what stands in its place for a run that has just that.
     """
     settings = [_settings(record) for _, _, record in runs]
+    chosen = [(tuned or {}).get(row, {}) for row, _, _ in runs]
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
         return ()
-    flat = [dict(_leaves(one)) for one in settings]
+    flat = [
+        {name: _untuned(name, value, own) for name, value in _leaves(one)} for one, own in zip(settings, chosen, strict=True)
+    ]
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
         values = [_show(one.get(setting, _ABSENT)) for one in flat]
@@ -109,6 +117,15 @@ def _without_places(node: Any, also: set[str] = frozenset()) -> Any:  # type: ig
     if isinstance(node, Mapping):
         return {name: _without_places(value) for name, value in node.items() if name not in _PLACES and name not in also}
     return [_without_places(value) for value in node] if isinstance(node, list) else node
+
+
+def _untuned(setting: str, value: Any, chosen: Mapping[str, Any]) -> Any:
+    """``tuned`` for a setting that a search has settled, or one that follows it; else its value."""
+    for key, settled in chosen.items():
+        place = key.lstrip("+").rpartition("@")[2].replace("/", ".")
+        if setting.startswith(f"{place}.") or (setting in (place, _FOLLOWS.get(place)) and value == settled):
+            return _TUNED
+    return value
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from exfuse.limits import (
+    BelowOne,
     Devices,
     FromMinusOne,
     NonNegative,
@@ -191,6 +192,21 @@ class Debug(_Part, frozen=True, kw_only=True):
     val_is_train: bool = False
 
 
+class HeldOut(_Part, frozen=True, kw_only=True):
+    """A part of train that a run is scored on in the place of val, which is then not read; see `exfuse.data.split.divide`.
+
+    Attributes:
+        share: of train's images; 0 for a run that learns from all of train and is scored on val.
+        seed: of the draw.
+    """
+
+    share: BelowOne = 0.0
+    seed: Seed = 0
+
+
+NOTHING = HeldOut()
+
+
 class Sweep(_Part, frozen=True):
     missing: Literal["train", "skip"]
     output: str | None
@@ -220,6 +236,7 @@ class Described(_Part, frozen=True, kw_only=True):
     logger: Annotated[Option, ASIDE]
     paths: Annotated[Paths, ASIDE]
     overwrite: Annotated[bool, ASIDE]
+    held_out: HeldOut = NOTHING
     sweep: Annotated[Sweep | None, ASIDE] = None  # a run may belong to several
     study: Annotated[dict[str, Any] | None, ASIDE] = None
 

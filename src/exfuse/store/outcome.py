@@ -11,6 +11,7 @@ from exfuse.store.record import DONE
 STARTED = "started"  # a supervisor that never got further: its machine or launcher failed
 SKIPPED, ELSEWHERE = "skipped", "done elsewhere"  # trained before, or by another sweep meanwhile
 BUSY, MISSING = "busy", "missing"
+FAILED_BEFORE = "failed before"  # a run of a search at an earlier start, which is what the search wants to know
 GOOD = (DONE, SKIPPED, ELSEWHERE)
 
 

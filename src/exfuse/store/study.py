@@ -21,6 +21,8 @@ from exfuse.store.costs import MEASURED
 from exfuse.store.folder import RunFolder
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.record import Record
+from exfuse.store.tuning import FOLDER as SEARCH
+from exfuse.store.tuning import Tuning, best
 
 FILE, SCHEMA = "study.json", 1
 MISSING = "missing"
@@ -64,6 +66,7 @@ class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mixed: bool = False
     varies: list[str] = []
     edge_radius: int | None = None
+    tuning: Tuning | None = None
 
 
 def write_study(folder: Path, study: StudyFile) -> bool:
@@ -176,6 +179,8 @@ class Study:
     edge_radius: int | None = None
     deviations: tuple[Deviation, ...] = field(default=())
     measured: MeasuredCosts | None = None
+    tuning: Tuning | None = None
+    searched: Mapping[str, Record | None] = field(default_factory=dict)  # records of the search's runs by key
 
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
@@ -214,7 +219,8 @@ def load_study(folder: Path, measured: bool = True) -> Study:
     techniques = _techniques(file.rows)
     rows = tuple(_row(row, techniques, records, folder / "records", path) for row in file.rows)
     done = [(row.name, seed, record) for row in rows for seed, record in row.records.items()]
-    deviations = find_deviations(done, file.varies)
+    searched = _read_search(file, folder / SEARCH, path)
+    deviations = find_deviations(done, file.varies, file.tuning.chosen if file.tuning else {})
     if deviations and not file.mixed:
         refuse(file.name, deviations)
     study = Study(
@@ -231,6 +237,8 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         varies=tuple(file.varies),
         edge_radius=file.edge_radius,
         deviations=deviations,
+        tuning=file.tuning,
+        searched=searched,
     )
     costs = read_costs(folder) if measured else None
     return study if costs is None else _with_costs(study, costs)
@@ -256,6 +264,24 @@ def find_studies(folders: list[Path]) -> list[Path]:
             raise UserError(f"{folder} holds no study.json and no study folder. A sweep writes one: see conf/study/.")
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record | None]:
+    """Records of a tuned study's search; refused if they contradict what study.json says of them."""
+    tuning = file.tuning
+    if tuning is None:
+        return _read_records(folder, set(), path)
+    records = _read_records(folder, {trial.key for trials in tuning.trials.values() for trial in trials if trial.key}, path)
+    rows = {row.name: row for row in file.rows}
+    for name, trials in tuning.trials.items():
+        if (row := rows.get(name)) is None:
+            raise UserError(f"{path}: the search knows a row {name} that the study has not. {_REMEDY}")
+        for trial in trials:
+            if trial.key and (record := records.get(trial.key)):
+                _check_claim(record, row, tuning.declared.seed, path, SEARCH)
+        if (found := best(trials, records)) != (said := tuning.chosen.get(name)):
+            raise UserError(f"{path}: row {name} took {said} from its search, whose records say {found}. {_REMEDY}")
+    return records
 
 
 def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, Record | None]:
@@ -290,9 +316,9 @@ def _row(
     return StudyRow(row.name, options, row.decoder, row.on, row.paper, row.paper_trust, runs)
 
 
-def _check_claim(record: Record, row: RowFile, seed: int, study: Path) -> None:
+def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = "records") -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
-    path = study.parent / "records" / record.key / "record.json"
+    path = study.parent / folder / record.key / "record.json"
     if record.done and record.scored is None:
         raise UserError(f"{path} is not the record of a segmentation run, but {study} names it in row {row.name}.")
     claimed = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}

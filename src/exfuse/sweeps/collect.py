@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.study import SCHEMA, Paper, RowFile, StudyFile, write_study
+from exfuse.store.tuning import FOLDER as SEARCH
+from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import chosen_options, label
+from exfuse.sweeps.tuning import Search, key_of
 
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
 
@@ -48,10 +51,15 @@ class DeclaredStudy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     rows: dict[str, DeclaredRow | None] = {}
     varies: list[str] = []
     edge_radius: int | None = None
+    tune: DeclaredTune | None = None
 
 
-def collect_study(outcomes: Sequence[Outcome], study: DeclaredStudy, command: str, mixed: bool, output: Path) -> bool:
-    """Write ``study.json`` and ``records/`` into the folder ``output``; records of an earlier collection that no cell names go.
+def collect_study(
+    outcomes: Sequence[Outcome], study: DeclaredStudy, command: str, mixed: bool, output: Path, search: Search | None = None
+) -> bool:
+    """Write ``study.json``, ``records/`` and, of a tuned study, ``search/`` into the folder ``output``.
+
+    Records of an earlier collection that no cell names go.
 
     Args:
         outcomes: of the sweep's jobs.
@@ -59,6 +67,7 @@ def collect_study(outcomes: Sequence[Outcome], study: DeclaredStudy, command: st
         command: that made the runs.
         mixed: whether runs of different commits or settings may stand in one table, marked.
         output: the study's folder.
+        search: by which its rows were tuned.
 
     Returns:
         Whether anything is other than it was at an earlier collection.
@@ -66,23 +75,22 @@ def collect_study(outcomes: Sequence[Outcome], study: DeclaredStudy, command: st
     Raises:
         UserError: if two runs claim one cell.
     """
-    rows = _rows(outcomes, study.rows)
-    keys = {key for row in rows for key in row.runs.values()}
-    for stale in (output / "records").glob("*"):
-        if stale.name not in keys:
-            shutil.rmtree(stale)
-    sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
-    changed = [_copy_record(source, RunFolder(output / "records", source.key)) for source in sources]
+    rows = _rows(outcomes, study.rows, search)
+    tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
+    changed = _copy_records(outcomes, output / "records")
+    changed |= _copy_records(search.outcomes.values() if search else (), output / SEARCH, _copy_summary)
     kept = {name: getattr(study, name) for name in ("name", "title", "question", "paper", "factors", "varies", "edge_radius")}
-    return write_study(output, StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, **kept)) or any(changed)
+    return (
+        write_study(output, StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, **kept)) or changed
+    )
 
 
-def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None]) -> list[RowFile]:
+def _rows(
+    outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None], search: Search | None = None
+) -> list[RowFile]:
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
-    names = {row.label: name for name, row in declared.items() if row and row.label}
-    for outcome, swept_too in zip(outcomes, _swept_besides(outcomes), strict=True):
-        whole = label(chosen_options(outcome.choices), outcome.choices["decoder"])
-        name = names.get(whole, outcome.row) if declared else " ".join([outcome.row, *swept_too])
+    for outcome, swept_too in zip(outcomes, swept_besides(outcomes, search.grid if search else ()), strict=True):
+        name = _name(outcome, declared) if declared else " ".join([outcome.row, *swept_too])
         by_row.setdefault(name, []).append(outcome)
     swept = {name: jobs for name, jobs in by_row.items() if jobs}
     seeds = sorted({outcome.seed for outcome in outcomes})
@@ -93,6 +101,11 @@ def _rows(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None
         options, decoder = chosen_options(jobs[0].choices), jobs[0].choices["decoder"]
         rows.append(RowFile(name, options, decoder, _cells(name, jobs, seeds), on, row.paper, row.trust))
     return rows
+
+
+def _name(outcome: Outcome, declared: Mapping[str, DeclaredRow | None]) -> str:
+    names = {row.label: name for name, row in declared.items() if row and row.label}
+    return names.get(label(chosen_options(outcome.choices), outcome.choices["decoder"]), outcome.row)
 
 
 def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[int, str | None]:
@@ -109,14 +122,49 @@ def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[int
     return {seed: (cells[seed].key or None) if seed in cells else None for seed in seeds}
 
 
-def _swept_besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """Of each job the overrides that not all jobs have, variants and seeds left out: what else a multirun swept."""
-    everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
+def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) -> list[list[str]]:
+    """Of each job the overrides that not all jobs have, variants and seeds left out: what else a multirun swept.
+
+    Args:
+        outcomes: of the jobs.
+        settled: keys that a search has settled, which nobody swept.
+    """
+    everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if outcomes else set()
     known = ("seed=", "+ablation=", "technique/", "decoder=")
     return [
-        [override for override in outcome.overrides if override not in everywhere and not override.startswith(known)]
+        [
+            override
+            for override in outcome.overrides
+            if override not in everywhere and not override.startswith(known) and key_of(override) not in settled
+        ]
         for outcome in outcomes
     ]
+
+
+def _copy_records(
+    outcomes: Iterable[Outcome], folder: Path, copy: Callable[[RunFolder, RunFolder], bool] | None = None
+) -> bool:
+    """Copy each outcome's record, and remove those of others; whether anything is other than before."""
+    sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
+    stale = {path.name for path in folder.glob("*")} - {source.key for source in sources}
+    for name in stale:
+        shutil.rmtree(folder / name)
+    changed = [(copy or _copy_record)(source, RunFolder(folder, source.key)) for source in sources]  # all of them
+    return any(changed)
+
+
+def _copy_summary(source: RunFolder, target: RunFolder) -> bool:
+    """Copy a record alone: its scores are in it."""
+    record = source.record()
+    if record is None or target.record() == (copy := _portable_record(source, record)):
+        return False
+    target.write(copy)
+    return True
+
+
+def _portable_record(source: RunFolder, record: Record) -> Record:
+    told = replace(record, reason=record.reason or record.why, traceback="")
+    return typed(portable(plain(told)), Record, source.path, "a record", "")
 
 
 def _copy_record(source: RunFolder, target: RunFolder) -> bool:
@@ -124,9 +172,7 @@ def _copy_record(source: RunFolder, target: RunFolder) -> bool:
     record = source.record()
     if record is None:
         return False
-    copy = typed(
-        portable(plain(replace(record, reason=record.reason or record.why, traceback=""))), Record, source.path, "a record", ""
-    )
+    copy = _portable_record(source, record)
     if _is_copied(target, copy):
         return False
     if record.done:

@@ -1,28 +1,37 @@
-"""The parent of a sweep: at its end it says what ran, was skipped or failed and why, and tabulates the study."""
+"""The parent of a sweep: it starts its jobs stage by stage, says at its end what ran and why not, and tabulates the study."""
 
+import copy
 import hashlib
 import shlex
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
 from exfuse.config.composing import compose_each_job_once
+from exfuse.config.read import describe
 from exfuse.errors import UserError, complain, user_error
 from exfuse.store.checked import read_plain, typed
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
-from exfuse.sweeps.collect import DeclaredStudy, collect_study
+from exfuse.sweeps.collect import DeclaredStudy, collect_study, swept_besides
+from exfuse.sweeps.stages import Plan
+from exfuse.sweeps.tuning import Search
 
 
-class _Sweep(NamedTuple):
+@dataclass
+class _Sweep:
     folder: Path
     study: DeclaredStudy
     output: Path | None
@@ -31,6 +40,7 @@ class _Sweep(NamedTuple):
     waits: bool
     queued: bool
     tabulates: bool
+    plan: Plan | None = None  # made with the first jobs
 
 
 _running: list[_Sweep] = []  # at most one: Hydra hands its callbacks nothing that the caller could get back
@@ -48,6 +58,7 @@ class SweepWatch(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         hydra = config.hydra
+        Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = StagedSweeper
         if hydra.launcher._target_.endswith("BasicLauncher"):
             compose_each_job_once()
         study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
@@ -71,6 +82,54 @@ class SweepWatch(Callback):
         ]
 
 
+class StagedSweeper(BasicSweeper):
+    """Hydra's own sweeper, in whose place it works: with jobs that follow from how earlier ones ended."""
+
+    def is_done(self) -> bool:
+        """Whether no stage follows; makes the next one."""
+        sweep, console = _running[-1], Console()
+        if sweep.plan is None:
+            jobs = [list(job) for batch in self.overrides or () for job in batch]
+            tune = sweep.study.tune if sweep.tabulates else None
+            usual = self.config.get("seed", 0) if self.config else 0
+            sweep.plan = Plan(jobs, tune, usual, self._describe)
+            self._started, self._batch = 0, list[list[str]]()
+            self._stages = sweep.plan.stages(console)
+            answer: list[Outcome] | None = None
+        else:
+            ended = {outcome.job: outcome for outcome in _settled(sweep, console)}
+            answer = [ended[job] for job in range(self._started, self._started + len(self._batch))]
+            self._started += len(self._batch)
+        try:
+            self._batch = next(self._stages) if answer is None else self._stages.send(answer)
+        except StopIteration:
+            return True
+        return False
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """The jobs of the next stage."""
+        return self._batch
+
+    def _describe(self, overrides: Sequence[str]) -> RunDescription:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        config = copy.deepcopy(self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides]))
+        choices = dict(config.hydra.runtime.choices)
+        with open_dict(config):
+            del config["hydra"]
+        return describe(config, choices)
+
+
+def _settled(sweep: _Sweep, console: Console) -> list[Outcome]:
+    """Outcomes so far, once those that another sweep trains have ended too."""
+    outcomes = read_outcomes(sweep.folder)
+    for outcome in outcomes:
+        if outcome.status == BUSY and sweep.waits:
+            _wait(outcome, console)
+            outcome.write(sweep.folder)
+    return outcomes
+
+
 def finish_sweep(error: BaseException | None) -> int:
     """Say how the sweep of this process ended and, if nothing ended it early, tabulate it.
 
@@ -83,21 +142,22 @@ def finish_sweep(error: BaseException | None) -> int:
     if not _running:
         return 0
     sweep, console = _running.pop(), Console()
-    outcomes = read_outcomes(sweep.folder)
+    outcomes = read_outcomes(sweep.folder) if error else _settled(sweep, console)
     if not outcomes:
         return 0  # nothing was started, and the error that says why is on its way
     for outcome in outcomes:
-        if outcome.status == BUSY and sweep.waits and error is None:
-            _wait(outcome, console)
-        elif outcome.status == STARTED and not (error and sweep.queued):
+        if outcome.status == STARTED and not (error and sweep.queued):
             outcome.status, outcome.reason = INTERRUPTED, "its supervisor was ended; the same command goes on"
+    ended = {outcome.job: outcome for outcome in outcomes}
+    shown = [ended.get(outcome.job, outcome) for outcome in sweep.plan.found] if sweep.plan else outcomes
+    outcomes += [outcome for outcome in shown if outcome.job not in ended]
     console.print(f"Sweep: {_counts(outcomes)}")
-    console.print(_table(outcomes))
+    console.print(_table(outcomes, _names(outcomes, sweep.plan.search if sweep.plan else None)))
     if error is not None:
         return _ended_early(sweep, error, console)
-    good = all(outcome.status in GOOD for outcome in outcomes)
+    good = all(outcome.status in GOOD for outcome in shown)
     if sweep.tabulates and any(outcome.key for outcome in outcomes):
-        good &= _tabulate(sweep, outcomes, console)
+        good &= _tabulate(sweep, shown, console)
     return 0 if good else 1
 
 
@@ -130,7 +190,8 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
 
     try:
         output = sweep.output or _own_folder(sweep, {outcome.key for outcome in outcomes})
-        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output)
+        search = sweep.plan.search if sweep.plan else None
+        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output, search)
         render_study(output, console, redraw=changed)
     except UserError as error:
         complain(str(error))
@@ -161,7 +222,18 @@ def _counts(outcomes: list[Outcome]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
-def _table(outcomes: list[Outcome]) -> Table:
+def _names(outcomes: list[Outcome], search: Search | None) -> dict[int, str]:
+    """What was swept, by the identity of each outcome: the row, and what else the jobs of its kind differ in."""
+    tried = {outcome.job for outcome in search.outcomes.values()} if search else set()
+    found = {}
+    for of_search in (True, False):
+        jobs = [outcome for outcome in outcomes if (outcome.job in tried) is of_search]
+        for outcome, besides in zip(jobs, swept_besides(jobs), strict=True):
+            found[id(outcome)] = " ".join([outcome.row, *besides, *(["(search)"] if of_search else [])])
+    return found
+
+
+def _table(outcomes: list[Outcome], names: dict[int, str]) -> Table:
     table = Table()
     for column in ("run", "seed", "status", "key", "minutes", "why"):
         table.add_column(column, justify="right" if column in ("seed", "minutes") else "left", overflow="fold")
@@ -169,5 +241,5 @@ def _table(outcomes: list[Outcome]) -> Table:
         colour = "green" if outcome.status in GOOD else "red"
         why = outcome.reason.replace("[", r"\[") + (f"\n{outcome.log}" if outcome.reason and outcome.log else "")
         minutes = f"{outcome.seconds / 60:.1f}"
-        table.add_row(outcome.row, str(outcome.seed), f"[{colour}]{outcome.status}[/]", outcome.key, minutes, why)
+        table.add_row(names[id(outcome)], str(outcome.seed), f"[{colour}]{outcome.status}[/]", outcome.key, minutes, why)
     return table

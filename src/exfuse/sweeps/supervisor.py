@@ -19,7 +19,7 @@ from exfuse.errors import user_error
 from exfuse.runs.plan import find_backbone, plan_run
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import BUSY, MISSING, SKIPPED, Outcome
+from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.sweeps.child import Ended, run_child
 
@@ -36,7 +36,7 @@ def plan_folder(described: RunDescription | PretrainingDescription) -> RunFolder
 
 
 def _read_labelled(described: Described, split: str) -> LabelledSplit:
-    return _labelled_split(described.pretraining.data, described.data, described.debug.images, split)
+    return _labelled_split(described.pretraining.data, described.data, described.debug.images, split, described.held_out)
 
 
 def supervise(described: RunDescription | PretrainingDescription) -> None:
@@ -79,12 +79,18 @@ def _bring_to_an_end(
         outcome.status, outcome.reason = _as_recorded(folder.record())
     elif folder.is_held():
         outcome.status = BUSY
+    elif _is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
+        outcome.status, outcome.reason = FAILED_BEFORE, before.why
     else:
         verb = "train" if isinstance(described, RunDescription) else "pretrain"
         ended = run_child(verb, outcome.overrides, log)
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
+
+
+def _is_searched(described: RunDescription | PretrainingDescription) -> bool:
+    return described.held_out.share > 0 and bool((described.study or {}).get("tune"))
 
 
 def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:

@@ -33,6 +33,7 @@ _TRANSLATION = {
     "§": r"\S{}",
     "¶": r"\P{}",
     "‖": r"$\|$",
+    "⊣": r"$\dashv$",
     EN_DASH: r"\textendash{}",
     "⁹": r"$^{9}$",
 }
@@ -45,7 +46,7 @@ _ACCENTS = {  # by the combining character that Unicode takes a letter apart int
     "\u0327": r"\c",
     "\u030c": r"\v",
 }
-_MARKS = {"†": r"\dagger", "‡": r"\ddagger", "§": r"\S", "¶": r"\P", "‖": r"\|"}
+_MARKS = {"†": r"\dagger", "‡": r"\ddagger", "§": r"\S", "¶": r"\P", "‖": r"\|", "⊣": r"\dashv"}
 
 
 def render(tables: Sequence[Table]) -> str:

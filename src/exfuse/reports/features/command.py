@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from exfuse.composition.reading import photographs_upright, read_split
+from exfuse.composition.reading import photographs_upright, read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError
@@ -54,7 +54,7 @@ def show_features(asked: Features) -> None:
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     split = None
     if asked.statistics.images != 0 or not all(map(is_photograph, as_list(asked.image))):
-        split = read_split(asked.data or trained.data, asked.split)
+        split = read_split(asked.data, asked.split) if asked.data else split_of(trained, asked.split)
         classes = list(split.classes)
     images = find_images(asked.image, split, photographs_upright(asked.data or trained.data))
     positions = [] if split is None else spread_evenly(len(split), asked.statistics.images)

@@ -14,7 +14,7 @@ from exfuse.errors import DataError, UserError
 from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.store.description import Option
+from exfuse.store.description import NOTHING, HeldOut, Option
 from exfuse.store.examples import ExampleImage, Examples, bounded, write_ids, write_image
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import predict_split
@@ -37,12 +37,12 @@ def add_predictions(
         Why a run was left out, by its key.
     """
     reasons: dict[str, str] = {}
-    splits: dict[Option, Split] = {}
+    splits: dict[tuple[Option, HeldOut], Split] = {}
     examples = there
     for key, record in track(records.items(), description="Predicting examples", transient=True, total=len(records)):
         try:
             model, trained, classes = load_checkpoint(runs / key)
-            split = _split(wish.data or trained.data, splits, manifest)
+            split = _split((wish.data, NOTHING) if wish.data else (trained.data, trained.held_out), splits, manifest)
             if list(split.classes) != record.classes or list(split.classes) != classes:
                 raise DataError(f"{split.name} has other classes than the run")
             dataset = SegmentationDataset(split, build_eval_transform(trained))
@@ -60,10 +60,10 @@ def add_predictions(
     return reasons
 
 
-def _split(data: Option, known: dict[Option, Split], manifest: str) -> Split:
+def _split(data: tuple[Option, HeldOut], known: dict[tuple[Option, HeldOut], Split], manifest: str) -> Split:
     """The val split of a run's data, read once; refused if it is not the one that was scored."""
     if data not in known:
-        known[data] = read_split(data, "val")
+        known[data] = read_split(data[0], "val", data[1])
     split = known[data]
     if split.manifest() != manifest:
         raise DataError(

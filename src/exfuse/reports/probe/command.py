@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from exfuse.analysis.figures import probe as figure
 from exfuse.analysis.figures import style
-from exfuse.composition.reading import read_split
+from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError, UserError
@@ -48,7 +48,7 @@ def probe_features(asked: Probe) -> None:
     """
     sources, output = find_sources(asked), asked.target(FOLDER, INDEX, "probes")
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
-    splits = [read_split(asked.data or trained.data, name) for name in ("train", "val")]
+    splits = [read_split(asked.data, name) if asked.data else split_of(trained, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), asked.train_images), spread_evenly(len(splits[1]), asked.test_images)]
     device = choose_device(asked.device)
     drawer = Drawer(asked.cells, asked.band, asked.seed)

@@ -1,0 +1,135 @@
+"""The search for a row's best settings on a part of train, as study.json keeps it: what was tried, which runs, what won."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import msgspec
+
+from exfuse.limits import NonNegative, Part, PositiveShare, Seed
+from exfuse.store.record import Record
+
+FOLDER = "search"  # beside a study's records: those of its search, without counts, of which nothing is made
+Value = float | int | str | bool | None
+Settings = Mapping[str, Value]  # one point of a grid, by override key
+
+
+class DeclaredTune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``tune:`` of a study as conf/study declares it.
+
+    Attributes:
+        grid: the values that every row tries, by override key; ``0.3x`` is 0.3 times what the row's recipe says. Of several
+            keys every combination is tried.
+        held_out: the share of train, drawn by group, that the search is scored on.
+        epochs: the share of the recipe's epochs that a run of the search takes.
+        seed: of the search's runs and of the draw; none of the study's.
+        widen: how often at most the grid is widened where a row's best lies at its end.
+    """
+
+    grid: dict[str, list[Value]]
+    held_out: Part = 0.2
+    epochs: PositiveShare = 0.3
+    seed: Seed = 1000
+    widen: NonNegative = 2
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a search.
+
+    Attributes:
+        settings: the point of the grid.
+        key: of the run; None where it could not even be planned.
+        failed: whether it failed, which counts as worse than any score.
+    """
+
+    settings: dict[str, Value]
+    key: str | None
+    failed: bool = False
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """A study's search.
+
+    Attributes:
+        declared: what was asked for, its values resolved.
+        grid: the values that were tried in the end, by override key: the declared ones, then those by which it was widened.
+        trials: by row, in the order in which the grid lists them.
+        chosen: the best settings by row; a row whose search is not finished has none.
+    """
+
+    declared: DeclaredTune
+    grid: dict[str, list[Value]]
+    trials: dict[str, list[Trial]]
+    chosen: dict[str, dict[str, Value]]
+
+    def at_end(self, row: str) -> dict[str, int]:
+        """See `ends`, of the row's best."""
+        return ends(self.grid, self.chosen[row]) if row in self.chosen else {}
+
+
+def points(grid: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
+    """Every combination of the values, the last key's fastest."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def best(trials: Sequence[Trial], records: Mapping[str, Record | None]) -> dict[str, Value] | None:
+    """The settings of the highest mIoU; of equal ones those that the grid lists first. None if a run has yet to end.
+
+    A run that failed or diverged counts as worse than any other; None if that holds for all.
+    """
+    scores = []
+    for trial in trials:
+        record = records.get(trial.key or "")
+        if record is not None and record.scored is not None and record.done:
+            scores.append(float("-inf") if diverged(record) else record.scores.miou)
+        elif trial.failed:
+            scores.append(float("-inf"))
+        else:
+            return None
+    top = max(scores, default=float("-inf"))
+    return None if top == float("-inf") else trials[scores.index(top)].settings
+
+
+def diverged(record: Record) -> bool:
+    """Whether a finished run's health says that it learnt nothing."""
+    return bool(getattr(getattr(record, "health", None), "diverged", False))
+
+
+def ends(grid: Mapping[str, Sequence[Value]], settings: Settings) -> dict[str, int]:
+    """Keys of which the settings take the largest (1) or smallest (-1) of several numbers."""
+    found = {}
+    for key, values in grid.items():
+        numbers: list[Any] = sorted({value for value in values if _is_number(value)})
+        if len(numbers) > 1 and len(numbers) == len(set(values)) and settings[key] in (numbers[0], numbers[-1]):
+            found[key] = 1 if settings[key] == numbers[-1] else -1
+    return found
+
+
+def beyond(values: Sequence[Value], side: int) -> Value:
+    """The number that goes on from a grid at one end, by the ratio of its last two, to two digits; by their distance if one is
+    not positive."""
+    numbers: list[Any] = sorted({value for value in values if _is_number(value)})
+    last, before = (numbers[-1], numbers[-2]) if side > 0 else (numbers[0], numbers[1])
+    further = last * last / before if numbers[0] > 0 else last + (last - before)
+    return round(further) if all(isinstance(number, int) for number in numbers) else float(f"{further:.2g}")
+
+
+def resolved(value: Value, usual: Any) -> Value:
+    """A value of a declared grid, ``0.3x`` multiplied by the usual one, to two digits more than it has.
+
+    Raises:
+        ValueError: if there is no usual number to multiply.
+    """
+    if not (isinstance(value, str) and value.endswith("x")):
+        return value
+    try:
+        factor = float(value[:-1])
+    except ValueError:
+        return value
+    if not _is_number(usual):
+        raise ValueError(f"{value} of {usual}, which is no number")
+    return usual if factor == 1 else type(usual)(float(f"{factor * usual:.3g}"))
+
+
+def _is_number(value: Any) -> Any:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

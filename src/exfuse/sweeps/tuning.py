@@ -1,0 +1,161 @@
+"""A study's search: every row tries the same grid on a part of train; its final runs take what was best for it."""
+
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from exfuse.config.words import as_typed
+from exfuse.errors import ConfigError
+from exfuse.store.description import RunDescription, to_plain
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import FAILED_BEFORE, Outcome
+from exfuse.store.record import FAILED, Record
+from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond, ends, points, resolved
+
+Job = list[str]  # the overrides of one run
+Describe = Callable[[Sequence[str]], RunDescription]
+Stages = Generator[list[Job], list[Outcome], None]  # jobs that may run side by side; how they ended is sent back
+
+
+class Search:
+    """What a study's rows try, job by job, and what came of it.
+
+    Args:
+        rows: overrides of each row, without its seed.
+        tune: what the study declares.
+        seeds: of the study.
+        describe: composes a single run.
+
+    Raises:
+        ConfigError: if the search's seed is one of the study's, or a value of the grid cannot be used.
+    """
+
+    def __init__(self, rows: Sequence[Job], tune: DeclaredTune, seeds: Collection[int], describe: Describe) -> None:
+        if tune.seed in seeds:
+            raise ConfigError(f"study.tune.seed={tune.seed} is one of the study's seeds: the search needs one of its own.")
+        self.rows, self._describe = [*rows], describe
+        settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
+        grid = {key: values for key, values in tune.grid.items() if key not in settled}
+        if empty := [key for key, values in grid.items() if not values]:
+            raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
+        self.declared = replace(tune, grid={key: self._resolve(key, values) for key, values in grid.items()})
+        self.grid = {key: [*values] for key, values in self.declared.grid.items()}
+        self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
+
+    @property
+    def trials(self) -> int:
+        """How many runs the grid as it is asks for."""
+        return len(self.rows) * len(points(self.grid))
+
+    def job(self, row: int, settings: dict[str, Value]) -> Job:
+        """One run of the search: the row's, with a part of train held out and its schedule as long as its epochs.
+
+        Raises:
+            ConfigError: if the settings are out of their range.
+        """
+        tune = self.declared
+        typed = [*self.rows[row], *as_overrides(settings)]
+        recipe = self._describe(typed).recipe
+        epochs = max(1, round(tune.epochs * recipe.epochs))
+        own: dict[str, Value] = {"seed": tune.seed, "recipe.epochs": epochs, "recipe.val_every": epochs}
+        for name, steps in recipe.schedule.settings.items():
+            if name.endswith("_steps") and isinstance(steps, int):  # counted in steps of the whole training
+                own[f"recipe.schedule.{name}"] = round(tune.epochs * steps)
+        own |= {"held_out.share": tune.held_out, "held_out.seed": tune.seed}
+        return [*(override for override in typed if key_of(override) not in own), *as_overrides(own)]
+
+    def stages(self) -> Stages:
+        """The grid, then what widens it; rows of which no run ended well at an earlier start are tried again."""
+        for widened in range(self.declared.widen + 1):
+            if widened and not self._widen():
+                return
+            yield from self._launch([key for key in self._points() if key not in self.outcomes])
+            hopeless = {row for row in range(len(self.rows)) if all(one.status == FAILED_BEFORE for one in self._of(row))}
+            if hopeless:
+                yield from self._launch([key for key in self._points() if key[0] in hopeless], ["overwrite=true"])
+
+    def chosen(self, row: int) -> dict[str, Value] | None:
+        """The row's best settings; None while its search is not finished."""
+        trials = [_trial(settings, self._outcome(row, settings)) for settings in points(self.grid)]
+        return best(trials, _records(self._of(row)))
+
+    def file(self, name: Callable[[Outcome], str]) -> Tuning:
+        """What study.json keeps of it; ``name`` finds the row of an outcome."""
+        trials, chosen = {}, {}
+        for row in range(len(self.rows)):
+            outcomes = [*self._of(row)]
+            if not outcomes:
+                continue
+            row_name = name(outcomes[0])
+            trials[row_name] = [_trial(settings, self._outcome(row, settings)) for settings in points(self.grid)]
+            if (settings := self.chosen(row)) is not None:
+                chosen[row_name] = settings
+        return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen)
+
+    def _launch(self, wanted: list[tuple[int, tuple[Value, ...]]], more: Sequence[str] = ()) -> Stages:
+        if wanted:
+            ended = yield [[*self.job(row, dict(zip(self.grid, values, strict=True))), *more] for row, values in wanted]
+            self.outcomes |= dict(zip(wanted, ended, strict=True))
+
+    def _points(self) -> list[tuple[int, tuple[Value, ...]]]:
+        return [(row, tuple(settings.values())) for row in range(len(self.rows)) for settings in points(self.grid)]
+
+    def _of(self, row: int) -> Iterable[Outcome]:
+        return [outcome for (number, _), outcome in self.outcomes.items() if number == row]
+
+    def _outcome(self, row: int, settings: dict[str, Value]) -> Outcome | None:
+        return self.outcomes.get((row, tuple(settings.values())))
+
+    def _widen(self) -> bool:
+        """Add a value at each end where a row's best lies; whether there was one to add."""
+        before = {key: [*values] for key, values in self.grid.items()}
+        for row in range(len(self.rows)):
+            for key, side in ends(before, self.chosen(row) or dict.fromkeys(before)).items():
+                further = beyond(before[key], side)
+                if further not in self.grid[key] and self._is_legal(key, further):
+                    self.grid[key].append(further)
+        return self.grid != before
+
+    def _is_legal(self, key: str, value: Value) -> bool:
+        try:
+            self._describe([*self.rows[0], *as_overrides({key: value})])
+        except ConfigError:
+            return False
+        return True
+
+    def _resolve(self, key: str, values: Sequence[Value]) -> list[Value]:
+        usual = [_setting(to_plain(self._describe(row)), key) for row in self.rows]
+        try:
+            found = [[resolved(value, one) for value in values] for one in usual]
+        except ValueError as error:
+            raise ConfigError(f"study.tune.grid.{key}: {error}. Give the values as they are.") from error
+        if any(one != found[0] for one in found):
+            raise ConfigError(f"study.tune.grid.{key}: rows differ in what {values} multiply. Give the values.")
+        return list(dict.fromkeys(found[0]))
+
+
+def key_of(override: str) -> str:
+    """``recipe.lr`` of ``++recipe.lr=0.1``."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _setting(node: Any, key: str) -> Any:
+    for name in key.lstrip("+").split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def as_overrides(settings: dict[str, Value]) -> Job:
+    """Settings as a user types them."""
+    return [f"{key}={as_typed(value)}" for key, value in settings.items()]
+
+
+def _trial(settings: dict[str, Value], outcome: Outcome | None) -> Trial:
+    failed = outcome is not None and bool(outcome.key) and outcome.status in (FAILED, FAILED_BEFORE)
+    return Trial(settings=settings, key=(outcome.key or None) if outcome else None, failed=failed)
+
+
+def _records(outcomes: Iterable[Outcome]) -> dict[str, Record | None]:
+    return {one.key: RunFolder(Path(one.store), one.key).record() for one in outcomes if one.key}
