@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from exfuse.data import split as split_module
 from exfuse.data.folder import read_folder
-from exfuse.data.split import Item, make_split
+from exfuse.data.split import Item, Split, divide, make_split
+from exfuse.errors import DataError
 from exfuse.palette import VOID
 
 CLASSES = ("one", "two", *[f"class{number}" for number in range(19)])
@@ -75,3 +77,46 @@ def test_sizes_and_ids_are_not_run_together(tmp_path):
         return make_split("name", [Item("a", items[0], items[1])], CLASSES).manifest()
 
     assert of_sizes(1112, 111) != of_sizes(111, 2111)
+
+
+def listed(number, group=1):
+    """So many images that nobody reads, each so many in a row of one group."""
+    items = [
+        Item(f"{place // group:03d}/{place % group}", Path(f"{place}.png"), Path(f"{place}.png")) for place in range(number)
+    ]
+    return Split("made up", tuple(items), ("one", "two"))
+
+
+def test_a_part_is_held_out_whole_once_and_the_same_for_everybody():
+    train = listed(50)
+    parts = divide(train, 0.2, seed=7)
+    assert len(parts["val"]) == 10
+    assert {*parts["train"].items, *parts["val"].items} == {*train.items}
+    assert not {*parts["train"].items} & {*parts["val"].items}
+    assert [item for item in train.items if item in parts["val"].items] == [*parts["val"].items]  # in their order
+    elsewhere = Split(
+        "made up", tuple(Item(item.id, Path("/far") / item.image, item.mask) for item in train.items), train.classes
+    )
+    assert [item.id for item in divide(elsewhere, 0.2, 7)["val"].items] == [item.id for item in parts["val"].items]
+    assert divide(train, 0.2, seed=8)["val"].items != parts["val"].items
+
+
+@pytest.mark.parametrize(("number", "size", "share"), [(60, 6, 0.2), (60, 7, 0.2), (61, 20, 0.2), (90, 30, 0.5)])
+def test_groups_stay_together(monkeypatch, number, size, share):
+    monkeypatch.setattr(split_module, "_group", lambda item: item.id.partition("/")[0])
+    train = listed(number, size)
+    for seed in range(10):
+        parts = divide(train, share, seed)
+        groups = [{item.id.partition("/")[0] for item in part.items} for part in parts.values()]
+        assert not groups[0] & groups[1]
+        assert abs(len(parts["val"]) - share * number) <= max(size / 2, min(size, number % size or size))
+
+
+def test_of_a_single_group_the_last_images_in_a_row_are_held_out(monkeypatch):
+    monkeypatch.setattr(split_module, "_group", lambda _: "one sequence")
+    assert [item.id for item in divide(listed(10, 10), 0.2, 0)["val"].items] == ["000/8", "000/9"]
+
+
+def test_a_part_of_too_few_images_is_refused():
+    with pytest.raises(DataError, match="1 images in 1 groups"):
+        divide(listed(1), 0.2, 0)

@@ -3,20 +3,25 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
 from exfuse.composition.pretraining import build_classifier_model, from_random
-from exfuse.composition.reading import labelled_counts, read_split
+from exfuse.composition.reading import labelled_counts, split_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.runs.plan import PRETRAINED
+from exfuse.store.checked import typed as typed_as
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
+from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.roofline import Device, StepCost, count_step
+from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
@@ -55,7 +60,7 @@ class Budget:
         backbone: its option.
         data: name of the data set.
         recipe: what it trains by, in words.
-        pretrainings: by key; rows and seeds share them.
+        pretrainings: by name; rows and seeds share them.
         rows: of the study or multirun.
     """
 
@@ -90,7 +95,11 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
     """
     budgets: dict[str, Budget] = {}
     counted: dict[str, tuple[StepCost, int]] = {}
-    jobs = _jobs(typed)
+    known: set[str] = set()  # keys of backbones
+    jobs, study = _jobs(typed)
+    seed = describe_run(jobs[0]).seed
+    if (search := Plan(jobs, _tune(study), seed, describe_run).search) is not None:
+        jobs = [*jobs, *search.jobs()]
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
         run = describe_run(job)
@@ -99,27 +108,36 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe))
         if run.backbone.init == PRETRAINED and run.init_from is None:
             key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
-            if key not in budget.pretrainings:
-                budget.pretrainings[key] = _plan_pretraining(run)
+            if key not in known:
+                known.add(key)
+                made = _plan_pretraining(run)
+                budget.pretrainings.setdefault(f"{made.name} {made.images}", made).runs += 1
         model = _what_counts(run)
         if model not in counted:
             counted[model] = _count_segmentation(run)
-        images, name = run.recipe.epochs * _train_images(run), row_name(run)
+        images, name = run.recipe.epochs * _train_images(run), f"{row_name(run)}{', search' if run.held_out.share else ''}"
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 
 
-def _jobs(typed: Sequence[str]) -> list[list[str]]:
-    """Overrides of each single run, as Hydra's own sweeper splits them; what is typed wins over the study's."""
+def _tune(study: Any) -> DeclaredTune | None:
+    declared = (study or {}).get("tune")
+    return typed_as(declared, DeclaredTune, "study.tune", "a search", "See docs/studies.md.") if declared else None
+
+
+def _jobs(typed: Sequence[str]) -> tuple[list[list[str]], Any]:
+    """Overrides of each single run, as Hydra's own sweeper splits them, and the study; what is typed wins over the study's."""
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(list(typed))
     fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    swept = compose_hydra("train", fixed).hydra.sweeper.params or {}
+    config = compose_hydra("train", fixed)
+    swept = config.hydra.sweeper.params or {}
     named = {_key(override) for override in parsed}
-    study = [f"{key}={value}" for key, value in swept.items() if key.lstrip("+") not in named]
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*study, *typed]), max_batch_size=None)
-    return [list(job) for job in jobs]
+    declared = [f"{key}={value}" for key, value in swept.items() if key.lstrip("+") not in named]
+    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*declared, *typed]), max_batch_size=None)
+    study = OmegaConf.to_container(config.study, resolve=True) if config.get("study") else None
+    return [list(job) for job in jobs], study
 
 
 def _key(override: Override) -> str:
@@ -131,7 +149,7 @@ def _plan_pretraining(run: RunDescription) -> Training:
     images, classes = labelled_counts(run)
     epochs, data = run.pretraining.recipe.epochs, run.pretraining.data
     name = f"backbone {'+'.join(techniques) or 'plain'}, {data.settings.get('name', data.name)}, {epochs} epochs"
-    return Training(name, epochs * images, *_count_pretraining(run, classes), runs=1)
+    return Training(name, epochs * images, *_count_pretraining(run, classes))
 
 
 def _what_counts(run: RunDescription) -> str:
@@ -160,7 +178,7 @@ def _count_pretraining(run: RunDescription, classes: int) -> tuple[StepCost, int
 
 def _classes(run: RunDescription) -> int:
     classes = run.data.settings.get("classes")
-    return len(classes if isinstance(classes, list) else read_split(run.data, "val").classes)
+    return len(classes if isinstance(classes, list) else split_of(run, "val").classes)
 
 
 def _train_images(run: RunDescription) -> int:
@@ -169,5 +187,5 @@ def _train_images(run: RunDescription) -> int:
     counts = {name: count for name, count in (settings.get("counts") or {}).items() if name != "val"}
     united = "parts" in settings["train"]
     if len(counts) == 1 and not united:
-        return int(*counts.values())
-    return len(read_split(run.data, "train"))
+        return round(int(*counts.values()) * (1 - run.held_out.share))
+    return len(split_of(run, "train"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from exfuse.analysis.document import count
 from exfuse.errors import ConfigError
 from exfuse.store.outcome import MISSING, Outcome
 from exfuse.store.tuning import DeclaredTune
@@ -40,7 +41,7 @@ class Plan:
         if self.search is not None:
             asked = ", ".join(f"{key} of {', '.join(map(str, values))}" for key, values in self.search.grid.items())
             console.print(
-                f"Search: {self.search.trials} runs, {len(self.rows)} rows with each {asked}, scored on "
+                f"Search: {count(len(self.search.jobs()), 'run')}, every row with each {asked}, scored on "
                 f"{100 * self.search.declared.held_out:.0f} % of train; val is not read.",
                 soft_wrap=True,
                 highlight=False,

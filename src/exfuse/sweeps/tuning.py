@@ -44,10 +44,9 @@ class Search:
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
 
-    @property
-    def trials(self) -> int:
-        """How many runs the grid as it is asks for."""
-        return len(self.rows) * len(points(self.grid))
+    def jobs(self) -> list[Job]:
+        """Every run of the grid as it is, see `job`."""
+        return [self.job(row, dict(zip(self.grid, values, strict=True))) for row, values in self._points()]
 
     def job(self, row: int, settings: dict[str, Value]) -> Job:
         """One run of the search: the row's, with a part of train held out and its schedule as long as its epochs.

@@ -1,0 +1,253 @@
+"""A study's search, with runs that are never trained: which jobs it starts, what it settles, what it leaves in the study."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+
+from exfuse.composition.reading import read_labelled_split, split_of
+from exfuse.config.overrides import describe_run
+from exfuse.errors import ConfigError, UserError
+from exfuse.runs.plan import find_backbone, plan_run
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import FAILED_BEFORE, Outcome
+from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
+from exfuse.store.study import load_study
+from exfuse.store.tuning import DeclaredTune
+from exfuse.sweeps.collect import DeclaredRow, DeclaredStudy, collect_study
+from exfuse.sweeps.stages import Plan
+from tests.data.conftest import save_image, save_mask
+from tests.records import SCORES, leave_record
+
+TUNE = DeclaredTune(grid={"recipe.lr": [0.001, 0.003, 0.01]}, epochs=0.5)
+JOBS = [[f"+ablation={row}", f"seed={seed}"] for row in ("baseline", "seb") for seed in (0, 1)]
+
+
+class Trainings:
+    """Stands for the launcher: ends every job at once, with a score that depends on its row and settings."""
+
+    def __init__(self, store, score, ends=lambda _: DONE):
+        self.store, self.score, self.ends = store, score, ends
+        self.stages = []
+
+    def run(self, plan):
+        stages, answer, number = plan.stages(Console(quiet=True)), None, 0
+        while True:
+            try:
+                jobs = stages.send(answer)
+            except StopIteration:
+                return plan
+            self.stages.append(jobs)
+            answer = [self._end(number + place, job) for place, job in enumerate(jobs)]
+            number += len(jobs)
+
+    def _end(self, number, job):
+        settings = dict(override.lstrip("+").split("=", 1) for override in job)
+        row, seed, status = settings["ablation"], int(settings["seed"]), self.ends(settings)
+        # one key for one training, as hashes give it
+        key = f"{abs(hash(tuple(sorted((name, value) for name, value in settings.items() if name != 'overwrite')))):016x}"[-16:]
+        choices = {f"technique/{name}": "none" for name in ("ss", "lr", "ecre", "dap")}
+        choices |= {"technique/seb": "product" if row == "seb" else "none", "decoder": "levels_2345"}
+        if status != "unplanned":
+            content = {"scores": SCORES | {"miou": self.score(row, float(settings["recipe.lr"]))}} if status == DONE else {}
+            written = {FAILED_BEFORE: FAILED}.get(status, status)
+            leave_record(RunFolder(self.store, key), written, seed=seed, choices=choices, seconds=3600.0, **content)
+        return Outcome(
+            number, job, row, seed, choices, str(self.store), "" if status == "unplanned" else key,
+            FAILED if status == "unplanned" else status,
+        )  # fmt: skip
+
+
+def plan(tune=TUNE, jobs=JOBS):
+    return Plan(jobs, tune, 0, describe_run)
+
+
+def peak(at):
+    """Scores that are highest at one rate."""
+    return lambda _, lr: 0.5 - abs(lr - at)
+
+
+def settled(trainings):
+    """Rate by row and seed of the runs that the table shows."""
+    jobs = [dict(override.lstrip("+").split("=", 1) for override in job) for job in trainings.stages[-1]]
+    return {(job["ablation"], int(job["seed"])): float(job["recipe.lr"]) for job in jobs}
+
+
+def test_every_row_tries_the_same_grid_then_takes_its_best(tmp_path):
+    trainings = Trainings(tmp_path, lambda row, lr: 0.5 - abs(lr - (0.003 if row == "seb" else 0.0031)))
+    trainings.run(plan())
+    search, finals = trainings.stages
+    assert len(search) == 6
+    for job in search:
+        described = describe_run(job)
+        assert described.seed == 1000
+        assert (described.held_out.share, described.held_out.seed) == (0.2, 1000)
+        assert described.recipe.epochs == 6  # half of the recipe's
+        assert described.recipe.schedule.settings["warmup_steps"] == 25
+        assert described.trainer.max_epochs == 6
+    assert len(finals) == 4
+    assert {describe_run(job).held_out.share for job in finals} == {0.0}
+    assert {describe_run(job).recipe.epochs for job in finals} == {12}
+    assert settled(trainings) == {(row, seed): 0.003 for row in ("baseline", "seb") for seed in (0, 1)}
+
+
+@pytest.mark.parametrize(("best", "widen", "grid"), [
+    (0.9, 2, [0.001, 0.003, 0.01, 0.033, 0.11]), (0.9, 0, [0.001, 0.003, 0.01]), (0.033, 2, [0.001, 0.003, 0.01, 0.033, 0.11]),
+    (0.0, 1, [0.001, 0.003, 0.01, 0.00033]), (0.003, 2, [0.001, 0.003, 0.01]),
+])  # fmt: skip
+def test_a_best_at_the_end_widens_the_grid_for_all_rows_within_bounds(tmp_path, best, widen, grid):
+    trainings = Trainings(tmp_path, lambda row, lr: 0.5 - abs(lr - (best if row == "seb" else 0.003)))
+    planned = trainings.run(plan(replace(TUNE, widen=widen)))
+    assert planned.search.grid == {"recipe.lr": grid}
+    tried = {(dict(o.split("=") for o in job)["+ablation"], dict(o.split("=") for o in job)["recipe.lr"])
+             for stage in trainings.stages[:-1] for job in stage}  # fmt: skip
+    assert len(tried) == 2 * len(grid)
+    assert {rate for (row, _), rate in settled(trainings).items() if row == "baseline"} == {0.003}
+
+
+def test_a_grid_is_not_widened_beyond_what_a_setting_may_be(tmp_path):
+    trainings = Trainings(tmp_path, lambda *_: 0.5)
+    flips = DeclaredTune(grid={"recipe.augmentation.flip": [0.8, 0.5]})
+    jobs = [[*job, "recipe.lr=0.1"] for job in JOBS]
+    planned = trainings.run(plan(flips, jobs))  # of equal scores the first: 0.8, whose next is above 1
+    assert planned.search.grid == {"recipe.augmentation.flip": [0.8, 0.5]}
+
+
+def test_failures_count_as_worst_and_a_row_whose_search_has_not_ended_waits(tmp_path):
+    failing = Trainings(tmp_path / "a", peak(0.003), lambda job: FAILED if job["recipe.lr"] == "0.003" else DONE)
+    failing.run(plan(replace(TUNE, widen=0)))
+    assert set(settled(failing).values()) == {0.001}
+
+    def ends(job):
+        return KILLED if job["+ablation" if "+ablation" in job else "ablation"] == "seb" and job["seed"] == "1000" else DONE
+
+    killed = Trainings(tmp_path / "b", peak(0.003), ends)
+    planned = killed.run(plan())
+    assert set(settled(killed)) == {("baseline", 0), ("baseline", 1)}
+    missing = [outcome for outcome in planned.found if outcome.row == "seb"]
+    assert [(outcome.status, outcome.seed, outcome.key) for outcome in missing] == [("missing", 0, ""), ("missing", 1, "")]
+    assert "search is not finished" in missing[0].reason
+
+
+@pytest.mark.parametrize("status", [INTERRUPTED, "unplanned"])
+def test_what_says_nothing_of_a_rate_settles_nothing(tmp_path, status):
+    trainings = Trainings(tmp_path, peak(0.003), lambda job: status if job["recipe.lr"] == "0.01" else DONE)
+    planned = trainings.run(plan())
+    assert len(trainings.stages) == 1
+    assert all(outcome.status == "missing" for outcome in planned.found)
+
+
+def test_a_row_of_which_every_run_failed_before_is_tried_again(tmp_path):
+    trainings = Trainings(
+        tmp_path, peak(0.003), lambda job: DONE if "overwrite" in job or job["seed"] != "1000" else FAILED_BEFORE
+    )
+    trainings.run(plan())
+    assert len(trainings.stages) == 3
+    assert all("overwrite=true" in job for job in trainings.stages[1])
+    assert set(settled(trainings).values()) == {0.003}
+
+
+def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
+    typed = plan(jobs=[[*job, "recipe.lr=0.5"] for job in JOBS])
+    assert typed.search is None
+    multiples = plan(DeclaredTune(grid={"recipe.lr": ["0.3x", "1x", "3x"]}))
+    assert multiples.search.grid == {"recipe.lr": [0.0009, 0.003, 0.009]}
+
+
+@pytest.mark.parametrize(
+    ("tune", "says"),
+    [
+        (replace(TUNE, seed=1), "study.tune.seed=1 is one of the study's seeds"),
+        (DeclaredTune(grid={"recipe.lr": []}), "recipe.lr has no value"),
+        (DeclaredTune(grid={"recipe.optimizer": ["2x"]}), "no number"),
+    ],
+)
+def test_mistakes_are_named(tune, says):
+    with pytest.raises(ConfigError, match=says):
+        plan(tune)
+
+
+def test_a_value_that_no_run_can_have_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(ConfigError, match=r"recipe\.lr=-1"):
+        Trainings(tmp_path, peak(0)).run(plan(DeclaredTune(grid={"recipe.lr": [-1.0, 1.0]})))
+
+
+STUDY = DeclaredStudy(
+    name="x", title="X", question="?", rows={"baseline": DeclaredRow(), "seb": DeclaredRow(builds_on="baseline")}, tune=TUNE
+)
+
+
+def only_search(job):
+    return DONE if job["seed"] == "1000" else KILLED
+
+
+def collected(tmp_path):
+    """A study's folder whose search is done, of whose own runs none is."""
+    planned = Trainings(tmp_path / "runs", peak(0.003), only_search).run(plan())
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    return tmp_path / "study"
+
+
+def test_a_study_keeps_its_search_small_and_reads_it_back(tmp_path):
+    folder = collected(tmp_path)
+    study = load_study(folder)
+    assert study.tuning.chosen == {"baseline": {"recipe.lr": 0.003}, "seb": {"recipe.lr": 0.003}}
+    assert not study.tuning.at_end("seb")
+    assert len(study.searched) == 6
+    assert {path.name for path in (folder / "search").glob("*/*")} == {"record.json"}
+    again = Trainings(tmp_path / "runs", peak(0.003), only_search).run(plan())
+    assert not collect_study(again.found, STUDY, "exfuse train", False, folder, again.search)
+
+
+def test_a_choice_that_the_searchs_records_do_not_give_is_refused(tmp_path):
+    folder = collected(tmp_path)
+    path = folder / "study.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"tuning": content["tuning"] | {"chosen": {"seb": {"recipe.lr": 0.01}}}}))
+    with pytest.raises(UserError, match="from its search, whose records say"):
+        load_study(folder)
+    path.write_text(json.dumps(content))
+    shutil.rmtree(next((folder / "search").iterdir()))
+    with pytest.raises(UserError, match="whose records say None"):
+        load_study(folder)
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """A data set of one's own without val: four objects of 20 pixels an image."""
+    root = tmp_path / "own"
+    for number in range(20):
+        ids = np.random.default_rng(number).integers(1, 21, (2, 2)).repeat(20, 0).repeat(20, 1).astype(np.uint8)
+        save_image(root / "train" / "images" / f"{number:02d}.png", 40, 40, seed=number)
+        save_mask(root / "train" / "labels" / f"{number:02d}.png", ids)
+    (root / "classes.txt").write_text("\n".join(["background", *(f"class{number}" for number in range(20))]))
+    return root
+
+
+def test_a_search_reads_nothing_of_val_and_its_key_says_what_was_held_out(tmp_path, own_data):
+    base = ["data=folder", f"data.root={own_data}", f"paths.runs={tmp_path}/runs", "pretraining.data.minimum_side=4"]
+    held = ["held_out.share=0.2", "held_out.seed=5"]
+    planned = plan_run(describe_run([*base, *held]))
+    assert {name: len(split) for name, split in planned.splits.items()} == {"train": 16, "val": 4}
+    keys = {planned.folder.key}
+    for other in (["held_out.share=0.25", "held_out.seed=5"], ["held_out.share=0.2", "held_out.seed=6"]):
+        keys.add(plan_run(describe_run([*base, *other])).folder.key)
+    assert len(keys) == 3
+    with pytest.raises(UserError, match=r"no folder .*val"):
+        plan_run(describe_run(base))
+
+
+def test_the_held_out_part_takes_no_part_in_the_searchs_pretraining(own_data):
+    base = ["data=folder", f"data.root={own_data}", "pretraining.data.minimum_side=4"]
+    described = describe_run([*base, "held_out.share=0.2", "held_out.seed=5"])
+    held = {item.image for item in split_of(described, "val").items}
+    learnt, scored = (read_labelled_split(described, split) for split in ("train", "val"))
+    assert learnt.items
+    assert not {item.image for item in learnt.items} & held
+    assert {item.image for item in scored.items} <= held
+    # a backbone of the whole of train is another
+    shutil.copytree(own_data / "train", own_data / "val")
+    assert find_backbone(described)[0].key != find_backbone(describe_run(base))[0].key
