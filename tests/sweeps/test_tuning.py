@@ -1,6 +1,5 @@
 """A study's search, with runs that are never trained: which jobs it starts, what it settles, what it leaves in the study."""
 
-import json
 import shutil
 
 import numpy as np
@@ -19,6 +18,7 @@ from exfuse.store.study import load_study
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.collect import DeclaredRow, DeclaredStudy, collect_study
 from exfuse.sweeps.stages import Plan
+from tests.analysis.synthetic import edit_study
 from tests.data.conftest import save_image, save_mask
 from tests.records import SCORES, leave_record
 
@@ -205,11 +205,11 @@ def test_a_study_keeps_its_search_small_and_reads_it_back(tmp_path):
 def test_a_choice_that_the_searchs_records_do_not_give_is_refused(tmp_path):
     folder = collected(tmp_path)
     path = folder / "study.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"tuning": content["tuning"] | {"chosen": {"seb": {"recipe.lr": 0.01}}}}))
+    before = path.read_bytes()
+    edit_study(folder, lambda study: study["tuning"]["chosen"].update(seb={"recipe.lr": 0.01}))
     with pytest.raises(UserError, match="from its search, whose records say"):
         load_study(folder)
-    path.write_text(json.dumps(content))
+    path.write_bytes(before)
     shutil.rmtree(next((folder / "search").iterdir()))
     with pytest.raises(UserError, match="whose records say None"):
         load_study(folder)

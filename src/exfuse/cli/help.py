@@ -197,4 +197,5 @@ def _lines(options: dict[str, str]) -> list[str]:
 def _wrapped(words: Sequence[str], indent: int) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(", ".join(words), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    lines = textwrap.wrap(", ".join(words), _WIDTH - 4, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    return lines if len(lines) <= 2 else [f"{lines[0]} ..."]  # the group's own help has all
