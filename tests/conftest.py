@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from exfuse.config.overrides import describe_run
 from exfuse.store.description import RunDescription
@@ -19,6 +20,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # remembered hashes of files go where no user's own are
 os.environ.setdefault("EXFUSE_CACHE", str(Path(tempfile.gettempdir()) / f"exfuse-tests-{os.getuid()}"))
 composing.remember()
+# what hypothesis counts is time on the clock, and of that a busy machine takes any amount
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

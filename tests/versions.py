@@ -28,12 +28,11 @@ QUICK = "techniques models fusing tasks data metrics store config exporting runs
 def oldest(requirements: str) -> list[str]:
     """The lower bounds of pyproject.toml's text as constraints, for the packages whose ends are tried.
 
-    >>> oldest('dependencies = ["torch>=2.13,<2.15", "numpy>=2.0"]')
-    ['torch==2.13.*', 'numpy==2.0.*']
+    >>> oldest('dependencies = ["torch>=2.13,<2.15", "numpy>=2.0.1"]')
+    ['torch==2.13', 'numpy==2.0.1']
     """
     found = (re.search(rf'"({re.escape(name)})>=([\d.]+)', requirements) for name in PACKAGES)
-    bounds = [match.groups() for match in found if match]
-    return [f"{name}=={bound}" if bound.count(".") > 1 else f"{name}=={bound}.*" for name, bound in bounds]
+    return [f"{match[1]}=={match[2]}" for match in found if match]  # 2.13 is 2.13.0, no later mend of it
 
 
 def interpreter(version: str) -> str | None:

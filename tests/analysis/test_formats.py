@@ -87,7 +87,7 @@ def table_with(text: str) -> Table:
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40) | st.sampled_from([NASTY, "[t]", "--", "a|b"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_a_markdown_table_keeps_its_columns_whatever_the_text(text):
     lines = [line for line in markdown.render([table_with(text)]).splitlines() if line.startswith("| ")]
@@ -101,7 +101,7 @@ def test_markdown_shows_text_as_it_is():
     assert markdown.escape("two\nlines") == "two lines"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_csv_reads_back(text):
     names, *rows = csv_reader.reader(io.StringIO(csv.render(table_with(text)), newline=""))
@@ -144,7 +144,7 @@ class Reader(HTMLParser):
         return "tbody" in self.open and self.open[-1] in ("td", "th")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_html_is_well_formed_and_shows_the_text_whatever_it_is(text):
     reader = Reader()
@@ -196,7 +196,7 @@ def test_latex_compiles_whatever_the_text(tmp_path):
     assert compiles(tmp_path, latex.render([Table("name", "title", columns, rows)]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_latex_has_no_bare_special_character(text):
     escaped = latex.escape(text)

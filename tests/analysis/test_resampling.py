@@ -138,7 +138,7 @@ def test_rows_exchanged_change_the_sign_alone(cells):
     np.testing.assert_allclose((-other.estimate, -other.high, -other.low, other.p_value), one[:4], rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4), st.floats(0.5, 0.8), st.integers(0, 1000), st.sampled_from([0.8, 0.95, 0.99]), st.booleans())
 def test_p_is_small_exactly_where_the_interval_leaves_out_zero(seeds, quality, start, level, paired):
     row = {seed: made_up(quality, start + seed, images=12) for seed in range(seeds)}

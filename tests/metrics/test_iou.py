@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, jaccard_score
@@ -98,7 +98,6 @@ def test_mean_iou_of_no_labelled_pixel_is_refused():
         mean_iou(np.stack([np.eye(2, dtype=np.int64), np.zeros((2, 2), np.int64)]))
 
 
-@settings(deadline=None)
 @given(arrays(np.int64, st.integers(2, 5).map(lambda classes: (classes, classes)), elements=st.integers(0, 9)))
 def test_iou_is_a_share_and_does_not_know_the_order_of_the_classes(counts):
     ious = iou_per_class(counts)

@@ -116,7 +116,7 @@ def altered(run: RunDescription, path: tuple[str, ...]) -> RunDescription:
     return changed(run, ".".join(path[:-1]), Option(other(plain), node.settings))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_key_does_not_know_the_order_of_settings_or_manifests(run, data):
     def shuffled(node):

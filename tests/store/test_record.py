@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from exfuse.errors import UserError
 from exfuse.store.folder import COUNTS, RunFolder, list_runs
 from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores, Record
 from tests.records import SCORES, leave_record
+from tests.sharing import amount
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
 
@@ -39,6 +40,7 @@ def test_a_record_is_read_as_it_was_written(folder: RunFolder) -> None:
     assert (record.schema, record.key, record.status, record.seed) == (SCHEMA, "abc", "done", 1)
 
 
+@settings(max_examples=amount(30, 100))
 @given(content=st.dictionaries(st.text(min_size=1), JSON))
 def test_any_plain_config_survives_the_file(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("record"), "abc")
