@@ -11,6 +11,7 @@ from torch import Tensor
 
 import exfuse.tasks.confusion
 from exfuse.tasks.confusion import ConfusionMatrix, confusion_counts, plain_confusion_counts
+from tests.entry_points import SERVER
 
 CLASSES = 5
 VOID = 255
@@ -142,7 +143,7 @@ def _count_a_share(rank: int, processes: int, folder: str) -> None:
 
 
 def test_two_processes_with_uneven_shares_agree_on_the_counts_of_all(tmp_path: Path):
-    torch.multiprocessing.start_processes(_count_a_share, (2, str(tmp_path)), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(_count_a_share, (2, str(tmp_path)), nprocs=2, start_method=SERVER.get_start_method())
     predicted, truth = random_ids(6, 5, 7, 7)
     for rank in range(2):
         counts, images = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
