@@ -33,6 +33,7 @@ Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1
 Counts = Mapping[str, Positive | None]  # of a complete copy, by split
 Orientation = Literal["refuse", "stored", "upright"]  # see exfuse.data.split.make_split
 Devices = Annotated[int, Meta(ge=-1, le=MOST, extra={"not_zero": True})]
+DeviceList = Annotated[str, Meta(pattern=r"^(auto|-1|\d+(,\d+)*)$")]
 _Batches = Positive | PositiveShare | None
 
 # Keys of commands whose config is read into no type, by the name of the config.
@@ -67,11 +68,19 @@ OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value of the right type and range also keeps what `Meta` has no word for: odd, rising, not zero."""
-    if get_origin(kind) in (Union, UnionType):
-        return value is None or any(fits(value, part) for part in get_args(kind))
     flags = {flag for meta in getattr(kind, "__metadata__", ()) for flag in getattr(meta, "extra", None) or {}}
+    inner = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    if get_origin(inner) in (Union, UnionType):
+        return all(fits(value, part) for part in get_args(inner) if isinstance(value, _base(part)))
     if "odd" in flags:
         return bool(value % 2)
     if "rising" in flags:
         return list(value) == sorted(value)
     return bool(value) if "not_zero" in flags else True
+
+
+def _base(kind: Any) -> type:
+    """``list`` of ``Annotated[list[int], ...]``."""
+    inner = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    found = get_origin(inner) or inner
+    return found if isinstance(found, type) else object

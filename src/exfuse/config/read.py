@@ -94,14 +94,15 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     Raises:
         ConfigError: if a value is missing or refers to none, or a number is not finite.
     """
+    written = OmegaConf.to_container(config, resolve=False)
+    check_numbers(written)
     try:
         content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
-    check_numbers(content)
-    return content, OmegaConf.to_container(config, resolve=False)
+    return content, written
 
 
 def check_numbers(content: Any) -> None:

@@ -88,6 +88,8 @@ def _alternatives(kind: Any) -> list[str]:
             return ["true", "false"]
         if base in _PLAIN:
             return [_PLAIN[base]]
+        if issubclass(base, Mapping) and len(parts) == 2:
+            return [f"{_PLAIN[dict]}, each {expected(parts[1])}"]
         if issubclass(base, (Mapping, Struct, Option)):
             return [_PLAIN[dict]]
         if issubclass(base, Sequence):

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from exfuse.errors import ConfigError, DataError
 from exfuse.files import write_atomically, write_json
+from exfuse.process import memory_limit
 
 Shapes = tuple[tuple[int, ...], ...]
 Arrays = Sequence[np.ndarray]
@@ -106,8 +107,6 @@ def copy_into(views: Arrays, arrays: Arrays, what: str) -> None:
 
 # Decoded samples in memory that a loader's workers share.
 
-_CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2 and 1
-
 
 class MemoryCache:
     """Keeps each sample when it is first read, by whichever process reads it, for all of them.
@@ -158,28 +157,6 @@ class MemoryCache:
     def __del__(self) -> None:
         if (handle := self.__dict__.pop("_handle", None)) is not None:
             os.close(handle)  # the mapping stays as long as an array refers to it
-
-
-def memory_limit() -> int:
-    """Bytes of memory that this process may use: the machine's, or less where a container or a batch system says so."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for folder in _cgroups():
-        for name in _CGROUP_LIMITS:
-            try:
-                limit = min(limit, int((folder / name).read_text()))
-            except (OSError, ValueError):  # not there, or "max"
-                continue
-    return limit
-
-
-def _cgroups() -> list[Path]:
-    """The folders of this process's control group and those above it."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("\n")[2].rpartition(":")[2].lstrip("/")
-    except OSError:
-        return []
-    return [root / own, *(root / own).parents][: len(Path(own).parts) + 1]
 
 
 def _anonymous_file(size: int) -> int:

@@ -15,6 +15,7 @@ from exfuse.errors import DataError
 from exfuse.files import write_json
 from exfuse.limits import Positive, Seed
 from exfuse.palette import voc_palette
+from exfuse.process import check_memory
 from exfuse.store.checked import plain
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
@@ -48,6 +49,9 @@ def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> P
     """
     if min(train, val) < 0:
         raise ValueError(f"counts of scenes cannot be negative, got train={train}, val={val}")
+    check_memory(
+        64 * size**2, f"A scene of data.size={size} pixels", "Choose a smaller size."
+    )  # its parts are drawn 4 x larger
     asked = _Drawn(VERSION, train, val, size, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
     beside = root.with_name(f"{root.name}_{train}_{val}_{size}_{seed}_v{VERSION}")

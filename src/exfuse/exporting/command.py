@@ -43,6 +43,8 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
         UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
     form = FORMATS[format_name]
+    if size is not None:
+        check_view(*size)
     if missing := [package for package in form.needs if find_spec(package) is None]:
         raise UserError(f"format={format_name} needs the package {missing[0]}: pip install -e '.[export]'.")
     record = _finished(run)

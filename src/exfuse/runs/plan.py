@@ -13,6 +13,7 @@ from exfuse.data.split import Split, check_disjoint
 from exfuse.errors import ConfigError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
+from exfuse.process import check_memory
 from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder
@@ -53,6 +54,7 @@ def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: R
         ConfigError: if ``init_from`` names no run; whether that run is there is asked when training starts.
     """
     run = resolve_precision(run)
+    check_batch(run, run.recipe.batch_size, run.recipe.augmentation.crop, run.backbone.output_stride)
     splits = _read_splits(run, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
     init, start = run.backbone.init, start_folder(run)
@@ -63,6 +65,31 @@ def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: R
     elif init not in PUBLIC:
         manifests["backbone"] = sha256(Path(init))
     return RunPlan(run, RunFolder(Path(run.paths.runs), run_key(run, manifests)), splits, manifests)
+
+
+def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None:
+    """Refuse batches of which nothing can be learnt, or which cannot fit, before anything is loaded.
+
+    Args:
+        run: whose trainer shares a batch out.
+        batch_size: images of an optimiser step.
+        side: of the square that the network sees of each, in pixels.
+        stride: pixels of it to a pixel of the deepest map.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    devices = run.trainer.devices
+    processes = run.trainer.num_nodes * (
+        len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
+    )
+    share = max(1, batch_size // max(1, processes * run.trainer.accumulate_grad_batches))
+    check_memory(13 * share * side**2, f"A batch of {share} images of {side}x{side} pixels", "Choose a smaller crop or batch.")
+    if share == 1 and side <= stride and not run.trainer.sync_batchnorm:
+        raise ConfigError(
+            f"One image of {side}x{side} pixels a process has a deepest map of one pixel, of which batch norm can take no "
+            f"statistics. Choose a crop above {stride} pixels, or at least two images a process."
+        )
 
 
 def find_backbone(described: Described, read: ReadLabelled = read_labelled_split) -> tuple[RunFolder, dict[str, str]]:

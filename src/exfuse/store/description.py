@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from exfuse.limits import (
     BelowOne,
+    DeviceList,
     Devices,
     FromMinusOne,
     NonNegative,
@@ -150,7 +151,7 @@ class Trainer(_Part, frozen=True, kw_only=True):
     """Arguments of Lightning's Trainer; those that nothing here reads are in ``more``."""
 
     accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], ASIDE]
-    devices: Annotated[Devices | Text | list[NonNegative], ASIDE]
+    devices: Annotated[Devices | DeviceList | list[NonNegative], ASIDE]
     num_nodes: Annotated[Positive, ASIDE]
     strategy: Annotated[str, ASIDE]
     precision: Precision

@@ -13,6 +13,7 @@ from exfuse.data.segmentation import SegmentationDataset
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
+from exfuse.process import check_memory
 from exfuse.tasks.segmentation import predict_ids
 
 WRONG = 254  # an id of error maps that no class has
@@ -51,7 +52,18 @@ def predict(
     model.to(device).eval()
     for image, size, along in images:
         batch = image if image.ndim == 4 else image[None]
+        check_view(*batch.shape[-2:])
         yield decide(model, batch.to(device, non_blocking=True), size)[0], along  # type: ignore[arg-type]
+
+
+def check_view(height: int, width: int) -> None:
+    """Refuse an input of a network that no machine like this holds: pixels and the first map, of 64 channels at half the sides.
+
+    Raises:
+        ConfigError: naming its size.
+    """
+    advice = "Choose smaller scales, protocol=sliding, or scale the images down."
+    check_memory(4 * (3 + 64 / 4) * height * width, f"A network's input of {width}x{height} pixels", advice)
 
 
 class PredictedImage(NamedTuple):

@@ -24,7 +24,7 @@ from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
 from exfuse.tasks.confusion import confusion_counts
-from exfuse.tasks.prediction import EvaluationProtocol, Size, predict
+from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
 from exfuse.tasks.segmentation import predict_ids
 
 
@@ -78,6 +78,8 @@ class AveragedProbabilities:
         """Scaled images, as training scales them, each followed by its mirror image if wanted."""
         for scale in self.scales:
             height, width = (max(1, round(scale * side)) for side in image.shape[-2:])
+            if scale > 1:
+                check_view(height, width)
             view = image if scale == 1 else F.interpolate(image, (height, width), mode="bilinear")
             yield view, False
             if self.flip:

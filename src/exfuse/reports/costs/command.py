@@ -78,6 +78,8 @@ def measure_costs(asked: Costs) -> None:
     with Progress(console=console, transient=True) as progress:
         weighed = len(variants) if device.type == "cpu" else 0
         task = progress.add_task("Weighing" if weighed else "Measuring", total=weighed + len(variants) * (1 + asked.rounds))
+        if asked.size is not None:
+            check_view(asked.size, asked.size)
         subjects = [Subject(variant, asked.size, asked.batch_size) for variant in variants]
         peaks: list[float] = []
         for subject in subjects[:weighed]:
