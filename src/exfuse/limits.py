@@ -27,7 +27,6 @@ Part = Annotated[float, Meta(gt=0, lt=1)]
 Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2, extra={"rising": True})]
 ShareRange = Annotated[list[PositiveShare], Meta(min_length=2, max_length=2, extra={"rising": True})]
 Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
-Size = Annotated[list[Positive], Meta(min_length=2, max_length=2)]
 Text = Annotated[str, Meta(min_length=1)]
 Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5
 Counts = Mapping[str, Positive | None]  # of a complete copy, by split
@@ -42,7 +41,6 @@ OF_COMMANDS: Mapping[str, Mapping[str, Any]] = {
     "budget": {"tflops": PositiveFloat, "terabytes": PositiveFloat, "element": Annotated[int, Meta(ge=1, le=8)]},
     "compare": {"images": Positive},
     "data_prepare": {"attempts": Positive, "workers": Positive | None},
-    "export": {"size": Size | None},
     "runs_list": {"seed": Seed | None},
     "runs_rescore": {"workers": NonNegative},
 }

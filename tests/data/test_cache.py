@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from exfuse import process
 from exfuse.data import cache
-from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep, memory_limit
+from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep
 from exfuse.data.classification import ClassificationData, ClassificationEvalTransform, ClassificationTrainTransform
 from exfuse.data.folder import read_folder
 from exfuse.data.object_crops import read_object_crops
@@ -21,6 +22,7 @@ from exfuse.data.segmentation import Batch, PreparedSplit, SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import ConfigError, DataError
+from exfuse.process import memory_limit
 
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 CLASSES = [f"class{number}" for number in range(21)]
@@ -201,7 +203,7 @@ def test_the_limit_is_the_machines_or_a_control_groups(tmp_path, monkeypatch):
     machine = memory_limit()
     assert 2**28 < machine <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     (tmp_path / "job").mkdir()
-    monkeypatch.setattr(cache, "_cgroups", lambda: [tmp_path / "job", tmp_path])
+    monkeypatch.setattr(process, "_cgroups", lambda: [tmp_path / "job", tmp_path])
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit() >= machine
     (tmp_path / "job" / "memory.max").write_text("12345678\n")

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from exfuse.cli.verbs import VERBS, Verb
@@ -64,7 +65,7 @@ def read_command(words: Sequence[str]) -> Command:
             arguments.append(spelt)
         elif word.startswith("-") and len(word) > 1:
             raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
-        elif override is None:
+        elif override is None or (verb.things and Path(word).exists()):  # a file may be called so
             loose.append(word)
         elif override["key"] == "study" and "study" in keys:
             things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it

@@ -1,6 +1,7 @@
 """Composing configs from overrides, and what to say where they do not compose."""
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from exfuse import limits
@@ -107,12 +108,25 @@ def _check_node(node: DictConfig, usual: DictConfig, above: str) -> None:
 
 def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     """Hydra's message for a config that does not compose, with the valid choices where Hydra does not name them."""
+    if isinstance(error, OverrideParseException) and (quoted := _quoted(error.override)):
+        return f"{error.override}: Hydra reads this otherwise than you mean. Quote the value, for the shell too: {quoted}"
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None:
         return message
     advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
     return f"{advice.sub('', message)} {choices}"
+
+
+def _quoted(override: str) -> str:
+    """The override with its value as Hydra takes any text, as it is typed in a shell; empty if that does not help."""
+    key, given, value = override.partition("=")
+    escaped = value.replace('"', '\\"')
+    try:
+        parsed = OverridesParser.create().parse_overrides([f'{key}="{escaped}"'])
+    except HydraException:
+        return ""
+    return shlex.quote(f'{key}="{escaped}"') if given and str(parsed[0].value()) == value else ""
 
 
 def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:

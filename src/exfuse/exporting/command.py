@@ -24,6 +24,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
+from exfuse.tasks.prediction import check_view
 
 TOLERANCE = 1e-4  # of the largest score
 _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise

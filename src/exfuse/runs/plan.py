@@ -84,11 +84,17 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
         len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
     )
     share = max(1, batch_size // max(1, processes * run.trainer.accumulate_grad_batches))
-    check_memory(13 * share * side**2, f"A batch of {share} images of {side}x{side} pixels", "Choose a smaller crop or batch.")
+    keys = (
+        ("recipe.augmentation.crop", "recipe.batch_size")
+        if isinstance(run, RunDescription)
+        else tuple(f"pretraining.recipe.{key}" for key in ("augmentation.size", "batch_size"))
+    )
+    what = f"{keys[0]}={side}: a batch of {share} images of so many pixels a side"
+    check_memory(13 * share * side**2, what, f"Choose a smaller one, or a smaller {keys[1]}.")
     if share == 1 and side <= stride and not run.trainer.sync_batchnorm:
         raise ConfigError(
-            f"One image of {side}x{side} pixels a process has a deepest map of one pixel, of which batch norm can take no "
-            f"statistics. Choose a crop above {stride} pixels, or at least two images a process."
+            f"{keys[0]}={side}: the deepest map of one image a process is one pixel, of which batch norm can take no "
+            f"statistics. Choose more than {stride}, or a {keys[1]} of at least two images a process."
         )
 
 

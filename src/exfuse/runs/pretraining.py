@@ -31,7 +31,7 @@ from exfuse.runs.backbones import backbone_label, resolve_normalisation
 from exfuse.runs.costs import count_cost
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
-from exfuse.runs.plan import PRETRAINED, find_backbone
+from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
 from exfuse.store.checked import plain as as_plain
 from exfuse.store.description import PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
@@ -59,6 +59,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
         _print_cost(wanted, console)
         return
     _refuse_shortcuts(wanted)
+    check_batch(wanted, wanted.pretraining.recipe.batch_size, wanted.pretraining.recipe.augmentation.size, 32)
     folder, manifests = find_backbone(wanted)
     wanted = resolve_normalisation(wanted)
     train, val = (read_labelled_split(wanted, split) for split in ("train", "val"))

@@ -24,6 +24,7 @@ from exfuse.runs.environment import describe_environment
 from exfuse.store.description import Paths
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs
 from exfuse.store.study import load_study
+from exfuse.tasks.prediction import check_view
 
 
 class StudyFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
