@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from exfuse import process
 from exfuse.data import cache
 from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep
 from exfuse.data.classification import ClassificationData, ClassificationEvalTransform, ClassificationTrainTransform
@@ -203,7 +202,7 @@ def test_the_limit_is_the_machines_or_a_control_groups(tmp_path, monkeypatch):
     machine = memory_limit()
     assert 2**28 < machine <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     (tmp_path / "job").mkdir()
-    monkeypatch.setattr(process, "_cgroups", lambda: [tmp_path / "job", tmp_path])
+    monkeypatch.setattr("exfuse.process._cgroups", lambda: [tmp_path / "job", tmp_path])
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit() >= machine
     (tmp_path / "job" / "memory.max").write_text("12345678\n")
