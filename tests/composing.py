@@ -1,13 +1,16 @@
 """Compose each config once: Hydra takes a tenth of a second for what hundreds of tests ask for again."""
 
 import copy
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal import defaults_list
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra.core.object_type import ObjectType
+from omegaconf import DictConfig
 
 ALWAYS = -1  # the time at which a file changed that comes with Hydra
 
@@ -18,9 +21,9 @@ def remember() -> None:
     Whoever asks gets a copy of his own. A composition counts as the same if its search path, the folder of the process, the
     files that it was made of and all that was asked for are the same.
     """
-    load, compose = ConfigRepository.load_config, Hydra.compose_config
+    load, compose, map_choices = ConfigRepository.load_config, Hydra.compose_config, defaults_list._create_interpolation_map
     files: dict[tuple[str, str, str], tuple[int, Any]] = {}
-    composed: dict[object, tuple[dict[Path, int], Any]] = {}
+    composed: dict[object, tuple[dict[Path, int], bytes]] = {}
     reading: list[dict[Path, int]] = []
 
     def load_once(self: ConfigRepository, config_path: str) -> Any:
@@ -41,6 +44,10 @@ def remember() -> None:
         known = files[place][1]  # Hydra writes into none of its parts but these two
         return replace(known, header=dict(known.header), defaults_list=copy.deepcopy(known.defaults_list))
 
+    def map_when_read(overrides: Any, entries: list[Any], self_added: bool) -> DictConfig:
+        """What Hydra makes of each file's defaults list, a third of its time, and reads where an entry is interpolated."""
+        return map_choices(overrides, entries, self_added) if any(one.is_interpolation() for one in entries) else DictConfig({})
+
     def compose_once(self: Hydra, config_name: str | None, overrides: list[str], *more: Any, **named: Any) -> Any:
         sources = tuple((source.provider, source.path) for source in self.config_loader.get_sources())
         asked = (sources, str(Path.cwd()), config_name, tuple(overrides), more, tuple(sorted(named.items())))
@@ -53,8 +60,9 @@ def remember() -> None:
                 read = reading.pop()
             if named.get("with_log_configuration"):
                 return config
-            known = composed[asked] = (read, config)
-        return copy.deepcopy(known[1])
+            known = composed[asked] = (read, pickle.dumps(config))
+        return pickle.loads(known[1])
 
+    defaults_list._create_interpolation_map = map_when_read
     ConfigRepository.load_config = load_once  # type: ignore[method-assign]
     Hydra.compose_config = compose_once  # type: ignore[method-assign]
