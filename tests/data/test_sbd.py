@@ -1,3 +1,4 @@
+import os
 import re
 import zlib
 from collections.abc import Callable
@@ -83,6 +84,38 @@ def test_ids_listed_later_are_converted_too(roots):
     convert_masks(roots[1], ["s1"])
     folder = convert_masks(roots[1], ["s1", "s2"])
     assert {path.stem for path in folder.iterdir()} == {"s1", "s2"}
+
+
+def test_a_mask_is_converted_anew_when_what_it_was_made_from_changes(roots):
+    voc, sbd = roots
+    before, times = read_train_aug(voc, sbd, CLASSES), (sbd / "cls" / "s2.mat").stat()
+    manifest, other = before.manifest(), (coarse_mask("s2") + 1) % 21
+    write_mat(sbd / "cls" / "s2.mat", other)
+    os.utime(sbd / "cls" / "s2.mat", ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = read_train_aug(voc, sbd, CLASSES)
+    np.testing.assert_array_equal(again.mask([item.id for item in again.items].index("s2")), other)
+    np.testing.assert_array_equal(again.mask([item.id for item in again.items].index("s1")), coarse_mask("s1"))
+    assert again.manifest() != manifest
+
+
+def test_a_converted_mask_that_is_altered_makes_other_data(roots):
+    voc, sbd = roots
+    manifest = read_train_aug(voc, sbd, CLASSES).manifest()
+    mask = Image.open(sbd / "cls_png" / "s1.png")
+    changed = Image.fromarray(20 - np.asarray(mask))
+    changed.putpalette(mask.getpalette())
+    changed.save(sbd / "cls_png" / "s1.png")
+    assert read_train_aug(voc, sbd, CLASSES).manifest() != manifest
+
+
+@pytest.mark.parametrize("id", ["../../esc/evil", "/etc/evil", "a/b", ".."])
+def test_a_list_that_leads_out_of_the_folder_is_refused_and_nothing_is_written(roots, tmp_path, id):
+    voc, sbd = roots
+    before = set(tmp_path.rglob("*"))
+    (sbd / "train.txt").write_text(f"s1\n{id}\n")
+    with pytest.raises(DataError, match=r"train\.txt names .*without its folder"):
+        read_train_aug(voc, sbd, CLASSES)
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_converted_masks_can_be_read_by_other_users(roots):

@@ -5,22 +5,24 @@ import io
 import json
 import multiprocessing
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
+from exfuse.data.text import check_ids
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
@@ -194,9 +196,10 @@ def read_annotations(path: Path, classes: Sequence[str]) -> list[AnnotatedImage]
         raise DataError(
             f"{path} is no whole annotation file of COCO ({type(error).__name__}: {error}). Fetch the annotations again."
         ) from error
-    names = [image.file for image in images]
-    if len(set(names)) != len(names):
-        raise DataError(f"{path} lists an image twice, e.g. {next(name for name in names if names.count(name) > 1)}.")
+    names = [Path(image.file).stem for image in images]  # by which their masks will be called
+    if twins := [name for name, number in Counter(names).items() if number > 1]:
+        raise DataError(f"{path} lists an image twice, e.g. {twins[0]}.")
+    check_ids((image.file for image in images), str(path))
     return sorted(images)
 
 
@@ -206,8 +209,7 @@ RULES = 1  # raise it whenever the same annotations would be painted otherwise
 _PIECE = 500  # images
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """What a store of masks is made from; a store of anything else is made anew.
 
     Attributes:
@@ -222,8 +224,25 @@ class Source:
     classes: tuple[str, ...]
     minimum_pixels: int
 
-    def plain(self) -> dict[str, Any]:
-        return asdict(self) | {"classes": list(self.classes)}
+
+class _Made(msgspec.Struct, frozen=True):
+    """What a piece, or the index of all pieces, says: SHA-256 of each mask by image file, and what was left out and why."""
+
+    source: Source
+    masks: dict[str, str]
+    left_out: dict[str, int]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Made":
+        """From a file that `write_json` wrote.
+
+        Raises:
+            OSError, msgspec.MsgspecError: if it is missing, cut short or altered.
+        """
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+
+    def write(self, path: Path) -> None:
+        write_json(path, msgspec.to_builtins(self))
 
 
 def store_folder(root: Path, split: str) -> Path:
@@ -301,7 +320,7 @@ def _convert_piece(target: Path, number: int, images: list[AnnotatedImage], sour
             left_out["too few pixels"] += 1
             continue
         masks[image.file] = _write_mask(mask_path(target, image.file), ids)
-    write_json(_piece_path(target, number), {"source": source.plain(), "masks": masks, "left_out": left_out})
+    _Made(source, masks, left_out).write(_piece_path(target, number))
 
 
 def _write_mask(path: Path, ids: np.ndarray) -> str:
@@ -328,33 +347,30 @@ def _piece_path(target: Path, number: int) -> Path:
 def _is_whole(target: Path, number: int, source: Source) -> bool:
     """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
     try:
-        piece = json.loads(_piece_path(target, number).read_text())
-        return piece["source"] == source.plain() and all(
-            sha256(mask_path(target, file)) == digest for file, digest in piece["masks"].items()
-        )
-    except (OSError, ValueError, KeyError):
+        piece = _Made.read(_piece_path(target, number))
+    except (OSError, msgspec.MsgspecError):
         return False
+    return piece.source == source and all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
 
 
 def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
     """Write the index of all pieces, if it is not there, and remove what it does not name."""
-    parts = [json.loads(_piece_path(target, number).read_text()) for number in range(pieces)]
-    masks = {file: digest for part in parts for file, digest in part["masks"].items()}
-    left_out: dict[str, int] = {}
+    parts = [_Made.read(_piece_path(target, number)) for number in range(pieces)]
+    left_out = Counter[str]()
     for part in parts:
-        for reason, number in part["left_out"].items():
-            left_out[reason] = left_out.get(reason, 0) + number
-    index = {"source": source.plain(), "masks": masks, "left_out": left_out}
+        left_out.update(part.left_out)
+    index = _Made(source, {file: digest for part in parts for file, digest in part.masks.items()}, dict(left_out))
     path = target / "index.json"
-    if not path.is_file() or json.loads(path.read_text()) != index:
-        named = {mask_path(target, file) for file in masks}
+    if not path.is_file() or _Made.read(path) != index:
+        named = {mask_path(target, file) for file in index.masks}
         for stale in set((target / "masks").glob("*")) - named:
             stale.unlink()
         for stale in (target / "pieces").glob("*"):
             if int(stale.stem) >= pieces:
                 stale.unlink()
-        write_json(path, index)
-    return index
+        index.write(path)
+    plain: dict[str, Any] = msgspec.to_builtins(index)
+    return plain
 
 
 @contextmanager
@@ -392,24 +408,26 @@ def read_coco(
     root, items = Path(root), list[Item]()
     for split in splits:
         store = store_folder(root, split)
-        index = _read_index(store, classes, minimum_pixels)
-        items += [Item(Path(file).stem, root / split / file, mask_path(store, file)) for file in index["masks"]]
+        masks = _read_index(store, annotation_file(root, split), classes, minimum_pixels).masks
+        items += [Item(Path(file).stem, root / split / file, mask_path(store, file)) for file in masks]
     return make_split(f"{name} {'+'.join(splits)}", items, classes, orientation=orientation)
 
 
-def _read_index(store: Path, classes: Sequence[str], minimum_pixels: int) -> dict[str, Any]:
+def _read_index(store: Path, annotations: Path, classes: Sequence[str], minimum_pixels: int) -> _Made:
     command = f"exfuse data prepare coco-masks data.coco_root={store.parent.parent} data.minimum_pixels={minimum_pixels}"
     path = store / "index.json"
     if not path.is_file():
         raise DataError(f"COCO's masks are not there, or not all: no {path}.\nMake them, or go on making them: {command}")
     try:
-        index = json.loads(path.read_text())
-        source = index["source"]
-        made = {key: source[key] for key in ("rules", "classes", "minimum_pixels")}
-    except (ValueError, KeyError, TypeError) as error:
+        index = _Made.read(path)
+    except (OSError, msgspec.MsgspecError) as error:
         raise DataError(f"{path} is cut short or altered. Delete it and make it again: {command}") from error
-    asked = {"rules": RULES, "classes": list(classes), "minimum_pixels": minimum_pixels}
-    if differing := [key for key in asked if made[key] != asked[key]]:
-        key = differing[0]
-        raise DataError(f"{path} describes masks made with {key} {made[key]}; {asked[key]} is wanted. Make them: {command}")
+    check_ids(index.masks, str(path))
+    # where the annotations are gone, the masks stand for themselves
+    made_from = content_hashes([annotations])[0] if annotations.is_file() else index.source.annotations
+    asked = Source(RULES, made_from, tuple(classes), minimum_pixels)
+    for key in Source.__struct_fields__:
+        if (made := getattr(index.source, key)) != (wanted := getattr(asked, key)):
+            made, wanted = (list(value) if isinstance(value, tuple) else value for value in (made, wanted))
+            raise DataError(f"{path} describes masks made with {key} {made}; {wanted} is wanted. Make them: {command}")
     return index

@@ -10,8 +10,10 @@ import numpy as np
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.pixels import read_image
-from exfuse.data.split import Split
+from exfuse.data.split import Split, same_images
 from exfuse.errors import DataError
+
+_HASHED = 200_000  # images that are known by content; of more, such as ImageNet's, by path alone
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,10 @@ def check_labelled(train: LabelledSplit, val: LabelledSplit) -> None:
     if len(present := {item.label for item in train.items}) < 2:
         names = ", ".join(train.classes[label] for label in present)
         raise DataError(f"{train.name} holds images of one class only ({names}). A classifier needs at least two.")
-    if shared := {item.image for item in train.items} & {item.image for item in val.items}:
-        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {min(shared)}: remove them from one.")
+    images, others = ([*dict.fromkeys(item.image for item in split.items)] for split in (train, val))
+    shared = same_images(images, others) if len(images) < _HASHED else sorted(map(str, {*images} & {*others}))
+    if shared:
+        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {shared[0]}: remove them from one.")
 
 
 def check_excludes(train: LabelledSplit, held_out: Split) -> None:

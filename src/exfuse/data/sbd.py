@@ -5,16 +5,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 from scipy.io import loadmat
 
+from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_ids
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
+from exfuse.files import write_json
 from exfuse.limits import Counts, Orientation
 from exfuse.palette import voc_palette
 
@@ -63,33 +66,50 @@ def read_train_aug(
 def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
     """Convert SBD's class masks from .mat to palette PNG, once; return their folder.
 
-    The folder appears under its name only when complete, so that an interrupted conversion is never taken for a finished one.
+    A mask whose .mat file holds something else than when it was converted is converted anew. The folder appears under its name
+    only when complete, so that an interrupted conversion is never taken for a finished one.
 
     Raises:
         DataError: if a .mat file is missing, cannot be read or has no class mask.
     """
-    target = sbd_root / "cls_png"
+    target, sources = sbd_root / "cls_png", {id: sbd_root / "cls" / f"{id}.mat" for id in ids}
 
-    def complete() -> bool:
-        return target.is_dir() and all((target / f"{id}.png").is_file() for id in ids)
+    def outdated() -> list[str]:
+        there = {path.stem for path in target.glob("*.png")}
+        present = {id: path for id, path in sources.items() if id in there and path.is_file()}  # whose originals may be gone
+        made = _made_from(target)
+        hashes = dict(zip(present, content_hashes([*present.values()]), strict=True))
+        return [id for id in ids if id not in there or (id in hashes and made.get(id, hashes[id]) != hashes[id])]
 
-    if complete():  # asked without the lock, which a read-only folder could not hold
+    if not outdated():  # asked without the lock, which a read-only folder could not hold
         return target
     with FileLock(sbd_root / "cls_png.lock"):
-        if complete():  # another process converted them while this one waited
+        if not (stale := outdated()):  # another process converted them while this one waited
             return target
         scratch = Path(tempfile.mkdtemp(dir=sbd_root, prefix="cls_png."))
         try:
-            for id in track(ids, description="Converting SBD's masks", disable=len(ids) < 100):
-                mask = Image.fromarray(_read_mat(sbd_root / "cls" / f"{id}.mat"))
+            for kept in [] if len(stale) == len(ids) else set(ids) - set(stale):
+                shutil.copy2(target / f"{kept}.png", scratch)
+            for id in track(stale, description="Converting SBD's masks", disable=len(stale) < 100):
+                mask = Image.fromarray(_read_mat(sources[id]))
                 mask.putpalette(voc_palette().tobytes())
                 mask.save(scratch / f"{id}.png")
+            made = _made_from(target) | dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
             shutil.rmtree(target, ignore_errors=True)
             scratch.chmod(0o755)  # mkdtemp's folders are private
             scratch.rename(target)
+            write_json(target.with_suffix(".json"), made)  # last: masks of other sources than it says are made again
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _made_from(target: Path) -> dict[str, str]:
+    """SHA-256 of the .mat file of each mask, as it was when it was converted; of masks of earlier versions it is not known."""
+    try:
+        return msgspec.json.decode(target.with_suffix(".json").read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 def _read_mat(path: Path) -> np.ndarray:
