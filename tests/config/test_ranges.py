@@ -27,7 +27,7 @@ TYPED = {
     "submission_make": "exfuse.runs.submission.Submission",
 }
 FREE = {"report_features": {"image"}}  # an id or a place, which the command looks up
-# Where the number stands in a file for people, or is asserted of a published data set.
+FRACTIONS = {"band", "megabytes", "timeout", "device_mib"}  # written as whole numbers
 WRONG: tuple[Any, ...] = (-7, float("nan"), float("-inf"), 1e30)
 
 
@@ -54,7 +54,7 @@ def refuse_all(config: DictConfig, choices: Choices, read: Any, below: str = "",
         for wrong in (
             *WRONG,
             "x",
-            *([0.5] if isinstance(value, int) and key.rpartition(".")[2] not in ("band", "megabytes") else []),
+            *([0.5] if isinstance(value, int) and key.rpartition(".")[2] not in FRACTIONS else []),
         ):
             OmegaConf.update(config, key, [wrong] * len(value) if isinstance(value, list) else wrong)
             try:
@@ -96,6 +96,8 @@ def test_every_number_of_every_option_has_a_range(group: str, option: str) -> No
     else:
         root, read = ("pretrain", describe_pretraining) if group.startswith("pretraining") else ("train", describe)
     needed = ["checkpoint=x"] if root == "evaluate" else ["data.root=x"] if option == "voc_animals" else []
+    if option == "cosine":  # the recipe sets the other schedule's
+        needed = ["~recipe.schedule.power", "~recipe.schedule.warmup_steps"]
     config, choices = compose_config(root, [f"{place}={option}", *needed])
     assert refuse_all(config, choices, read, below=place.partition("@")[2] or group.replace("/", "."))
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_a_class_that_does_not_occur_is_a_warning(root: Path) -> None:
         "Warning: no mask of folder train labels house.",
     ]
     assert census_table(split).row_count == 4
+    assert census_lines(replace(split, items=split.items[:1]))[-1].startswith("Warning: folder train is one image")
 
 
 @pytest.mark.parametrize(

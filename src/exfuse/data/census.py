@@ -86,6 +86,8 @@ def census_lines(split: Split) -> list[str]:
     lines = [f"{split.name}: {len(split):,} images, {found} labelled, {share:.1f} % void"]
     if absent:
         lines.append(f"Warning: no mask of {split.name} labels {_some(absent)}.")
+    if len(split) == 1:
+        lines.append(f"Warning: {split.name} is one image: of runs that are scored on it no table can give an interval.")
     if split.left_out:
         lines.append(f"Warning: {split.name} leaves out {split.left_out}.")
     return lines
