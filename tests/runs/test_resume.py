@@ -14,7 +14,13 @@ from tests.sharing import amount
 from tests.small_runs import only_run
 
 # Long enough epochs (16 steps) to be hit in the middle.
-LONGER = ["data.images.train=32", "recipe.batch_size=2", "recipe.epochs=4", "runtime.workers=2"]
+LONGER = [
+    "data.images.train=32",
+    "recipe.batch_size=2",
+    "recipe.epochs=4",
+    "runtime.workers=2",
+    "recipe.schedule.warmup_steps=20",
+]
 VARIANTS = [
     ["+architecture=aspp_os16", "decoder.hidden=16"],
     ["+ablation=seb_ecre"],
@@ -55,8 +61,11 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     assert resumed["global_step"] == uninterrupted["global_step"] == 4 * 16
     for name, value in uninterrupted["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], value), name
-    scores = [json.loads((run.path / "record.json").read_text())["scores"] for run in (killed, whole)]
-    assert scores[0] == scores[1]
+    ends = [json.loads((run.path / "record.json").read_text()) for run in (killed, whole)]
+    assert ends[0]["scores"] == ends[1]["scores"]
+    assert ends[0]["health"] == ends[1]["health"]
+    assert ends[0]["health"]["highest_loss"] > 0
+    assert ("res2" in ends[0]["health"].get("correlations", {})) == (variant == VARIANTS[0])
 
 
 @pytest.mark.slow

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
-from exfuse.metrics.iou import Areas
+from exfuse.metrics.iou import Areas, mean_iou
 from exfuse.store.costs import CostColumn
 from exfuse.store.study import MISSING, Run, Study, StudyRow
 from exfuse.store.variants import Technique
 
-MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED, AT_END = "†", "‡", "§", "¶", "‖", "⊣"  # marks of footnotes
+MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED, AT_END, DIVERGED = "†", "‡", "§", "¶", "‖", "⊣", "◊"  # marks of footnotes
 TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
 
 
@@ -97,12 +99,14 @@ def seeds(row: StudyRow) -> Cell:
 def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
     """Mean and standard deviation (n - 1) over the finished seeds, in %."""
     scores = {seed: 100 * record.scores.miou for seed, record in row.records.items()}
-    values: dict[str, Value] = {"miou_mean": None, "miou_sd": None}
+    values: dict[str, Value] = {"miou_mean": None, "miou_sd": None, "miou_devkit": None}
     values |= {f"miou_seed_{seed}": scores.get(seed) for seed in all_seeds}
     if not scores:
         statuses = {run.status for run in row.runs.values()} or {MISSING}
         return Cell(statuses.pop() if len(statuses) == 1 else states(row), values, state=True)
     values["miou_mean"] = mean = statistics.mean(scores.values())
+    confusions = [np.array(record.scores.confusion) for record in row.records.values()]
+    values["miou_devkit"] = statistics.mean(100 * float(mean_iou(counts, devkit=True)) for counts in confusions)
     text = number(mean)
     if len(scores) > 1:
         values["miou_sd"] = spread = statistics.stdev(scores.values())
@@ -167,6 +171,25 @@ def p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def health(row: StudyRow) -> Cell:
+    """The worst run's highest loss as a share of guessing's, and the lowest correlation that SEB leaves; "diverged" above 1."""
+    known = [record for record in row.records.values() if record.health is not None]
+    diverged = sum(record.diverged for record in known)
+    shares = [loss / record.guessing for record in known if record.health and (loss := record.health.highest_loss) is not None]
+    correlations = [value for record in known if record.health for value in record.health.correlations.values()]
+    values: dict[str, Value] = {
+        "highest_loss_share": max(shares, default=None),
+        "seb_correlation": min(correlations, default=None),
+        "diverged": diverged if known else None,
+    }
+    if not shares and not correlations:
+        return Cell(NOTHING, values, state=True)
+    parts = [f"diverged {diverged} of {len(row.records)}"] if diverged else []
+    parts += [number(max(shares), 2)] if shares else []
+    parts += [f"r {number(min(correlations), 2)}"] if correlations else []
+    return Cell(", ".join(parts), values, (DIVERGED,) if diverged else ())
+
+
 def paper(row: StudyRow, study: Study) -> tuple[Cell, Cell]:
     """The paper's mIoU and how far ours lies from it, in points, where the protocols are the same."""
     empty: dict[str, Value] = {"paper": None, "paper_trust": None}
@@ -185,7 +208,7 @@ def paper(row: StudyRow, study: Study) -> tuple[Cell, Cell]:
 
 def cost(row: StudyRow, base: StudyRow | None, column: CostColumn) -> Cell:
     """Mean of a cost over the finished seeds; with ``base``, the row it builds on, the difference to it in parentheses."""
-    own, other = mean_cost(row, column.key), mean_cost(base, column.key) if base and column.differs else None
+    own, other = row.cost(column.key), base.cost(column.key) if base and column.differs else None
     values: dict[str, Value] = {column.key: own}
     if column.differs:
         values[f"{column.key}_difference"] = None if own is None or other is None else own - other
@@ -198,14 +221,6 @@ def cost(row: StudyRow, base: StudyRow | None, column: CostColumn) -> Cell:
     return Cell(text if other is None else f"{text} ({number(column.scale * (own - other), digits, signed=True)})", values)
 
 
-def mean_cost(row: StudyRow, key: str) -> float | None:
-    """Mean over the finished seeds that know this cost, or what was measured in its stead; None if there is neither."""
-    if key in row.costs:
-        return row.costs[key]
-    known = [value for record in row.records.values() if (value := record.cost(key)) is not None]
-    return statistics.mean(map(float, known)) if known else None
-
-
 def _marks(row: StudyRow, study: Study) -> tuple[str, ...]:
     marks = []
     if {(row.name, seed) for seed in row.records} & study.deviating:
@@ -214,4 +229,6 @@ def _marks(row: StudyRow, study: Study) -> tuple[str, ...]:
         marks.append(RANDOM)
     if len(row.records) < len(row.runs):
         marks.append(FEWER)
+    if any(record.diverged for record in row.records.values()):
+        marks.append(DIVERGED)
     return tuple(marks)

@@ -37,7 +37,9 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, a
         table.add_row(name, _percent(score), f"{100 * share:.1f}", *rest)
     notes = []
     if present < len(classes):
+        devkit = 100 * float(mean_iou(counts, devkit=True))
         notes.append(f"{len(classes) - present} classes are absent from these images and left out of the mean.")
+        notes.append(f"Counted as VOC's devkit does, 0 for one that is predicted all the same: {devkit:.1f} %.")
     if parts:
         notes.append(f"Edge: IoU within {EDGE_RADIUS} px of a border; interior: of the rest; boundary: boundary IoU.")
     table.caption = "\n".join(notes) or None

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from exfuse.analysis.cells import AT_END, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
+from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import Interval
+from exfuse.store.costs import COSTS
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
 from exfuse.store.record import Record, changes
-from exfuse.store.study import Study
-from exfuse.store.tuning import Trial, diverged
+from exfuse.store.study import TOLERANCE, Study
+from exfuse.store.tuning import Trial
 
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 
@@ -48,6 +50,10 @@ def _marked(study: Study) -> list[Footnote]:
         Footnote("mean over fewer seeds than planned.", FEWER),
         Footnote(IMAGES_ONLY, ONE_SEED),
         Footnote("the best of the search lay at the end of its grid: a value beyond may be better.", AT_END),
+        Footnote(
+            "diverged: an epoch's mean loss after warm-up lay above that of guessing, ln C; such a row measures no technique.",
+            DIVERGED,
+        ),
         Footnote("SS is chosen, but the backbone's weights are public ones that know nothing of it.", UNSUPERVISED),
     ]
 
@@ -125,7 +131,8 @@ def _data(records: Sequence[Record]) -> str:
     scores = records[0].scores.iou
     absent = [name for name, value in scores.items() if value is None]
     over = f"mIoU is over the {len(scores) - len(absent)} classes present in val"
-    note = f" (absent: {', '.join(absent)})" if absent else ""
+    devkit = "; VOC's devkit counts such a class as 0 where it is predicted: miou_devkit in the CSV"
+    note = f" (absent: {', '.join(absent)}{devkit})" if absent else ""
     return f"Data: {names}, {train} images to train on, {val} to score on; {over}{note}."
 
 
@@ -150,7 +157,7 @@ def _search(study: Study) -> list[str]:
         f"{study.row(row).title} {_settings_text(one)} (diverged)"
         for row, trials in tuning.trials.items()
         for one in trials
-        if (record := study.searched.get(one.key or "")) is not None and diverged(record)
+        if (record := study.searched.get(one.key or "")) is not None and record.diverged
     ]
     of = f" ({_range(one['val'] for one in images)} images; the other {_range(one['train'] for one in images)} were learnt)"
     sentences = [
@@ -267,6 +274,10 @@ def _cost_sentences(study: Study, records: Sequence[Record]) -> list[str]:
         study: of the table.
         records: of its finished runs.
     """
+    if study.withheld:
+        names = ", ".join(column.header for column in COSTS if column.key in study.withheld)
+        said = f"Withheld: {names}, in which rows of one architecture differ by more than {100 * TOLERANCE:.0f} %."
+        return [said, *_cost_sentences(replace(study, withheld=()), records)]
     costs = [record.costs for record in records if record.costs]
     counter = _joined(one.counter for one in costs)
     counted = f"GMACs: 10⁹ multiply-adds of one input {_shapes(one.input for one in costs)} ({counter})"

@@ -30,6 +30,7 @@ def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Varian
             values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
         values["M parameters"] = record.parameters / 1e6
         note = " (random weights)" if record.weights_name == "random" else ""
+        note += " (diverged)" if record.diverged else ""
         variants.setdefault(record.title + note, {})[record.seed] = values
     return variants
 

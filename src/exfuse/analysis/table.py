@@ -67,6 +67,8 @@ def columns(study: Study) -> list[Column]:
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points"))
+    worst = "highest mean loss of an epoch after warm-up over that of guessing, and what SEB's output keeps of its input (r)"
+    found.append(Column("health", "health", f"of the worst run: {worst}", "left"))
     found += [Column(cost.key, cost.header, cost.explanation) for cost in COSTS]
     return found
 
@@ -158,6 +160,7 @@ def _row(
         "paper": paper,
         "difference_to_paper": ahead,
         "seeds": cells.seeds(row),
+        "health": cells.health(row),
     }
     for measure in _measures(study):
         found[measure.key] = cells.part(row, measure, parts[measure.key].get(row.name))

@@ -29,6 +29,7 @@ class Row(NamedTuple):
     key: str
     path: str
     why: str
+    diverged: bool = False
 
 
 def list(config: DictConfig) -> None:
@@ -51,7 +52,8 @@ def list(config: DictConfig) -> None:
     table = Table("name", "data", "recipe", "seed", "status", "mIoU %", "date", "MB", "key", box=None, header_style="bold")
     for row in rows:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
-        status = f"[{'green' if row.status == 'done' else 'red'}]{row.status}[/]"
+        shown = "diverged" if row.diverged else row.status
+        status = f"[{'green' if shown == 'done' else 'red'}]{shown}[/]"
         size = f"{row.size / 1e6:,.0f}"
         table.add_row(row.name, row.data, row.recipe, str(row.seed), status, score, row.date[:16], size, row.key[:8])
     Console().print(table if rows else f"No such run in {config.paths.runs}.")
@@ -160,7 +162,7 @@ def _row(run: Listed) -> Row:
     status = "interrupted" if record.status == RUNNING and not run.folder.is_held() else record.status
     miou = record.scored.miou if record.scored else None
     recipe = record.choices.get("recipe")
-    return Row(record.title, record.data, recipe, record.seed, status, miou, **place, why=record.why)
+    return Row(record.title, record.data, recipe, record.seed, status, miou, **place, why=record.why, diverged=record.diverged)
 
 
 def _is_wanted(run: Listed, row: Row, config: DictConfig) -> bool:

@@ -1,4 +1,9 @@
-"""Intersection over union from confusion counts, as the VOC benchmark defines it. numpy only: tables need no torch."""
+"""Intersection over union from confusion counts. numpy only: tables need no torch.
+
+Of a class that the truth does not hold two definitions are in use. Here it is left out of the mean: its false positives already
+count as misses of the classes that were there. VOC's devkit takes hit / (true + predicted - hit) of every class, which is 0
+where such a class is predicted: ``devkit=True``. On VOC's val, which holds every class, both are the benchmark's number.
+"""
 
 from typing import NamedTuple
 
@@ -34,15 +39,16 @@ class Areas(NamedTuple):
         union = self.true + self.predicted - hit
         return np.divide(hit, union, out=np.full_like(hit, np.nan), where=self.true > 0)
 
-    def mean_iou(self) -> NDArray[np.float64]:
-        """Mean over the classes that occur in the truth: (...).
+    def mean_iou(self, devkit: bool = False) -> NDArray[np.float64]:
+        """Mean over the classes that occur in the truth, or with ``devkit`` in truth or prediction: (...).
 
         Raises:
             ValueError: if no pixel was counted at all.
         """
         if not np.all(self.true.sum(-1) > 0):
             raise ValueError("mean IoU of no labelled pixel at all")
-        return np.nanmean(self.iou(), axis=-1)
+        scores = self.iou()
+        return np.nanmean(np.where((self.true == 0) & (self.predicted > 0), 0.0, scores) if devkit else scores, axis=-1)
 
 
 def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -58,13 +64,15 @@ def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return Areas.of_counts(counts).iou()
 
 
-def mean_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def mean_iou(counts: NDArray[np.int64], devkit: bool = False) -> NDArray[np.float64]:
     """Mean of `iou_per_class` over the classes that occur in the truth: (..., C, C) -> (...).
+
+    With ``devkit`` a class that occurs in the prediction alone counts as 0, as in VOC's devkit.
 
     Raises:
         ValueError: if no pixel was counted at all.
     """
-    return Areas.of_counts(counts).mean_iou()
+    return Areas.of_counts(counts).mean_iou(devkit)
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:

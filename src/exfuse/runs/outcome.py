@@ -65,6 +65,7 @@ def summarise(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
         images=len(scored.counts),
         confusion=counts.tolist(),
         boundary=BoundaryScores(**scored.areas.summary()),
+        devkit_miou=float(mean_iou(counts, devkit=True)),
     )
 
 

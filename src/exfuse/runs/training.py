@@ -1,15 +1,18 @@
 """One run from its description to its record."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import pytorch_lightning as pl
 from msgspec.structs import replace
+from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.data.census import census_lines
 from exfuse.data.segmentation import SegmentationData
+from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
@@ -24,9 +27,12 @@ from exfuse.runs.start import Start, find_start
 from exfuse.store.checked import plain
 from exfuse.store.description import RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record
+from exfuse.tasks.health import TrainingHealth, level_correlations
 from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
+
+_CORRELATED = 8  # images of val on which SEB's output is compared with its input
 
 
 def train(run: RunDescription) -> None:
@@ -66,8 +72,8 @@ def train(run: RunDescription) -> None:
             init_from=start.describe() if start else None,
         )
         with recorded(folder, origin):
-            costs = TrainingCosts(run.recipe.batch_size)
-            task, data_module, trainer = _assemble(plan, weights, start, origin, costs)
+            costs, health = TrainingCosts(run.recipe.batch_size), TrainingHealth()
+            task, data_module, trainer = _assemble(plan, weights, start, origin, [costs, health])
             console.print(_headline(origin, plan, task), soft_wrap=True)
             for line in (line for split in splits.values() for line in census_lines(split)):
                 console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -88,6 +94,9 @@ def train(run: RunDescription) -> None:
                         seconds=seconds,
                         costs=describe_costs(task.model.to(device), run.recipe.augmentation.crop, costs),
                     )
+                    val = data_module.val_set
+                    shown = (val[place]["image"].to(device) for place in spread_evenly(len(val), _CORRELATED))
+                    trained = replace(trained, health=health.health(level_correlations(task.model, shown)))
                     workers = run.runtime.workers
                     record = report_outcome(folder, trained, task.model, data_module.val_set, device, workers)
                     show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
@@ -95,7 +104,7 @@ def train(run: RunDescription) -> None:
 
 
 def _assemble(
-    plan: RunPlan, weights: ChosenWeights, start: Start | None, origin: Record, costs: TrainingCosts
+    plan: RunPlan, weights: ChosenWeights, start: Start | None, origin: Record, watching: Sequence[Callback]
 ) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     run = plan.run
     data_module = build_data(run, plan.splits["train"], plan.splits["val"])
@@ -106,7 +115,7 @@ def _assemble(
     if run.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
     task = build_task(run, model, data_module.classes, len(data_module.val_set))
-    return task, data_module, build_trainer(run, plan.folder, origin, "train", monitor="val/miou", extra=[costs])
+    return task, data_module, build_trainer(run, plan.folder, origin, "train", monitor="val/miou", extra=watching)
 
 
 def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:

@@ -17,6 +17,7 @@ class CostColumn(NamedTuple):
         scale: what the record's number is multiplied by where people read it.
         differs: whether tables show its difference to the row that a row builds on.
         measured: whether it depends on the machine, so that ``costs.json`` replaces it.
+        timed: whether it is a time, which whatever else the machine does disturbs.
     """
 
     key: str
@@ -27,6 +28,7 @@ class CostColumn(NamedTuple):
     scale: float = 1.0
     differs: bool = False
     measured: bool = True
+    timed: bool = False
 
 
 COSTS = (
@@ -49,10 +51,11 @@ COSTS = (
         differs=True,
         measured=False,
     ),
-    CostColumn("train_images_per_second", "img/s", "training images a second", "training images a second"),
-    CostColumn("latency_ms", "ms", "latency of one image (ms)", "latency of one image in milliseconds"),
+    CostColumn("train_images_per_second", "img/s", "training images a second", "training images a second", timed=True),
+    CostColumn("latency_ms", "ms", "latency of one image (ms)", "latency of one image in milliseconds", timed=True),
     CostColumn("peak_memory_mib", "MiB", "peak memory of training (MiB)", "peak memory of training", digits=0),
 )
+TIMED = tuple(column.key for column in COSTS if column.timed)
 MEASURED = tuple(column.key for column in COSTS if column.measured)
 
 

@@ -1,6 +1,7 @@
 """The record of a run or backbone: what it is, how it ended and what it scored; whole and unaltered, or refused by name."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class Scores(msgspec.Struct, frozen=True):
         images: how many were scored.
         confusion: counts (C, C) over all of them, row = true class, column = predicted.
         boundary: near borders; None where that was not counted.
+        devkit_miou: with 0 for a class that is predicted but not in the truth, see `exfuse.metrics.iou`; None in old records.
     """
 
     miou: float
@@ -81,6 +83,25 @@ class Scores(msgspec.Struct, frozen=True):
     images: int
     confusion: list[list[int]]
     boundary: BoundaryScores | None = None
+    devkit_miou: float | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How a training went, apart from what it scored.
+
+    Attributes:
+        highest_loss: of all epochs the highest mean, over the labelled pixels of its steps after warm-up, of the main cross
+            entropy without auxiliary losses or weights; infinite where it was no number, None where warm-up never ended.
+        first_loss: likewise, of the first step.
+        gradient_norms: of that step, before clipping, by slot of the model: encoder, embedding, decoder, head, ...
+        correlations: of what enters the decoder with what left the encoder, by level, where a technique such as SEB stands
+            between: Pearson's, over some images of val at the end.
+    """
+
+    highest_loss: float | None = None
+    first_loss: float | None = None
+    gradient_norms: dict[str, float] = {}
+    correlations: dict[str, float] = {}
 
 
 class Backbone(msgspec.Struct, frozen=True):
@@ -120,6 +141,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seconds: of its last start.
         confusion_sha256, boundary_sha256, checkpoint_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
+        health: of a finished segmentation; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
         pretraining: of a backbone.
         reason, traceback: why it is not done.
@@ -142,6 +164,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
     costs: Costs | None = None
     scored_by: Environment | None = None
+    health: Health | None = None
     scored: Scores | None = msgspec.field(default=None, name="scores")
     pretraining: Backbone | None = msgspec.field(default=None, name="backbone")
     checkpoint_sha256: str | None = None
@@ -197,6 +220,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.pretraining is None:
             raise ValueError(f"run {self.key} is no backbone")
         return self.pretraining
+
+    @property
+    def guessing(self) -> float:
+        """The loss of guessing among as many classes as were scored, ln C."""
+        return math.log(len(self.classes))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether an epoch's mean loss lay above that of guessing, after warm-up."""
+        highest = self.health.highest_loss if self.health and self.scored else None
+        return highest is not None and highest > self.guessing
 
     @property
     def classes(self) -> list[str]:

@@ -1,7 +1,8 @@
 """A study folder read back: which rows its table has, which runs they rest on, and what became of each run."""
 
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.store import variants
 from exfuse.store.checked import plain, read_json, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
-from exfuse.store.costs import MEASURED
+from exfuse.store.costs import MEASURED, TIMED
 from exfuse.store.folder import RunFolder
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.record import Record
@@ -29,6 +30,7 @@ MISSING = "missing"
 _REMEDY = "Run the study's sweep again to write it anew."
 _KEY = re.compile(r"[0-9a-f]{16}")
 _READERS = 4  # threads: they overlap waiting for the disk, not parsing
+TOLERANCE = 0.05  # between times of one architecture: a column with more is not shown
 
 
 class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +153,13 @@ class StudyRow:
         """The name as tables and figures show it, see `exfuse.store.variants.short_name`."""
         return variants.short_name(self.name, self.options, self.decoder)
 
+    def cost(self, key: str) -> float | None:
+        """Mean over the finished seeds that know this cost, or what stands for it in ``costs``; None if there is neither."""
+        if key in self.costs:
+            return self.costs[key]
+        known = [float(value) for record in self.records.values() if (value := record.cost(key)) is not None]
+        return statistics.mean(known) if known else None
+
     @property
     def records(self) -> dict[int, Record]:
         """Records of the finished runs by seed."""
@@ -162,6 +171,7 @@ class Study:
     """A study and its records. `deviations` is empty unless ``mixed``: `load_study` refuses otherwise.
 
     ``edge_radius`` asks for columns that part edges from interiors, so many px from borders; None for a table without.
+    ``withheld`` are times that no row shows, since they differ between rows of one architecture by more than `TOLERANCE`.
     ``measured`` is the study's ``costs.json``, which its rows' `StudyRow.costs` come from; None without.
     """
 
@@ -181,6 +191,7 @@ class Study:
     measured: MeasuredCosts | None = None
     tuning: Tuning | None = None
     searched: Mapping[str, Record | None] = field(default_factory=dict)  # records of the search's runs by key
+    withheld: tuple[str, ...] = ()
 
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
@@ -241,7 +252,7 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         searched=searched,
     )
     costs = read_costs(folder) if measured else None
-    return study if costs is None else _with_costs(study, costs)
+    return _without_unsteady(study if costs is None else _with_costs(study, costs))
 
 
 def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
@@ -249,6 +260,27 @@ def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
     found = [(row, costs.of(row.records.values())) for row in study.rows]
     rows = [replace(row, costs=dict.fromkeys(MEASURED) if own is None else own.values) for row, own in found]
     return replace(study, rows=tuple(rows), measured=costs)
+
+
+def _without_unsteady(study: Study) -> Study:
+    """Without times that say more of what else the machine did: rows of one architecture are repeats of one measurement.
+
+    That is, of as many parameters and multiply-adds, and alike behind the encoder, where options differ in more than these.
+    """
+    behind = [technique.name for technique in study.techniques if technique.place not in ("blocks", "features")]
+    alike: dict[tuple[object, ...], list[StudyRow]] = {}
+    for row in study.rows:
+        costs = row.cost("parameters"), row.cost("gigamacs")
+        if None not in costs:
+            alike.setdefault((*costs, row.decoder, *(row.options[name] for name in behind)), []).append(row)
+    withheld = tuple(key for key in TIMED if any(_part(row.cost(key) for row in rows) for rows in alike.values()))
+    rows = tuple(replace(row, costs={**row.costs, **dict.fromkeys(withheld)}) for row in study.rows)
+    return replace(study, rows=rows, withheld=withheld)
+
+
+def _part(times: Iterable[float | None]) -> bool:
+    known = [time for time in times if time is not None]
+    return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
 
 
 def find_studies(folders: list[Path]) -> list[Path]:

@@ -81,18 +81,13 @@ def best(trials: Sequence[Trial], records: Mapping[str, Record | None]) -> dict[
     for trial in trials:
         record = records.get(trial.key or "")
         if record is not None and record.scored is not None and record.done:
-            scores.append(float("-inf") if diverged(record) else record.scores.miou)
+            scores.append(float("-inf") if record.diverged else record.scores.miou)
         elif trial.failed:
             scores.append(float("-inf"))
         else:
             return None
     top = max(scores, default=float("-inf"))
     return None if top == float("-inf") else trials[scores.index(top)].settings
-
-
-def diverged(record: Record) -> bool:
-    """Whether a finished run's health says that it learnt nothing."""
-    return bool(getattr(getattr(record, "health", None), "diverged", False))
 
 
 def ends(grid: Mapping[str, Sequence[Value]], settings: Settings) -> dict[str, int]:

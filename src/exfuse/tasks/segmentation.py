@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -49,6 +49,7 @@ class SegmentationTask(OptimisedTask):
         )
         self.classes, self.val_images = list(classes), val_images
         self.confusion = ConfusionMatrix(len(self.classes))
+        self.first_gradients: dict[str, float] = {}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=self.memory_format)
@@ -57,6 +58,13 @@ class SegmentationTask(OptimisedTask):
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
         return self.share_of_step(total, (batch["mask"] != VOID).sum(), batch["mask"].numel())
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *arguments: Any, **named: Any) -> None:
+        if not self.first_gradients:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            scaled = scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False)  # undone in its step
+            self.first_gradients = gradient_norms(self.model, scaler.get_scale() if scaled else 1.0)  # type: ignore[union-attr]
+        super().configure_gradient_clipping(optimizer, *arguments, **named)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.confusion.update(predict_ids(self.model, batch["image"], batch["mask"].shape[-2:]), batch["mask"])
@@ -115,6 +123,17 @@ def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
 
 def _rows(scores: Tensor) -> Tensor:
     return scores.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def gradient_norms(model: nn.Module, scale: float) -> dict[str, float]:
+    """Euclidean norm of the gradient of each slot of a model, divided by ``scale``; infinite where it is no number."""
+    norms = {}
+    for name, slot in model.named_children():
+        gradients = [weight.grad for weight in slot.parameters() if weight.grad is not None]
+        if gradients:
+            norm = float(nn.utils.get_total_norm(gradients)) / scale
+            norms[name] = norm if math.isfinite(norm) else math.inf
+    return norms
 
 
 def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from exfuse.analysis.cells import mean_cost
 from exfuse.analysis.figures import style
 from exfuse.store.study import Study, StudyRow
 
@@ -24,7 +23,7 @@ _DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typogr
 
 def rows_with_cost(study: Study) -> list[StudyRow]:
     """The rows that have a finished run whose multiply-adds are known."""
-    return [row for row in study.rows if mean_cost(row, "gigamacs") is not None]
+    return [row for row in study.rows if row.cost("gigamacs") is not None]
 
 
 def draw(study: Study) -> Figure:
@@ -36,7 +35,7 @@ def draw(study: Study) -> Figure:
     rows = style.shown(every)
     numbered = len(rows) > _MOST_NAMES
     names = [str(number) if numbered else row.title for number, row in enumerate(rows, 1)]
-    places = {row.name: (mean_cost(row, "gigamacs") or 0.0, *_mean_and_spread(row)) for row in rows}
+    places = {row.name: (row.cost("gigamacs") or 0.0, *_mean_and_spread(row)) for row in rows}
     with style.look():
         figure = Figure(figsize=(10 if numbered else 7.5, 5.6 if numbered else 4.8), layout="constrained")
         FigureCanvasAgg(figure)

@@ -34,6 +34,7 @@ _TRANSLATION = {
     "¶": r"\P{}",
     "‖": r"$\|$",
     "⊣": r"$\dashv$",
+    "◊": r"$\diamond$",
     EN_DASH: r"\textendash{}",
     "⁹": r"$^{9}$",
 }
@@ -46,7 +47,7 @@ _ACCENTS = {  # by the combining character that Unicode takes a letter apart int
     "\u0327": r"\c",
     "\u030c": r"\v",
 }
-_MARKS = {"†": r"\dagger", "‡": r"\ddagger", "§": r"\S", "¶": r"\P", "‖": r"\|", "⊣": r"\dashv"}
+_MARKS = {"†": r"\dagger", "‡": r"\ddagger", "§": r"\S", "¶": r"\P", "‖": r"\|", "⊣": r"\dashv", "◊": r"\diamond"}
 
 
 def render(tables: Sequence[Table]) -> str:

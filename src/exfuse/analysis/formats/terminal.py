@@ -37,7 +37,8 @@ def _parts(table: Table, cells: list[list[Cell]], width: int) -> list[list[int]]
     ]
     parts: list[list[int]] = [[0]]
     for place in range(1, len(needed)):
-        if sum(needed[other] for other in parts[-1]) + needed[place] > width and len(parts[-1]) > 1:
+        dividers = len(parts[-1]) - 2  # one between two columns, less the last one's padding
+        if sum(needed[other] for other in parts[-1]) + needed[place] + dividers > width and len(parts[-1]) > 1:
             parts.append([0])
         parts[-1].append(place)
     return parts

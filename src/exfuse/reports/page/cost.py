@@ -1,6 +1,6 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
-from exfuse.analysis.cells import mean_cost, miou, number
+from exfuse.analysis.cells import miou, number
 from exfuse.reports.page.charts import Chart, chart, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS
@@ -10,7 +10,7 @@ _AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first 
 
 def section(data: PageData) -> Section | None:
     """None where no finished run knows a cost."""
-    known = [cost for cost in _AXES if any(mean_cost(row, cost.key) is not None for row in data.study.rows)]
+    known = [cost for cost in _AXES if any(row.cost(cost.key) is not None for row in data.study.rows)]
     if not known:
         return None
     charts = {f"cost-{cost.key}": _draw(cost.key, cost.title, cost.scale, data) for cost in known}
@@ -22,7 +22,7 @@ def section(data: PageData) -> Section | None:
 def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
     places = {}
     for row in data.study.rows:
-        cost, scores = mean_cost(row, key), miou(row, data.study, ()).values
+        cost, scores = row.cost(key), miou(row, data.study, ()).values
         mean, spread = scores["miou_mean"], scores["miou_sd"]
         if cost is not None and isinstance(mean, float):
             places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
