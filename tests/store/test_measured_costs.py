@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from exfuse.analysis.cells import mean_cost
 from exfuse.analysis.document import EN_DASH, TIMES
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.table import build_table
@@ -151,9 +150,9 @@ def test_costs_of_another_model_or_recipe_are_not_used(tmp_path: Path, study: Pa
     folder = builder.finish()
     write_costs(folder, costs)
     rows = {row.name: row for row in load_study(folder).rows}
-    assert mean_cost(rows["baseline"], "latency_ms") == 100.0
-    assert all(mean_cost(rows["seb"], key) is None for key in MEASURED)
-    assert mean_cost(rows["seb"], "gigamacs") == pytest.approx(1.3)
+    assert rows["baseline"].cost("latency_ms") == 100.0
+    assert all(rows["seb"].cost(key) is None for key in MEASURED)
+    assert rows["seb"].cost("gigamacs") == pytest.approx(1.3)
 
 
 def test_seeds_and_weights_are_no_other_model(tmp_path):
@@ -177,7 +176,7 @@ def test_a_row_whose_runs_differ_has_no_costs(tmp_path):
     builder.row("baseline", 0.6, change=other_batch)
     folder = builder.finish()
     write_costs(folder, measured(folder, "baseline"))
-    assert mean_cost(load_study(folder).rows[0], "latency_ms") is None
+    assert load_study(folder).rows[0].cost("latency_ms") is None
 
 
 def test_a_busy_machine_is_said_to_have_been_one(study):
