@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
         return
     from exfuse.runs.finished import show_finished
 
-    if not show_finished(run, Console()):
+    if plan := show_finished(run, Console()):
         from exfuse.runs.training import train
 
-        train(run)
+        train(run, plan)

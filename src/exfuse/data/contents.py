@@ -4,6 +4,7 @@ One memory a folder, so that a small data set never waits for what is known of a
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -147,10 +148,18 @@ def _memory(folder: str) -> Path:
 
 
 def _read(folder: str) -> dict[str, Content]:
+    """What is known of the files of a folder; not to be changed."""
+    path = _memory(folder)
     try:
-        return msgspec.msgpack.decode(_memory(folder).read_bytes(), type=dict[str, Content])
+        found = path.stat()
+        return _decode(path, (found.st_ino, found.st_mtime_ns, found.st_size))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):  # none yet, or cut short: every file is read anew
         return {}
+
+
+@functools.lru_cache(maxsize=16)
+def _decode(path: Path, _: tuple[int, int, int]) -> dict[str, Content]:
+    return msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Content])
 
 
 def _remember(folder: str, found: dict[str, Content]) -> None:

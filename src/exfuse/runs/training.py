@@ -35,8 +35,12 @@ from exfuse.tracking.tracker import tracked
 _CORRELATED = 8  # images of val on which SEB's output is compared with its input
 
 
-def train(run: RunDescription) -> None:
+def train(run: RunDescription, plan: RunPlan | None = None) -> None:
     """Train a run to its end, go on with an interrupted one, or show a finished one.
+
+    Args:
+        run: what it is.
+        plan: its plan, where it is known.
 
     Raises:
         UserError: for anything that the user can mend; the folder then holds no record that calls itself done.
@@ -45,7 +49,7 @@ def train(run: RunDescription) -> None:
     first = is_first_process()  # further processes of a distributed run come through here too
     console = Console(quiet=not first)
     prepare_process(run, run.seed)
-    plan = plan_run(run)
+    plan = plan or plan_run(run)
     folder, splits = plan.folder, plan.splits
     start = find_start(plan.run, splits["train"].classes)
     weights = choose_weights(plan.run, console) if start is None else ChosenWeights("random", None, str(start))
