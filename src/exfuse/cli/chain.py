@@ -1,7 +1,8 @@
 """``exfuse chain``: stages that each start from the one before."""
 
 from omegaconf import DictConfig
-from rich.console import Console
+
+from exfuse.terminal import Console
 
 
 def main(config: DictConfig) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
@@ -18,6 +17,7 @@ from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder, find_finished
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import PredictedImage, predict_split
+from exfuse.terminal import Console
 
 
 def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
@@ -52,7 +52,7 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
 
 
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    split = split_of(from_plain(runs[0][1].config, RunDescription), "val")
+    split = split_of(from_plain(runs[0][1].config, RunDescription, runs[0][0].path), "val")
     predicted: dict[str, list[PredictedImage]] = {}
     for folder, record in runs:
         model, trained, _ = load_checkpoint(folder.path)

@@ -22,6 +22,7 @@ from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
+from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
@@ -72,6 +73,7 @@ def build_trainer(
         ),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
+        FiniteNumbers(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -95,10 +97,15 @@ def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataMod
 
     Raises:
         CheckpointError: if that checkpoint is not the one that was written.
+        UserError: if the loss or a weight becomes no number, or the training stops before its end.
         KeyboardInterrupt: after Ctrl-C.
     """
     try:
         trainer.fit(task, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
+        if trainer.current_epoch < (trainer.max_epochs or 0):
+            raise UserError(
+                f"Training stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: the run is not done."
+            )
         trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:

@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
@@ -16,6 +13,7 @@ from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
+from exfuse.terminal import Console, track
 
 
 def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name: str) -> None:

@@ -102,8 +102,9 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
 
 def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str]) -> None:
     for line in stream:
-        to.write(line)
-        to.flush()
+        with contextlib.suppress(OSError):  # whoever does not read on would hold up the child
+            to.write(line)
+            to.flush()
         kept.append(line.decode(errors="replace").rstrip())
 
 
