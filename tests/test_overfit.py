@@ -16,6 +16,7 @@ from tests.sharing import amount
 from tests.small_runs import only_run
 
 SIDE = 64
+LADDER = ["+ablation=exfuse_last", "+ablation=exfuse", "+ablation=baseline"]
 
 
 def distinct_variants() -> list[str]:
@@ -83,7 +84,7 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., RunDescripti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", amount(["+ablation=exfuse", "+ablation=exfuse_last"], distinct_variants()))
+@pytest.mark.parametrize("variant", amount(["+ablation=exfuse"], distinct_variants()))
 def test_every_overlay_and_option_overfits_four_real_images(
     variant: str, four_real_images: Path, compose_config: Callable[..., RunDescription], tmp_path: Path
 ) -> None:
@@ -91,7 +92,7 @@ def test_every_overlay_and_option_overfits_four_real_images(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", amount(["+ablation=exfuse"], ["+ablation=exfuse", "+ablation=baseline"]))
+@pytest.mark.parametrize("variant", amount(LADDER[:1], LADDER))
 def test_the_ends_of_the_ladder_overfit_four_scenes(
     variant: str, four_scenes: Path, compose_config: Callable[..., RunDescription], tmp_path: Path
 ) -> None:

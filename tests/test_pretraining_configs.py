@@ -1,6 +1,7 @@
 """Every file of conf/pretraining/ composes, and what it names can be built."""
 
 import inspect
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from exfuse.config.overrides import describe_backbone, describe_run
 from exfuse.data.classification import ClassificationEvalTransform, ClassificationTrainTransform
 from exfuse.models.weights import IMAGENET
 from exfuse.runs.plan import find_backbone
+from tests.sharing import amount
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -21,9 +23,12 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+PAIRS = [*itertools.product(options("backbone"), options("pretraining"))]
+ALIGNED = [*zip(options("backbone"), itertools.cycle(options("pretraining")))]  # each of either at least once
+
+
 @pytest.mark.parametrize("entry", ["train", "pretrain"])
-@pytest.mark.parametrize("backbone", options("backbone"))
-@pytest.mark.parametrize("pretraining", options("pretraining"))
+@pytest.mark.parametrize(("backbone", "pretraining"), amount(ALIGNED, PAIRS))
 def test_every_pretraining_goes_with_every_backbone(entry, backbone, pretraining):
     describe = describe_run if entry == "train" else describe_backbone
     described = describe([f"backbone={backbone}", f"pretraining={pretraining}"])
