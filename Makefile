@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo table1 table3 table4 table5 tables tables-check bench bench-gpu lint format clean docs report screenshots notebook
-.PHONY: test test-quick test-all test-without-extras test-versions
+.PHONY: test test-quick test-all test-gpu test-without-extras test-versions
 .PHONY: data-voc data-sbd data-coco data-imagenet-check voc-final voc-test-submission
 ARGS :=                # overrides of a study: make table3 ARGS='data=voc_aug data.root=... recipe=voc backbone=resnext101_32x4d'
 DATA := data           # folder of the data sets: make data-voc DATA=/data
@@ -81,6 +81,9 @@ test-quick: $(STAMP)  ## likewise without those that take more than seconds
 
 test-all: $(STAMP)  ## all kills, simulations and variants, under an hour; the result goes into docs/test-all.md
 	$(RUN) -m tests.full
+
+test-gpu: $(STAMP)  ## every path of a CUDA GPU; without one it says so and skips
+	$(RUN) -m pytest -rs tests/gpu tests/metrics/test_confusion.py tests/tasks/test_protocols.py
 
 test-without-extras: $(STAMP)  ## show that the tests of extras skip where an extra is not installed
 	EXFUSE_WITHOUT=extras $(PYTEST) -m 'not slow' -p tests.without

@@ -96,6 +96,6 @@ def _has_no_inodes(place: str) -> bool:
 def complain(message: str) -> None:
     """Print ``Error: message`` on standard error, without ending the process."""
     from rich.console import Console  # whoever never errs never waits for it
-    from rich.text import Text
 
-    Console(stderr=True, highlight=False).print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
+    escaped = message.replace("[", r"\[")  # Rich would read brackets as markup
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escaped}", soft_wrap=True)

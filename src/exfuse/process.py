@@ -2,9 +2,15 @@
 
 import ctypes
 import os
+import statistics
+import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import pynvml
 
 from exfuse.errors import ConfigError
 
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
 # Of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2 and 1
+_MOST_WORKERS = 8  # a loader: there are two in a training
 
 
 def is_first_process() -> bool:
@@ -26,11 +33,15 @@ def is_first_process() -> bool:
 def choose_device(name: str) -> "torch.device":
     """The device outside of training, where Lightning chooses; ``auto`` is the GPU if there is one.
 
+    Whoever calculates outside of training asks here first, so here float32 is made to mean float32: by itself torch lets cuDNN
+    round to TensorFloat-32, and a run would be scored otherwise than at its end.
+
     Raises:
         ConfigError: if there is no such device.
     """
     import torch
 
+    allow_tf32(False)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -39,6 +50,20 @@ def choose_device(name: str) -> "torch.device":
         return torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device={name}: expected auto, cpu or cuda.") from error
+
+
+@contextmanager
+def training_formats(tf32: bool) -> Iterator[None]:
+    """The number formats of a training's steps inside, float32 as such afterwards, in which every run is scored.
+
+    Args:
+        tf32: see `allow_tf32`.
+    """
+    allow_tf32(tf32)
+    try:
+        yield
+    finally:
+        allow_tf32(False)
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -107,3 +132,58 @@ def check_memory(needed: float, what: str, advice: str) -> None:
         raise ConfigError(
             f"{what} takes {needed / 2**30:,.1f} GiB at the least, and this process may use {limit / 2**30:,.1f} GiB. {advice}"
         )
+
+
+def loader_workers(asked: int | Literal["auto"]) -> int:
+    """How many processes a data loader gets.
+
+    ``auto`` shares the cores that this process may use among the machine's GPUs, whether or not this process sees them all, and
+    leaves one to the training itself; it is at least 2, and 2 where there is no GPU, whose work the cores then do.
+    """
+    if asked != "auto":
+        return asked
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores, gpus = usable or 1, gpus_of_machine()
+    return max(2, min(_MOST_WORKERS, cores // gpus - 1)) if gpus else min(2, cores)
+
+
+def gpus_of_machine() -> int:
+    """How many GPUs the driver knows, without loading torch; 0 without one."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def time_ms(call: Callable[[], object], device: "torch.device") -> float:
+    """Milliseconds that ``call`` takes on ``device``: by CUDA's events there, by the clock on a CPU."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - started)
+    import torch
+
+    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    before.record()
+    call()
+    after.record()
+    torch.cuda.synchronize(device)
+    return before.elapsed_time(after)
+
+
+def median_ms(calls: Sequence[Callable[[], object]], repeats: int, warm_up: int, device: "torch.device") -> list[float]:
+    """Median milliseconds of each call, the calls taking turns so that a drift of the machine hits all alike.
+
+    Args:
+        calls: what to time.
+        repeats: timed calls of each.
+        warm_up: calls of each that are thrown away.
+        device: that does the work.
+    """
+    taken = [[time_ms(call, device) for call in calls] for _ in range(warm_up + repeats)]
+    return [statistics.median(times) for times in zip(*taken[warm_up:], strict=True)]

@@ -22,7 +22,7 @@ def small_scenes(tmp_path: Path) -> list[str]:
 
 
 def test_epochs_and_bare_steps_take_turns_and_train_for_real(compose_config, small_scenes, monkeypatch):
-    monkeypatch.setattr(loop, "_BARE_STEPS", 2)
+    monkeypatch.setattr(loop, "_BARE_STEPS", {"cpu": 2})
     written: list[int] = []
     save = torch.save
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from exfuse.composition import precision
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
+from tests.command import Command
 from tests.conftest import REPOSITORY
 
 
@@ -92,3 +94,30 @@ def test_automatic_precision_is_what_the_visible_gpus_do_best(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run = compose_config(f"trainer.accelerator={accelerator}")
     assert precision.resolve_precision(run).trainer.precision == expected
+
+
+def test_a_run_of_a_gpu_machine_is_found_on_a_laptop(
+    train_small: Callable[..., RunFolder],
+    compose_config: Callable[..., RunDescription],
+    small_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+) -> None:
+    """Its record says in which format it was trained; nothing is trained anew, and its study finds it."""
+    typed = [*small_overrides, "trainer=auto", f"paths.runs={tmp_path / 'runs'}"]
+    monkeypatch.setattr(precision, "gpus_have_bfloat16", lambda: True)
+    made = train_small("trainer=auto")
+    monkeypatch.setattr(precision, "gpus_have_bfloat16", lambda: False)
+    plan = plan_run(compose_config(*typed))
+    assert (plan.folder, plan.run.trainer.precision) == (made, "bf16-mixed")
+    assert plan_run(compose_config(*typed, "trainer.precision=32-true")).folder != made  # asked for by name
+    assert plan_run(compose_config(*typed, "overwrite=true")).run.trainer.precision == "32-true"
+    study = tmp_path / "study"
+    status, said, told = command("train", "-m", *typed, "seed=0", "sweep.missing=skip", f"sweep.output={study}")
+    assert status == 0, said + told
+    assert made.key in (study / "study.json").read_text()
+    record = made.record()
+    assert record is not None
+    made.write(replace(record, status="interrupted"))
+    assert plan_run(compose_config(*typed)).run.trainer.precision == "32-true"  # a laptop does not go on with it

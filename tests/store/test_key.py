@@ -19,23 +19,23 @@ from tests.described import changed
 
 MANIFESTS = {"train": "a" * 64, "val": "b" * 64}
 PINNED = {
-    "": "c18dfde14d1b2bc7",
-    "+ablation=seb_ecre": "50822d1d1b387b26",
-    "+ablation=exfuse": "46c8d4e2356a3e48",
-    "+ablation=exfuse_last seed=1": "462aeeb8a22035b4",
-    "+ablation=ss_second_conv backbone=resnet50 recipe=voc": "d4192b38ed8080f5",
-    "+architecture=aspp_os8": "c51514bbfd94ce04",
-    "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "488bf98ff97cc4e1",
-    "technique/seb=gate technique/dap=last technique.dap.window=5": "59ad348f184736b7",
-    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "9549fa4a6d24b870",
-    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "caf1471f90931d22",
+    "": "715e38fe7b88f01e",
+    "+ablation=seb_ecre": "18c84fdf2e7019be",
+    "+ablation=exfuse": "41d6e81a39c20992",
+    "+ablation=exfuse_last seed=1": "bce84b1f7de8751a",
+    "+ablation=ss_second_conv backbone=resnet50 recipe=voc": "f8d20140f1918ecb",
+    "+architecture=aspp_os8": "268c71702595e29e",
+    "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "1e5bcedda5a5bb94",
+    "technique/seb=gate technique/dap=last technique.dap.window=5": "75192b97f982a5fd",
+    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "23e01b7a4f67a1af",
+    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "68610c281e01afab",
 }
 PINNED_BACKBONES = {
     "+ablation=baseline": "9a7061e396374f99",
     "+ablation=ss_lr seed=3": "e03b800448f538bd",
     "+ablation=exfuse backbone=resnext101_32x4d": "ee1a4bf8e6d390bc",
 }
-PINNED_SCENES = "550192161c3ec358"
+PINNED_SCENES = "e16773df9bb3c9c8"
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_key_does_not_know_the_order_of_settings_or_manifests(run, data):
         ["runtime.cache=disk", "paths.cache=/elsewhere", "runtime.cache_share=0.5"],
         ["trainer=ddp", "trainer.precision=32-true"],
         ["trainer.devices=[0]"],
-        ["+trainer.profiler=simple"],
+        ["+trainer.profiler=simple", "+trainer.default_root_dir=/elsewhere"],
         ["recipe.val_every=1"],
         ["trainer.enable_progress_bar=false", "trainer.log_every_n_steps=3", "trainer.strategy=ddp"],
         ["overwrite=true"],

@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,13 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import default_collate
 
 from exfuse.benchmarks.report import Measurement
+from exfuse.composition.common import on_gpu
+from exfuse.composition.precision import resolve_precision
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config.overrides import describe_run
 from exfuse.data.segmentation import SegmentationData
+from exfuse.data.split import Split
+from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
@@ -28,7 +33,8 @@ from exfuse.tasks.segmentation import SegmentationTask
 _TARGET = 0.95  # of the bare step's rate
 _EPOCHS = 4  # the first is not counted: it starts the workers, fills the cache and warms the allocator
 _EPOCHS_WITHOUT_TARGET = 3
-_BARE_STEPS = 15
+_BARE_STEPS = {"cpu": 15, "cuda": 300}  # a second or more
+_EPOCH_STEPS = {"cpu": 1, "cuda": 500}  # at least: a GPU is through with a few hundred images before its loop is warm
 
 
 class EpochRates(NamedTuple):
@@ -50,7 +56,9 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     measurements = []
     for cache, target in (("auto", f">= {_TARGET}"), ("disk", ""), ("none", "")):
         progress(f"epochs of fit with runtime.cache={cache} against the bare step")
-        rates = measure_epochs(_compose(device, data, f"runtime.cache={cache}"), _EPOCHS if target else _EPOCHS_WITHOUT_TARGET)
+        run = resolve_precision(_compose(device, data, f"runtime.cache={cache}"))
+        rates = measure_epochs(run, _EPOCHS if target else _EPOCHS_WITHOUT_TARGET)
+        how = f"{run.trainer.precision}, {loader_workers(run.runtime.workers)} workers"
         measurements.append(
             Measurement(
                 item=f"epoch of fit against the bare step, cache={cache}",
@@ -60,7 +68,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
                 ratio=rates.ratio,
                 target=target,
                 met=not target or rates.ratio >= _TARGET,
-                details=f"{images}, tiny ResNet, baseline, recipe=small (batch 8, 192x192), 2 workers",
+                details=f"{images}, tiny ResNet, baseline, recipe=small (batch 8, 192x192), {how}",
             )
         )
     return measurements
@@ -81,7 +89,8 @@ def measure_epochs(run: RunDescription, epochs: int) -> EpochRates:
         prepare_process(run, run.seed)
         run, folder, splits, _ = plan_run(replace(run, trainer=trainer, paths=replace(run.paths, runs=scratch)))
         run = resolve_normalisation(run)
-        data = build_data(run, splits["train"], splits["val"])
+        kind = "cuda" if on_gpu(run) else "cpu"
+        data = build_data(run, _repeated(splits["train"], _EPOCH_STEPS[kind] * run.recipe.batch_size), splits["val"])
         task, other = (build_task(run, build_model(run, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2))
         watch = _Watch(_BareStep(run, other, data), run.recipe.batch_size)
         origin = Record(key=folder.key, status=RUNNING, label="baseline", seed=run.seed, config=to_plain(run))
@@ -107,15 +116,15 @@ class _BareStep:
         device = trainer.strategy.root_device
         self.task.to(device).train()
         self.batches = [{name: value.to(device) for name, value in batch.items()} for batch in self.batches]
-        started = _now(device)
-        for number in range(_BARE_STEPS):
+        steps, started = _BARE_STEPS[device.type], _now(device)
+        for number in range(steps):
             self.optimizer.zero_grad()
             with trainer.precision_plugin.train_step_context():
                 loss = self.task.training_step(self.batches[number % len(self.batches)], number)  # type: ignore[arg-type]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.clip)
             self.optimizer.step()
-        return _BARE_STEPS * self.size / (_now(device) - started)
+        return steps * self.size / (_now(device) - started)
 
 
 class _Watch(Callback):
@@ -138,6 +147,11 @@ class _Watch(Callback):
         self._started = _now(trainer.strategy.root_device)  # Lightning writes checkpoints after this: the next epoch pays
 
 
+def _repeated(split: Split, images: int) -> Split:
+    """The split, its images listed again and again until there are so many."""
+    return replace_fields(split, items=split.items * -(-images // len(split)))
+
+
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -154,5 +168,8 @@ def _choose_data() -> tuple[str, str]:
 def _compose(device: str, data: str, *overrides: str) -> RunDescription:
     trainer = "gpu" if device == "cuda" else "cpu"
     return describe_run(
-        ["+ablation=baseline", f"data={data}", "recipe=small", f"trainer={trainer}", "backbone.init=random", *overrides]
+        [
+            *("+ablation=baseline", f"data={data}", "recipe=small", f"trainer={trainer}", "backbone.init=random"),
+            *("runtime.channels_last=true", *overrides),  # the bare steps' too
+        ]
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import VARIANTS, batch, build, training_step
-from exfuse.process import keep_freed_memory
+from exfuse.process import choose_device, keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2
@@ -61,6 +61,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 def memory_of(name: str, device: str, size: int, backbone: str = "resnet50") -> Memory:
     """Run one training step here and weigh it; a process's resident peak never sinks, so one process weighs one model."""
     keep_freed_memory()  # as in training
+    choose_device(device)
     variant = name if name in VARIANTS else _WIDE
     model = build(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED, fast=name != _PLAIN)
     image, truth = batch(device, size, _IMAGES)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks.report import Measurement, alternate
-from exfuse.benchmarks.running import CLASSES, FORMATS, batch, build, training_step
+from exfuse.benchmarks.running import CLASSES, FORMATS, VARIANTS, batch, build, training_step
 from exfuse.fusing.training import accelerate
 from exfuse.models.segmenter import Segmenter
 from exfuse.process import keep_freed_memory
@@ -18,6 +18,7 @@ from exfuse.techniques.adjacent_prediction import AdjacentPrediction
 from exfuse.techniques.embedding_branch import ProductEmbedding
 
 _SIZE, _BACKBONE = 256, "resnet50"
+_LARGE, _MANY = 512, 8  # the crop of recipe=voc, and half its batch
 _CHANNELS = (256, 512, 1024, 2048)  # of its maps
 _REPEATS = 7
 _AVERAGED, _WINDOW = (2, 189, 256, 256), 3  # DAP's scores at full resolution
@@ -32,6 +33,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         *_wide(device, progress),
         *_embedding(device, progress),
         *_averaging(device, progress),
+        *(_layouts(device, progress) if device == "cuda" else []),
     ]
 
 
@@ -154,6 +156,26 @@ def _averaging(device: str, progress: Callable[[str], None]) -> list[Measurement
                     f"(2, 189, 256, 256), {name}; keeps nothing for the backward pass",
                 )
             )
+    return lines
+
+
+def _layouts(device: str, progress: Callable[[str], None]) -> list[Measurement]:
+    """What ``runtime.channels_last: auto`` and ``runtime.composed`` choose between, at the size of ``recipe=voc``."""
+    subjects = [(name, _BACKBONE, True) for name in VARIANTS] + [("ExFuse, DAP wide", _BACKBONE, False)]
+    subjects.append(("GCN baseline", "resnext101_32x4d", True))
+    lines = []
+    for name, backbone, fast in subjects:
+        what = f"{name}, {backbone}{'' if fast else ', layer after layer'}"
+        progress(f"layouts: {what}")
+        model, (image, truth) = build(name, device, backbone, fast=fast), batch(device, _LARGE, _MANY)
+        taken = {}
+        for layout, memory_format in _LAYOUTS.items():
+            model, image = model.to(memory_format=memory_format), image.contiguous(memory_format=memory_format)
+            (taken[layout],) = alternate([partial(training_step, model, image, truth, True)], _REPEATS, 3, device)
+        ours, plain = taken["channels_last"], taken["contiguous"]
+        details = f"bfloat16, batch {_MANY}, {_LARGE}x{_LARGE}"
+        item = f"training step in channels_last / contiguous: {what}"
+        lines.append(Measurement(item, ours, plain, "ms", ours / plain, "reported", True, details))
     return lines
 
 

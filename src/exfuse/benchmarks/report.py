@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 
 from exfuse.files import write_atomically, write_json
-from exfuse.runs.costs import median_ms
+from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment
 from exfuse.store.record import changes
 
@@ -44,7 +44,7 @@ class Measurement:
 
 
 def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
-    """See `exfuse.runs.costs.median_ms`."""
+    """See `exfuse.process.median_ms`."""
     return median_ms(sides, repeats, warm_up, torch.device(device))
 
 

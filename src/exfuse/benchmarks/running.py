@@ -22,6 +22,7 @@ from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
 from exfuse.models.decoder import Decoder
 from exfuse.models.segmenter import Prediction, Segmenter, build_segmenter
+from exfuse.process import choose_device
 from exfuse.tasks.segmentation import segmentation_loss, training_loss
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, PlainPrediction
 from exfuse.techniques.channel_resolution import deconvolution, subpixel
@@ -140,6 +141,7 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
 
 def _measure(module: str, device: str, results: str, progress: str) -> None:
     """Write a module's measurements as JSON to the file ``results``, a line a step to the open file number ``progress``."""
+    choose_device(device)  # sets what float32 means
     with os.fdopen(int(progress), "w", buffering=1) as pipe:
         measured = importlib.import_module(module).measure(device, lambda step: print(step, file=pipe))
     write_json(Path(results), [asdict(measurement) for measurement in measured])

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from exfuse.errors import ConfigError, complain
-from exfuse.terminal import Console, Progress
 
 _PACKAGE = "exfuse.benchmarks"
 MODULES = ("models", "inference", "loop", "validation", "memory")

@@ -4,9 +4,10 @@ import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
 
 from exfuse.errors import ConfigError
-from exfuse.terminal import Console, Progress
 
 
 def main(config: DictConfig) -> None:

@@ -1,8 +1,7 @@
 """``exfuse chain``: stages that each start from the one before."""
 
 from omegaconf import DictConfig
-
-from exfuse.terminal import Console
+from rich.console import Console
 
 
 def main(config: DictConfig) -> None:

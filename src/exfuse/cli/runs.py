@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
+from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
-from rich.text import Text
 
 from exfuse.errors import ConfigError, UserError
 from exfuse.store.folder import Listed, list_runs
 from exfuse.store.record import RUNNING
-from exfuse.terminal import Console
 
 
 class Row(NamedTuple):
@@ -54,7 +53,7 @@ def list(config: DictConfig) -> None:
     for row in rows:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
         shown = "diverged" if row.diverged else row.status
-        status = Text(shown, "green" if shown == "done" else "red")
+        status = f"[{'green' if shown == 'done' else 'red'}]{shown}[/]"
         size = f"{row.size / 1e6:,.0f}"
         table.add_row(row.name, row.data, row.recipe, str(row.seed), status, score, row.date[:16], size, row.key[:8])
     Console().print(table if rows else f"No such run in {config.paths.runs}.")

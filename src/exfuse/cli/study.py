@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 from rich.table import Table
 
 from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
-from exfuse.terminal import Console
 
 
 def list(_: DictConfig) -> None:
@@ -34,4 +34,4 @@ def check(config: DictConfig) -> None:
     console = Console(quiet=config.quiet)
     for folder in find_studies([Path(study) for study in config.studies]):
         check_study(folder)
-        console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, highlight=False)
+        console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, markup=False, highlight=False)

@@ -1,11 +1,11 @@
 """``exfuse train``: one run in this process; of a sweep, each in a process of its own."""
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from exfuse.cli import running
 from exfuse.config.overrides import running_choices
 from exfuse.config.read import describe
-from exfuse.terminal import Console
 
 
 def main(config: DictConfig) -> None:
@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
         return
     from exfuse.runs.finished import show_finished
 
-    if plan := show_finished(run, Console()):
+    if not show_finished(run, Console()):
         from exfuse.runs.training import train
 
-        train(run, plan)
+        train(run)

@@ -12,12 +12,18 @@ _AMPERE = 8  # major compute capability of the first GPUs that calculate in bflo
 
 def resolve_precision(described: D) -> D:
     """The description with ``trainer.precision: auto`` replaced by what the device does best, before the key is taken."""
+    return possible_precisions(described)[0]
+
+
+def possible_precisions(described: D) -> list[D]:
+    """The description in every number format that its own may mean: what it means here, then for ``auto`` what elsewhere."""
     trainer = described.trainer
     if trainer.precision != "auto":
-        return described
-    may_use_gpu = trainer.accelerator in ("auto", "gpu", "cuda")
-    best: Precision = "bf16-mixed" if may_use_gpu and gpus_have_bfloat16() else "32-true"
-    return replace(described, trainer=replace(trainer, precision=best))
+        return [described]
+    formats: list[Precision] = ["32-true", "bf16-mixed"]
+    if trainer.accelerator in ("auto", "gpu", "cuda") and gpus_have_bfloat16():
+        formats.reverse()
+    return [replace(described, trainer=replace(trainer, precision=one)) for one in formats]
 
 
 def gpus_have_bfloat16() -> bool:

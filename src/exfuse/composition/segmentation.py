@@ -84,7 +84,8 @@ def build_model(run: RunDescription, classes: int, weights: str = "random") -> S
         seed=run.seed,
         options={name: technique_option(run.technique, name) for name in dict.fromkeys([*names(), *run.technique])},
     )
-    accelerate(model)
+    if run.runtime.composed:
+        accelerate(model)
     if weights != "random":
         before = {name: value.detach().clone() for name, value in model.encoder.named_parameters()}
         _load_encoder(model.encoder, weights)

@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from exfuse import limits
 from exfuse.config import search_path
-from exfuse.config.options import fitting, whose
-from exfuse.config.read import Choices, check_numbers, describe, describe_pretraining, read_settings
+from exfuse.config.read import Choices, check_numbers, describe, describe_pretraining, fitting, read_settings, whose
 from exfuse.config.words import expected, nearest, nearest_key, shown
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR

@@ -15,6 +15,7 @@ from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.loading import DecodedDataset, LoadedData
 from exfuse.data.pixels import image_size
+from exfuse.limits import Workers
 from exfuse.randomness import derive_seed
 
 
@@ -186,7 +187,7 @@ class ClassificationData(LoadedData):
         eval_transform: ClassificationEvalTransform,
         batch_size: int,
         accumulate: int,
-        workers: int,
+        workers: Workers,
         seed: int,
         cache: CachePolicy = NO_CACHE,
         prefetch: int = 2,

@@ -4,7 +4,6 @@ One memory a folder, so that a small data set never waits for what is known of a
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import stat
@@ -15,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from rich.progress import track
 
 from exfuse.data.pixels import Facts
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically
-from exfuse.terminal import track
 
 _SETTLED = 2 * 10**9  # ns: a file changed so shortly before it was hashed may have changed again within its time stamp
 _VERSION = 1  # raise it whenever the same content would be looked at with another result
@@ -148,18 +147,10 @@ def _memory(folder: str) -> Path:
 
 
 def _read(folder: str) -> dict[str, Content]:
-    """What is known of the files of a folder; not to be changed."""
-    path = _memory(folder)
     try:
-        found = path.stat()
-        return _decode(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+        return msgspec.msgpack.decode(_memory(folder).read_bytes(), type=dict[str, Content])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):  # none yet, or cut short: every file is read anew
         return {}
-
-
-@functools.lru_cache(maxsize=16)
-def _decode(path: Path, _: tuple[int, int, int]) -> dict[str, Content]:
-    return msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Content])
 
 
 def _remember(folder: str, found: dict[str, Content]) -> None:

@@ -79,8 +79,8 @@ def refuse_other_formats(paths: Sequence[Path], folder: Path) -> None:
 
 def _by_format(folder: Path, formats: set[str]) -> tuple[dict[str, Path], list[Path]]:
     """Files of these formats by stem, in the order of their names; and what else is there, hidden files apart."""
-    found = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
-    fitting = [path for path in found if path.suffix.lower() in formats]
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    fitting = [path for path in found if path.suffix.lower() in formats and not path.is_dir()]
     if twins := [stem for stem, number in Counter(path.stem for path in fitting).items() if number > 1]:
         raise DataError(f"{folder} has several files called {twins[0]}.*: keep the one that belongs to its namesake.")
     return {path.stem: path for path in fitting}, sorted({*found} - {*fitting})

@@ -7,6 +7,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from exfuse.data.cache import CachePolicy, Samples, Source, keep
 from exfuse.errors import ConfigError
+from exfuse.limits import Workers
+from exfuse.process import loader_workers
 from exfuse.randomness import derive_seed
 
 
@@ -71,7 +73,7 @@ class LoadedData(pl.LightningDataModule):
         name: of the training set, for messages.
         batch_size: samples per optimiser step over all processes and accumulated batches.
         accumulate: batches accumulated per optimiser step.
-        workers: loader processes; any number gives the same samples.
+        workers: loader processes, see `exfuse.process.loader_workers`; any number gives the same samples.
         seed: of the order.
         val_batch: samples per validation batch.
         cache: what becomes of decoded samples.
@@ -88,7 +90,7 @@ class LoadedData(pl.LightningDataModule):
         name: str,
         batch_size: int,
         accumulate: int,
-        workers: int,
+        workers: Workers,
         seed: int,
         val_batch: int,
         cache: CachePolicy,
@@ -96,7 +98,7 @@ class LoadedData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.train_set, self.val_set, self.name = train_set, val_set, name
-        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
+        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, loader_workers(workers), seed
         self.val_batch, self.cache, self.prefetch = val_batch, cache, prefetch
         self._cached = False
         self.first_epoch = 0

@@ -10,6 +10,7 @@ from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
 from exfuse.data.loading import DecodedDataset, LoadedData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
+from exfuse.limits import Workers
 from exfuse.randomness import derive_seed
 
 
@@ -83,7 +84,7 @@ class SegmentationData(LoadedData):
         eval_transform: EvalTransform,
         batch_size: int,
         accumulate: int,
-        workers: int,
+        workers: Workers,
         seed: int,
         cache: CachePolicy = NO_CACHE,
         prefetch: int = 2,

@@ -121,14 +121,11 @@ def make_split(
             f"{name} has {len(split)} images where a complete copy has {count}. Complete the data set, or set the "
             "expected count of this split to null in its data config to use it as it is."
         )
-    turned, problems = set[str](), list[str]()
-    try:
+    problems = [*filter(None, map(_missing, split.items))]
+    turned = set[str]()
+    if not problems:
         images = contents([item.image for item in split.items], look_at_image)
         masks = contents([item.mask for item in split.items], look_at_mask)
-    except DataError:
-        if not (problems := [*filter(None, map(_missing, split.items))]):
-            raise
-    else:
         for item, image, mask in zip(split.items, images, masks, strict=True):
             if problem := _problem(item, image, mask, split, orientation):
                 problems.append(problem)

@@ -66,7 +66,7 @@ def check_ids(ids: Iterable[str], where: str) -> None:
     """
     ids = list(ids)
     for id in ids:
-        if id in ("", ".", "..") or len(id) > _LONGEST or not id.isprintable() or "/" in id or "\\" in id:
+        if id in ("", ".", "..") or len(id) > _LONGEST or not id.isprintable() or {*id} & {*"/\\"}:
             raise DataError(
                 f"{where} names {id[:_LONGEST]!r}: expected the name of a file, without its folder. Correct the name."
             )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
 
 from exfuse.composition.reading import read_split
 from exfuse.data.census import census_lines, census_table
@@ -19,7 +21,6 @@ from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
 from exfuse.errors import ConfigError, DataError
 from exfuse.store.description import Option
-from exfuse.terminal import Console, track
 
 _WNID = re.compile(r"n\d{8}")
 _FETCH = (
@@ -128,7 +129,7 @@ def check_data(data: Option) -> None:
                     pass
             console.print(census_table(split))
             for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):
-                console.print(line, soft_wrap=True, highlight=False)
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
     if altered:
         raise DataError(
             f"{len(altered)} files hold something else than when they were last read, though size and times are the same, "

@@ -10,6 +10,7 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
@@ -19,12 +20,12 @@ from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import write_atomically
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import voc_palette
+from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import check_view
-from exfuse.terminal import Console
 
 TOLERANCE = 1e-4  # of the largest score
 _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise
@@ -49,6 +50,7 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
     if missing := [package for package in form.needs if find_spec(package) is None]:
         raise UserError(f"format={format_name} needs the package {missing[0]}: pip install -e '.[export]'.")
     record = _finished(run)
+    choose_device("cpu")
     model, trained, classes = load_checkpoint(run)
     least = smallest_side(model)
     output = output or run / "export" / f"{record.key}{form.suffix}"

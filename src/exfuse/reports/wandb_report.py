@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from rich.console import Console
 
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.description import Paths
-from exfuse.terminal import Console
 
 _Answer = TypeVar("_Answer")
 
@@ -52,7 +52,7 @@ def report_to_wandb(asked: WandbReport) -> None:
     folder = Path(asked.output or Path("outputs/reports/wandb") / view.name)
     wandb_document.write_specs(report, workspace, folder)
     runs = f"{len(view.ids)} runs in {len(view.rows)} rows"
-    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True)
+    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True, markup=False)
     if not asked.publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")
         return

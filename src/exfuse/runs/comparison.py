@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from rich.console import Console
 
 from exfuse.analysis.console import comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
@@ -12,12 +12,12 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError
+from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder, find_finished
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import PredictedImage, predict_split
-from exfuse.terminal import Console
 
 
 def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
@@ -52,13 +52,13 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
 
 
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    split = split_of(from_plain(runs[0][1].config, RunDescription, runs[0][0].path), "val")
+    split = split_of(from_plain(runs[0][1].config, RunDescription), "val")
     predicted: dict[str, list[PredictedImage]] = {}
     for folder, record in runs:
         model, trained, _ = load_checkpoint(folder.path)
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
-        predicted[name] = [*predict_split(model, dataset, spread_evenly(len(split), images), torch.device("cpu"))]
+        predicted[name] = [*predict_split(model, dataset, spread_evenly(len(split), images), choose_device("cpu"))]
     shown = next(iter(predicted.values()))
     drawn = {name: [one.prediction for one in found] for name, found in predicted.items()}
     save_comparison(picture, [one.image for one in shown], [one.truth for one in shown], drawn, split.classes)

@@ -4,7 +4,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from exfuse.process import time_ms
 from exfuse.store.costs import Costs
 
 COUNTER = "torch FlopCounterMode / 2: convolutions and matrix products of one forward pass"
@@ -68,34 +69,6 @@ def evaluation(model: nn.Module, size: int) -> Callable[[], object]:
             return model(image)
 
     return evaluate
-
-
-def time_ms(call: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds that ``call`` takes on ``device``: by CUDA's events there, by the clock on a CPU."""
-    if device.type != "cuda":
-        started = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - started)
-    before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    before.record()
-    call()
-    after.record()
-    torch.cuda.synchronize(device)
-    return before.elapsed_time(after)
-
-
-def median_ms(calls: Sequence[Callable[[], object]], repeats: int, warm_up: int, device: torch.device) -> list[float]:
-    """Median milliseconds of each call, the calls taking turns so that a drift of the machine hits all alike.
-
-    Args:
-        calls: what to time.
-        repeats: timed calls of each.
-        warm_up: calls of each that are thrown away.
-        device: that does the work.
-    """
-    taken = [[time_ms(call, device) for call in calls] for _ in range(warm_up + repeats)]
-    return [statistics.median(times) for times in zip(*taken[warm_up:], strict=True)]
 
 
 class TrainingCosts(Callback):

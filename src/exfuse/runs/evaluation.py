@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import torch
 from msgspec.structs import replace
+from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import read_split, split_of
@@ -16,7 +17,7 @@ from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import write_json
-from exfuse.limits import NonNegative
+from exfuse.limits import Workers
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
@@ -25,7 +26,6 @@ from exfuse.store.checked import plain
 from exfuse.store.description import Option, Paths
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.tasks.scoring import score
-from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
@@ -49,7 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: Option
     split: Literal["train", "val"]
     device: str
-    workers: NonNegative
+    workers: Workers
     paths: Paths
     data: Option | None = None
     logger: Option | None = None
@@ -73,8 +73,6 @@ def evaluate(asked: Evaluation) -> None:
         )
     dataset = SegmentationDataset(split, build_eval_transform(trained))
     protocol, protocol_name = build_protocol(asked.protocol, trained), asked.protocol.name
-    if trained.runtime.channels_last:  # the layout in which its training scored it
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     device = choose_device(asked.device)
     scored = score(model, dataset, device, asked.workers, protocol)
     run = path if path.is_dir() else path.parent.parent
@@ -96,7 +94,7 @@ def evaluate(asked: Evaluation) -> None:
     console.print(f"Scores and examples: {output}")
 
 
-def rescore(folders: Sequence[Path], device: torch.device, workers: int) -> None:
+def rescore(folders: Sequence[Path], device: torch.device, workers: Workers) -> None:
     """Replace counts, areas near borders, scores and record of each run; the record says under ``scored_by`` with what.
 
     Args:
@@ -122,7 +120,7 @@ def _runs(folder: Path) -> list[RunFolder]:
     return runs
 
 
-def _rescore(run: RunFolder, device: torch.device, workers: int) -> str:
+def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:
     with run.locked():
         record = run.finished()
         assert record is not None
@@ -131,8 +129,6 @@ def _rescore(run: RunFolder, device: torch.device, workers: int) -> str:
         split = split_of(trained, "val")
         if split.manifest() != record.manifests["val"]:
             raise DataError(f"{run.path}: {split.name} val is not what this run was scored on. Train the run anew.")
-        if trained.runtime.channels_last:  # the layout in which its training scored it
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         origin = replace(record, scored_by=describe_environment(device))
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         record = report_outcome(run, origin, model, dataset, device, workers)

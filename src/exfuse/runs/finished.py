@@ -1,28 +1,28 @@
 """What a finished run shows of itself, without torch."""
 
 import numpy as np
+from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
-from exfuse.runs.plan import RunPlan, plan_run
+from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
-from exfuse.terminal import Console
 
 
-def show_finished(run: RunDescription, console: Console) -> RunPlan | None:
-    """Show the scores of a run that is finished and not to be trained anew; of any other the plan.
+def show_finished(run: RunDescription, console: Console) -> bool:
+    """Show the scores of a run that is finished and not to be trained anew; whether it is.
 
     Raises:
         UserError: see `plan_run` and `RunFolder.record`.
     """
-    plan = plan_run(run)
-    record = None if run.overwrite else plan.folder.finished()
-    if record is None:
-        return plan
-    console.print(f"Run {plan.folder.key} is already trained (overwrite=true trains it anew).")
-    show_outcome(plan.folder, record, console)
-    return None
+    folder = None if run.overwrite else plan_run(run).folder
+    record = folder.finished() if folder else None
+    if folder is None or record is None:
+        return False
+    console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
+    show_outcome(folder, record, console)
+    return True
 
 
 def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:

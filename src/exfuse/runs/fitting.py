@@ -11,21 +11,23 @@ import msgspec
 import pytorch_lightning as pl
 import torch
 from msgspec.structs import asdict, replace
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
 from exfuse.errors import ConfigError, UserError, user_error
 from exfuse.files import write_atomically
-from exfuse.process import allow_tf32, is_first_process, keep_freed_memory
+from exfuse.process import allow_tf32, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
+from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
-from exfuse.tasks.finite import FiniteNumbers
+from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
+from exfuse.tracking.progress import ProgressBar
 from exfuse.tracking.run_info import run_info
 
 _Described = RunDescription | PretrainingDescription
@@ -43,7 +45,7 @@ def prepare_process(described: _Described, seed: int) -> None:
     if described.runtime.threads:
         torch.set_num_threads(described.runtime.threads)
     keep_freed_memory()
-    allow_tf32(described.runtime.tf32)
+    allow_tf32(False)  # until its steps
 
 
 def build_trainer(
@@ -64,24 +66,19 @@ def build_trainer(
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
         # What an interrupted run goes on from.
-        ModelCheckpoint(
-            folder.checkpoints,
-            "last",
-            every_n_epochs=described.runtime.checkpoint_every,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
-        FiniteNumbers(),
         *extra,
         *logging_to.callbacks,
     ]
     arguments = asdict(described.trainer)
     if arguments["enable_progress_bar"]:
-        callbacks.append(RichProgressBar())
+        callbacks.append(ProgressBar(described.trainer.log_every_n_steps))
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
-    plugins: list[Any] = [SealedCheckpointIO(), *([SyncBatchNormAnywhere(on_gpu(described))] if synchronised else [])]
+    plugins: list[Any] = [InBackground(SealedCheckpointIO())]
+    if synchronised:
+        plugins.append(SyncBatchNormAnywhere(on_gpu(described)))
     more = {"default_root_dir": str(folder.path)} | arguments.pop("more")
     trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
     if (asked := described.trainer.precision) != trainer.precision:  # which the record would not say
@@ -92,21 +89,20 @@ def build_trainer(
     return trainer
 
 
-def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, folder: RunFolder) -> None:
-    """Train to the end, from the folder's last checkpoint if there is one.
+def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, folder: RunFolder, tf32: bool = False) -> None:
+    """Train to the end, from the folder's last checkpoint if there is one; afterwards the last one is there.
 
     Raises:
         CheckpointError: if that checkpoint is not the one that was written.
-        UserError: if the loss or a weight becomes no number, or the training stops before its end.
         KeyboardInterrupt: after Ctrl-C.
     """
+    began = folder.last if folder.last.exists() else None
+    task.open_layout = task.open_layout and began is None  # it goes on in its own
     try:
-        trainer.fit(task, data, ckpt_path=folder.last if folder.last.exists() else None, weights_only=True)
-        if trainer.current_epoch < (trainer.max_epochs or 0):
-            raise UserError(
-                f"Training stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: the run is not done."
-            )
+        with training_formats(tf32):
+            trainer.fit(task, data, ckpt_path=began, weights_only=True)
         trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
+        trainer.strategy.checkpoint_io.teardown()
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise

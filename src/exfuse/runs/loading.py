@@ -65,7 +65,7 @@ class TrainedModel:
 
 
 def load(run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs") -> TrainedModel:
-    """The trained model of a run.
+    """The trained model of a run. This process calculates float32 as such from here on, not as TensorFloat-32.
 
     Args:
         run: its name, its key or the first digits of it, its folder, or a checkpoint.

@@ -11,6 +11,7 @@ from exfuse.analysis.pictures import save_comparison
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_atomically
+from exfuse.limits import Workers
 from exfuse.metrics.boundary_areas import EDGE_RADIUS
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
@@ -29,7 +30,7 @@ def report_outcome(
     model: Segmenter,
     dataset: SegmentationDataset,
     device: torch.device,
-    workers: int,
+    workers: Workers,
 ) -> Record:
     """Score the last weights on one device and write everything the run leaves; the record, saying done, comes last.
 

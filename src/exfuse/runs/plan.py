@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from exfuse.composition.precision import resolve_precision
+from exfuse.composition.precision import possible_precisions
 from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, check_disjoint
@@ -45,6 +45,9 @@ class RunPlan(NamedTuple):
 def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: ReadLabelled = read_labelled_split) -> RunPlan:
     """Find the folder of a run.
 
+    With ``trainer.precision: auto`` that is also the folder of a run that was finished in the format that is best elsewhere: a
+    laptop finds what a GPU made.
+
     Args:
         run: what it is.
         read, read_labelled: read a split of the data and of the pretraining's.
@@ -53,7 +56,6 @@ def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: R
         DataError: if the data cannot be used.
         ConfigError: if ``init_from`` names no run; whether that run is there is asked when training starts.
     """
-    run = resolve_precision(run)
     check_batch(run, run.recipe.batch_size, run.recipe.augmentation.crop, run.backbone.output_stride)
     splits = _read_splits(run, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
@@ -64,7 +66,11 @@ def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: R
         manifests["backbone"] = find_backbone(run, read_labelled)[0].key
     elif init not in PUBLIC:
         manifests["backbone"] = sha256(Path(init))
-    return RunPlan(run, RunFolder(Path(run.paths.runs), run_key(run, manifests)), splits, manifests)
+    plans = [
+        RunPlan(one, RunFolder(Path(one.paths.runs), run_key(one, manifests)), splits, manifests)
+        for one in possible_precisions(run)
+    ]
+    return next((plan for plan in plans if len(plans) > 1 and not run.overwrite and plan.folder.finished()), plans[0])
 
 
 def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None:

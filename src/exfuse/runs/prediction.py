@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
@@ -13,7 +16,6 @@ from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
-from exfuse.terminal import Console, track
 
 
 def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name: str) -> None:
@@ -36,7 +38,7 @@ def predict(checkpoint: Path, images: Sequence[Path], output: Path, device_name:
     read = ((path, read_image(path, upright)) for path in track(images, description="Predicting", transient=True))
     asked = ((transform(image), image.shape[:2], (path, image)) for path, image in read)
     for found, (path, image) in prediction.predict(model, asked, device):
-        ids = found.byte().cpu().numpy()
+        ids = found.numpy()
         save_mask(output / f"{path.stem}.png", ids)
         save_overlay(output / f"{path.stem}_overlay.png", image, ids, classes)
     Console().print(f"{len(images)} masks and overlays: {output}")

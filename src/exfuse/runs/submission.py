@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import torch
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
@@ -20,7 +21,6 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
 from exfuse.store.description import Option, Paths
 from exfuse.tasks.prediction import predict
-from exfuse.terminal import Console, track
 
 _HINT = (
     "VOC's test images are handed out by the evaluation server (host.robots.ox.ac.uk:8080) after registration: unpack "
@@ -120,14 +120,12 @@ def _predict(asked: Submission, run: Path, sizes: dict[str, Size]) -> dict[str, 
             f"{run} scores {len(classes)} classes ({', '.join(classes[:4])}, ...): the server's ids are VOC's "
             f"{len(asked.classes)}. Choose a run that was trained on VOC."
         )
-    if trained.runtime.channels_last:  # the layout in which its training scored it
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decide, transform = build_protocol(asked.protocol, trained), build_eval_transform(trained)
     predicted: dict[str, bytes] = {}
     items = track(sizes.items(), description="Predicting", total=len(sizes))
     images = ((transform(read_image(_image(asked.root, id))), (height, width), id) for id, (width, height) in items)
     for ids, id in predict(model, images, choose_device(asked.device), decide):
-        mask, encoded = Image.fromarray(ids.byte().cpu().numpy()), io.BytesIO()
+        mask, encoded = Image.fromarray(ids.numpy()), io.BytesIO()
         mask.putpalette(voc_palette().tobytes())
         mask.save(encoded, "PNG")
         predicted[id] = encoded.getvalue()

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytorch_lightning as pl
 from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
+from rich.console import Console
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.data.census import census_lines
@@ -28,19 +29,14 @@ from exfuse.store.description import RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.health import TrainingHealth, level_correlations
 from exfuse.tasks.segmentation import SegmentationTask
-from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
 
 _CORRELATED = 8  # images of val on which SEB's output is compared with its input
 
 
-def train(run: RunDescription, plan: RunPlan | None = None) -> None:
+def train(run: RunDescription) -> None:
     """Train a run to its end, go on with an interrupted one, or show a finished one.
-
-    Args:
-        run: what it is.
-        plan: its plan, where it is known.
 
     Raises:
         UserError: for anything that the user can mend; the folder then holds no record that calls itself done.
@@ -49,7 +45,7 @@ def train(run: RunDescription, plan: RunPlan | None = None) -> None:
     first = is_first_process()  # further processes of a distributed run come through here too
     console = Console(quiet=not first)
     prepare_process(run, run.seed)
-    plan = plan or plan_run(run)
+    plan = plan_run(run)
     folder, splits = plan.folder, plan.splits
     start = find_start(plan.run, splits["train"].classes)
     weights = choose_weights(plan.run, console) if start is None else ChosenWeights("random", None, str(start))
@@ -80,10 +76,10 @@ def train(run: RunDescription, plan: RunPlan | None = None) -> None:
             task, data_module, trainer = _assemble(plan, weights, start, origin, [costs, health])
             console.print(_headline(origin, plan, task), soft_wrap=True)
             for line in (line for split in splits.values() for line in census_lines(split)):
-                console.print(line, soft_wrap=True, highlight=False)
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
             with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
-                fit(trainer, task, data_module, folder)
+                fit(trainer, task, data_module, folder, run.runtime.tf32)
                 task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
                     environment = describe_environment(task.device)
@@ -103,9 +99,8 @@ def train(run: RunDescription, plan: RunPlan | None = None) -> None:
                     trained = replace(trained, health=health.health(level_correlations(task.model, shown)))
                     workers = run.runtime.workers
                     record = report_outcome(folder, trained, task.model, data_module.val_set, device, workers)
-                    with afterwards():
-                        show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
-                        show_outcome(folder, record, console)
+                    show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
+                    show_outcome(folder, record, console)
 
 
 def _assemble(
@@ -128,7 +123,7 @@ def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:
     verb = "Going on with" if plan.folder.last.exists() else "Training"
     train, val = plan.splits["train"], plan.splits["val"]
     return (
-        f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters\n"
+        f"{verb} [bold]{origin.title}[/], seed {origin.seed}: {parameters:.2f} M parameters\n"
         f"backbone {plan.run.backbone.name}: {origin.weights}\n"
         f"{train.name}: {len(train)} images, {val.name}: {len(val)}; run folder {plan.folder.path}"
     )

@@ -5,13 +5,11 @@ A field that is added later needs a default; while a run leaves it there, the ru
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from exfuse.errors import CheckpointError
 from exfuse.limits import (
     BelowOne,
     DeviceList,
@@ -27,6 +25,7 @@ from exfuse.limits import (
     Share,
     ShareRange,
     Text,
+    Workers,
 )
 from exfuse.store.variants import label
 
@@ -172,15 +171,16 @@ class Trainer(_Part, frozen=True, kw_only=True):
 
 
 class Runtime(_Part, frozen=True):
-    workers: Annotated[NonNegative, ASIDE]
+    workers: Annotated[Workers, ASIDE]
     prefetch: Annotated[Positive, ASIDE]
     threads: Annotated[Positive | None, ASIDE]
     cache: Annotated[Literal["auto", "none", "memory", "disk"], ASIDE]
     cache_share: Annotated[PositiveShare, ASIDE]
     checkpoint_every: Annotated[Positive, ASIDE]
-    channels_last: bool
+    channels_last: bool | Literal["auto"]
     compile: bool
     tf32: bool
+    composed: bool = True
 
 
 class Paths(_Part, frozen=True):
@@ -278,24 +278,13 @@ def to_plain(described: Described) -> dict[str, Any]:
     return {name: part for name, part in content.items() if name not in ("study", "sweep")}
 
 
-def from_plain(content: Any, kind: type[D], origin: Path | str = "A record") -> D:
+def from_plain(content: Any, kind: type[D]) -> D:
     """Read what `to_plain` wrote.
 
-    Args:
-        content: plain.
-        kind: of description.
-        origin: where it was found, for messages.
-
     Raises:
-        CheckpointError: if something is missing, unknown, of another type or out of its range.
+        msgspec.ValidationError: if something is missing, unknown, of another type or out of its range.
     """
-    try:
-        return msgspec.convert(content, kind, dec_hook=decode_option)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(
-            f"{origin} was written by another version of exfuse, which described runs otherwise ({error}). Use that version "
-            "(commit in environment.json), or train the run again."
-        ) from error
+    return msgspec.convert(content, kind, dec_hook=decode_option)
 
 
 def encode_option(value: Any) -> Any:

@@ -102,9 +102,8 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
 
 def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str]) -> None:
     for line in stream:
-        with contextlib.suppress(OSError):  # whoever does not read on would hold up the child
-            to.write(line)
-            to.flush()
+        to.write(line)
+        to.flush()
         kept.append(line.decode(errors="replace").rstrip())
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from exfuse.analysis.document import count
 from exfuse.errors import ConfigError
 from exfuse.store.outcome import MISSING, Outcome
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, key_of
-from exfuse.terminal import Console
 
 
 class Plan:
@@ -44,6 +45,7 @@ class Plan:
                 f"{100 * self.search.declared.held_out:.0f} % of train; val is not read.",
                 soft_wrap=True,
                 highlight=False,
+                markup=False,
             )
             yield from self.search.stages()
             chosen = [self.search.chosen(row) for row in range(len(self.rows))]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
+from rich.console import Console
 
 from exfuse.composition.reading import labelled_split, read_split
 from exfuse.config.read import variant_name
@@ -21,7 +22,6 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.sweeps.child import Ended, run_child
-from exfuse.terminal import Console
 
 # Splits are read once per process, not once per job; their manifests ask the files anew each time.
 _read_split = functools.lru_cache(maxsize=16)(read_split)

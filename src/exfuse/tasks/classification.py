@@ -1,7 +1,7 @@
 """The LightningModule of backbone pretraining: the head's loss and SS's, weighted."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +46,7 @@ class ClassificationTask(OptimisedTask):
         weight_decay: float,
         description: dict[str, Any],
         seed: int,
-        channels_last: bool = True,
+        channels_last: bool | Literal["auto"] = True,
     ) -> None:
         super().__init__(model, optimizer, schedule, lr, 1.0, weight_decay, "backbone", description, channels_last)
         self.branch_weights, self.smoothing, self.mixing, self.seed = dict(branch_weights), smoothing, mixing, seed
@@ -63,7 +63,7 @@ class ClassificationTask(OptimisedTask):
         total = losses["main"]
         for name in scores.branches:
             total = total + self.branch_weights[name] * losses[name]
-        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log("train/loss", total.detach())  # not for the bar: Lightning would ask for its value at every step
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
         return total
 

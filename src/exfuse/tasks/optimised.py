@@ -1,7 +1,7 @@
 """Which parameters learn at which rate and decay."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from exfuse.models.initialise import is_within
+from exfuse.tasks.layout import faster_layout, is_worth_measuring
 
 
 def parameter_groups(
@@ -54,7 +55,7 @@ class OptimisedTask(pl.LightningModule):
         schedule: makes the per-step schedule from the optimiser and ``steps=``.
         lr, encoder_lr_factor, weight_decay, backbone: see `parameter_groups`.
         description: plain data that travel in every checkpoint (the run's config).
-        channels_last: memory layout of images and weights.
+        channels_last: memory layout of images and weights; ``auto`` is the faster one, see `exfuse.tasks.layout`.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class OptimisedTask(pl.LightningModule):
         weight_decay: float,
         backbone: str,
         description: dict[str, Any],
-        channels_last: bool,
+        channels_last: bool | Literal["auto"],
     ) -> None:
         super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.model, self.description = model, dict(description)
+        self.open_layout = channels_last == "auto"
+        self.use_layout(bool(channels_last))
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone = lr, encoder_lr_factor, weight_decay, backbone
-        self.description = description
         self._parts, self._possible = 1, 1
         self._counted: Tensor | None = None
 
@@ -87,6 +88,19 @@ class OptimisedTask(pl.LightningModule):
         optimizer = self.build_optimizer()
         schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def use_layout(self, channels_last: bool) -> None:
+        """Put weights, and from now on images, into this layout, and say so in checkpoints."""
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.description["channels_last"] = channels_last
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.open_layout and is_worth_measuring(self):
+            self.use_layout(faster_layout(self))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.use_layout(checkpoint["description"]["channels_last"])  # a resumed run keeps the one that it began in
 
     def on_fit_start(self) -> None:
         self._parts = self.trainer.world_size * self.trainer.accumulate_grad_batches

@@ -47,13 +47,32 @@ def predict(
         decide: the protocol, by default the single scale.
 
     Yields:
-        Ids (H, W) int64 on the device, and what went along.
+        Ids (H, W) uint8 on the CPU, and what went along. A GPU has the next image by the time that one's ids are waited for.
     """
     model.to(device).eval()
+    before: tuple[_Copied, Along] | None = None
     for image, size, along in images:
         batch = image if image.ndim == 4 else image[None]
         check_view(*batch.shape[-2:])
-        yield decide(model, batch.to(device, non_blocking=True), size)[0], along  # type: ignore[arg-type]
+        ids = decide(model, batch.to(device, non_blocking=True), size)[0]  # type: ignore[arg-type]
+        before, ready = (_Copied(ids.byte()), along), before
+        if ready is not None:
+            yield ready[0].wait(), ready[1]
+    if before is not None:
+        yield before[0].wait(), before[1]
+
+
+class _Copied:
+    """A copy of a tensor in the computer's memory, on its way there."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.copy = tensor.to("cpu", non_blocking=True)
+        self.done = torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
+
+    def wait(self) -> Tensor:
+        if self.done is not None:
+            self.done.synchronize()
+        return self.copy
 
 
 def check_view(height: int, width: int) -> None:
@@ -144,4 +163,4 @@ def predict_split(
             yield dataset[position]["image"], truth.shape, (position, truth)  # type: ignore[misc]
 
     for ids, (position, truth) in predict(model, images(), device, decide):
-        yield PredictedImage(split.items[position].id, split.image(position), truth, ids.byte().cpu().numpy())
+        yield PredictedImage(split.items[position].id, split.image(position), truth, ids.numpy())

@@ -13,19 +13,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales
+from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales, Workers
 from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
+from exfuse.process import loader_workers
 from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
 from exfuse.tasks.segmentation import predict_ids
-from exfuse.terminal import track
 
 
 class AveragedProbabilities:
@@ -167,7 +168,7 @@ def score(
     model: Segmenter,
     dataset: SegmentationDataset,
     device: torch.device,
-    workers: int,
+    workers: Workers,
     decide: EvaluationProtocol = predict_ids,
 ) -> ScoredImages:
     """Score each image at its native size, in float32.
@@ -184,15 +185,15 @@ def score(
     classes = len(dataset.split.classes)
     counts = np.zeros((len(dataset), classes, classes), dtype=np.int64)
     areas = []
-    loader = DataLoader(_WithEdges(dataset), batch_size=1, num_workers=workers, pin_memory=device.type == "cuda")
+    pin = device.type == "cuda"
+    loader = DataLoader(_WithEdges(dataset), batch_size=1, num_workers=loader_workers(workers), pin_memory=pin)
     with _same_kernels_every_time():
         batches = track(loader, description=f"Scoring {dataset.split.name}", total=len(dataset), transient=True)
         asked = ((image, mask.shape[-2:], (mask, edges)) for image, mask, edges in batches)
         for position, (ids, (mask, edges)) in enumerate(predict(model, asked, device, decide)):
-            truth = mask.to(device, non_blocking=True)
-            counts[position] = confusion_counts(ids[None], truth, classes).cpu().numpy()
+            counts[position] = confusion_counts(ids[None], mask, classes).numpy()
             known = Edges(edges.ring[0].numpy(), edges.boundary[0].numpy(), int(edges.width))
-            areas.append(count_areas(ids.byte().cpu().numpy(), mask[0].numpy(), known, classes))
+            areas.append(count_areas(ids.numpy(), mask[0].numpy(), known, classes))
     return ScoredImages(counts, BoundaryAreas.of_images(areas))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class SegmentationTask(OptimisedTask):
         weight_decay: float,
         val_images: int,
         description: dict[str, Any],
-        channels_last: bool = True,
+        channels_last: bool | Literal["auto"] = True,
     ) -> None:
         super().__init__(
             model, optimizer, schedule, lr, encoder_lr_factor, weight_decay, "encoder.backbone", description, channels_last
@@ -55,7 +55,7 @@ class SegmentationTask(OptimisedTask):
         image = batch["image"].contiguous(memory_format=self.memory_format)
         prediction = self.model(image)
         total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights)
-        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log("train/loss", total.detach())  # not for the bar: Lightning would ask for its value at every step
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
         return self.share_of_step(total, (batch["mask"] != VOID).sum(), batch["mask"].numel())
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from exfuse.analysis.document import count
@@ -23,7 +25,6 @@ from exfuse.store.description import Paths
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
-from exfuse.terminal import Console, Progress
 
 
 class StudyFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,10 +67,10 @@ def measure_costs(asked: Costs) -> None:
         raise UserError(f"{folder} has no row that can be measured: {'; '.join(left_out)}.")
     console = Console()
     for reason in left_out:
-        console.print(f"Not measured: {reason}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]Not measured:[/] {reason}", soft_wrap=True, highlight=False)
     if conditions.busy:
         console.print(
-            f"This machine is busy: load average {conditions.load:.1f}, {conditions.cores} cores, of which this "
+            f"[yellow]This machine is busy:[/] load average {conditions.load:.1f}, {conditions.cores} cores, of which this "
             f"takes {conditions.threads}. Do not trust the times; the table will say so.",
             soft_wrap=True,
             highlight=False,
@@ -94,7 +95,7 @@ def measure_costs(asked: Costs) -> None:
     path = write_costs(folder, costs)
     render_study(folder, Console(quiet=True), redraw=False)  # no figure shows what was measured
     console.print(_table(costs, study.title))
-    console.print(f"Measured costs: {path}; the study's tables use them.", soft_wrap=True, highlight=False)
+    console.print(f"Measured costs: {path}; the study's tables use them.", soft_wrap=True, markup=False, highlight=False)
 
 
 def _summarise(subject: Subject, turns: list[Turn], peak: float) -> RowCosts:

@@ -9,9 +9,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.data.segmentation import Batch
-from exfuse.errors import CheckpointError, ConfigError, UserError
-from exfuse.process import allow_tf32
-from exfuse.runs.costs import evaluation, median_ms
+from exfuse.errors import ConfigError, UserError
+from exfuse.process import median_ms, training_formats
+from exfuse.runs.costs import evaluation
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.measured_costs import cost_identity
 from exfuse.store.record import Record
@@ -113,7 +113,6 @@ class Subject:
             UserError: if the device's memory is too small.
         """
         cuda = device.type == "cuda"
-        allow_tf32(self.run.runtime.tf32)
         torch.backends.cudnn.benchmark = bool(self.run.trainer.more.get("benchmark"))
         try:
             self.task.to(device)
@@ -122,7 +121,8 @@ class Subject:
             if cuda:
                 torch.cuda.reset_peak_memory_stats(device)
             step = TrainingStep(self.task, self.run, self.images)
-            (milliseconds,) = median_ms([step], repeats, _WARM_UP, device)
+            with training_formats(self.run.runtime.tf32):
+                (milliseconds,) = median_ms([step], repeats, _WARM_UP, device)
             peak = torch.cuda.max_memory_allocated(device) / 2**20 if cuda else 0.0
             return Turn(latency, 1e3 * step.images / milliseconds, peak)
         except torch.OutOfMemoryError as error:
@@ -164,7 +164,7 @@ def build_from_record(variant: Variant) -> tuple[RunDescription, SegmentationTas
         if run.runtime.compile:
             model.compile()
         task = build_task(run, model, classes, record.images["val"])
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, msgspec.ValidationError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"The model of row {row} cannot be built from its record by this version ({reason}). It was trained by commit "

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from exfuse.composition.reading import photographs_upright, read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
@@ -21,7 +23,6 @@ from exfuse.reports.features.sources import Asked, Source, as_list, find_images,
 from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.features import FOLDER, INDEX
-from exfuse.terminal import Console, Progress
 
 
 class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +95,9 @@ def _report(content: Content, output: Path, console: Console) -> None:
     runs, rows = [one.run for one in content.looked], content.rows()
     if rows and len(runs) > 1:
         for key, name in name_runs(runs).items():
-            console.print(f"Run {name}: {next(run.title for run in runs if run.key == key)} ({key})", highlight=False)
+            console.print(
+                f"Run {name}: {next(run.title for run in runs if run.key == key)} ({key})", markup=False, highlight=False
+            )
     for level in dict.fromkeys(row.level for row in rows):
         assert content.split is not None
         title = f"{level} before and after SEB: {content.split.name}, {content.images_counted} images"
@@ -103,6 +106,6 @@ def _report(content: Content, output: Path, console: Console) -> None:
             console.print(table)
             console.print()
     if rows:
-        console.print(LEGEND, style="dim", highlight=False)
+        console.print(LEGEND, style="dim", markup=False, highlight=False)
     pictures = [str(output / image.folder / "features.png") for image in content.images]
-    console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, highlight=False)
+    console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, markup=False, highlight=False)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from rich.console import Console
+from rich.markup import escape
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
@@ -14,7 +16,6 @@ from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, 
 from exfuse.reports.page.page import render_page
 from exfuse.store.description import Option, Paths
 from exfuse.store.study import Study, find_studies, load_study
-from exfuse.terminal import Console
 
 
 class _Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +72,7 @@ def _make_one(folder: Path, path: Path, asked: Page, console: Console) -> None:
     data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(asked.megabytes * 1e6))
     text = render_page(data)
     write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
-    console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, highlight=False)
+    console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, markup=False, highlight=False)
 
 
 def _gather(study: Study, beside: Path, asked: Page, console: Console) -> dict[str, str]:
@@ -83,5 +84,5 @@ def _gather(study: Study, beside: Path, asked: Page, console: Console) -> dict[s
     target = examples_folder(study, beside, asked.examples)
     left_out = gather_examples(study, runs, target, beside, wish)
     for key, reason in left_out.items():
-        console.print(f"No predictions of run {key}: {reason}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]No predictions of run {key}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
     return left_out

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from exfuse.analysis.figures import probe as figure
 from exfuse.analysis.figures import style
@@ -23,7 +25,6 @@ from exfuse.reports.probe.linear import probe
 from exfuse.reports.probe.results import summarise, summary_tables
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.probes import FOLDER, INDEX, ProbeIndex, ProbeResult, write_probes
-from exfuse.terminal import Console, Progress
 
 
 class Probe(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,7 +72,7 @@ def probe_features(asked: Probe) -> None:
     for table in summary_tables(summarise(results), title):
         console.print(table)
         console.print()
-    console.print(f"Scores and figure: {output}", soft_wrap=True, highlight=False)
+    console.print(f"Scores and figure: {output}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _look(

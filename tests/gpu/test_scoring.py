@@ -1,0 +1,153 @@
+"""What a CUDA GPU calculates, against the CPU and float64: scores, decisions, gradients; loading and memory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
+from exfuse.composition.segmentation import build_data
+from exfuse.config import search_path
+from exfuse.fusing.fuse import fuse
+from exfuse.models.upsample import enlarge
+from exfuse.process import choose_device
+from exfuse.runs.backbones import resolve_normalisation
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.evaluation import Evaluation, evaluate
+from exfuse.runs.plan import plan_run
+from exfuse.store.description import RunDescription
+from exfuse.tasks.scoring import score
+from tests.command import Command
+from tests.described import settings_of
+from tests.gpu.conftest import TrainThere
+
+_DECIDED = 0.999  # of the pixels: rounding may decide a tie otherwise
+
+
+@pytest.fixture(scope="module")
+def exact(device: torch.device) -> torch.device:
+    return choose_device(device.type)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scores_are_those_of_the_cpu(variant: str, exact: torch.device) -> None:
+    image, _ = batch("cpu", 96, images=1)
+    model = build(variant, "cpu", "resnet18").eval()
+    with torch.inference_mode():
+        expected = model(image).scores
+        found = model.to(exact)(image.to(exact)).scores.cpu()
+        fused = fuse(model, portable=True)(image.to(exact)).scores.cpu()
+    for scores in (found, fused):
+        assert float((scores - expected).abs().max() / expected.abs().max()) < 1e-4
+        assert float((scores.max(1).indices == expected.max(1).indices).double().mean()) > _DECIDED
+
+
+def gradients(variant: str, device: torch.device, dtype: torch.dtype, autocast: torch.dtype | None, fast: bool) -> Tensor:
+    model = build(variant, "cpu", "resnet18", fast=fast).to(device, dtype)
+    image, truth = batch("cpu", 64)
+    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+        loss = loss_of(model(image.to(device, dtype)), truth.to(device), {})
+    loss.backward()
+    return torch.cat([weight.grad.double().cpu().flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "bound"),
+    [(torch.float64, None, 1e-5), (torch.float32, None, 1e-3), (torch.float32, torch.bfloat16, 0.1)],
+    ids=["float64", "float32", "bfloat16"],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_are_those_of_float64(
+    variant: str, dtype: torch.dtype, autocast: torch.dtype | None, bound: float, exact: torch.device
+) -> None:
+    """The loss itself is calculated in float32 whatever the model's format is."""
+    expected = gradients(variant, torch.device("cpu"), torch.float64, None, fast=False)
+    found = gradients(variant, exact, dtype, autocast, fast=True)
+    assert float((found - expected).norm() / expected.norm()) < bound
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_enlarging_rounds_gradients_once(dtype: torch.dtype, layout: torch.memory_format, exact: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 21, 16, 16, generator=generator).to(dtype)
+    gradient = torch.rand(2, 21, 128, 128, generator=generator).to(dtype)
+    wide = maps.double().requires_grad_()
+    (expected,) = torch.autograd.grad(F.interpolate(wide, (128, 128), mode="bilinear"), wide, gradient.double())
+    there = maps.to(exact).contiguous(memory_format=layout).requires_grad_()
+    (found,) = torch.autograd.grad(enlarge(there, (128, 128)), there, gradient.to(exact))
+    error = (found.double().cpu() - expected).abs() / expected.abs()
+    assert float(error.max()) < torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_is_scored_on_the_gpu_as_on_the_cpu_and_twice_the_same(
+    train_there: TrainThere, exact: torch.device, workers: int
+) -> None:
+    run = train_there("+ablation=exfuse", "recipe.epochs=1")
+    model, described, _ = load_checkpoint(run.path)
+    plan = plan_run(described)
+    data = build_data(described, plan.splits["train"], plan.splits["val"]).val_set
+    there, again = (score(model, data, exact, workers).counts for _ in range(2))
+    here = score(model, data, torch.device("cpu"), 0).counts
+    assert np.array_equal(there, again)
+    assert np.abs(there - here).sum() / 2 <= (1 - _DECIDED) * here.sum()
+    assert np.array_equal(there.sum((1, 2)), here.sum((1, 2)))
+
+
+@pytest.mark.parametrize("protocol", sorted(search_path.options("protocol")))
+def test_evaluation_gives_the_runs_own_scores_again(
+    train_there: TrainThere, device: torch.device, protocol: str, tmp_path: Path
+) -> None:
+    run = train_there("recipe.epochs=1", "runtime.tf32=true")  # of the training alone
+    record = run.record()
+    assert record is not None
+    asked = (f"checkpoint={run.path}", f"output={tmp_path / 'out'}", f"device={device.type}", f"protocol={protocol}")
+    evaluate(settings_of("evaluate", Evaluation, *asked))
+    again = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert again["images"] == record.scores.images
+    if protocol == "single_scale":
+        assert again["confusion"] == record.scores.confusion
+
+
+def test_every_verb_runs_there(train_there: TrainThere, device: torch.device, tmp_path: Path, command: Command) -> None:
+    run, where = train_there("+ablation=seb_ecre", "recipe.epochs=1"), f"device={device.type}"
+    calls = (
+        ["runs", "rescore", run.path, where],
+        ["report", "features", run.path, where, "statistics.images=1", f"output={tmp_path / 'features'}"],
+        ["report", "probe", run.path, where, "train_images=4", "test_images=2", f"output={tmp_path / 'probe'}"],
+    )
+    for words in calls:
+        status, said, told = command(*words)
+        assert status == 0, said + told
+
+
+def test_pinned_batches_arrive_whole(exact: torch.device, small_overrides: list[str], compose_config, tmp_path: Path) -> None:
+    """Through the loaders of a training, pinned and copied without waiting, with workers and the cache on disk."""
+    own = (f"paths.runs={tmp_path}", "runtime.workers=2", "runtime.cache=disk", f"paths.cache={tmp_path / 'cache'}")
+    run: RunDescription = compose_config(*small_overrides, *own)
+    plan = plan_run(run)
+    data = build_data(resolve_normalisation(plan.run), plan.splits["train"], plan.splits["val"])
+    data.setup("fit")
+    loader = data.train_dataloader()
+    pinned = torch.utils.data.DataLoader(
+        loader.dataset, batch_size=4, sampler=loader.sampler, num_workers=2, pin_memory=exact.type == "cuda"
+    )
+    for plain, there in zip(loader, pinned, strict=True):
+        assert there["image"].is_pinned() is (exact.type == "cuda")
+        for name in ("image", "mask"):
+            assert torch.equal(there[name].to(exact, non_blocking=True).cpu(), plain[name])
+
+
+def test_a_training_step_holds_the_memory_that_its_record_names(train_there: TrainThere, device: torch.device) -> None:
+    """The allocator's peak: weights, gradients and the optimiser's state, and activations at least."""
+    record = train_there("+ablation=exfuse", "recipe.epochs=1").record()
+    assert record is not None
+    assert record.costs is not None
+    assert record.costs.peak_memory_mib is not None
+    assert record.costs.peak_memory_mib > 3 * 4 * record.parameters / 2**20
+    assert record.costs.memory_of == ("process (resident set)" if device.type == "cpu" else "CUDA allocator")
