@@ -17,6 +17,7 @@ from exfuse.data.contents import hashed_anew
 from exfuse.data.folder import read_folder
 from exfuse.data.split import check_disjoint
 from exfuse.errors import DataError
+from exfuse.runs.plan import plan_run
 
 CLASSES = ["ground", "tree", "house"]
 
@@ -71,6 +72,17 @@ def test_masks_that_tell_no_two_classes_apart_are_refused_where_any_split_is_rea
     with pytest.raises(DataError, match=rf"(?s)folder {split}: its masks {says}"):
         read_split(described.data, split)
     read_split(described.data, "val" if split == "train" else "train")
+
+
+def test_a_few_images_may_label_one_class_but_not_none(root: Path, compose_config) -> None:
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    run = compose_config("data=folder", f"data.root={root}", "debug.images=1", "backbone.init=random")
+    path = root / "val" / "labels" / "a.png"
+    Image.fromarray(np.zeros_like(Image.open(path))).save(path)
+    assert [len(split) for split in plan_run(run).splits.values()] == [1, 1]
+    Image.fromarray(np.full_like(Image.open(path), 255)).save(path)
+    with pytest.raises(DataError, match=r"debug\.images=1: the first images of folder val label no pixel\. Take more\."):
+        plan_run(run)
 
 
 def test_the_remedy_for_binary_masks_does_what_it_says(root: Path) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from exfuse.data.contents import contents
 from exfuse.data.pixels import look_at_mask
@@ -95,13 +96,13 @@ def census_lines(split: Split) -> list[str]:
 
 def census_table(split: Split) -> Table:
     """Pixels and images of every class, and void."""
-    census, table = count_classes(split), Table(title=f"{split.name}, {len(split):,} images", title_justify="left")
+    census, table = count_classes(split), Table(title=Text(f"{split.name}, {len(split):,} images"), title_justify="left")
     for heading, justify in (("id", "right"), ("class", "left"), ("pixels", "right"), ("%", "right"), ("images", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     total = max(1, census.void + int(census.pixels.sum()))
     for id, name in enumerate(split.classes):
         pixels = int(census.pixels[id])
-        table.add_row(str(id), name, f"{pixels:,}", f"{100 * pixels / total:.2f}", f"{census.images[id]:,}")
+        table.add_row(str(id), Text(name), f"{pixels:,}", f"{100 * pixels / total:.2f}", f"{census.images[id]:,}")
     table.add_row("", "void", f"{census.void:,}", f"{100 * census.void / total:.2f}", "")
     return table
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from exfuse.composition.reading import read_split
@@ -125,7 +126,9 @@ def check_data(data: Option) -> None:
         check_disjoint(*splits)
         for split in splits:
             with ThreadPoolExecutor(8) as pool:
-                for _ in track(pool.map(split.image, range(len(split))), f"Decoding {split.name}", len(split), transient=True):
+                for _ in track(
+                    pool.map(split.image, range(len(split))), escape(f"Decoding {split.name}"), len(split), transient=True
+                ):
                     pass
             console.print(census_table(split))
             for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):

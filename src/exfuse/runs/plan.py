@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from exfuse.composition.precision import possible_precisions
 from exfuse.composition.reading import read_labelled_split, read_split
+from exfuse.data.census import count_classes
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, check_disjoint
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
 from exfuse.process import check_memory
@@ -142,6 +143,8 @@ def _read_splits(run: RunDescription, read: ReadSplit) -> dict[str, Split]:
     check_disjoint(splits["train"], splits["val"])
     if run.debug.images:
         splits = {name: replace(split, items=split.items[: run.debug.images]) for name, split in splits.items()}
+        if void := [split.name for split in splits.values() if not count_classes(split).labelled]:
+            raise DataError(f"debug.images={run.debug.images}: the first images of {void[0]} label no pixel. Take more.")
     if run.debug.val_is_train:
         splits["val"] = splits["train"]
     return splits
