@@ -38,6 +38,7 @@ class SubmissionError(UserError):
     """An archive that the test server would refuse, or score wrongly."""
 
 
+_OURS = f"{__name__}."  # how a trace names these
 HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
 _PLACE = "Is that the place you meant?"
 _WHY = {  # what the system's error numbers mean, and what to do
@@ -91,6 +92,28 @@ def _has_no_inodes(place: str) -> bool:
     except (OSError, StopIteration):
         return False
     return found.f_files > 0 and found.f_favail == 0
+
+
+_KINDS = "Error|Exception|Interrupt|Exit|Timeout|Warning|Iteration|Killed"
+_NAMED = re.compile(rf"^[A-Za-z_][\w.]*(?:{_KINDS})\w*(?:: .*)?$")
+_CHAIN = "The above exception was the direct cause of the following exception"
+
+
+def reason_of(trace: str) -> str:
+    """The line of a stack trace that says what was wrong; of a text without one its last line.
+
+    A message of the user's own mistake is taken first, wherever it stands: loaders' workers and others wrap it. Of exceptions
+    that were raised from one another it is the first one, else the last; of a message of several lines it is the first line.
+    """
+    lines = [line.strip() if line.strip().startswith(_OURS) else line.rstrip() for line in trace.splitlines() if line.strip()]
+    named = [line for line in lines if _NAMED.match(line)]
+    if ours := [line for line in named if line.startswith(_OURS)]:
+        return ours[-1].partition(": ")[2] or ours[-1]
+    if not named:
+        return lines[-1].strip() if lines else ""
+    parts = re.split(rf"^{_CHAIN}.*$", trace, flags=re.MULTILINE)
+    first = [line.rstrip() for line in parts[0].splitlines() if _NAMED.match(line.rstrip())]
+    return first[-1] if len(parts) > 1 and first else named[-1]
 
 
 def complain(message: str) -> None:

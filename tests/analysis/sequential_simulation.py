@@ -1,8 +1,9 @@
 """Sequential studies simulated over and over: ``python -m tests.analysis.sequential_simulation`` prints the table of the docs.
 
-A study has seven rows in the order of the paper's table 3. A run's score is its row's, and noise of its row on the images, the same
-for all seeds, and noise of its own training. What the images' noise is, a study knows; of the trainings' it sees what its seeds
-show. Looks take the half-width of `exfuse.analysis.resampling.Noise`, as real ones do.
+A study has seven rows in the order of the paper's table 3. A run's score is its row's, and noise of its row on the
+images, the same for all seeds, and noise of its own training. What the images' noise is, a study knows; of the
+trainings' it sees what its seeds show. Looks take the half-width of `exfuse.analysis.resampling.Noise`, as real ones
+do.
 """
 
 import sys
@@ -51,7 +52,7 @@ class Outcome(NamedTuple):
 
 
 def drawn(regime: Regime, studies: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimates (studies, pairs, MOST) over the first 1..MOST seeds, and half-widths at the levels of the looks from FIRST on."""
+    """Estimates (studies, pairs, MOST) over the first 1..MOST seeds, and half-widths at the levels of looks, from FIRST on."""
     rng = np.random.default_rng(seed)
     of_images = regime.images * rng.standard_normal((studies, len(ROWS), 1))
     scores = of_images + regime.training * rng.standard_normal((studies, len(ROWS), MOST))

@@ -1,8 +1,17 @@
 """What a supervisor reads off a child that ended."""
 
+from pathlib import Path
+
 import pytest
 
-from exfuse.sweeps.child import Ended, _complaint, _environment
+from exfuse.errors import reason_of
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import Outcome
+from exfuse.sweeps import child
+from exfuse.sweeps.child import Ended, Patience, _complaint, _environment, run_child
+from exfuse.sweeps.session import _names
+from exfuse.sweeps.supervisor import judge
+from tests.records import leave_record
 
 
 @pytest.mark.parametrize(
@@ -29,3 +38,70 @@ def test_a_child_does_not_take_the_supervisors_cluster_job_for_its_own(monkeypat
 def test_a_held_run_is_told_from_a_failed_one() -> None:
     assert Ended(75, "", False).held
     assert not Ended(1, "", False).held
+
+
+_CAUSED = "The above exception was the direct cause of the following exception:"
+_MEANWHILE = "During handling of the above exception, another exception occurred:"
+_OURS = "exfuse.errors.DataError"
+_TRACE = "Traceback (most recent call last):\n  File x, line 1, in f\n    g()\n"
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (f"{_TRACE}ValueError: too big\nSee the manual for\nmore.", "ValueError: too big"),
+        (f"{_TRACE}torch.OutOfMemoryError: CUDA is full.\nTried to allocate\n\n", "torch.OutOfMemoryError: CUDA is full."),
+        (f"{_TRACE}KeyError: 'a'\n\n{_CAUSED}\n\n{_TRACE}RuntimeError: DataLoader worker exited", "KeyError: 'a'"),
+        (f"{_TRACE}KeyError: 'a'\n\n{_MEANWHILE}\n\n{_TRACE}OSError: b", "OSError: b"),
+        (f"{_TRACE}{_OURS}: Caught DataError in worker.\nOriginal {_TRACE}{_OURS}: x.png is cut.\nMend it.", "x.png is cut."),
+        ("half a line of something", "half a line of something"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_reason_is_what_was_wrong_not_the_last_line(trace: str, reason: str) -> None:
+    assert reason_of(trace) == reason
+
+
+def child_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, patience: Patience) -> Ended:
+    """Run a program in the training's place."""
+    (tmp_path / "exfuse").mkdir()
+    (tmp_path / "exfuse" / "__main__.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return run_child("train", [], tmp_path / "log", patience)
+
+
+def test_a_child_that_stands_still_is_said_once_and_ended_as_asked(tmp_path, monkeypatch):
+    said: list[str] = []
+    code = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
+    monkeypatch.setattr(child, "_GRACE", 0.5)
+    ended = child_of(tmp_path, monkeypatch, code, Patience(0.5, 2.0, said.append))
+    assert ended.hung >= 2
+    assert ended.returncode == -9  # it did not end by itself
+    assert not ended.interrupted
+    assert len(said) == 1
+    assert "no progress for" in said[0]
+    assert "sweep.timeout" in said[0]
+
+
+def test_a_child_that_goes_on_is_left_alone_however_long_it_takes(tmp_path, monkeypatch):
+    said: list[str] = []
+    code = "import os, time\nfor _ in range(12):\n    os.utime(os.environ['EXFUSE_HEARTBEAT'])\n    time.sleep(0.25)"
+    ended = child_of(tmp_path, monkeypatch, code, Patience(1.5, 1.5, said.append))
+    assert (ended.returncode, ended.hung, said) == (0, 0.0, [])
+
+
+def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "0" * 16)
+    leave_record(folder, "interrupted")
+    assert judge(folder, Ended(-2, "", False, hung=31.4)) == (
+        "failed",
+        "it made no progress for 31 s, and sweep.timeout ended it",
+    )
+    record = folder.record()
+    assert record is not None
+    assert (record.status, record.why) == ("failed", why)
+
+
+def test_a_summary_names_jobs_by_what_was_swept() -> None:
+    jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
+    assert [*_names(jobs, None).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]

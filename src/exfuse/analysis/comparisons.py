@@ -1,12 +1,15 @@
 """The differences that a study's table shows: each row against the row that it builds on."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exfuse.analysis.effects import FactorialEffects, factorial_effects
 from exfuse.analysis.resampling import Interval, Resampled, Scored, TooFewLabelledError
+from exfuse.analysis.sequential import adjusted_p
 from exfuse.errors import UserError
 from exfuse.store import variants
+from exfuse.store.sequential import Rule
 from exfuse.store.study import Run, Study, StudyRow
 
 Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
@@ -64,7 +67,26 @@ def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Compa
         found[row.name] = Comparison(row.name, base.name, interval, reason)
     tested = {name: one.interval.p_value for name, one in found.items() if one.interval}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    if study.sequential is not None:
+        drawn_of = {row.name: resampled[next(iter(_images(row)))] for row, _ in pairs if row.name in tested}
+        adjusted = _over_looks(study.sequential.rule, study, tested, drawn_of)
     return {name: replace(one, adjusted=adjusted.get(name)) for name, one in found.items()}
+
+
+def _over_looks(
+    rule: Rule, study: Study, tested: Collection[str], drawn: Mapping[str, "Resampled[str] | None"]
+) -> dict[str, float]:
+    """p of a sequential study's comparisons, over all looks that were taken and all comparisons; see `sequential`."""
+    found = {}
+    for name, base in rule.pairs:
+        if name in tested and (resampled := drawn[name]) is not None and study.row(name).on == base:
+            common = set(study.row(name).records) & set(study.row(base).records)
+            prefix = list(itertools.takewhile(common.__contains__, rule.seeds))
+            looks = range(rule.first, len(prefix) + 1)
+            weights = {name: 1, base: -1}
+            p_values = [resampled.contrast(weights, seeds=rule.seeds[:number]).p_value for number in looks]
+            found[name] = adjusted_p(p_values, rule)
+    return found
 
 
 def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:

@@ -34,6 +34,7 @@ def footnotes(study: Study, comparisons: Mapping[str, Comparison], rows: Sequenc
         sentences += [
             _data(records),
             *_search(study),
+            *_looks(study),
             _recipe(records),
             _backbone(records),
             _machine(study, records),
@@ -88,7 +89,7 @@ def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping
     by_seeds = " and, by Student's t, the spread over seeds" if any(one.seeds > 1 for one in intervals) else ""
     sentences = [
         f"[low, high]: 95 % interval of the difference, from {drawn}{by_seeds}; runs are paired by seed and image.",
-        f"p: two-sided, adjusted by Holm's method over the table's {count(len(intervals), 'comparison')}.",
+        f"p: two-sided, adjusted {_adjustment(study)} over the table's {count(len(intervals), 'comparison')}.",
     ]
     if any(one.seeds == 2 for one in intervals):
         sentences.append("Two seeds hardly show the noise of training: an interval from them is unreliable.")
@@ -103,6 +104,10 @@ def _intervals(intervals: Sequence[Interval], study: Study, comparisons: Mapping
     else:
         sentences.append("Every interval includes zero: these runs establish no difference between any two rows compared.")
     return sentences
+
+
+def _adjustment(study: Study) -> str:
+    return "by Holm's method" if study.sequential is None else "over all looks and, by Bonferroni's method,"
 
 
 def _parts(radius: int) -> str:
@@ -134,6 +139,24 @@ def _data(records: Sequence[Record]) -> str:
     devkit = "; VOC's devkit counts such a class as 0 where it is predicted: miou_devkit in the CSV"
     note = f" (absent: {', '.join(absent)}{devkit})" if absent else ""
     return f"Data: {names}, {train} images to train on, {val} to score on; {over}{note}."
+
+
+def _looks(study: Study) -> list[str]:
+    """How a sequential study went, and which of its comparisons are decided."""
+    if (sequential := study.sequential) is None:
+        return []
+    rule, verdicts = sequential.rule, {(look.row, look.base): look for look in sequential.looks if look.verdict}
+    size = f" or shown to be smaller than {rule.size:g} points" if rule.size else ""
+    told = [
+        f"{study.row(row).title} vs {study.row(base).title} {look.verdict} at {count(look.seeds, 'seed')}"
+        for (row, base), look in verdicts.items()
+    ]
+    return [
+        f"Sequential: seeds were added in the order {', '.join(map(str, rule.seeds))}, most useful comparison first, until "
+        f"each was told from zero{size}; {count(len(sequential.looks), 'look')} after {rule.first} seeds or more, "
+        f"{count(sequential.runs, 'run')}, {sequential.hours:.2g} h. p counts every look and every comparison (5 % over all of "
+        f"them); [low, high] does not. Ended: {sequential.ended or 'not yet'}. Decided: {'; '.join(told) or 'none'}."
+    ]
 
 
 def _search(study: Study) -> list[str]:

@@ -1,6 +1,6 @@
 """Is a difference of mIoU more than chance? Confidence intervals over validation images and over training seeds."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -109,7 +109,13 @@ class Resampled(Generic[Cell]):
             self._score[cell][number] = float(areas.total().mean_iou())
             self._resampled[cell][number] = resampled[:, column]
 
-    def contrast(self, weights: Mapping[Cell, float], level: float = 0.95, paired_seeds: bool = True) -> Interval:
+    def contrast(
+        self,
+        weights: Mapping[Cell, float],
+        level: float = 0.95,
+        paired_seeds: bool = True,
+        seeds: Collection[int] | None = None,
+    ) -> Interval:
         """Interval of the sum of ``weights[cell] * mIoU(cell)``, a cell's mIoU being the mean over its seeds.
 
         Args:
@@ -119,6 +125,7 @@ class Resampled(Generic[Cell]):
                 compared one by one, and others are left out. False takes each cell with all its seeds and its noise as
                 independent of the others': the interval that runs without common random numbers would get. ``seeds``
                 is then the smallest number of a cell.
+            seeds: take no others; None for all.
 
         Raises:
             UserError: if a cell is unknown, the cells have no seed in common, or unpaired cells have one seed and several.
@@ -128,7 +135,7 @@ class Resampled(Generic[Cell]):
         if unknown or not weights:
             raise UserError(f"No runs of {unknown or 'any cell'} to compare. There are: {', '.join(map(str, self._score))}.")
         together = [weights] if paired_seeds else [{cell: weight} for cell, weight in weights.items()]
-        groups = [self._by_seed(part) for part in together]
+        groups = [self._by_seed(part, seeds) for part in together]
         sizes = [len(group.scores) for group in groups]
         if min(sizes) == 1 < max(sizes):
             single = [str(cell) for cell, size in zip(weights, sizes, strict=True) if size == 1]
@@ -137,8 +144,9 @@ class Resampled(Generic[Cell]):
             )
         return _interval(groups, level, self.images)
 
-    def _by_seed(self, weights: Mapping[Cell, float]) -> _Seeds:
+    def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> _Seeds:
         seeds = sorted(set.intersection(*(set(self._score[cell]) for cell in weights)))
+        seeds = [seed for seed in seeds if among is None or seed in among]
         if not seeds:
             having = "; ".join(f"{cell}: {', '.join(map(str, sorted(self._score[cell])))}" for cell in weights)
             raise UserError(f"No seed that all compared variants have ({having}). Train them with a common seed.")

@@ -1,11 +1,11 @@
 """Adding seeds until every comparison is decided, with false alarms that all looks together keep to 5 %.
 
 A look at a comparison with n seeds takes its interval at the level ``1 - 0.05 * share(n) / m``, m being the number of
-comparisons and the shares of all looks that there can ever be adding up to one. By Bonferroni's inequality all intervals of all
-looks hold the true difference at once with 95 %, in whatever order comparisons are looked at and however it is chosen which gets
-the next seed: a comparison may be called different where one lies on one side of zero, or smaller than a size where one lies
-within it. This is alpha spending; what is spent depends on the number of seeds alone, so that a study that was stopped spends
-nothing twice.
+comparisons and the shares of all looks that there can ever be adding up to one. By Bonferroni's inequality all
+intervals of all looks hold the true difference at once with 95 %, in whatever order comparisons are looked at and
+however it is chosen which gets the next seed: a comparison may be called different where one lies on one side of
+zero, or smaller than a size where one lies within it. This is alpha spending; what is spent depends on the number of
+seeds alone, so that a study that was stopped spends nothing twice.
 """
 
 from collections.abc import Callable, Sequence

@@ -198,4 +198,4 @@ def _wrapped(words: Sequence[str], indent: int) -> list[str]:
     import textwrap
 
     lines = textwrap.wrap(", ".join(words), _WIDTH - 4, initial_indent=" " * indent, subsequent_indent=" " * indent)
-    return lines if len(lines) <= 2 else [f"{lines[0]} ..."]  # the group's own help has all
+    return lines if len(lines) == 1 else [f"{lines[0]} ..."]  # the group's own help has all

@@ -19,6 +19,7 @@ from rich.progress import track
 from exfuse.data.pixels import Facts
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically
+from exfuse.process import beat
 
 _SETTLED = 2 * 10**9  # ns: a file changed so shortly before it was hashed may have changed again within its time stamp
 _VERSION = 1  # raise it whenever the same content would be looked at with another result
@@ -104,6 +105,7 @@ def contents(paths: Sequence[Path], look: Look | None = None) -> list[Content]:
         now = time.time_ns()  # before they are read: a change meanwhile is then too young
 
         def examine(name: _Name) -> Content:
+            beat()  # of a large data set that is new, for minutes
             path, before = todo[name], known.get(name)
             digest = _sha256(path)
             looks = dict(before.looks) if before is not None and before.digest == digest else {}

@@ -17,7 +17,7 @@ from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
 from exfuse.errors import ConfigError, UserError, user_error
 from exfuse.files import write_atomically
-from exfuse.process import allow_tf32, is_first_process, keep_freed_memory, training_formats
+from exfuse.process import allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import PretrainingDescription, RunDescription
@@ -69,6 +69,7 @@ def build_trainer(
         LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
+        _Heartbeat(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -107,6 +108,16 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
+
+
+class _Heartbeat(Callback):
+    """Tells the supervisor of a sweep with every batch that the training goes on."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        beat()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        beat()
 
 
 @contextmanager

@@ -210,10 +210,24 @@ class HeldOut(_Part, frozen=True, kw_only=True):
 NOTHING = HeldOut()
 
 
+class Most(_Part, frozen=True):
+    """Bounds of a sequential study; ``at_once``: how many comparisons get a seed before the next look."""
+
+    seeds: Positive
+    runs: Positive | None
+    hours: PositiveFloat | None
+    at_once: Positive
+
+
 class Sweep(_Part, frozen=True):
     missing: Literal["train", "skip"]
     output: str | None
     mixed: bool
+    until: Literal["decided"] | None
+    size: PositiveFloat | None
+    most: Most
+    hung: PositiveFloat
+    timeout: PositiveFloat | None
 
 
 class Described(_Part, frozen=True, kw_only=True):

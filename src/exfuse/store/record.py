@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, reason_of
 from exfuse.store.checked import plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
 
@@ -252,8 +252,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def why(self) -> str:
-        """The last line of what is known of why the run is not done; empty if nothing is."""
-        return (self.reason or self.traceback).strip().rpartition("\n")[2].strip()
+        """In one line why the run is not done, see `exfuse.errors.reason_of`; empty if nothing is known."""
+        return reason_of(self.reason or self.traceback)
 
     def cost(self, key: str) -> float | None:
         """One of `exfuse.store.costs.COSTS`; None where it was not measured."""

@@ -22,6 +22,7 @@ from exfuse.store.costs import MEASURED, TIMED
 from exfuse.store.folder import RunFolder
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.record import Record
+from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.tuning import Tuning, best
 
@@ -69,6 +70,7 @@ class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     varies: list[str] = []
     edge_radius: int | None = None
     tuning: Tuning | None = None
+    sequential: Sequential | None = None
 
 
 def write_study(folder: Path, study: StudyFile) -> bool:
@@ -190,6 +192,7 @@ class Study:
     deviations: tuple[Deviation, ...] = field(default=())
     measured: MeasuredCosts | None = None
     tuning: Tuning | None = None
+    sequential: Sequential | None = None
     searched: Mapping[str, Record | None] = field(default_factory=dict)  # records of the search's runs by key
     withheld: tuple[str, ...] = ()
 
@@ -249,6 +252,7 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         edge_radius=file.edge_radius,
         deviations=deviations,
         tuning=file.tuning,
+        sequential=file.sequential,
         searched=searched,
     )
     costs = read_costs(folder) if measured else None
@@ -281,6 +285,12 @@ def _without_unsteady(study: Study) -> Study:
 def _part(times: Iterable[float | None]) -> bool:
     known = [time for time in times if time is not None]
     return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
+
+
+def load_sequential(folder: Path) -> Sequential | None:
+    """What the study in ``folder`` says of looks that were taken; None where it is none or not sequential."""
+    path = folder / FILE
+    return read_json(path, StudyFile, "a whole study", _REMEDY, SCHEMA).sequential if path.is_file() else None
 
 
 def find_studies(folders: list[Path]) -> list[Path]:

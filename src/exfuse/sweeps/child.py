@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from exfuse.config import search_path
-from exfuse.errors import HELD
+from exfuse.errors import HELD, complain, reason_of
+from exfuse.process import HEARTBEAT
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
-_KEPT = 40  # lines of the error stream
+_KEPT = 200  # lines of the error stream
+_GRACE = 10.0  # seconds that a child has to end by itself
 
 
 class Ended(NamedTuple):
@@ -26,11 +30,13 @@ class Ended(NamedTuple):
         returncode: negative for a signal.
         complaint: the last line of its error stream that says what was wrong; empty if there is none.
         interrupted: whether Ctrl-C, or an order to end, came while it ran.
+        hung: after how many seconds without progress it was ended; 0 if it was not.
     """
 
     returncode: int
     complaint: str
     interrupted: bool
+    hung: float = 0.0
 
     @property
     def held(self) -> bool:
@@ -38,7 +44,21 @@ class Ended(NamedTuple):
         return self.returncode == HELD
 
 
-def run_child(verb: str, overrides: Sequence[str], log: Path | None) -> Ended:
+class Patience(NamedTuple):
+    """What a child that makes no progress is allowed, in seconds.
+
+    Attributes:
+        hung: after which ``say`` is told so, once for each standstill.
+        timeout: after which it is ended; None for never.
+        say: takes a sentence.
+    """
+
+    hung: float = 1800.0
+    timeout: float | None = None
+    say: Callable[[str], object] = complain
+
+
+def run_child(verb: str, overrides: Sequence[str], log: Path | None, patience: Patience | None = None) -> Ended:
     """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
     Ctrl-C and SIGTERM are handed on once as SIGINT, after which the training ends at its last saved epoch; a second Ctrl-C
@@ -48,16 +68,19 @@ def run_child(verb: str, overrides: Sequence[str], log: Path | None) -> Ended:
         verb: ``train`` or ``pretrain``.
         overrides: of the single run.
         log: file for what it prints; None for this process's terminal.
+        patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
     """
     command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
     output = None
+    handle, heart = tempfile.mkstemp(prefix="exfuse-progress-")
+    os.close(handle)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("ab")
     try:
         with subprocess.Popen(
             command,
-            env=_environment(),
+            env=_environment() | {HEARTBEAT: heart},
             stdout=output,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on exactly once
@@ -65,18 +88,52 @@ def run_child(verb: str, overrides: Sequence[str], log: Path | None) -> Ended:
         ) as process:
             assert process.stderr is not None
             kept: collections.deque[str] = collections.deque(maxlen=_KEPT)
-            reader = threading.Thread(target=_copy, args=(process.stderr, output or sys.stderr.buffer, kept), daemon=True)
+            reader = threading.Thread(
+                target=_copy, args=(process.stderr, output or sys.stderr.buffer, kept, Path(heart)), daemon=True
+            )
             reader.start()
-            interrupted = _wait(process)
+            interrupted, hung = _wait(process, _Watch(Path(heart), patience or Patience(), process))
             reader.join(timeout=10)
     finally:
         if output is not None:
             output.close()
-    return Ended(process.returncode, _complaint(kept), interrupted)
+        Path(heart).unlink(missing_ok=True)
+    return Ended(process.returncode, _complaint(kept), interrupted, hung)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> bool:
-    """Wait, handing on interruptions; whether there was one."""
+class _Watch:
+    """Looks whether a child makes progress, and ends one that makes none for too long."""
+
+    def __init__(self, heart: Path, patience: Patience, process: "subprocess.Popen[bytes]") -> None:
+        self.heart, self.patience, self.process = heart, patience, process
+        self.said = self.ended = 0.0
+        bounds = [patience.hung, *([patience.timeout] if patience.timeout else [])]
+        self.every = min(10.0, *(bound / 4 for bound in bounds))
+
+    def look(self) -> None:
+        """Say that the child hangs, or end it, if it is time to."""
+        beat = self.heart.stat().st_mtime
+        still = time.time() - beat
+        if self.patience.timeout and still > self.patience.timeout:
+            if not self.ended:
+                self.ended = still
+                self._signal(signal.SIGINT)  # what is saved stays whole
+            elif time.time() - beat > self.ended + _GRACE:
+                self._signal(signal.SIGKILL)
+        elif still > self.patience.hung and self.said != beat:
+            self.said = beat
+            self.patience.say(
+                f"no progress for {still:.0f} s: no step, no image, no word. Process {self.process.pid} may hang; "
+                "sweep.timeout=SECONDS ends such a run as failed."
+            )
+
+    def _signal(self, kind: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.process.pid, kind)
+
+
+def _wait(process: "subprocess.Popen[bytes]", watch: _Watch) -> tuple[bool, float]:
+    """Wait, handing on interruptions; whether there was one, and after how long without progress the child was ended."""
     interrupted = 0
 
     def hand_on(*_: object) -> None:
@@ -90,28 +147,34 @@ def _wait(process: subprocess.Popen[bytes]) -> bool:
     signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python lets only the main thread handle them
     before = {kind: signal.signal(kind, hand_on) for kind in signals}
     try:
-        process.wait()
+        while True:
+            try:
+                process.wait(watch.every)
+                break
+            except subprocess.TimeoutExpired:
+                watch.look()
     except BaseException:  # a launcher's own signal handler: nobody would wait for the child any more
         hand_on()
         raise
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-    return interrupted > 0
+    return interrupted > 0, watch.ended
 
 
-def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str]) -> None:
+def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str], heart: Path) -> None:
     for line in stream:
+        with contextlib.suppress(OSError):
+            os.utime(heart)
         to.write(line)
         to.flush()
         kept.append(line.decode(errors="replace").rstrip())
 
 
 def _complaint(lines: Sequence[str]) -> str:
-    """``Error: ...`` as entry points print it, else the last line, which is a traceback's message."""
-    spoken = [line.strip() for line in lines if line.strip()]
-    ours = [line for line in spoken if line.startswith("Error: ")]
-    return (ours or spoken or [""])[-1].removeprefix("Error: ")
+    """``Error: ...`` as entry points print it, else what a traceback says is wrong, else the last line."""
+    ours = [line.strip() for line in lines if line.strip().startswith("Error: ")]
+    return ours[-1].removeprefix("Error: ") if ours else reason_of("\n".join(lines))
 
 
 def _environment() -> dict[str, str]:

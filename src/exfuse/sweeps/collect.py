@@ -16,12 +16,14 @@ from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
+from exfuse.store.sequential import Sequential
 from exfuse.store.study import SCHEMA, Paper, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import chosen_options, label
 from exfuse.sweeps.tuning import Search, key_of
 
+_KEPT = ("name", "title", "question", "paper", "factors", "varies", "edge_radius")  # of what is declared
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
 
 
@@ -55,7 +57,13 @@ class DeclaredStudy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def collect_study(
-    outcomes: Sequence[Outcome], study: DeclaredStudy, command: str, mixed: bool, output: Path, search: Search | None = None
+    outcomes: Sequence[Outcome],
+    study: DeclaredStudy,
+    command: str,
+    mixed: bool,
+    output: Path,
+    search: Search | None = None,
+    sequential: Sequential | None = None,
 ) -> bool:
     """Write ``study.json``, ``records/`` and, of a tuned study, ``search/`` into the folder ``output``.
 
@@ -68,6 +76,7 @@ def collect_study(
         mixed: whether runs of different commits or settings may stand in one table, marked.
         output: the study's folder.
         search: by which its rows were tuned.
+        sequential: how far a sequential study is.
 
     Returns:
         Whether anything is other than it was at an earlier collection.
@@ -79,10 +88,12 @@ def collect_study(
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
     changed = _copy_records(outcomes, output / "records")
     changed |= _copy_records(search.outcomes.values() if search else (), output / SEARCH, _copy_summary)
-    kept = {name: getattr(study, name) for name in ("name", "title", "question", "paper", "factors", "varies", "edge_radius")}
-    return (
-        write_study(output, StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, **kept)) or changed
-    )
+    kept: dict[str, Any] = {
+        name: getattr(study, name) for name in ("name", "title", "question", "paper", "factors", "varies", "edge_radius")
+    }
+    kept |= {"tuning": tuning, "sequential": sequential}
+    file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, **kept)
+    return write_study(output, file) or changed
 
 
 def _rows(
@@ -104,8 +115,13 @@ def _rows(
 
 
 def _name(outcome: Outcome, declared: Mapping[str, DeclaredRow | None]) -> str:
+    return declared_name(declared, outcome.choices, outcome.row)
+
+
+def declared_name(declared: Mapping[str, DeclaredRow | None], choices: Mapping[str, str], row: str) -> str:
+    """What a study calls the row of a run with these choices; ``row`` where it declares no label for them."""
     names = {row.label: name for name, row in declared.items() if row and row.label}
-    return names.get(label(chosen_options(outcome.choices), outcome.choices["decoder"]), outcome.row)
+    return names.get(label(chosen_options(choices), choices["decoder"]), row)
 
 
 def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[int, str | None]:

@@ -19,14 +19,18 @@ from rich.table import Table
 
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe
-from exfuse.errors import UserError, complain, user_error
+from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.store.checked import read_plain, typed
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
-from exfuse.sweeps.collect import DeclaredStudy, collect_study, swept_besides
+from exfuse.store.sequential import Sequential
+from exfuse.store.study import load_sequential
+from exfuse.sweeps.collect import DeclaredStudy, collect_study, declared_name, swept_besides
+from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
+from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Search
 
 
@@ -43,6 +47,7 @@ class _Sweep:
     plan: Plan | None = None  # made with the first jobs
 
 
+_OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in ("missing", "output", "mixed", "hung", "timeout")))
 _running: list[_Sweep] = []  # at most one: Hydra hands its callbacks nothing that the caller could get back
 
 
@@ -92,7 +97,8 @@ class StagedSweeper(BasicSweeper):
             jobs = [list(job) for batch in self.overrides or () for job in batch]
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
-            sweep.plan = Plan(jobs, tune, usual, self._describe)
+            until = bool(self.config and "sweep" in self.config and self.config.sweep.until) and sweep.tabulates
+            sweep.plan = Plan(jobs, tune, usual, self._describe, self._additions if until else None)
             self._started, self._batch = 0, list[list[str]]()
             self._stages = sweep.plan.stages(console)
             answer: list[Outcome] | None = None
@@ -109,6 +115,28 @@ class StagedSweeper(BasicSweeper):
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The jobs of the next stage."""
         return self._batch
+
+    def _additions(self, rows: list[list[str]], seeds: list[int], plan: Plan) -> tuple[Additions, list[str], Save]:
+        """How seeds are added to a sequential study, its rows' names, and what writes its folder after each look."""
+        sweep, runs = _running[-1], [self._describe(row) for row in rows]
+        assert runs[0].sweep is not None
+        declared = sweep.study.rows
+        names = [declared_name(declared, run.choices, row_name(run)) for run in runs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"sweep.until=decided: two rows are called {twice[0]}. Sweep variants and seeds alone.")
+        builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
+        usual = dict.fromkeys(names, "baseline")
+        folder = sweep.output or Path("outputs/studies") / sweep.study.name
+        earlier = load_sequential(folder)
+        excluded = [plan.search.declared.seed] if plan.search else []
+        additions = Additions(pairs_of(names, builds_on if declared else usual), seeds, runs[0].sweep, excluded, earlier)
+
+        def save(found: list[Outcome], sequential: Sequential) -> None:
+            plan.sequential = sequential
+            output = sweep.output or _own_folder(sweep, {outcome.key for outcome in found})
+            collect_study(found, sweep.study, sweep.command, sweep.mixed, output, plan.search, sequential)
+
+        return additions, names, save
 
     def _describe(self, overrides: Sequence[str]) -> RunDescription:
         assert self.hydra_context is not None
@@ -191,7 +219,8 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     try:
         output = sweep.output or _own_folder(sweep, {outcome.key for outcome in outcomes})
         search = sweep.plan.search if sweep.plan else None
-        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output, search)
+        sequential = sweep.plan.sequential if sweep.plan else None
+        changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output, search, sequential)
         render_study(output, console, redraw=changed)
     except UserError as error:
         complain(str(error))
@@ -213,7 +242,7 @@ def _own_folder(sweep: _Sweep, keys: set[str]) -> Path:
 
 def _command(verb: str, overrides: Sequence[str]) -> str:
     """As a user types it, without where things lie and what only this start was told."""
-    kept = [override for override in overrides if not override.startswith(("sweep.", "paths."))]
+    kept = [override for override in overrides if not override.startswith(_OF_THIS_START)]
     return shlex.join(["exfuse", verb, *kept])
 
 

@@ -1,13 +1,15 @@
 """The jobs of a study one stage after another: a search, then the runs that its table shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
 from exfuse.analysis.document import count
 from exfuse.errors import ConfigError
 from exfuse.store.outcome import MISSING, Outcome
+from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import DeclaredTune
+from exfuse.sweeps.sequential import Additions, Save
 from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, key_of
 
 
@@ -19,21 +21,30 @@ class Plan:
         tune: the study's search, if it has one.
         usual_seed: of jobs that name none.
         describe: composes a single run.
+        additions: of a sequential study, made from its rows and seeds: with its rows' names and what saves it after each look.
 
     Attributes:
         search: of the study, or None.
         found: outcomes of the runs that the table shows; of a row whose search did not end, that they are missing.
     """
 
-    def __init__(self, jobs: Sequence[Job], tune: DeclaredTune | None, usual_seed: int, describe: Describe) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        tune: DeclaredTune | None,
+        usual_seed: int,
+        describe: Describe,
+        additions: Callable[[list[Job], list[int], "Plan"], tuple[Additions, list[str], Save]] | None = None,
+    ) -> None:
         self.cells = [_row_and_seed(job, usual_seed) for job in jobs]
         self.rows = [list(row) for row in dict.fromkeys(row for row, _ in self.cells)]
         self.search: Search | None = None
         self.found: list[Outcome] = []
+        self.sequential: Sequential | None = None  # how far a sequential study is
         if tune is not None:
             search = Search(self.rows, tune, {seed for _, seed in self.cells}, describe)
             self.search = search if search.grid else None
-        self.jobs = jobs
+        self.jobs, self._additions = jobs, additions
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
@@ -50,7 +61,16 @@ class Plan:
             yield from self.search.stages()
             chosen = [self.search.chosen(row) for row in range(len(self.rows))]
             settled = [None if settings is None else as_overrides(settings) for settings in chosen]
-        yield from self._finals(settled)
+        if self._additions is None or any(own is None for own in settled):
+            yield from self._finals(settled)
+        else:
+            yield from self._sequence([[*row, *(own or [])] for row, own in zip(self.rows, settled, strict=True)], console)
+
+    def _sequence(self, rows: list[Job], console: Console) -> Stages:
+        assert self._additions is not None
+        additions, names, save = self._additions(rows, sorted({seed for _, seed in self.cells}), self)
+        yield from additions.stages(lambda name, seed: [*rows[names.index(name)], f"seed={seed}"], save, console)
+        self.found = [*additions.found.values()]
 
     def _finals(self, settled: Sequence[Job | None]) -> Stages:
         jobs = [

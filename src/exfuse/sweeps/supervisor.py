@@ -15,13 +15,13 @@ from rich.console import Console
 from exfuse.composition.reading import labelled_split, read_split
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
-from exfuse.errors import user_error
+from exfuse.errors import complain, reason_of, user_error
 from exfuse.runs.plan import find_backbone, plan_run
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
-from exfuse.sweeps.child import Ended, run_child
+from exfuse.sweeps.child import Ended, Patience, run_child
 
 # Splits are read once per process, not once per job; their manifests ask the files anew each time.
 _read_split = functools.lru_cache(maxsize=16)(read_split)
@@ -64,13 +64,13 @@ def supervise(described: RunDescription | PretrainingDescription) -> None:
         outcome.store, outcome.key = str(folder.root), folder.key
         if in_process:
             Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
-        interrupted = _bring_to_an_end(described, folder, outcome, log)
+        interrupted = _bring_to_an_end(described, folder, outcome, log, sweep)
     if interrupted and in_process:
         raise KeyboardInterrupt
 
 
 def _bring_to_an_end(
-    described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None
+    described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None, sweep: Path
 ) -> bool:
     """Fill in status and reason; whether Ctrl-C came meanwhile."""
     if folder.finished() and not described.overwrite:
@@ -83,10 +83,22 @@ def _bring_to_an_end(
         outcome.status, outcome.reason = FAILED_BEFORE, before.why
     else:
         verb = "train" if isinstance(described, RunDescription) else "pretrain"
-        ended = run_child(verb, outcome.overrides, log)
+        ended = run_child(verb, outcome.overrides, log, _patience(described, outcome, sweep))
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
+
+
+def _patience(described: RunDescription | PretrainingDescription, outcome: Outcome, sweep: Path) -> Patience:
+    """With a run that hangs: the terminal and, for those who look at its outcome, its file are told."""
+
+    def say(sentence: str) -> None:
+        complain(f"{outcome.row}, seed {outcome.seed}: {sentence}")
+        outcome.reason = sentence
+        outcome.write(sweep)
+
+    asked = described.sweep
+    return Patience(asked.hung, asked.timeout, say) if asked else Patience(say=say)
 
 
 def _is_searched(described: RunDescription | PretrainingDescription) -> bool:
@@ -98,7 +110,9 @@ def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
     record = folder.record()
     if ended.returncode == 0 and folder.finished():
         return DONE, ""
-    if ended.interrupted:
+    if ended.hung:
+        status, reason = FAILED, f"it made no progress for {ended.hung:.0f} s, and sweep.timeout ended it"
+    elif ended.interrupted:
         status, reason = INTERRUPTED, "interrupted; the same command goes on from the last saved epoch"
     elif ended.returncode < 0:
         status, reason = (
@@ -108,7 +122,7 @@ def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
         )
     else:
         status, reason = FAILED, ended.complaint or f"its process ended with status {ended.returncode}"
-    if record and record.status == RUNNING:
+    if record and (record.status == RUNNING or (ended.hung and not record.done)):
         folder.write(replace(record, status=status, reason=reason))
     return status, reason
 
@@ -127,7 +141,7 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
     except Exception as error:  # the sweep goes on, whatever it is
         mistake = user_error(error)
         outcome.status = FAILED
-        outcome.reason = str(mistake) if mistake else traceback.format_exc().strip().rpartition("\n")[2]
+        outcome.reason = str(mistake) if mistake else reason_of(traceback.format_exc())
     finally:
         outcome.seconds = round(time.perf_counter() - started, 1)
         outcome.write(sweep)

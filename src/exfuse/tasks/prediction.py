@@ -13,7 +13,7 @@ from exfuse.data.segmentation import SegmentationDataset
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
-from exfuse.process import check_memory
+from exfuse.process import beat, check_memory
 from exfuse.tasks.segmentation import predict_ids
 
 WRONG = 254  # an id of error maps that no class has
@@ -52,6 +52,7 @@ def predict(
     model.to(device).eval()
     before: tuple[_Copied, Along] | None = None
     for image, size, along in images:
+        beat()
         batch = image if image.ndim == 4 else image[None]
         check_view(*batch.shape[-2:])
         ids = decide(model, batch.to(device, non_blocking=True), size)[0]  # type: ignore[arg-type]

@@ -1,0 +1,146 @@
+"""A sequential study: seeds comparison by comparison until each is decided, see `exfuse.analysis.sequential`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from exfuse.analysis.document import count
+from exfuse.analysis.sequential import Deciding, Pair
+from exfuse.errors import ConfigError
+from exfuse.store.description import Sweep
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import ELSEWHERE, GOOD, SKIPPED, Outcome
+from exfuse.store.sequential import UNDECIDED, Rule, Sequential
+from exfuse.sweeps.tuning import Job, Stages
+
+Save = Callable[[list[Outcome], Sequential], None]
+_FREE = (SKIPPED, ELSEWHERE)  # what this start did not train
+
+
+class Additions:
+    """Which seeds a sequential study's rows take, and when it ends.
+
+    Args:
+        pairs: row and the row it builds on, by their names in the study.
+        seeds: that every row has before the first look, of at least two where ``sweep.most.seeds`` allows them.
+        sweep: how long it goes on, and when a comparison is decided.
+        excluded: seeds that are others', such as the search's.
+        earlier: what the study's file says of an earlier start.
+
+    Raises:
+        ConfigError: if there is nothing to compare or too little to spend, or an earlier start had another rule.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], seeds: Sequence[int], sweep: Sweep, excluded: Sequence[int], earlier: Sequential | None
+    ) -> None:
+        if not pairs:
+            raise ConfigError("sweep.until=decided: no row of this study builds on another that is swept too.")
+        first, most = max(2, len(seeds)), sweep.most.seeds
+        if most < first:
+            raise ConfigError(f"sweep.most.seeds={most}: expected at least {first}, which every row has before the first look.")
+        more = (number for number in range(max(seeds) + 1, max(seeds) + most + 2) if number not in excluded)
+        order = [*seeds, *(next(more) for _ in range(most - len(seeds)))]
+        self.rule = Rule(seeds=order, first=first, pairs=[*pairs], size=sweep.size)
+        if earlier is not None and earlier.rule != self.rule:
+            raise ConfigError(
+                f"This study has been looked at under another rule (seeds {earlier.rule.seeds}, {earlier.rule.first} before "
+                f"the first look, size {earlier.rule.size}): its false alarms would no longer be known. Give the same seed, "
+                "sweep.size, sweep.most.seeds and rows, or set sweep.output to another folder."
+            )
+        self.sweep, self.earlier, self.hours = sweep, earlier, earlier.hours if earlier else 0.0
+        self.deciding = Deciding(self.rule)
+        self.found: dict[tuple[str, int], Outcome] = {}
+
+    def stages(self, job: Callable[[str, int], Job], save: Save, console: Console) -> Stages:
+        """The first seeds of every row, then, look by look, the next seed of the most useful comparisons."""
+        ended, wanted = "", [(name, place) for name in self.deciding.have for place in range(self.rule.first)]
+        while wanted:
+            outcomes = yield [job(name, self.rule.seeds[place]) for name, place in wanted]
+            self.found |= dict(zip(wanted, outcomes, strict=True))
+            self.hours += sum(one.seconds for one in outcomes if one.status not in _FREE) / 3600
+            for name in self.deciding.have:
+                self.deciding.have[name] = self._finished(name)
+            looks = len(self.deciding.looks)
+            if any(self.deciding.seeds(pair) >= self.rule.first for pair in self.rule.pairs):
+                self.deciding.look(self._bounds(console))
+            stuck = [name for (name, place), one in self.found.items() if place == self.deciding.have[name] and not _good(one)]
+            wanted = self.deciding.following(stuck, self.sweep.most.at_once)
+            ended = self._ended(wanted, stuck)
+            wanted = [] if ended else wanted
+            save([*self.found.values()], self.file(ended))
+            if len(self.deciding.looks) > looks or not wanted:
+                console.print(self.table(wanted, ended))
+
+    def file(self, ended: str) -> Sequential:
+        """What study.json keeps; looks of an earlier start stay there while they are taken again."""
+        looks = self.deciding.looks
+        if self.earlier and looks == self.earlier.looks[: len(looks)]:
+            looks = self.earlier.looks
+        runs = sum(_good(outcome) for outcome in self.found.values())
+        known = [
+            record for one in self.found.values() if _good(one) and (record := RunFolder(Path(one.store), one.key).record())
+        ]
+        hours = max(self.hours, sum(record.seconds for record in known) / 3600)
+        return Sequential(rule=self.rule, looks=[*looks], runs=runs, hours=round(hours, 4), ended=ended)
+
+    def table(self, wanted: Sequence[tuple[str, int]], ended: str) -> Table:
+        """Where every comparison stands, and what comes next."""
+        table = Table("comparison", "seeds", "points [interval of its last look]", "verdict", title="Looks so far")
+        last = {(look.row, look.base): look for look in self.deciding.looks}
+        for pair in self.rule.pairs:
+            look = last.get(pair)
+            bounds = f"{(look.low + look.high) / 2:+.2f} [{look.low:+.2f}, {look.high:+.2f}]" if look else "not looked at"
+            told = self.deciding.verdicts.get(pair, UNDECIDED) or "undecided"
+            told = f"smaller than {self.rule.size:g}" if told == "smaller" else told
+            table.add_row(f"{pair[0]} vs {pair[1]}", str(self.deciding.seeds(pair)), bounds, told)
+        names = ", ".join(f"{name} seed {self.rule.seeds[place]}" for name, place in wanted)
+        table.caption = f"Ended: {ended}." if ended else f"Next: {names}."
+        return table
+
+    def _finished(self, name: str) -> int:
+        number = 0
+        while number < len(self.rule.seeds) and (one := self.found.get((name, number))) and _good(one):
+            number += 1
+        return number
+
+    def _bounds(self, console: Console) -> Callable[[Pair, int, float], tuple[float, float] | None]:
+        cells: dict[str, dict[int, RunFolder]] = {}
+        for (name, place), one in self.found.items():
+            if place < self.deciding.have[name]:
+                cells.setdefault(name, {})[self.rule.seeds[place]] = RunFolder(Path(one.store), one.key)
+        from exfuse.analysis.resampling import Resampled  # once there is something to look at
+
+        with console.status("Looking: resampling images"):
+            drawn = Resampled({name: {seed: run.counts()[0] for seed, run in runs.items()} for name, runs in cells.items()})
+
+        def bounds(pair: Pair, number: int, level: float) -> tuple[float, float]:
+            found = drawn.contrast({pair[0]: 1, pair[1]: -1}, level, seeds=self.rule.seeds[:number])
+            return 100 * found.low, 100 * found.high
+
+        return bounds
+
+    def _ended(self, wanted: Sequence[tuple[str, int]], stuck: Sequence[str]) -> str:
+        """Why nothing follows; "" if something does."""
+        most = self.sweep.most
+        runs = sum(_good(outcome) for outcome in self.found.values())
+        if len(self.deciding.verdicts) == len(self.rule.pairs):
+            return "every comparison is decided"
+        if most.runs is not None and runs + len(wanted) > most.runs:
+            return f"sweep.most.runs={most.runs} is spent"
+        if most.hours is not None and self.hours >= most.hours:
+            return f"sweep.most.hours={most.hours:g} is spent"
+        if not wanted and stuck:
+            return f"runs of {', '.join(dict.fromkeys(stuck))} are not finished"
+        return "" if wanted else f"all {count(most.seeds, 'seed')} are spent"
+
+
+def pairs_of(names: Sequence[str], builds_on: Mapping[str, str | None]) -> list[Pair]:
+    """The comparisons among rows of these names."""
+    return [(name, base) for name in names if (base := builds_on.get(name)) in names and base is not None and base != name]
+
+
+def _good(outcome: Outcome) -> bool:
+    return outcome.status in GOOD
