@@ -39,7 +39,12 @@ _Batches = Positive | PositiveShare | None
 # Keys of commands whose config is read into no type, by the name of the config.
 OF_COMMANDS: Mapping[str, Mapping[str, Any]] = {
     "bench": {"threads": Positive | None},
-    "budget": {"tflops": PositiveFloat, "terabytes": PositiveFloat, "element": Annotated[int, Meta(ge=1, le=8)]},
+    "budget": {
+        "tflops": PositiveFloat,
+        "terabytes": PositiveFloat,
+        "element": Annotated[int, Meta(ge=1, le=8)],
+        "detect": PositiveFloat | None,
+    },
     "compare": {"images": Positive},
     "data_prepare": {"attempts": Positive, "workers": Positive | None},
     "runs_list": {"seed": Seed | None},

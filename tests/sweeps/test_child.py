@@ -99,7 +99,7 @@ def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -
     )
     record = folder.record()
     assert record is not None
-    assert (record.status, record.why) == ("failed", why)
+    assert (record.status, record.why) == ("failed", "it made no progress for 31 s, and sweep.timeout ended it")
 
 
 def test_a_summary_names_jobs_by_what_was_swept() -> None:

@@ -144,6 +144,10 @@ class Resampled(Generic[Cell]):
             )
         return _interval(groups, level, self.images)
 
+    def by_seed(self, weights: Mapping[Cell, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A contrast of each seed that all its cells have, (S,), and what it is on every resample, (resamples, S)."""
+        return self._by_seed(weights)
+
     def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> _Seeds:
         seeds = sorted(set.intersection(*(set(self._score[cell]) for cell in weights)))
         seeds = [seed for seed in seeds if among is None or seed in among]

@@ -88,7 +88,7 @@ class Additions:
 
     def table(self, wanted: Sequence[tuple[str, int]], ended: str) -> Table:
         """Where every comparison stands, and what comes next."""
-        table = Table("comparison", "seeds", "points [interval of its last look]", "verdict", title="Looks so far")
+        table = Table("comparison", "seeds", "points, with the interval of the last look", "verdict", title="Looks so far")
         last = {(look.row, look.base): look for look in self.deciding.looks}
         for pair in self.rule.pairs:
             look = last.get(pair)

@@ -1,0 +1,160 @@
+"""How many seeds and images tell a difference: the power of the interval that tables show, from a pilot's noise."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import chdtri, ndtr
+
+from exfuse.analysis.resampling import Counts, Noise, Resampled
+from exfuse.errors import UserError
+from exfuse.store.folder import find_finished
+from exfuse.store.record import Record
+from exfuse.store.study import FILE, load_study
+
+POWER, ALPHA = 0.8, 0.05
+MOST_SEEDS, MOST_TIMES = 200, 1000  # beyond which nothing is looked for: seeds, and how often as many images
+_POINTS = (np.arange(400) + 0.5) / 400  # at which the spread over seeds, a chi-squared variable, is averaged over
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances of one comparison, in squared fractions of IoU.
+
+    Attributes:
+        common: of the images, alike for all seeds, with as many ``images`` as the pilot has.
+        own: of the images, for each seed another.
+        training: of one seed's training.
+        seeds, images: of the pilot.
+    """
+
+    common: float
+    own: float
+    training: float
+    seeds: int
+    images: int
+
+    def noise(self, seeds: int, images: int, luck: "np.ndarray | float" = 1.0) -> Noise:
+        """Of a study of that size; ``luck`` multiplies what its seeds show of their spread."""
+        times = self.images / images
+        of_seeds = (self.training + times * self.own) / seeds * np.asarray(luck, dtype=np.float64)
+        common = np.full_like(of_seeds, times * self.common)
+        of_images = common + times * self.own / seeds
+        return Noise(of_images, common, of_seeds, np.full_like(of_seeds, seeds - 1))
+
+
+def spread_of(drawn: Resampled[str], row: str, base: str) -> Spread | None:
+    """The noise of a comparison as the seeds that both rows have show it; None for one seed, which shows none of training."""
+    scores, resampled = drawn.by_seed({row: 1, base: -1})
+    if (seeds := len(scores)) < 2:
+        return None
+    own = float(np.var(resampled - scores, axis=1, ddof=1).mean())
+    common = max(float(np.var(resampled.mean(1), ddof=1)) - own / seeds, 0.0)
+    return Spread(common, own, max(float(np.var(scores, ddof=1)) - own, 0.0), seeds, drawn.images)
+
+
+def power(difference: float, spread: Spread, seeds: int, images: int, level: float) -> float:
+    """The chance that a study of that size gives an interval of this level without zero, where this is the true difference."""
+    luck = chdtri(seeds - 1, _POINTS) / (seeds - 1)
+    half = spread.noise(seeds, images, luck).half_width(level)
+    expected = spread.noise(seeds, images)
+    error = float(np.sqrt(expected.common + expected.seeds))
+    if error == 0:
+        return float(difference > 0)
+    return float(np.mean(ndtr((difference - half) / error) + ndtr((-difference - half) / error)))
+
+
+def seeds_for(difference: float, spread: Spread, images: int, level: float) -> int | None:
+    """The fewest seeds that tell it with `POWER`; None if `MOST_SEEDS` do not, so that only more images help."""
+    return _first(range(2, MOST_SEEDS + 1), lambda seeds: power(difference, spread, seeds, images, level) >= POWER)
+
+
+def images_for(difference: float, spread: Spread, seeds: int, level: float) -> int | None:
+    """The fewest images that tell it with so many seeds; None if `MOST_TIMES` as many as the pilot's do not."""
+    numbers = range(2, MOST_TIMES * spread.images + 1)
+    return _first(numbers, lambda images: power(difference, spread, seeds, images, level) >= POWER)
+
+
+def told_by(spread: Spread, seeds: int, images: int, level: float) -> float:
+    """The smallest difference that a study of that size tells with `POWER`, to a hundredth of a point."""
+    steps = range(0, 10_001)
+    found = _first(steps, lambda step: power(step / 10_000, spread, seeds, images, level) >= POWER)
+    return 1.0 if found is None else found / 10_000
+
+
+def _first(numbers: range, tells: Callable[[int], bool]) -> int | None:
+    """The first number that tells, of numbers of which all after it do too."""
+    low, high = 0, len(numbers)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tells(numbers[middle]) else (middle + 1, high)
+    return numbers[low] if low < len(numbers) else None
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Finished runs from which the noise is known.
+
+    Attributes:
+        records: by row and seed.
+        counts: reads those of a run.
+        pairs: the comparisons, row and the row it builds on.
+    """
+
+    records: Mapping[str, Mapping[int, Record]]
+    counts: Callable[[str, int], Counts]
+    pairs: Sequence[tuple[str, str]]
+
+    @property
+    def level(self) -> float:
+        """Of the interval that each of the comparisons needs, so that all together raise a false alarm in 5 % at most."""
+        return 1 - ALPHA / len(self.pairs)
+
+    def spreads(self) -> dict[tuple[str, str], Spread | None]:
+        """The noise of every comparison, from one set of resamples."""
+        names = {name for pair in self.pairs for name in pair}
+        cells = {name: {seed: self.counts(name, seed) for seed in self.records[name]} for name in names}
+        drawn = Resampled(cells)
+        return {pair: spread_of(drawn, *pair) for pair in self.pairs}
+
+    def hours(self) -> dict[str, float]:
+        """Of one run of each row, as long as the pilot's took."""
+        return {
+            name: sum(one.seconds for one in runs.values()) / len(runs) / 3600 for name, runs in self.records.items() if runs
+        }
+
+
+def read_pilot(folder: Path) -> Pilot:
+    """Finished runs of a study's folder, or of a folder of runs, in which every variant is compared with the baseline.
+
+    Raises:
+        UserError: if the folder holds no two rows to compare that have a seed in common.
+    """
+    if (folder / FILE).is_file():
+        study = load_study(folder)
+        records = {row.name: row.records for row in study.rows}
+        pairs = [(row.name, row.on) for row in study.rows if row.on is not None]
+
+        def counts(name: str, seed: int) -> Counts:
+            return study.row(name).runs[seed].counts()
+
+    else:
+        found = [(run, record) for run, record in find_finished([folder]) if record.scored]
+        runs = {(record.title, record.seed): run for run, record in found}
+        records = {}
+        for _, record in found:
+            records.setdefault(record.title, {})[record.seed] = record  # type: ignore[index]
+        base = "baseline" if "baseline" in records else next(iter(records), "")
+        pairs = [(name, base) for name in records if name != base]
+
+        def counts(name: str, seed: int) -> Counts:
+            return runs[name, seed].counts()[0]
+
+    shared = [pair for pair in pairs if {*records[pair[0]]} & {*records[pair[1]]}]
+    if not shared:
+        raise UserError(f"{folder} holds no two rows to compare that have finished a common seed: expected a study's folder.")
+    images = {record.manifests.get("val") for pair in shared for name in pair for record in records[name].values()}
+    if len(images) > 1:
+        raise UserError(f"{folder}: the runs were scored on different images. Name the folder of one study.")
+    return Pilot(records, counts, shared)

@@ -1,0 +1,55 @@
+"""What a study would need to tell a difference, as a table: ``exfuse budget detect=0.5``."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from exfuse.analysis.document import count
+from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
+
+_SEEDS = (3, 5, 10)  # with which the images are looked for
+
+
+def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float]) -> Table:
+    """One line a comparison: what its seeds can tell, and the seeds or images that would tell ``points``.
+
+    Args:
+        pilot: whose noise it is.
+        points: of mIoU.
+        gpu_hours: of one run of each row, where they were counted; else the pilot's own hours stand.
+    """
+    table = Table(title=f"To tell {points:g} points with {100 * POWER:.0f} % power", show_footer=True)
+    names = ["comparison", "tells now", f"seeds for {points:g}", *(f"or images with {seeds} seeds" for seeds in _SEEDS)]
+    needed: dict[str, int] = {}
+    lines, unknown = [], False
+    for (row, base), spread in pilot.spreads().items():
+        name = f"{row} vs {base}"
+        if spread is None:
+            lines.append([name, "one seed: unknown", "-", *("-" for _ in _SEEDS)])
+            unknown = True
+            continue
+        told = 100 * told_by(spread, spread.seeds, spread.images, pilot.level)
+        seeds = seeds_for(points / 100, spread, spread.images, pilot.level)
+        images = [images_for(points / 100, spread, number, pilot.level) for number in _SEEDS]
+        now = f"{told:.2f} points ({count(spread.seeds, 'seed')}, {spread.images} images)"
+        more = f"over {MOST_SEEDS}: more images"
+        lines.append([name, now, str(seeds) if seeds else more, *(f"{one:,}" if one else "-" for one in images)])
+        unknown |= seeds is None
+        for one in (row, base) if seeds else ():
+            needed[one] = max(needed.get(one, 0), seeds or 0)
+    counted = {*needed} <= {*gpu_hours}
+    per_run = gpu_hours if counted else pilot.hours()
+    hours = sum(seeds * per_run.get(name, 0.0) for name, seeds in needed.items())
+    runs = sum(needed.values())
+    kind = "GPU hours, counted" if counted and gpu_hours else "hours, as the pilot's runs took"
+    scope = "all that can be told" if unknown else "all"
+    footers = [scope, "", f"{count(runs, 'run')}, {hours:.2g} {kind}", *("" for _ in _SEEDS)]
+    for header, footer in zip(names, footers, strict=True):
+        table.add_column(header, footer, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    table.caption = (
+        f"At the level of one of {count(len(pilot.pairs), 'comparison')}: {100 * pilot.level:.2f} %. An estimate from the "
+        "pilot's noise, of which few seeds know little; images as the pilot's, independent of each other."
+    )
+    return table
