@@ -70,7 +70,8 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
 
 @pytest.mark.slow
 def test_ctrl_c_is_recorded_and_exits_with_130(small_overrides: list[str], tmp_path: Path) -> None:
-    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER]
+    # on a busy machine a short run would end before the signal is sent
+    overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER, "recipe.epochs=400"]
     process = start(overrides, tmp_path / "runs")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "runs").glob("*/checkpoints/last.ckpt")):
