@@ -63,7 +63,7 @@ def run(command: Command) -> None:
         handed = command.things.get("overrides")  # of runs that the verb composes itself
         name, typed = (command.verb.config, arguments.overrides) if handed is None else ("train", handed)
         mistake = user_error(error)
-        if mistake is None and isinstance(error, OSError):
+        if mistake is None and isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
             raise
         _fail(mistake or UserError(explain(error, name, typed)), error)
 
