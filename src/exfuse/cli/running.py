@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from exfuse.cli.verbs import Verb
 from exfuse.cli.words import Command
 from exfuse.config import search_path
-from exfuse.config.composing import compose_groups_once
+from exfuse.config.composing import compose_quickly
 from exfuse.config.overrides import check_alike, explain
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
@@ -37,7 +37,7 @@ def run(command: Command) -> None:
     for note in command.notes:
         print(f"Note: {note}", file=sys.stderr)
     search_path.use_words(command.arguments)
-    compose_groups_once()
+    compose_quickly()
     parser = get_args_parser()
     parser.prog = f"exfuse {command.verb.name}"
     arguments = parser.parse_intermixed_args(command.arguments)

@@ -2,7 +2,6 @@
 
 import os
 
-import pynvml
 from msgspec.structs import replace
 
 from exfuse.store.description import D, Precision
@@ -31,6 +30,8 @@ def gpus_have_bfloat16() -> bool:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return False
+    import pynvml  # a tenth of a second, which a CPU's run need not wait for
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

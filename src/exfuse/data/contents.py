@@ -91,7 +91,7 @@ def contents(paths: Sequence[Path], look: Look | None = None) -> list[Content]:
     Raises:
         DataError: if one is missing, is no file or cannot be read.
     """
-    names = [(str(path.absolute().parent), path.name) for path in paths]
+    names = [os.path.split(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - far faster than `Path`
     memories = {folder: _read(folder) for folder in {folder for folder, _ in names}}
     stamps = dict(zip(names, map(_stamp, paths), strict=True))
     way, known, todo = getattr(look, "__name__", ""), dict[_Name, Content](), dict[_Name, Path]()

@@ -4,9 +4,10 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from rich.console import Console
 from exfuse.composition.reading import labelled_split, read_split
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
+from exfuse.data.split import Split
 from exfuse.errors import complain, reason_of, user_error
 from exfuse.runs.plan import find_backbone, plan_run
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
@@ -23,9 +25,22 @@ from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.sweeps.child import Ended, Patience, run_child
 
-# Splits are read once per process, not once per job; their manifests ask the files anew each time.
-_read_split = functools.lru_cache(maxsize=16)(read_split)
-_labelled_split = functools.lru_cache(maxsize=16)(labelled_split)
+_Read = TypeVar("_Read", bound=Callable[..., Split | LabelledSplit])
+
+
+def _once(read: _Read) -> _Read:
+    """Read each split, and ask its files for their manifest, once for all jobs until one of them takes time to train."""
+
+    @functools.lru_cache(maxsize=16)
+    def read_once(*arguments: Any) -> Any:
+        split = read(*arguments)
+        object.__setattr__(split, "manifest", functools.cache(split.manifest))
+        return split
+
+    return read_once  # type: ignore[return-value]
+
+
+_read_split, _labelled_split = _once(read_split), _once(labelled_split)
 
 
 def plan_folder(described: RunDescription | PretrainingDescription) -> RunFolder:
@@ -84,6 +99,8 @@ def _bring_to_an_end(
     else:
         verb = "train" if isinstance(described, RunDescription) else "pretrain"
         ended = run_child(verb, outcome.overrides, log, _patience(described, outcome, sweep))
+        for read in (_read_split, _labelled_split):
+            read.cache_clear()  # type: ignore[union-attr]
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
