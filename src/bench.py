@@ -1,6 +1,5 @@
 """``python -m src.bench ...`` from a checkout is ``exfuse bench ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("bench")
+start(__name__, "bench")

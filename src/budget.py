@@ -1,6 +1,5 @@
 """``python -m src.budget ...`` from a checkout is ``exfuse budget ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("budget")
+start(__name__, "budget")

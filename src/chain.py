@@ -1,6 +1,5 @@
 """``python -m src.chain ...`` from a checkout is ``exfuse chain ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("chain")
+start(__name__, "chain")

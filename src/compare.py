@@ -1,6 +1,5 @@
 """``python -m src.compare ...`` from a checkout is ``exfuse compare ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("compare")
+start(__name__, "compare")

@@ -1,6 +1,5 @@
 """``python -m src.data ...`` from a checkout is ``exfuse data ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("data")
+start(__name__, "data")

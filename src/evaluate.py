@@ -1,6 +1,5 @@
 """``python -m src.evaluate ...`` from a checkout is ``exfuse evaluate ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("evaluate")
+start(__name__, "evaluate")

@@ -1,6 +1,5 @@
 """``python -m src.export ...`` from a checkout is ``exfuse export ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("export")
+start(__name__, "export")

@@ -1,6 +1,5 @@
 """``python -m src.predict ...`` from a checkout is ``exfuse predict ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("predict")
+start(__name__, "predict")

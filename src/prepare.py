@@ -1,6 +1,5 @@
 """``python -m src.prepare ...`` from a checkout is ``exfuse prepare ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("prepare")
+start(__name__, "prepare")

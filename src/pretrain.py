@@ -1,6 +1,5 @@
 """``python -m src.pretrain ...`` from a checkout is ``exfuse pretrain ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("pretrain")
+start(__name__, "pretrain")

@@ -1,6 +1,5 @@
 """``python -m src.report ...`` from a checkout is ``exfuse report ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("report")
+start(__name__, "report")

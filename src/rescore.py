@@ -1,6 +1,5 @@
 """``python -m src.rescore ...`` from a checkout is ``exfuse rescore ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("rescore")
+start(__name__, "rescore")

@@ -1,6 +1,5 @@
 """``python -m src.runs ...`` from a checkout is ``exfuse runs ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("runs")
+start(__name__, "runs")

@@ -1,6 +1,5 @@
 """``python -m src.study ...`` from a checkout is ``exfuse study ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("study")
+start(__name__, "study")

@@ -1,6 +1,5 @@
 """``python -m src.submission ...`` from a checkout is ``exfuse submission ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("submission")
+start(__name__, "submission")

@@ -1,6 +1,5 @@
 """``python -m src.summarise ...`` from a checkout is ``exfuse summarise ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("summarise")
+start(__name__, "summarise")

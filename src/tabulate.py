@@ -1,6 +1,5 @@
 """``python -m src.tabulate ...`` from a checkout is ``exfuse tabulate ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("tabulate")
+start(__name__, "tabulate")

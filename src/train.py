@@ -1,6 +1,5 @@
 """``python -m src.train ...`` from a checkout is ``exfuse train ...``."""
 
-from exfuse.__main__ import main
+from exfuse.__main__ import start
 
-if __name__ == "__main__":
-    main("train")
+start(__name__, "train")

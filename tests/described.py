@@ -1,11 +1,12 @@
-"""Descriptions for tests: with one value changed, or as a command's own settings."""
+"""Descriptions for tests: with one value changed, or as a command's own arguments."""
 
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from exfuse.cli.verbs import VERBS
 from exfuse.config.overrides import compose_config
-from exfuse.config.read import read_settings
+from exfuse.config.read import read_arguments
 from exfuse.store.description import Normalisation, Option
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ def changed(value: T, path: str, new: Any) -> T:
     return replace(value, **{name: changed(getattr(value, name), rest, new) if rest else new})
 
 
-def settings_of(config_name: str, kind: type[T], *overrides: str) -> T:
-    """What a command other than training reads from its config and these overrides."""
+def arguments_of(config_name: str, *overrides: str) -> dict[str, Any]:
+    """What a command other than training reads from its config and these overrides for the function that does its work."""
     config, choices = compose_config(config_name, overrides)
-    return read_settings(config, kind, choices)
+    return read_arguments(config, next(verb.target for verb in VERBS if verb.config == config_name), choices)

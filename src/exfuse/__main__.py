@@ -15,6 +15,12 @@ def main(*verb: str) -> None:
     do([*verb, *sys.argv[1:]])
 
 
+def start(module: str, *verb: str) -> None:
+    """Do what `main` does if ``module``, a thin module's ``__name__``, is what Python was started with."""
+    if module == "__main__":
+        main(*verb)
+
+
 def do(words: Sequence[str]) -> None:
     """Do what the words after ``exfuse`` say."""
     command = None

@@ -36,20 +36,6 @@ Devices = Annotated[int, Meta(ge=-1, le=MOST, extra={"not_zero": True})]
 DeviceList = Annotated[str, Meta(pattern=r"^(auto|-1|\d+(,\d+)*)$")]
 _Batches = Positive | PositiveShare | None
 
-# Keys of commands whose config is read into no type, by the name of the config.
-OF_COMMANDS: Mapping[str, Mapping[str, Any]] = {
-    "bench": {"threads": Positive | None},
-    "budget": {
-        "tflops": PositiveFloat,
-        "terabytes": PositiveFloat,
-        "element": Annotated[int, Meta(ge=1, le=8)],
-        "detect": PositiveFloat | None,
-    },
-    "compare": {"images": Positive},
-    "data_prepare": {"attempts": Positive, "workers": Positive | None},
-    "runs_list": {"seed": Seed | None},
-    "runs_rescore": {"workers": NonNegative},
-}
 # Arguments of code that is not ours, by its import path.
 OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
     "torch.optim.SGD": {"momentum": BelowOne, "dampening": Share, "lr": PositiveFloat, "weight_decay": NonNegativeFloat},

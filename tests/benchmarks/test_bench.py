@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from exfuse.benchmarks import running
+from exfuse.benchmarks import command as bench
 from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import BenchmarkError, run_module
-from exfuse.cli import bench
 from tests import entry_points
 from tests.conftest import REPOSITORY
 
@@ -27,7 +26,7 @@ STAND_INS = "tests.benchmarks.stand_ins"
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_PACKAGE", STAND_INS)
     monkeypatch.setattr(bench, "MODULES", ("quick", "broken"))
-    monkeypatch.setattr(running, "run_module", lambda module, *_: outcome(module)[0]())
+    monkeypatch.setattr(bench, "run_module", lambda module, *_: outcome(module)[0]())
 
 
 @functools.cache

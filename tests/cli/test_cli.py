@@ -10,6 +10,8 @@ import pytest
 from exfuse.cli.help import groups_of, help_of, own_options, verb_help
 from exfuse.cli.verbs import VERBS, Verb
 from exfuse.cli.words import read_command
+from exfuse.config.read import PLACES
+from exfuse.config.signatures import signature
 from tests import entry_points
 from tests.command import Command
 from tests.conftest import REPOSITORY
@@ -71,8 +73,11 @@ def test_every_verb_has_a_config_work_and_help_on_two_screens(verb: Verb) -> Non
     assert f"Usage: exfuse {verb.name}" in text
     assert f"  exfuse {verb.name}" in text  # an example
     assert len(text.splitlines()) <= 120
-    module, _, function = verb.name.partition(" ")
-    assert f"def {function or 'main'}(" in (REPOSITORY / "src" / "exfuse" / "cli" / f"{module}.py").read_text()
+    arguments = signature(verb.target).arguments
+    taken = {option.key.replace(".", "_") for option in own_options(verb.config)} | {*groups_of(verb.config)}
+    assert verb.describes or {name for name, one in arguments.items() if not one.optional} <= taken | {
+        place.replace(".", "_") for place in PLACES
+    }
 
 
 @pytest.mark.parametrize("words", ["--help", "train --help", "runs", "study list", "data check --cfg job source=voc"])

@@ -1,7 +1,6 @@
 """Every number of every config has a range: what is below, above or beside it is refused by its key before anything starts."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,24 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 from exfuse.cli.verbs import VERBS
 from exfuse.config import search_path
 from exfuse.config.overrides import compose_config, describe_backbone, describe_run
-from exfuse.config.read import Choices, describe, describe_pretraining, fitting, read_settings
+from exfuse.config.read import Choices, describe, describe_pretraining, fitting, read_arguments
+from exfuse.config.signatures import signature
 from exfuse.errors import ConfigError
-from exfuse.limits import OF_COMMANDS
 from exfuse.store.description import PretrainingDescription, RunDescription
 
 DESCRIBED = {"train": describe, "pretrain": describe_pretraining}
-TYPED = {
-    "evaluate": "exfuse.runs.evaluation.Evaluation",
-    "report_costs": "exfuse.reports.costs.command.Costs",
-    "report_features": "exfuse.reports.features.command.Features",
-    "report_page": "exfuse.reports.page.command.Page",
-    "report_probe": "exfuse.reports.probe.command.Probe",
-    "report_wandb": "exfuse.reports.wandb_report.WandbReport",
-    "submission_check": "exfuse.runs.submission.Check",
-    "submission_make": "exfuse.runs.submission.Submission",
-}
-FREE = {"report_features": {"image"}}  # an id or a place, which the command looks up
+TYPED = {verb.config: verb.target for verb in VERBS if not verb.describes}
+FREE = {"report_features": {"image"}, "runs_list": {"name", "data", "recipe"}}  # an id, a place or a name, which is looked up
 FRACTIONS = {"band", "megabytes", "timeout", "device_mib"}  # written as whole numbers
+# Where the number stands in a file for people, or is asserted of a published data set.
 WRONG: tuple[Any, ...] = (-7, float("nan"), float("-inf"), 1e30)
 
 
@@ -103,9 +94,7 @@ def test_every_number_of_every_option_has_a_range(group: str, option: str) -> No
 
 
 def typed(root: str) -> Any:
-    module, _, name = TYPED[root].rpartition(".")
-    kind = getattr(import_module(module), name)
-    return lambda config, choices: read_settings(config, kind, choices)
+    return lambda config, choices: read_arguments(config, TYPED[root], choices)
 
 
 @pytest.mark.parametrize("root", TYPED)
@@ -120,22 +109,19 @@ def missing(node: Any, key: str = "") -> list[str]:
     return [key] if node == "???" else []
 
 
-def test_every_number_of_any_other_command_stands_in_the_table() -> None:
-    others = {verb.config for verb in VERBS} - {*DESCRIBED, *TYPED}
-    for root in others:
-        path = search_path.find(root)
-        assert path is not None
-        own = {key for key, _ in numbers({k: v for k, v in search_path.read(path).items() if k not in ("defaults", "hydra")})}
-        assert own <= {*OF_COMMANDS.get(root, {})}, root
-    for root, keys in OF_COMMANDS.items():
-        content = search_path.read(search_path.find(root) or ...)
-        for key, kind in keys.items():
-            assert key in content
-            for wrong in (*WRONG, 0.5 if "float" not in str(kind) else -1, "x", [], [-1, 3]):
-                with pytest.raises(ConfigError, match=rf"^{key}="):
-                    fitting(key, wrong, kind, None)
-            if content[key] is not None:
-                fitting(key, content[key], kind, None)
+@pytest.mark.parametrize("root", TYPED)
+def test_every_number_that_a_command_takes_has_a_range_where_its_file_says_null_too(root: str) -> None:
+    for name, argument in signature(TYPED[root]).arguments.items():
+        if name not in FREE.get(root, ()) and takes(3, argument.kind):
+            assert not [wrong for wrong in (*WRONG, "x", [], [-1, 3]) if takes(wrong, argument.kind)], name
+
+
+def takes(value: Any, kind: Any) -> bool:
+    try:
+        fitting("key", value, kind, None)
+    except ConfigError:
+        return False
+    return kind is not Any
 
 
 @pytest.mark.parametrize(

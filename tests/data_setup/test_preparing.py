@@ -6,17 +6,18 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from exfuse.config.overrides import compose_config
 from exfuse.data_setup.preparing import check, check_imagenet, prepare
 from exfuse.errors import ConfigError, DataError
 from tests.data.coco_files import rectangle, write_coco
 from tests.data.conftest import save_image, save_mask
 from tests.data.test_sbd import write_mat
 from tests.data_setup.conftest import Site
+from tests.described import arguments_of
 from tests.extras import needs
 
 
@@ -40,15 +41,15 @@ def zip_of(folder: Path) -> bytes:
 
 
 @pytest.fixture
-def compose(tmp_path: Path) -> Callable[..., object]:
+def compose(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The config of a source whose archives are these (name, content on the server) instead of the real ones."""
 
-    def composed(source: str, site: Site, archives: dict[str, tuple[str, bytes]], *overrides: str) -> object:
+    def composed(source: str, site: Site, archives: dict[str, tuple[str, bytes]], *overrides: str) -> dict[str, Any]:
         replaced = []
         for name, (file, content) in archives.items():
             site.files[file] = content
             replaced += [f"source.archives.{name}.url={site.url(file)}", f"source.archives.{name}.checksum={md5(content)}"]
-        return compose_config("data_prepare", [f"source={source}", f"paths.data={tmp_path}/data", *replaced, *overrides])[0]
+        return arguments_of("data_prepare", f"source={source}", f"paths.data={tmp_path}/data", *replaced, *overrides)
 
     return composed
 
@@ -69,36 +70,36 @@ def voc_tar(tmp_path: Path) -> bytes:
 def test_voc_is_fetched_checked_and_read(compose, site: Site, voc_tar: bytes, tmp_path: Path, capsys) -> None:
     config = compose("voc", site, {"trainval": ("VOC.tar", voc_tar)}, "source.counts.train=2", "source.counts.val=1")
     site.cuts = [len(voc_tar) // 2]
-    prepare(config)
+    prepare(**config)
     first = capsys.readouterr().out
     assert "VOC train: 2 images with masks, whole" in first
     assert "VOC2012test.tar" in first
     assert "manifest" in first
     assert (tmp_path / "data" / "archives" / "VOC.tar").read_bytes() == voc_tar
-    prepare(config)  # nothing to do: said, not done again
+    prepare(**config)  # nothing to do: said, not done again
     assert len(site.asked) == 2
     with pytest.raises(DataError, match="VOC train has 2 images where a complete copy has 1464"):
-        prepare(compose("voc", site, {}, "source.counts.val=1"))
+        prepare(**compose("voc", site, {}, "source.counts.val=1"))
 
 
 def test_an_incomplete_folder_is_never_called_whole(compose, site: Site, voc_tar: bytes, tmp_path: Path) -> None:
     config = compose("voc", site, {"trainval": ("VOC.tar", voc_tar)}, "source.counts.train=2", "source.counts.val=1")
-    prepare(config)
+    prepare(**config)
     (tmp_path / "data" / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_02.png").unlink()
     with pytest.raises(DataError, match=r"VOC2012 is not as it was unpacked.*2007_02\.png"):
-        prepare(config)
+        prepare(**config)
 
 
 def test_a_copy_of_the_users_own_is_checked_as_well(compose, site: Site, voc_tar: bytes, tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(voc_tar)) as archive:
         archive.extractall(tmp_path / "data", filter="data")
     config = compose("voc", site, {}, "source.counts.train=2", "source.counts.val=1")
-    prepare(config)
+    prepare(**config)
     assert not site.asked
     (tmp_path / "data" / "VOCdevkit" / "VOC2012.manifest").unlink()
     (tmp_path / "data" / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_03.jpg").unlink()
     with pytest.raises(DataError, match=r"2008_03 is listed but its image"):
-        prepare(config)
+        prepare(**config)
 
 
 def test_sbd_is_fetched_and_every_listed_file_asked_for(compose, site: Site, tmp_path: Path, capsys) -> None:
@@ -110,14 +111,14 @@ def test_sbd_is_fetched_and_every_listed_file_asked_for(compose, site: Site, tmp
     (root / "val.txt").write_text("c\n")
     packed = tar_of(root, "benchmark_RELEASE/dataset", "w:gz")
     config = compose("sbd", site, {"benchmark": ("benchmark.tgz", packed)}, "source.counts.images=3")
-    prepare(config)
+    prepare(**config)
     assert "SBD: 3 images with masks" in capsys.readouterr().out
     with pytest.raises(DataError, match="lists 3 images where a complete SBD has 11,355"):
-        prepare(compose("sbd", site, {}))
+        prepare(**compose("sbd", site, {}))
     (tmp_path / "data" / "sbd" / "dataset.manifest").unlink()
     (tmp_path / "data" / "sbd" / "dataset" / "cls" / "c.mat").unlink()
     with pytest.raises(DataError, match=r"SBD lists c but .*c\.mat does not exist"):
-        prepare(config)
+        prepare(**config)
 
 
 @needs("coco")
@@ -129,19 +130,19 @@ def test_coco_is_fetched_checked_and_painted(compose, site: Site, tmp_path: Path
     archives = {name: (f"{name}.zip", zip_of(root / name)) for name in ("annotations", "train2017", "val2017")}
     counts = ["source.counts.train2017=2", "source.counts.val2017=1", "data.minimum_pixels=20", "workers=1"]
     config = compose("coco", site, archives, *counts)
-    prepare(config)
+    prepare(**config)
     told = " ".join(capsys.readouterr().out.split())
     assert "COCO train2017: 1 images with VOC's classes; left out: 1 without the classes, 0 too few pixels" in told
     assert "COCO in all: 2 images for data=voc_coco. The paper's first stage has 109,892 images in all (second-hand)" in told
     assert len(site.asked) == 3
-    prepare(config)
+    prepare(**config)
     assert len(site.asked) == 3
     with pytest.raises(DataError, match="lists 2 images where COCO has 118,287"):
-        prepare(compose("coco", site, {}))
+        prepare(**compose("coco", site, {}))
     (tmp_path / "data" / "coco" / "train2017.manifest").unlink()
     (tmp_path / "data" / "coco" / "train2017" / "000000000002.jpg").unlink()
     with pytest.raises(DataError, match=r"train2017 lacks 1 of 2 images, e\.g\. 000000000002\.jpg"):
-        prepare(config)
+        prepare(**config)
 
 
 WNIDS = [f"n{number:08d}" for number in range(3)]
@@ -162,10 +163,10 @@ def imagenet(tmp_path: Path) -> Path:
 def test_a_complete_imagenet_is_complete(imagenet: Path, capsys) -> None:
     assert check_imagenet(imagenet, COUNTS) == {"train": 12, "val": 6}
     counts = [f"source.counts.{name}={number}" for name, number in COUNTS.items()]
-    check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}", *counts])[0])
+    check(**arguments_of("data_check", "source=imagenet", f"source.root={imagenet}", *counts))
     assert "12 train and 6 val images of 3 classes" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(DataError, match=r"train has 3 of 1,000 classes.*train has 12 of 1,281,167 images.*6 of 50,000"):
-        check(compose_config("data_check", ["source=imagenet", f"source.root={imagenet}"])[0])
+        check(**arguments_of("data_check", "source=imagenet", f"source.root={imagenet}"))
 
 
 def rename(folder: Path, name: str) -> None:
@@ -202,4 +203,4 @@ def test_what_is_missing_of_imagenet_is_named(imagenet: Path, damage: Callable[[
 
 def test_what_nobody_may_hand_out_is_only_checked() -> None:
     with pytest.raises(ConfigError, match="exfuse data check imagenet"):
-        prepare(compose_config("data_prepare", ["source=imagenet"])[0])
+        prepare(**arguments_of("data_prepare", "source=imagenet"))

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +16,18 @@ from exfuse.composition.reading import read_split
 from exfuse.errors import UserError
 from exfuse.files import sha256
 from exfuse.metrics.iou import Areas
-from exfuse.runs.evaluation import Evaluation, evaluate, rescore
+from exfuse.runs.evaluation import evaluate, rescore
 from exfuse.runs.prediction import predict
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import BoundaryScores
 from exfuse.store.seal import write_sealed
-from tests.described import settings_of
+from tests.described import arguments_of
 from tests.metrics.devkit import devkit_accuracies
 
 
-def evaluation(run: RunFolder, *overrides: str) -> Evaluation:
-    return settings_of("evaluate", Evaluation, f"checkpoint={run.path}", "device=cpu", "workers=0", *overrides)
+def evaluation(run: RunFolder, *overrides: str) -> dict[str, Any]:
+    return arguments_of("evaluate", f"checkpoint={run.path}", "device=cpu", "workers=0", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def varied_run(finished_run: RunFolder, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:
-    evaluate(evaluation(varied_run, f"output={tmp_path}"))
+    evaluate(**evaluation(varied_run, f"output={tmp_path}"))
     scores = json.loads((tmp_path / "scores.json").read_text())
     record = varied_run.record()
     assert record is not None
@@ -74,11 +75,11 @@ def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: Ru
 def test_every_protocol_scores_the_same_pixels(overrides, varied_run: RunFolder, tmp_path: Path) -> None:
     window = ["protocol.windows.window=40"] if "sliding" in overrides[0] else []  # of images of 64 px
     config = evaluation(varied_run, f"output={tmp_path}", *overrides, *window)
-    evaluate(config)
+    evaluate(**config)
     scores = json.loads((tmp_path / "scores.json").read_text())
-    evaluate(evaluation(varied_run, f"output={tmp_path}/single"))
+    evaluate(**evaluation(varied_run, f"output={tmp_path}/single"))
     single = json.loads((tmp_path / "single" / "scores.json").read_text())
-    assert scores["protocol"]["name"] == config.protocol.name
+    assert scores["protocol"]["name"] == config["protocol"].name
     assert np.sum(scores["confusion"], 1).tolist() == np.sum(single["confusion"], 1).tolist()
     assert scores["confusion"] != single["confusion"]
     assert (tmp_path / "predictions.png").stat().st_size > 0
@@ -90,7 +91,7 @@ def test_scores_of_several_protocols_lie_beside_each_other(
     copy = RunFolder(tmp_path, finished_run.key)
     shutil.copytree(finished_run.path, copy.path)
     for protocol in ("single_scale", "sliding"):
-        evaluate(evaluation(copy, f"protocol={protocol}"))
+        evaluate(**evaluation(copy, f"protocol={protocol}"))
     written = sorted(path.parent.name for path in copy.path.glob("evaluation/*/*/scores.json"))
     assert written == ["single_scale", "sliding"]
     assert "boundary: boundary IoU." in " ".join(capsys.readouterr().out.split())
@@ -117,7 +118,7 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     before = copy.finished()
     counts, ids = copy.counts()
     (copy.path / "boundary.npz").write_bytes(b"of another measure")
-    rescore([tmp_path], torch.device("cpu"), workers=0)
+    rescore([str(tmp_path)], "cpu", workers=0)
     after = copy.finished()
     assert after.scored_by.commit == commit
     compressed = {name: getattr(after, name) for name in ("boundary_sha256", "confusion_sha256")}  # may differ
@@ -126,4 +127,4 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     assert copy.counts()[1] == ids
     np.testing.assert_array_equal(copy.boundary_areas(after).areas.true, finished_run.boundary_areas(before).areas.true)
     with pytest.raises(UserError, match="holds no finished run"):
-        rescore([tmp_path / "nowhere"], torch.device("cpu"), workers=0)
+        rescore([str(tmp_path / "nowhere")], "cpu", workers=0)

@@ -5,6 +5,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from PIL import Image
 
 from exfuse.errors import CheckpointError, ConfigError, DataError, SubmissionError
 from exfuse.palette import voc_palette
-from exfuse.runs.submission import Submission, check_submission, image_sizes, make_submission
+from exfuse.runs.submission import check_submission, image_sizes, make_submission
 from exfuse.runs.submission_archive import check_archive, results_folder, write_archive
 from exfuse.store.description import Option, RunDescription
 from exfuse.store.folder import RunFolder
-from tests.described import settings_of
+from tests.described import arguments_of
 
 FOLDER = results_folder("comp6", "test")
 SIZES = {"2008_000006": (50, 37), "2008_000011": (40, 60), "2012_004331": (33, 21)}
@@ -175,13 +176,12 @@ def voc_test(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def compose(voc_test: Path, finished_run: RunFolder, tmp_path: Path) -> Callable[..., Submission]:
-    def composed(*overrides: str) -> Submission:
+def compose(voc_test: Path, finished_run: RunFolder, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def composed(*overrides: str) -> dict[str, Any]:
         record = finished_run.record()
         assert record is not None
-        return settings_of(
+        return arguments_of(
             "submission_make",
-            Submission,
             *(f"data.root={voc_test}", f"run={finished_run.path}", f"archive={tmp_path}/out/a.tar.gz", "count=3"),
             f"data.classes=[{','.join(record.scores.iou)}]",  # the small run knows the scenes'
             *("device=cpu", *overrides),
@@ -190,12 +190,17 @@ def compose(voc_test: Path, finished_run: RunFolder, tmp_path: Path) -> Callable
     return composed
 
 
+def to_check(asked: dict[str, Any]) -> dict[str, Any]:
+    """What `check_submission` takes of what `make_submission` does."""
+    return {name: asked[name] for name in ("archive", "competition", "split", "count", "data")}
+
+
 def test_a_submission_is_made_checked_and_the_same_twice(compose, voc_test: Path, tmp_path: Path, capsys) -> None:
     config = compose()
-    make_submission(config)
+    make_submission(**config)
     path = tmp_path / "out" / "a.tar.gz"
     first = path.read_bytes()
-    check_submission(config)
+    check_submission(**to_check(config))
     check_archive(path, PurePosixPath(PLACE), SIZES, 21)
     with tarfile.open(path) as archive:
         for id, size in SIZES.items():
@@ -203,22 +208,22 @@ def test_a_submission_is_made_checked_and_the_same_twice(compose, voc_test: Path
             assert stored is not None
             with Image.open(stored) as mask:
                 assert (mask.size, mask.mode) == (size, "P")
-    make_submission(config)
+    make_submission(**config)
     assert path.read_bytes() == first
     assert "as the server wants it: 3 masks" in capsys.readouterr().out
     assert [one.name for one in path.parent.iterdir()] == ["a.tar.gz"]
 
 
 def test_the_competition_names_the_folder(compose, tmp_path: Path) -> None:
-    make_submission(compose("competition=comp5"))
+    make_submission(**compose("competition=comp5"))
     with tarfile.open(tmp_path / "out" / "a.tar.gz") as archive:
         assert all(name.startswith("results/VOC2012/Segmentation/comp5_test_cls/") for name in archive.getnames())
     with pytest.raises(SubmissionError, match=r"comp5_test_cls/\S+ does not lie in"):
-        check_submission(compose())
+        check_submission(**to_check(compose()))
 
 
 def test_the_chosen_protocol_decides(compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_submission(compose("protocol=multi_scale_flip"))
+    make_submission(**compose("protocol=multi_scale_flip"))
     check_archive(tmp_path / "out" / "a.tar.gz", FOLDER, SIZES, 21)
 
     def always_five(protocol: Option, _: RunDescription) -> Callable[..., torch.Tensor]:
@@ -226,7 +231,7 @@ def test_the_chosen_protocol_decides(compose, tmp_path: Path, monkeypatch: pytes
         return lambda _, image, size: torch.full((len(image), *size), 5)
 
     monkeypatch.setattr("exfuse.runs.submission.build_protocol", always_five)
-    make_submission(compose("protocol=multi_scale_flip"))
+    make_submission(**compose("protocol=multi_scale_flip"))
     with tarfile.open(tmp_path / "out" / "a.tar.gz") as archive:
         stored = archive.extractfile(FIRST)
         assert stored is not None
@@ -240,7 +245,7 @@ def test_an_interruption_leaves_no_archive(compose, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("exfuse.runs.submission.check_archive", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_submission(compose())
+        make_submission(**compose())
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -256,10 +261,10 @@ def test_an_interruption_leaves_no_archive(compose, tmp_path: Path, monkeypatch:
 )
 def test_what_cannot_be_submitted_is_refused(compose, overrides: list[str], error: type, says: str) -> None:
     with pytest.raises(error, match=says):
-        make_submission(compose(*overrides))
+        make_submission(**compose(*overrides))
 
 
 def test_a_missing_test_image_is_named_with_where_it_comes_from(compose, voc_test: Path) -> None:
     (voc_test / "JPEGImages" / "2008_000011.jpg").unlink()
     with pytest.raises(DataError, match=r"2008_000011\.jpg is missing.*VOC2012test\.tar"):
-        image_sizes(compose())
+        image_sizes(*(compose()[name] for name in ("data", "split", "count")))

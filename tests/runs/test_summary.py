@@ -41,7 +41,7 @@ def test_runs_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.CaptureFixt
         write_run(tmp_path / "runs", "baseline", seed, miou)
     write_run(tmp_path / "runs", "lr-rearranged", 0, 0.5, init="random")
     leave_record(RunFolder(tmp_path / "runs", "unfinished"), "running")
-    summarise(tmp_path / "runs", ["sky", "ant"], tmp_path / "values.csv")
+    summarise(str(tmp_path / "runs"), ["sky", "ant"], str(tmp_path / "values.csv"))
     text = capsys.readouterr().out
     percent = [100 * score for score in scores]
     assert f"{statistics.mean(percent):.1f} ± {statistics.stdev(percent):.1f}" in text
@@ -69,7 +69,7 @@ def test_backbones_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.Captur
                 parameters=10**6,
                 manifests={"val": "v"},
             )
-    summarise(tmp_path, [], None)
+    summarise(str(tmp_path), [], None)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [cell.strip() for cell in lines[0].strip("│").split("│")] == ["plain", "2", "50.0", "-", "1.00"]
     assert [cell.strip() for cell in lines[1].strip("│").split("│")] == ["ss", "2", "60.0", "5.0 ± 7.1", "1.00"]
@@ -77,18 +77,18 @@ def test_backbones_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.Captur
 
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No finished run"):
-        summarise(tmp_path, [], None)
+        summarise(str(tmp_path), [], None)
     write_run(tmp_path / "a", "baseline", 0, 0.3)
     with pytest.raises(UserError, match=r"classes=\[moon\]: the runs score sky, sea, ant"):
-        summarise(tmp_path / "a", ["moon"], None)
+        summarise(str(tmp_path / "a"), ["moon"], None)
     write_run(tmp_path / "a", "baseline", 0, 0.4, key="again")
     with pytest.raises(UserError, match="several runs of one variant and seed"):
-        summarise(tmp_path / "a", [], None)
+        summarise(str(tmp_path / "a"), [], None)
     write_run(tmp_path / "b", "baseline", 0, 0.3)
     write_run(tmp_path / "b", "baseline", 1, 0.3, val="other")
     with pytest.raises(UserError, match="different images"):
-        summarise(tmp_path / "b", [], None)
+        summarise(str(tmp_path / "b"), [], None)
     record = json.loads((tmp_path / "a" / "again" / "record.json").read_text())
     (tmp_path / "a" / "again" / "record.json").write_text(json.dumps(record)[:-20])
     with pytest.raises(UserError, match="not a whole record"):
-        summarise(tmp_path / "a", [], None)
+        summarise(str(tmp_path / "a"), [], None)

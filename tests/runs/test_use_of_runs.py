@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +14,22 @@ from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
-from exfuse.runs.evaluation import Evaluation, evaluate
+from exfuse.runs.evaluation import evaluate
 from exfuse.runs.prediction import predict
 from exfuse.store.folder import RunFolder
 from exfuse.store.seal import write_sealed
 from exfuse.tasks.segmentation import predict_ids
-from tests.described import settings_of
+from tests.described import arguments_of
 
 
-def evaluation(checkpoint: Path, output: Path, *overrides: str) -> Evaluation:
+def evaluation(checkpoint: Path, output: Path, *overrides: str) -> dict[str, Any]:
     common = (f"checkpoint={checkpoint}", f"output={output}", "device=cpu", "workers=0")
-    return settings_of("evaluate", Evaluation, *common, *overrides)
+    return arguments_of("evaluate", *common, *overrides)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_evaluating_a_run_gives_its_own_scores_again(finished_run: RunFolder, tmp_path: Path, as_folder: bool) -> None:
-    evaluate(evaluation(finished_run.path if as_folder else finished_run.last, tmp_path))
+    evaluate(**evaluation(finished_run.path if as_folder else finished_run.last, tmp_path))
     record = finished_run.record()
     assert record is not None
     again = json.loads((tmp_path / "scores.json").read_text())
@@ -46,18 +47,18 @@ def test_a_checkpoint_is_not_scored_on_data_with_other_classes(finished_run: Run
     (tmp_path / "classes.txt").write_text("sky\nroad\n")
     config = evaluation(finished_run.path, tmp_path / "out", "data=folder", f"data.root={tmp_path}")
     with pytest.raises(CheckpointError, match="11 classes"):
-        evaluate(config)
+        evaluate(**config)
     assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_wants_a_checkpoint_and_a_known_split(finished_run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="checkpoint is not set"):
-        settings_of("evaluate", Evaluation)
+        arguments_of("evaluate")
     with pytest.raises(ConfigError, match="expected train or val"):
         evaluation(finished_run.path, tmp_path, "split=test")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA GPU"):
-            evaluate(evaluation(finished_run.path, tmp_path, "device=cuda"))
+            evaluate(**evaluation(finished_run.path, tmp_path, "device=cuda"))
 
 
 def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder, tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder
 
     photo = data.chelsea()  # freely licensed, in the package itself
     Image.fromarray(photo).save(tmp_path / "cat.jpg")
-    predict(finished_run.path, [tmp_path / "cat.jpg"], tmp_path / "out", "cpu")
+    predict(str(finished_run.path), [str(tmp_path / "cat.jpg")], str(tmp_path / "out"), "cpu")
     mask = Image.open(tmp_path / "out" / "cat.png")
     assert mask.mode == "P"
     assert np.asarray(mask).shape == photo.shape[:2]
@@ -83,18 +84,18 @@ def test_a_photograph_is_turned_as_its_camera_says(finished_run: RunFolder, tmp_
     exif = image.getexif()
     exif[0x0112] = 6  # to be turned by a quarter
     image.save(tmp_path / "photo.jpg", exif=exif)
-    predict(finished_run.path, [tmp_path / "photo.jpg"], tmp_path / "out", "cpu")
+    predict(str(finished_run.path), [str(tmp_path / "photo.jpg")], str(tmp_path / "out"), "cpu")
     assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (64, 40)
 
 
 def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(DataError, match=r"broken\.jpg"):
-        predict(finished_run.path, [tmp_path / "broken.jpg"], tmp_path / "out", "cpu")
+        predict(str(finished_run.path), [str(tmp_path / "broken.jpg")], str(tmp_path / "out"), "cpu")
     with pytest.raises(DataError, match=r"missing\.jpg"):
-        predict(finished_run.path, [tmp_path / "missing.jpg"], tmp_path / "out", "cpu")
+        predict(str(finished_run.path), [str(tmp_path / "missing.jpg")], str(tmp_path / "out"), "cpu")
     with pytest.raises(DataError, match="overwrite"):
-        predict(finished_run.path, [tmp_path / "a.jpg", tmp_path / "a.png"], tmp_path / "out", "cpu")
+        predict(str(finished_run.path), [str(tmp_path / "a.jpg"), str(tmp_path / "a.png")], str(tmp_path / "out"), "cpu")
 
 
 def test_checkpoints_that_cannot_be_trusted_are_refused(finished_run: RunFolder, tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
 def test_runs_are_compared_per_class_and_in_a_picture(
     finished_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare([finished_run.root], tmp_path / "comparison.png", images=2)
+    compare([str(finished_run.root)], str(tmp_path / "comparison.png"), images=2)
     text = capsys.readouterr().out
     record = finished_run.record()
     assert record is not None
@@ -141,4 +142,4 @@ def test_runs_are_compared_per_class_and_in_a_picture(
     assert "seb_ecre" in text
     assert np.asarray(Image.open(tmp_path / "comparison.png")).std() > 0
     with pytest.raises(UserError, match="No finished run"):
-        compare([tmp_path], tmp_path / "x.png", images=2)
+        compare([str(tmp_path)], str(tmp_path / "x.png"), images=2)

@@ -13,12 +13,11 @@ from exfuse.composition.segmentation import build_model, build_protocol, open_wi
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError
 from exfuse.models.segmenter import Prediction
-from exfuse.runs.evaluation import Evaluation
 from exfuse.store.description import Option
 from exfuse.tasks.scoring import AveragedProbabilities, SlidingWindows, Whole
 from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
-from tests.described import settings_of
+from tests.described import arguments_of
 
 CLASSES = 4
 PROTOCOLS = sorted(path.stem for path in (REPOSITORY / "conf/protocol").glob("*.yaml"))
@@ -43,7 +42,7 @@ def picture(height: int, width: int, seed: int = 1) -> Tensor:
 
 
 def protocol_of(*overrides: str) -> Option:
-    return settings_of("evaluate", Evaluation, "checkpoint=nowhere", *overrides).protocol
+    return arguments_of("evaluate", "checkpoint=nowhere", *overrides)["protocol"]
 
 
 @pytest.mark.parametrize("length", [1, 5, 15, 16, 17, 31, 32, 33, 100])

@@ -1,7 +1,6 @@
 """How the command meets the user: one clear message for a mistake, a stack trace only for a defect or on request."""
 
 import functools
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,7 +19,8 @@ from exfuse.cli.verbs import Verb
 from exfuse.cli.words import Command
 from exfuse.config import search_path
 from exfuse.config.composing import compose_quickly
-from exfuse.config.overrides import check_alike, explain
+from exfuse.config.overrides import explain, running_choices
+from exfuse.config.read import read_arguments
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.store.find import find_runs
@@ -81,10 +82,8 @@ def _task(command: Command) -> Callable[[DictConfig], None]:
     def task(config: DictConfig) -> None:
         try:
             _set_things(verb, config, things)
-            if verb.config not in ("train", "pretrain"):  # whose description refuses more
-                check_alike(config, verb.config)
-            first, _, second = verb.name.partition(" ")
-            getattr(importlib.import_module(f"exfuse.cli.{first}"), second or "main")(config)
+            arguments = read_arguments(config, verb.target, running_choices()) if not verb.describes else {"config": config}
+            get_object(verb.target)(**arguments)
         except Exception as error:
             mistake = user_error(error)
             if mistake is None or is_multirun():

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +9,7 @@ from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
 
 
-def list(_: DictConfig) -> None:
+def list_all() -> None:
     """Print the studies of the config search path."""
     table = Table("study", "question", box=None)
     for name, meaning in options_of("study").items():
@@ -18,20 +17,20 @@ def list(_: DictConfig) -> None:
     Console().print(table)
 
 
-def tabulate(config: DictConfig) -> None:
-    """Render studies from their records."""
+def tabulate(studies: list[str], quiet: bool) -> None:
+    """Render studies in these folders from their records; ``quiet`` prints nothing."""
     from exfuse.analysis.rendering import render_study
 
-    console = Console(quiet=config.quiet)
-    for folder in find_studies([Path(study) for study in config.studies]):
+    console = Console(quiet=quiet)
+    for folder in find_studies([Path(study) for study in studies]):
         render_study(folder, console)
 
 
-def check(config: DictConfig) -> None:
-    """Check studies against their records."""
+def check(studies: list[str], quiet: bool) -> None:
+    """Check studies in these folders against their records; ``quiet`` prints nothing."""
     from exfuse.analysis.rendering import check_study
 
-    console = Console(quiet=config.quiet)
-    for folder in find_studies([Path(study) for study in config.studies]):
+    console = Console(quiet=quiet)
+    for folder in find_studies([Path(study) for study in studies]):
         check_study(folder)
         console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, markup=False, highlight=False)

@@ -29,7 +29,7 @@ class Verb(NamedTuple):
     """One thing that the command can do. Its config is ``conf/NAME.yaml``, with ``_`` for the blank in a name of two words.
 
     Attributes:
-        name: one word, which is a module of `exfuse.cli` with a function ``main``; or two, the second being the function.
+        name: one word or two.
         does: what for, in a line.
         things: words that it takes besides options.
         torch: whether its work loads torch.
@@ -45,6 +45,16 @@ class Verb(NamedTuple):
     @property
     def config(self) -> str:
         return self.name.replace(" ", "_")
+
+    @property
+    def describes(self) -> bool:
+        """Whether its config describes a run: a function in `exfuse.cli.training` of the verb's name takes it whole."""
+        return self.name not in _WORK
+
+    @property
+    def target(self) -> str:
+        """The function that does it; its arguments are the keys of the config."""
+        return f"exfuse.{_WORK.get(self.name) or f'cli.training.{self.name}'}"
 
     @property
     def usage(self) -> str:
@@ -89,3 +99,32 @@ VERBS = (
     Verb("budget", "GPU hours of a study, counted before anything is trained", _OVERRIDES),
     Verb("bench", "measure speed against references"),
 )
+
+_WORK = {  # by verb, what does it
+    "evaluate": "runs.evaluation.evaluate",
+    "predict": "runs.prediction.predict",
+    "export": "exporting.command.export",
+    "compare": "runs.comparison.compare",
+    "runs list": "cli.runs.list_all",
+    "runs show": "cli.runs.show",
+    "runs rm": "cli.runs.rm",
+    "runs du": "cli.runs.du",
+    "runs summarise": "runs.summary.summarise",
+    "runs rescore": "runs.evaluation.rescore",
+    "study list": "cli.study.list_all",
+    "study tabulate": "cli.study.tabulate",
+    "study check": "cli.study.check",
+    "report page": "reports.page.command.make",
+    "report features": "reports.features.command.show_features",
+    "report probe": "reports.probe.command.probe_features",
+    "report costs": "reports.costs.command.measure_costs",
+    "report wandb": "reports.wandb_report.report_to_wandb",
+    "report screenshots": "reports.screenshots.take_screenshots",
+    "data prepare": "data_setup.preparing.prepare",
+    "data check": "data_setup.preparing.check",
+    "submission make": "runs.submission.make_submission",
+    "submission check": "runs.submission.check_submission",
+    "chain": "sweeps.chain.train_chain",
+    "budget": "sweeps.estimating.estimate",
+    "bench": "benchmarks.command.bench",
+}

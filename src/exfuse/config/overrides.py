@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,15 +12,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from exfuse import limits
 from exfuse.config import search_path
-from exfuse.config.read import Choices, check_numbers, describe, describe_pretraining, fitting, read_settings, whose
-from exfuse.config.words import expected, nearest, nearest_key, shown
-from exfuse.errors import ConfigError
+from exfuse.config.read import Choices, describe, describe_pretraining, whose
+from exfuse.config.words import nearest, nearest_key
 from exfuse.files import CONFIG_DIR
 from exfuse.store.description import PretrainingDescription, RunDescription
-
-T = TypeVar("T")
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
@@ -63,47 +58,6 @@ def running_choices() -> Choices:
     """The option that was chosen in each config group of Hydra's running job, whose config folders are used from now on."""
     search_path.use_sources((source.schema, source.path) for source in HydraConfig.get().runtime.config_sources)
     return dict(HydraConfig.get().runtime.choices)
-
-
-def running_settings(config: DictConfig, kind: type[T]) -> T:
-    """The config of Hydra's running job as a frozen type of its own, see `exfuse.config.read.read_settings`."""
-    return read_settings(config, kind, running_choices())
-
-
-def check_alike(config: DictConfig, config_name: str) -> None:
-    """Refuse keys that a config's files do not have, and words in the place of numbers, of a command without a type of its own.
-
-    Args:
-        config: as composed and overridden.
-        config_name: the root.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    chosen = [
-        f"{group}={option}" for group, option in running_choices().items() if option and "/" not in group and "@" not in group
-    ]
-    usual = compose_config(config_name, [choice for choice in chosen if not choice.startswith("hydra")])[0]
-    check_numbers(OmegaConf.to_container(config, resolve=False))
-    _check_node(config, usual, "")
-    for key, kind in limits.OF_COMMANDS.get(config_name, {}).items():
-        fitting(key, OmegaConf.to_container(config, resolve=True)[key], kind, None)  # type: ignore[call-overload,index]
-
-
-def _check_node(node: DictConfig, usual: DictConfig, above: str) -> None:
-    known = {*usual}  # those without a value too
-    for name in node:
-        key = f"{above}.{name!s}" if above else str(name)
-        if name not in known:
-            raise ConfigError(f"{key}: nothing reads this key. {nearest_key(str(name), map(str, usual), above)}")
-        value, expects = (None if OmegaConf.is_missing(one, name) else one[name] for one in (node, usual))
-        if isinstance(value, DictConfig) and isinstance(expects, DictConfig):
-            _check_node(value, expects, key)
-        alike = {type(expects), int} if isinstance(expects, float) else {type(expects)}
-        if isinstance(expects, (bool, int, float)) and value is not None and type(value) not in alike:
-            raise ConfigError(f"{key}={shown(value)}: expected {expected(type(expects))}, such as {shown(expects)}.")
-        if value == "" and expects:
-            raise ConfigError(f"{key}=: expected text, such as {shown(expects)}.")
 
 
 def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:

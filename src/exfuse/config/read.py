@@ -16,11 +16,12 @@ from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
 from exfuse.errors import ConfigError
 from exfuse.store import variants
-from exfuse.store.description import Option, PretrainingDescription, RunDescription, Trainer, decode_option
+from exfuse.store.description import Option, Paths, PretrainingDescription, RunDescription, Trainer, decode_option
 
 _TRAINER = "pytorch_lightning.Trainer"
 _CODE = ("_target_", "_partial_")
 _LAST = "option"  # how an option's name stands among its settings
+PLACES = [f"paths.{name}" for name in Paths.__struct_fields__]
 _T = TypeVar("_T")
 Choices = Mapping[str, str | None]
 
@@ -43,23 +44,36 @@ def describe_pretraining(config: DictConfig, choices: Choices) -> PretrainingDes
     return _described(config, choices, PretrainingDescription)
 
 
-def read_settings(config: DictConfig, kind: type[_T], choices: Choices) -> _T:
-    """A composed config as a frozen type of its own, for a command that describes no run.
+def read_arguments(config: DictConfig, target: str, choices: Choices) -> dict[str, Any]:
+    """A composed config as the arguments of the function that does a command's work, for a command that describes no run.
+
+    A key is an argument, ``study.folder`` the argument ``study_folder``; a config group is its chosen `Option`. The types are
+    those that the function is annotated with, which is not imported for that. It need not take where things lie (``paths``).
 
     Args:
         config: as composed.
-        kind: a `msgspec.Struct`; a field of type `Option` takes the chosen option of the config group of that name.
+        target: the function's import path.
         choices: see `describe`.
 
     Raises:
         ConfigError: see `describe`.
     """
     content, written = _plain(config)
-    chosen = _by_place(choices)
-    for name, annotation in get_type_hints(kind).items():
-        if Option in (annotation, *get_args(annotation)) and isinstance(content.get(name), dict):
-            content[name] = _option(name, *chosen[name], content[name], written)
-    return _converted(content, kind, written)
+    chosen, arguments, found = _by_place(choices), signature(target).arguments, dict[str, Any]()
+    for name, value in content.items():
+        if name in chosen and name in arguments:
+            found[name] = decode_option(Option, _option(name, *chosen[name], value, written))
+            continue
+        parts = {f"{name}.{last}": part for last, part in value.items()} if isinstance(value, dict) else {name: value}
+        for key, part in parts.items():
+            argument = key.replace(".", "_")
+            if part == "":
+                raise ConfigError(f"{key}=: expected text.")
+            if argument in arguments:
+                found[argument] = fitting(key, part, arguments[argument].kind, written)
+            elif key not in PLACES:
+                raise ConfigError(f"{key}: nothing reads this key. {nearest_key(key, arguments, '')}")
+    return found
 
 
 def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
@@ -168,6 +182,12 @@ def _checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writt
     given = {name: _checked(f"{key}.{name}", value, file.get(name), option, written) for name, value in node.items()}
     given = {name: value for name, value in given.items() if name not in _CODE}
     if target is None:
+        for name in given if key == place else ():
+            if name not in file:
+                raise ConfigError(f"{key}.{name}: nothing reads this key. {nearest_key(name, file, key)}")
+        for name, usual in file.items():
+            if isinstance(usual, (bool, int, float)) and given.get(name) is not None:
+                fitting(f"{key}.{name}", given[name], type(usual), written)
         return given
     arguments, is_open = signature(target)
     settable = [name for name, argument in arguments.items() if argument.optional or name in (file if key == place else given)]

@@ -15,6 +15,7 @@ from hydra.utils import get_object
 
 from exfuse import limits
 from exfuse.errors import ConfigError
+from exfuse.store.description import Option
 
 
 class Argument(NamedTuple):
@@ -55,6 +56,7 @@ _KNOWN = _Names(
         "Meta": msgspec.Meta,
         "Path": str,
         "None": None,
+        "Option": Option,
     }
     | {name: kind for name, kind in vars(limits).items() if name[0].isupper() and name != "MOST"}
 )

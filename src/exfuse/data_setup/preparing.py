@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -20,7 +19,8 @@ from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
-from exfuse.errors import ConfigError, DataError
+from exfuse.errors import ConfigError, DataError, UsageError
+from exfuse.limits import Positive
 from exfuse.store.description import Option
 
 _WNID = re.compile(r"n\d{8}")
@@ -97,21 +97,38 @@ _TEST = (
 _PAPER = "The paper's first stage has 109,892 images in all (second-hand), of which SBD and VOC are 10,582."
 
 
-def prepare(config: DictConfig) -> None:
-    """Fetch what is missing of the data set ``config.source`` and check it all.
+def prepare(
+    data: Option,
+    paths_data: str,
+    archives: str | None,
+    attempts: Positive,
+    workers: Positive | None,
+    source: Option | None = None,
+) -> None:
+    """Fetch what is missing of a data set and check it all.
+
+    Args:
+        source, data: see `check`.
+        paths_data: folder of all data sets.
+        archives: folder where archives are kept; None for one in ``paths_data``.
+        attempts: see `exfuse.data_setup.download.fetch`.
+        workers: processes that paint COCO's masks; None for as many as cores.
 
     Raises:
         ConfigError: if nobody may hand it out.
         DataError: if something is missing or broken.
     """
-    if "archives" not in config.source:
-        raise ConfigError(f"Nobody may hand {config.source.name} out. Is yours whole? exfuse data check {config.source.name}")
-    console, store = Console(), Path(config.archives or Path(config.paths.data) / "archives")
-    for archive in _plain(config.source.archives).values():
-        provide(Archive.of(archive), store, config.attempts, console)
-    check(config)
-    if config.source.name.startswith("coco"):
-        prepare_coco_masks(config)
+    if source is None:
+        raise UsageError("source is not set: which SET? Usage: exfuse data prepare SET [key=value ...]")
+    name = source.settings["name"]
+    if "archives" not in source.settings:
+        raise ConfigError(f"Nobody may hand {name} out. Is yours whole? exfuse data check {name}")
+    console, store = Console(), Path(archives or Path(paths_data) / "archives")
+    for archive in source.settings["archives"].values():
+        provide(Archive.of(archive), store, attempts, console)
+    check(data, source)
+    if name.startswith("coco"):
+        prepare_coco_masks(data, workers)
 
 
 def check_data(data: Option) -> None:
@@ -140,32 +157,39 @@ def check_data(data: Option) -> None:
         )
 
 
-def check(config: DictConfig) -> None:
-    """Check the data set ``config.source``.
+def check(data: Option, source: Option | None = None) -> None:
+    """Check a data set.
+
+    Args:
+        data: where it lies, its classes, and which images of COCO take part.
+        source: the published one that it is, and what a whole copy holds; None for any data.
 
     Raises:
         DataError: if something is missing or broken.
     """
+    if source is None:
+        check_data(data)
+        return
     checks = {"voc": check_voc, "sbd": check_sbd, "coco": check_coco, "imagenet": check_imagenet_folder}
-    if config.source.name in checks:
-        checks[config.source.name](config)
+    if source.settings["name"] in checks:
+        checks[source.settings["name"]](source.settings, data.settings)
 
 
-def check_voc(config: DictConfig) -> None:
+def check_voc(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Check that every listed image and mask of VOC 2012 is there and fits."""
-    counts, console = _plain(config.source.counts), Console()
+    counts, console = source["counts"], Console()
     for split in ("train", "val"):
         with hashed_anew():
-            found = read_voc(config.data.root, split, config.data.classes, counts)
+            found = read_voc(data["root"], split, data["classes"], counts)
         console.print(f"{found.name}: {len(found):,} images with masks, whole; manifest {found.manifest()[:16]}")
-    console.print(_TEST.format(root=Path(config.data.root).parent.parent), soft_wrap=True)
+    console.print(_TEST.format(root=Path(data["root"]).parent.parent), soft_wrap=True)
 
 
-def check_sbd(config: DictConfig) -> None:
+def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Check that every image that SBD lists has its .mat file."""
-    root = Path(config.data.sbd_root)
+    root = Path(data["sbd_root"])
     ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
-    if (wanted := config.source.counts.images) is not None and len(set(ids)) != wanted:
+    if (wanted := source["counts"]["images"]) is not None and len(set(ids)) != wanted:
         raise DataError(f"{root} lists {len(set(ids)):,} images where a complete SBD has {wanted:,}.")
     for id in ids:
         for file in (root / "cls" / f"{id}.mat", root / "img" / f"{id}.jpg"):
@@ -174,12 +198,12 @@ def check_sbd(config: DictConfig) -> None:
     Console().print(f"SBD: {len(ids):,} images with masks. With VOC's they are the training set of data=voc_aug.")
 
 
-def check_coco(config: DictConfig) -> None:
+def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Check that every image of COCO's annotations is there."""
-    root, console = Path(config.data.coco_root), Console()
-    for split in config.data.coco_splits:
-        images = read_annotations(annotation_file(root, split), config.data.classes)
-        if (wanted := config.source.counts.get(split)) is not None and len(images) != wanted:
+    root, console = Path(data["coco_root"]), Console()
+    for split in data["coco_splits"]:
+        images = read_annotations(annotation_file(root, split), data["classes"])
+        if (wanted := source["counts"].get(split)) is not None and len(images) != wanted:
             raise DataError(f"{annotation_file(root, split)} lists {len(images):,} images where COCO has {wanted:,}.")
         there = {path.name for path in (root / split).iterdir()}
         if missing := [image.file for image in images if image.file not in there]:
@@ -189,27 +213,22 @@ def check_coco(config: DictConfig) -> None:
         console.print(f"COCO {split}: {len(images):,} images, whole")
 
 
-def prepare_coco_masks(config: DictConfig) -> None:
+def prepare_coco_masks(data: Option, workers: int | None) -> None:
     """Paint the masks of VOC's classes from COCO's annotations, or what is missing of them."""
-    root, console, total = Path(config.data.coco_root), Console(), 0
-    for split in config.data.coco_splits:
-        workers = config.workers or os.cpu_count() or 1
-        index = convert_split(root, split, list(config.data.classes), config.data.minimum_pixels, workers)
+    chosen, console, total = data.settings, Console(), 0
+    for split in chosen["coco_splits"]:
+        processes = workers or os.cpu_count() or 1
+        index = convert_split(Path(chosen["coco_root"]), split, chosen["classes"], chosen["minimum_pixels"], processes)
         total += len(index["masks"])
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in index["left_out"].items())
         console.print(f"COCO {split}: {len(index['masks']):,} images with VOC's classes; left out: {left_out}", soft_wrap=True)
     console.print(f"COCO in all: {total:,} images for data=voc_coco. {_PAPER}", soft_wrap=True)
 
 
-def check_imagenet_folder(config: DictConfig) -> None:
+def check_imagenet_folder(source: Mapping[str, Any], _: Mapping[str, Any]) -> None:
     """Check a copy of ImageNet-1k; nothing is fetched."""
-    root = Path(config.source.root)
-    found = check_imagenet(root, _plain(config.source.counts))
+    root = Path(source["root"])
+    found = check_imagenet(root, source["counts"])
     Console().print(
-        f"{root}: {found['train']:,} train and {found['val']:,} val images of {config.source.counts.classes:,} classes"
+        f"{root}: {found['train']:,} train and {found['val']:,} val images of {source['counts']['classes']:,} classes"
     )
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    content: Any = OmegaConf.to_container(config, resolve=True)
-    return content

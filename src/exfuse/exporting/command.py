@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.formats import FORMATS, Description, Scoring
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import write_atomically
+from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import voc_palette
 from exfuse.process import choose_device
@@ -32,30 +34,31 @@ _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise
 _CHECKED = 3  # images
 
 
-def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Path | None) -> Path:
+def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output: str | None) -> Path:
     """Write a run's model as one file and return its path.
 
     Args:
         run: the folder of a finished run.
-        format_name: ``onnx`` or ``torch``.
+        format: of the file.
         size: the (H, W) that the file will take; None for any.
         output: where to; None for ``export/KEY.onnx`` or ``.pt2`` in the run's folder.
 
     Raises:
         UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
-    form = FORMATS[format_name]
+    form = FORMATS[format]
     if size is not None:
         check_view(*size)
     if missing := [package for package in form.needs if find_spec(package) is None]:
-        raise UserError(f"format={format_name} needs the package {missing[0]}: pip install -e '.[export]'.")
-    record = _finished(run)
+        raise UserError(f"format={format} needs the package {missing[0]}: pip install -e '.[export]'.")
+    folder = Path(run)
+    record = _finished(folder)
     choose_device("cpu")
-    model, trained, classes = load_checkpoint(run)
+    model, trained, classes = load_checkpoint(folder)
     least = smallest_side(model)
-    output = output or run / "export" / f"{record.key}{form.suffix}"
-    if output.suffix != form.suffix:
-        raise UserError(f"output={output}: a file of format={format_name} ends with {form.suffix}.")
+    path = Path(output or folder / "export" / f"{record.key}{form.suffix}")
+    if path.suffix != form.suffix:
+        raise UserError(f"output={path}: a file of format={format} ends with {form.suffix}.")
     images, origin = _check_images(trained, size)
     if size is None and (small := [image.shape[1:] for image in images if min(image.shape[1:]) < least]):
         raise UserError(f"The run's images of {small[0]} pixels are smaller than {least} on a side: add size=[HEIGHT,WIDTH].")
@@ -71,14 +74,14 @@ def export(run: Path, format_name: str, size: tuple[int, int] | None, output: Pa
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
-    write_atomically(output, write)
+    write_atomically(path, write)
     console.print(
         f"Checked on {origin}: scores differ by at most {found[0].difference:.1e} of the largest, "
         f"{found[0].equal:.3%} of the pixels have the same class.\n"
-        f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes any number of images of {sizes}.",
+        f"{path} ({path.stat().st_size / 1e6:.1f} MB) takes any number of images of {sizes}.",
         soft_wrap=True,
     )
-    return output
+    return path
 
 
 def _finished(run: Path) -> Record:
@@ -143,7 +146,7 @@ def _describe(record: Record, classes: Sequence[str], sizes: str) -> Description
     )
 
 
-def _check_images(run: RunDescription, size: tuple[int, int] | None) -> tuple[Sequence[NDArray[np.float32]], str]:
+def _check_images(run: RunDescription, size: Size | None) -> tuple[Sequence[NDArray[np.float32]], str]:
     """A few images as the run's model is scored on them, and what they are.
 
     Args:
@@ -155,7 +158,7 @@ def _check_images(run: RunDescription, size: tuple[int, int] | None) -> tuple[Se
     """
     images, origin = _val_images(run) or _photograph()
     if size is not None:
-        images = [np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)) for image in images]
+        images = [np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)) for image in images]
         run = replace(run, recipe=replace(run.recipe, long_side=None))
     transform = build_eval_transform(run)
     return [transform(image).numpy() for image in images], origin

@@ -7,6 +7,7 @@ from torch.export import Dim, ExportedProgram
 
 from exfuse.errors import UserError
 from exfuse.fusing.fuse import fuse
+from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
 
 LARGEST_SIDE = 16384
@@ -36,7 +37,7 @@ def smallest_side(model: Segmenter) -> int:
     return max(reductions) + 1
 
 
-def trace(model: Segmenter, size: tuple[int, int] | None) -> ExportedProgram:
+def trace(model: Segmenter, size: Size | None) -> ExportedProgram:
     """The fused model as a graph of torch's own operators, for any number of images.
 
     Args:

@@ -20,13 +20,14 @@ _WIDTH, _HEIGHT, _MARGIN = 1280, 900, 24  # of the window, and around a section,
 _WAIT = 60_000  # milliseconds, for a slow machine
 
 
-def take_screenshots(folder: Path, output: Path) -> list[Path]:
+def take_screenshots(study_folder: str, output: str | None) -> list[Path]:
     """Write ``page.png``, the head of the study's page, and ``browser.png``, the predictions of the image that differs most.
 
     Raises:
         UserError: if the study cannot be read, has no examples, or there is no Chromium.
     """
-    study = load_study(folder)
+    folder = Path(study_folder)
+    target, study = Path(output or folder), load_study(folder)
     examples = find_examples(study, folder)
     if examples is None:
         raise UserError(
@@ -41,9 +42,10 @@ def take_screenshots(folder: Path, output: Path) -> list[Path]:
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=_WAIT)
         page.wait_for_selector("#cards[data-image]", timeout=_WAIT)
-        head, predictions = output / "page.png", output / "browser.png"
+        head, predictions = target / "page.png", target / "browser.png"
         write_atomically(head, lambda target: page.screenshot(path=target))
         _crop(page, "#browser", predictions)
+    print(head, predictions, sep="\n")
     return [head, predictions]
 
 

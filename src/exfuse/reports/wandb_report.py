@@ -4,56 +4,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 from rich.console import Console
 
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.wandb_study import view_study
-from exfuse.store.description import Paths
 
 _Answer = TypeVar("_Answer")
 
 
-class _Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    folder: str
+def report_to_wandb(study_folder: str, project: str, entity: str | None, publish: bool, output: str | None) -> None:
+    """Write the specs of a report and a workspace view of a study; with ``publish`` save them at W&B.
 
-
-class WandbReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What conf/report_wandb.yaml asks for."""
-
-    study: _Study
-    project: str
-    entity: str | None
-    publish: bool
-    output: str | None
-    paths: Paths | None = None
-
-
-def report_to_wandb(asked: WandbReport) -> None:
-    """Write the specs of a report and a workspace view of ``study.folder``; with ``publish=true`` save them at W&B.
+    Args:
+        study_folder: of the study.
+        project, entity: W&B's own; None for its default.
+        publish: whether to.
+        output: folder of the specs; None for one below outputs/reports.
 
     Raises:
         ConfigError: if the package that builds them is missing.
         UserError: if the study cannot be read, or W&B does not take it.
     """
-    view = view_study(Path(asked.study.folder))
+    view = view_study(Path(study_folder))
     try:
         from exfuse.reports import wandb_document
     except ModuleNotFoundError as error:
         raise ConfigError(f"W&B reports need {error.name}, which is not installed: pip install -e '.[workspaces]'") from error
     console = Console()
-    entity = asked.entity or ""
-    if asked.publish and not wandb_document.has_key():
+    if publish and not wandb_document.has_key():
         raise UserError("W&B has no API key on this machine: run `wandb login`, or set WANDB_API_KEY. Nothing was published.")
-    if asked.publish and not entity:
+    if publish and not entity:
         entity = _of_wandb(wandb_document.default_entity)
-    report = wandb_document.build_report(view, entity, asked.project)
-    workspace = wandb_document.build_workspace(view, entity, asked.project)
-    folder = Path(asked.output or Path("outputs/reports/wandb") / view.name)
+    report = wandb_document.build_report(view, entity or "", project)
+    workspace = wandb_document.build_workspace(view, entity or "", project)
+    folder = Path(output or Path("outputs/reports/wandb") / view.name)
     wandb_document.write_specs(report, workspace, folder)
     runs = f"{len(view.ids)} runs in {len(view.rows)} rows"
     console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True, markup=False)
-    if not asked.publish:
+    if not publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")
         return
     for address in _of_wandb(lambda: wandb_document.publish(report, workspace)):

@@ -12,6 +12,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError
+from exfuse.limits import Positive
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription, from_plain
@@ -20,20 +21,21 @@ from exfuse.store.record import Record
 from exfuse.tasks.prediction import PredictedImage, predict_split
 
 
-def compare(folders: Sequence[Path], picture: Path, images: int) -> None:
-    """Print a table of the finished runs in ``folders`` and draw ``images`` validation images with their predictions.
+def compare(runs: list[str], picture: str | None, images: Positive) -> None:
+    """Print a table of the finished runs in the folders ``runs`` and draw ``images`` validation images with their predictions.
 
     Raises:
         UserError: if no finished run is there, or the runs were not scored on the same images.
     """
-    runs = find_runs(folders)
-    records = [record for _, record in runs]
+    found = find_runs([Path(run) for run in runs])
+    records = [record for _, record in found]
+    path = Path(picture or Path(runs[0]) / "comparison.png")
     console = Console()
     data = records[0].data
     console.print(comparison_table(records, f"{data} val, {records[0].scores.images} images, IoU %"))
     console.print(mistakes_table(records))
-    _draw(runs, picture, images)
-    console.print(f"Predictions side by side: {picture}")
+    _draw(found, path, images)
+    console.print(f"Predictions side by side: {path}")
 
 
 def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:

@@ -1,10 +1,8 @@
 """Trained models scored: on any data by any protocol, or anew after a measure was mended."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import numpy as np
 import torch
 from msgspec.structs import replace
@@ -23,7 +21,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
 from exfuse.store.checked import plain
-from exfuse.store.description import Option, Paths
+from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.tasks.scoring import score
 from exfuse.tracking.run_info import evaluation_info
@@ -31,74 +29,67 @@ from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
 
 
-class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What conf/evaluate.yaml asks for.
+def evaluate(
+    checkpoint: str,
+    protocol: Option,
+    split: Literal["train", "val"],
+    device: str,
+    workers: Workers,
+    data: Option | None = None,
+    logger: Option | None = None,
+    output: str | None = None,
+) -> None:
+    """Score a checkpoint and write what a run's end writes.
 
-    Attributes:
+    Args:
         checkpoint: a run's folder or a .ckpt file.
         protocol: scales, mirror images and windows.
         split: of the data.
         device, workers: where and how it is scored, which changes no score.
-        paths: where data lie.
         data: to score on; None for what the run was trained with.
         logger: who else is told; None for nobody.
         output: folder for the scores; None for one beside the run.
-    """
-
-    checkpoint: str
-    protocol: Option
-    split: Literal["train", "val"]
-    device: str
-    workers: Workers
-    paths: Paths
-    data: Option | None = None
-    logger: Option | None = None
-    output: str | None = None
-
-
-def evaluate(asked: Evaluation) -> None:
-    """Score a checkpoint and write what a run's end writes.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used, or scores other classes than the data name.
         DataError: see the readers.
     """
-    path = Path(asked.checkpoint)
+    path = Path(checkpoint)
     model, trained, classes = load_checkpoint(path)
-    split = read_split(asked.data, asked.split) if asked.data else split_of(trained, asked.split)
-    if list(split.classes) != classes:
+    scored_on = read_split(data, split) if data else split_of(trained, split)
+    if list(scored_on.classes) != classes:
         raise CheckpointError(
-            f"{path} scores {len(classes)} classes ({', '.join(classes[:4])}, ...) but {split.name} names "
-            f"{len(split.classes)} ({', '.join(split.classes[:4])}, ...). Choose the data set it was trained for."
+            f"{path} scores {len(classes)} classes ({', '.join(classes[:4])}, ...) but {scored_on.name} names "
+            f"{len(scored_on.classes)} ({', '.join(scored_on.classes[:4])}, ...). Choose the data set it was trained for."
         )
-    dataset = SegmentationDataset(split, build_eval_transform(trained))
-    protocol, protocol_name = build_protocol(asked.protocol, trained), asked.protocol.name
-    device = choose_device(asked.device)
-    scored = score(model, dataset, device, asked.workers, protocol)
+    dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
+    decide = build_protocol(protocol, trained)
+    where = choose_device(device)
+    scored = score(model, dataset, where, workers, decide)
     run = path if path.is_dir() else path.parent.parent
-    name = split.name.lower().replace(" ", "_")
-    output = Path(asked.output) if asked.output else run / "evaluation" / name / protocol_name
-    write_scores(output, scored, dataset)
-    save_examples(output / "predictions.png", model, dataset, "prediction", device, decide=protocol)
-    chosen = {"name": protocol_name, **open_windows(asked.protocol, trained).settings}
-    origin = {"checkpoint": str(path), "data": split.name, "manifest": split.manifest(), "protocol": chosen}
+    name = scored_on.name.lower().replace(" ", "_")
+    folder = Path(output) if output else run / "evaluation" / name / protocol.name
+    write_scores(folder, scored, dataset)
+    save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
+    chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
+    origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
     scores = summarise(scored, dataset)
-    write_json(output / "scores.json", origin | plain(scores))
-    if asked.logger is not None:
-        info = evaluation_info(output, f"{run.resolve().name}-{name}-{protocol_name}", run, trained, split.name)
-        with tracked(build("logger", asked.logger)(info).loggers) as trackers:
-            show_scores(trackers, scores, None, model, dataset, device, protocol)
+    write_json(folder / "scores.json", origin | plain(scores))
+    if logger is not None:
+        info = evaluation_info(folder, f"{run.resolve().name}-{name}-{protocol.name}", run, trained, scored_on.name)
+        with tracked(build("logger", logger)(info).loggers) as trackers:
+            show_scores(trackers, scores, None, model, dataset, where, decide)
     console = Console()
-    title = f"{split.name}, {len(split)} images, {protocol_name.replace('_', ' ')}"
+    title = f"{scored_on.name}, {len(scored_on)} images, {protocol.name.replace('_', ' ')}"
     console.print(per_class_table(scored.counts.sum(0), classes, title, scored.areas))
-    console.print(f"Scores and examples: {output}")
+    console.print(f"Scores and examples: {folder}")
 
 
-def rescore(folders: Sequence[Path], device: torch.device, workers: Workers) -> None:
+def rescore(runs: list[str], device: str, workers: Workers) -> None:
     """Replace counts, areas near borders, scores and record of each run; the record says under ``scored_by`` with what.
 
     Args:
-        folders: of runs, or of stores of runs.
+        runs: folders of runs, or of stores of runs.
         device: where to score.
         workers: loader processes.
 
@@ -107,10 +98,10 @@ def rescore(folders: Sequence[Path], device: torch.device, workers: Workers) -> 
         DataError: if a run's val split is another than the one it was scored on.
     """
     console = Console()
-    runs = [run for folder in folders for run in _runs(folder)]
-    for number, run in enumerate(runs, 1):
-        changed = _rescore(run, device, workers)
-        console.print(f"{number} of {len(runs)}: {run.path}: {changed}", soft_wrap=True)
+    found, where = [run for folder in runs for run in _runs(Path(folder))], choose_device(device)
+    for number, run in enumerate(found, 1):
+        changed = _rescore(run, where, workers)
+        console.print(f"{number} of {len(found)}: {run.path}: {changed}", soft_wrap=True)
 
 
 def _runs(folder: Path) -> list[RunFolder]:

@@ -1,6 +1,5 @@
 """Mean and spread over seeds of what lies in a folder of runs or a store of backbones."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,14 +10,14 @@ from exfuse.files import write_atomically
 from exfuse.store.folder import find_finished
 
 
-def summarise(folder: Path, classes: Sequence[str], csv: Path | None) -> None:
+def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     """Print a table over seeds of the finished runs or backbones in ``folder``; write their single values to ``csv``.
 
     Raises:
         UserError: if nothing finished is there, runs were scored on different images, two would share a line, or a class is
             unknown.
     """
-    records = [record for _, record in find_finished([folder])]
+    records = [record for _, record in find_finished([Path(folder)])]
     if not records:
         raise UserError(f"No finished run or backbone in {folder}.")
     backbones = records[0].pretraining is not None
@@ -38,11 +37,11 @@ def summarise(folder: Path, classes: Sequence[str], csv: Path | None) -> None:
     _check_lines(variants, len(records), folder)
     Console().print(summary_table(variants, title))
     if csv is not None:
-        write_atomically(csv, lambda path: write_values(path, variants))
+        write_atomically(Path(csv), lambda path: write_values(path, variants))
         Console().print(f"Single values: {csv}")
 
 
-def _check_lines(variants: Variants, runs: int, folder: Path) -> None:
+def _check_lines(variants: Variants, runs: int, folder: str) -> None:
     if sum(len(seeds) for seeds in variants.values()) < runs:
         raise UserError(
             f"{folder} holds several runs of one variant and seed, under different settings: keep those of one setting in a "

@@ -12,6 +12,7 @@ from rich.table import Table
 from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError, HeldError, UserError
 from exfuse.runs.plan import plan_run
+from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.child import run_child
 from exfuse.sweeps.supervisor import judge
@@ -44,6 +45,25 @@ class Stage(NamedTuple):
 
     def is_done(self) -> bool:
         return not self.overwrite and self.folder.finished() is not None
+
+
+def train_chain(chain: Option, plan: bool, overrides: list[str]) -> None:
+    """Plan a chain, show it and, unless only the plan was asked for, train it.
+
+    Args:
+        chain: its stages, see `plan_chain`.
+        plan: show it alone.
+        overrides: of every stage.
+
+    Raises:
+        UserError: see `plan_chain` and `run_chain`.
+    """
+    stages, console = plan_chain(chain.settings["stages"], overrides), Console()
+    console.print(chain_table(stages))
+    if not plan:
+        run_chain(stages, console)
+        console.print(chain_table(stages))
+        console.print(f"The model of the last stage: {stages[-1].folder.path}", soft_wrap=True)
 
 
 def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
-from exfuse.reports.costs.command import Costs, measure_costs, quartiles
+from exfuse.reports.costs.command import measure_costs, quartiles
 from exfuse.reports.costs.memory import peak_mib, weigh
 from exfuse.reports.costs.turns import (
     Subject,
@@ -30,7 +31,7 @@ from exfuse.store.record import Record
 from exfuse.store.study import load_study
 from exfuse.tasks.segmentation import segmentation_loss
 from tests.cli.test_cli import output_of
-from tests.described import changed, settings_of
+from tests.described import arguments_of, changed
 
 CPU = torch.device("cpu")
 Make = Callable[..., Path]
@@ -42,8 +43,8 @@ def study(tiny_study: Make) -> Path:
     return tiny_study()
 
 
-def config(*overrides: str) -> Costs:
-    return settings_of("report_costs", Costs, *overrides)
+def config(*overrides: str) -> dict[str, Any]:
+    return arguments_of("report_costs", *overrides)
 
 
 def variants_of(folder: Path) -> list[Variant]:
@@ -202,7 +203,7 @@ def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_writes_the_costs_and_the_tables_that_use_them(tiny_study, capsys, commit):
     folder = tiny_study()
     (folder / FILE).write_text("broken")  # is replaced
-    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1", "size=48", "batch_size=3"))
+    measure_costs(**config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1", "size=48", "batch_size=3"))
     costs = read_costs(folder)
     assert costs is not None
     assert [row.rows for row in costs.rows] == [["baseline", "again"], ["seb_ecre"]]
@@ -225,7 +226,7 @@ def test_the_command_writes_the_costs_and_the_tables_that_use_them(tiny_study, c
 def test_a_busy_machine_is_warned_of(tiny_study, capsys, monkeypatch, load, warned):
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
     folder = tiny_study()
-    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
+    measure_costs(**config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
     assert ("This machine is busy" in capsys.readouterr().out) is warned
     assert ("not to be trusted" in (folder / "table.md").read_text()) is warned
     assert json.loads((folder / FILE).read_text())["conditions"]["load"] == load
@@ -236,7 +237,7 @@ def test_a_study_without_a_finished_run_is_refused(tiny_study):
     for path in (folder / "records").glob("*/record.json"):
         path.unlink()
     with pytest.raises(UserError, match="has no row that can be measured: baseline: no finished run"):
-        measure_costs(config(f"study.folder={folder}", "device=cpu"))
+        measure_costs(**config(f"study.folder={folder}", "device=cpu"))
     assert not (folder / FILE).exists()
 
 
@@ -260,10 +261,10 @@ def test_values_that_cannot_be_used_are_refused(override, name):
 @pytest.mark.usefixtures("weighed")
 def test_old_costs_are_replaced_as_a_whole(tiny_study):
     folder = tiny_study()
-    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
+    measure_costs(**config(f"study.folder={folder}", "device=cpu", "rounds=1", "repeats=1"))
     first = read_costs(folder)
     assert first is not None
-    measure_costs(config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1"))
+    measure_costs(**config(f"study.folder={folder}", "device=cpu", "rounds=2", "repeats=1"))
     second = read_costs(folder)
     assert second is not None
     assert second.conditions.rounds == 2

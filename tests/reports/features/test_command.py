@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,24 +13,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
-from exfuse.reports.features.command import Features, show_features
+from exfuse.reports.features.command import show_features
 from exfuse.reports.features.statistics import BRANCH, MAP
 from exfuse.store.checked import write_sealed_json
 from exfuse.store.description import RunDescription
 from exfuse.store.features import find_features, read_features
 from exfuse.store.folder import RunFolder
 from tests.cli.test_cli import output_of
-from tests.described import settings_of
+from tests.described import arguments_of
 
 pytestmark = pytest.mark.slow  # trains two runs and draws
 
 
-def config_of(output: Path, *overrides: str) -> Features:
-    return settings_of("report_features", Features, "device=cpu", f"output={output}", *overrides)
+def config_of(output: Path, *overrides: str) -> dict[str, Any]:
+    return arguments_of("report_features", "device=cpu", f"output={output}", *overrides)
 
 
 def features(output: Path, *overrides: str) -> None:
-    show_features(config_of(output, *overrides))
+    show_features(**config_of(output, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_a_studys_pictures_go_into_its_folder_under_its_rows_names(finished_run:
     config = config_of(
         tmp_path, f"study.folder={study}", f"paths.runs={finished_run.root}", "statistics.images=0", "output=null"
     )
-    show_features(config)
+    show_features(**config)
     index = find_features(study)
     assert index is not None
     assert [run.row for run in index.runs] == ["my_row"]

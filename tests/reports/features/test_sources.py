@@ -7,9 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from exfuse.data.split import Item, Split
 from exfuse.errors import DataError
-from exfuse.reports.features.command import Features
 from exfuse.reports.features.sources import Chosen, find_images
-from tests.described import settings_of
+from tests.described import arguments_of
 
 
 def test_an_image_is_named_by_place_id_or_what_the_command_line_makes_of_its_id(tmp_path: Path) -> None:
@@ -43,4 +42,4 @@ def test_a_path_is_a_photograph_and_a_name_a_safe_folder(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("asked", ["image=val_000090", "image=photo.jpg", "image=3", "image=[3,p.jpg]", "image=2008_000009"])
 def test_the_command_line_takes_every_way_to_name_an_image(asked: str) -> None:
-    settings_of("report_features", Features, asked)
+    arguments_of("report_features", asked)

@@ -11,11 +11,11 @@ from scipy import stats
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.features.regions import Regions
 from exfuse.reports.probe.cells import Drawer
-from exfuse.reports.probe.command import Probe, probe_features
+from exfuse.reports.probe.command import probe_features
 from exfuse.reports.probe.linear import probe
 from exfuse.reports.probe.results import summarise
 from exfuse.store.probes import ProbeResult
-from tests.described import settings_of
+from tests.described import arguments_of
 
 RANDOM = np.random.default_rng(0)
 
@@ -84,7 +84,7 @@ def test_the_interval_is_students_over_seeds():
 
 
 def config(*overrides):
-    return settings_of("report_probe", Probe, *overrides)
+    return arguments_of("report_probe", *overrides)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def config(*overrides):
 )
 def test_values_that_cannot_be_used_are_refused(override, name):
     with pytest.raises(ConfigError, match=name):
-        probe_features(config("checkpoint=nowhere", override))
+        probe_features(**config("checkpoint=nowhere", override))
 
 
 @pytest.mark.slow
 def test_two_trained_runs_are_probed_into_one_folder(baseline_run, finished_run, tmp_path, capsys):
     output = tmp_path / "probe"
     overrides = [f"checkpoint=[{baseline_run.path},{finished_run.path}]", f"output={output}", "train_images=8", "device=cpu"]
-    probe_features(config(*overrides))
+    probe_features(**config(*overrides))
     rows = list(csv.DictReader((output / "probe.csv").open()))
     assert {(row["level"], row["question"]) for row in rows} == {
         (level, question) for level in ("res2", "res3", "res4") for question in ("class", "border")
@@ -114,9 +114,9 @@ def test_two_trained_runs_are_probed_into_one_folder(baseline_run, finished_run,
     assert "as before" in shown  # the run without SEB
     assert "…" not in shown  # nothing is cut off at 80 columns
     first = (output / "probe.csv").read_bytes()
-    probe_features(config(*overrides))
+    probe_features(**config(*overrides))
     assert (output / "probe.csv").read_bytes() == first
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="not overwritten"):
-        probe_features(config(*overrides[:1], f"output={tmp_path / 'other'}"))
+        probe_features(**config(*overrides[:1], f"output={tmp_path / 'other'}"))

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -21,46 +20,38 @@ from exfuse.reports.costs.memory import peak_mib
 from exfuse.reports.costs.turns import Subject, Turn, find_variants, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
-from exfuse.store.description import Paths
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
 
 
-class StudyFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The study that a report is about."""
-
-    folder: str
-
-
-class _Threads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    threads: Positive | None
-
-
-class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What conf/report_costs.yaml asks for."""
-
-    study: StudyFolder
-    size: Positive | None
-    batch_size: Positive | None
-    rounds: Positive
-    repeats: Positive
-    device: str
-    runtime: _Threads
-    paths: Paths | None = None
-
-
-def measure_costs(asked: Costs) -> None:
+def measure_costs(
+    study_folder: str,
+    size: Positive | None,
+    batch_size: Positive | None,
+    rounds: Positive,
+    repeats: Positive,
+    device: str,
+    runtime_threads: Positive | None,
+) -> None:
     """Write ``costs.json`` into the study's folder and render its tables anew.
+
+    Args:
+        study_folder: of the study.
+        size: side in pixels of the image whose latency is measured; None for the recipe's crop.
+        batch_size: images of a training step; None for the recipe's.
+        rounds: that are kept; in each every row has a turn of ``repeats`` timings.
+        repeats: timed evaluations and training steps of a turn.
+        device: to measure on.
+        runtime_threads: of torch on the CPU; None for as many as cores.
 
     Raises:
         UserError: if the study cannot be read or has no finished run, or a row cannot be built or does not fit on the device.
     """
-    folder = Path(asked.study.folder)
-    device = choose_device(asked.device)
-    if asked.runtime.threads:
-        torch.set_num_threads(asked.runtime.threads)
-    conditions = _conditions(device, asked.rounds, asked.repeats)
+    folder, where = Path(study_folder), choose_device(device)
+    if runtime_threads:
+        torch.set_num_threads(runtime_threads)
+    conditions = _conditions(where, rounds, repeats)
     study = load_study(folder, measured=False)  # a broken costs.json is what this command replaces
     variants, left_out = find_variants(study)
     if not variants:
@@ -77,17 +68,17 @@ def measure_costs(asked: Costs) -> None:
         )
     keep_freed_memory()  # as in training
     with Progress(console=console, transient=True) as progress:
-        weighed = len(variants) if device.type == "cpu" else 0
-        task = progress.add_task("Weighing" if weighed else "Measuring", total=weighed + len(variants) * (1 + asked.rounds))
-        if asked.size is not None:
-            check_view(asked.size, asked.size)
-        subjects = [Subject(variant, asked.size, asked.batch_size) for variant in variants]
+        weighed = len(variants) if where.type == "cpu" else 0
+        task = progress.add_task("Weighing" if weighed else "Measuring", total=weighed + len(variants) * (1 + rounds))
+        if size is not None:
+            check_view(size, size)
+        subjects = [Subject(variant, size, batch_size) for variant in variants]
         peaks: list[float] = []
         for subject in subjects[:weighed]:
             peaks.append(peak_mib(subject.variant, subject.images, conditions.threads))
             progress.advance(task)
         progress.update(task, description="Measuring")
-        turns = take_rounds(subjects, asked.rounds, asked.repeats, device, lambda: progress.advance(task))
+        turns = take_rounds(subjects, rounds, repeats, where, lambda: progress.advance(task))
     if not weighed:
         peaks = [max(turn.peak_memory_mib for turn in taken) for taken in turns]
     rows = [_summarise(*one) for one in zip(subjects, turns, peaks, strict=True)]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -19,61 +18,68 @@ from exfuse.palette import VOID
 from exfuse.process import choose_device
 from exfuse.reports.features.folder import Content, write_content
 from exfuse.reports.features.looking import Looked, Looker
-from exfuse.reports.features.sources import Asked, Source, as_list, find_images, find_sources, is_photograph
+from exfuse.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.description import Option
 from exfuse.store.features import FOLDER, INDEX
 
 
-class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Over how many images of the split, and how wide the band on either side of a border is."""
-
-    images: NonNegative | None
-    band: NonNegativeFloat
-
-
-class Features(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What conf/report_features.yaml asks for."""
-
-    image: int | str | list[int | str]
-    split: Literal["train", "val"]
-    statistics: Statistics
-
-
-def show_features(asked: Features) -> None:
+def show_features(
+    checkpoint: str | list[str] | None,
+    study_folder: str | None,
+    paths_runs: str,
+    image: int | str | list[int | str],
+    split: Literal["train", "val"],
+    statistics_images: NonNegative | None,
+    statistics_band: NonNegativeFloat,
+    output: str | None,
+    device: str,
+    data: Option | None = None,
+) -> None:
     """Draw the chosen images' low-level maps before and after SEB, and summarise them over the split.
+
+    Args:
+        checkpoint, study_folder, paths_runs: whose maps, see `find_sources`.
+        image: to draw, see `find_images`.
+        split: whose images are counted, and meant by ids and places.
+        statistics_images: over how many of them; None for all, 0 for none.
+        statistics_band: see `exfuse.reports.features`.
+        output: folder to write, see `target_folder`.
+        device: to run models on.
+        data: in the place of what the first run was trained with.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used, has no low-level map, or scores other classes than the data name.
         DataError: if an image is unknown or the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
-    sources = find_sources(asked)
-    output = asked.target(FOLDER, INDEX, "feature pictures")
-    device = choose_device(asked.device)
+    sources = find_sources(checkpoint, study_folder, paths_runs)
+    folder = target_folder(output, study_folder, FOLDER, INDEX, "feature pictures")
+    where = choose_device(device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
-    split = None
-    if asked.statistics.images != 0 or not all(map(is_photograph, as_list(asked.image))):
-        split = read_split(asked.data, asked.split) if asked.data else split_of(trained, asked.split)
-        classes = list(split.classes)
-    images = find_images(asked.image, split, photographs_upright(asked.data or trained.data))
-    positions = [] if split is None else spread_evenly(len(split), asked.statistics.images)
+    counted = None
+    if statistics_images != 0 or not all(map(is_photograph, as_list(image))):
+        counted = read_split(data, split) if data else split_of(trained, split)
+        classes = list(counted.classes)
+    images = find_images(image, counted, photographs_upright(data or trained.data))
+    positions = [] if counted is None else spread_evenly(len(counted), statistics_images)
     looked = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * (len(images) + len(positions)))
         for source in sources:
-            looker = _looker(source, classes, split, asked, device)
+            looker = _looker(source, classes, counted, statistics_band, where)
             found = Looked(source.run)
-            for _ in looker.look(found, images, split, positions):
+            for _ in looker.look(found, images, counted, positions):
                 progress.advance(task)
             looked.append(found)
-        borders = {image.name: looker.borders(image) for image in images if image.mask is not None}
-    content = Content(looked, images, borders, classes, split, asked.split, len(positions), asked.statistics.band)
-    write_folder(output, lambda scratch: write_content(scratch, content))
-    _report(content, output, Console())
+        borders = {one.name: looker.borders(one) for one in images if one.mask is not None}
+    content = Content(looked, images, borders, classes, counted, split, len(positions), statistics_band)
+    write_folder(folder, lambda scratch: write_content(scratch, content))
+    _report(content, folder, Console())
 
 
-def _looker(source: Source, classes: Sequence[str], split: Split | None, asked: Features, device: torch.device) -> Looker:
+def _looker(source: Source, classes: Sequence[str], split: Split | None, band: float, device: torch.device) -> Looker:
     model, trained, known = load_checkpoint(source.checkpoint)
     if known != list(classes):
         data = split.name if split else "the first checkpoint"
@@ -87,7 +93,6 @@ def _looker(source: Source, classes: Sequence[str], split: Split | None, asked: 
             "decoder=levels_2345."
         )
     void_ids = split.void_ids if split else (VOID,)
-    band = asked.statistics.band
     return Looker(model.to(device), build_eval_transform(trained), device, len(known), void_ids, band)
 
 

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError
-from exfuse.store.description import Option, Paths
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
@@ -40,57 +37,48 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-class StudyOrNone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The study that a report is about, or None where it names runs."""
+def target_folder(output: str | None, study: str | None, name: str, index: str, what: str) -> Path:
+    """The folder that a report writes.
 
-    folder: str | None
+    Args:
+        output: as the user says; None for the folder ``name`` inside the study's or outputs/.
+        study: the study's folder, if it is about one.
+        name: of the folder.
+        index: the file in it by which a folder of this kind is known.
+        what: it holds.
 
-
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all reports about checkpoints ask for."""
-
-    paths: Paths
-    checkpoint: str | list[str] | None
-    study: StudyOrNone
-    output: str | None
-    device: str
-    data: Option | None = None
-
-    def target(self, folder: str, index: str, what: str) -> Path:
-        """The folder to write.
-
-        Args:
-            folder: its name, inside a study's folder or outputs/.
-            index: the file in it by which a folder of this kind is known.
-            what: it holds.
-
-        Raises:
-            UserError: if replacing it would remove what is not this command's.
-        """
-        output = Path(self.output or Path(self.study.folder or "outputs") / folder)
-        if output.exists() and not (output.is_dir() and ((output / index).is_file() or not any(output.iterdir()))):
-            raise UserError(f"{output} is there and holds no {what}: it is not overwritten. Set output= to another folder.")
-        return output
+    Raises:
+        UserError: if replacing it would remove what is not this command's.
+    """
+    folder = Path(output or Path(study or "outputs") / name)
+    if folder.exists() and not (folder.is_dir() and ((folder / index).is_file() or not any(folder.iterdir()))):
+        raise UserError(f"{folder} is there and holds no {what}: it is not overwritten. Set output= to another folder.")
+    return folder
 
 
-def find_sources(asked: Asked) -> list[Source]:
-    """The runs that ``checkpoint``, or else ``study.folder``, names; a study's by seed, then by row.
+def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, runs: str) -> list[Source]:
+    """The runs that ``checkpoint``, or else the study, names; a study's by seed, then by row.
+
+    Args:
+        checkpoint: runs' folders or .ckpt files.
+        study_folder: a study's folder.
+        runs: the folder of its runs.
 
     Raises:
         ConfigError: if neither is set.
-        UserError: if a record is refused, a run is named twice, or no run of the study has a checkpoint in ``paths.runs``.
+        UserError: if a record is refused, a run is named twice, or no run of the study has a checkpoint in ``runs``.
     """
-    study = load_study(Path(asked.study.folder)) if asked.study.folder else None
+    study = load_study(Path(study_folder)) if study_folder else None
     rows = {} if study is None else {run.folder.key: row.name for row in study.rows for run in row.runs.values() if run.done}
-    if asked.checkpoint is not None:
-        paths = [Path(str(path)) for path in as_list(asked.checkpoint)]
+    if checkpoint is not None:
+        paths = [Path(str(path)) for path in as_list(checkpoint)]
     elif study is not None:
-        runs = Path(asked.paths.runs)
         cells = sorted((run.seed, place, run.folder.key) for place, row in enumerate(study.rows) for run in row.runs.values())
-        paths = [runs / key for _, _, key in cells if key in rows and RunFolder(runs, key).last.is_file()]
+        folders = [RunFolder(Path(runs), key) for _, _, key in cells if key in rows]
+        paths = [folder.path for folder in folders if folder.last.is_file()]
         if not paths:
             raise UserError(
-                f"No run of {asked.study.folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
+                f"No run of {study_folder} has a checkpoint in {runs}: records alone hold no weights. Set paths.runs to "
                 "the folder of its runs, or run its sweep again."
             )
     else:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from rich.console import Console
 from rich.progress import Progress
 
@@ -19,39 +19,53 @@ from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
 from exfuse.limits import NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
-from exfuse.reports.features.sources import Asked, Source, find_sources
+from exfuse.reports.features.sources import Source, find_sources, target_folder
 from exfuse.reports.probe.cells import Cells, Drawer
 from exfuse.reports.probe.linear import probe
 from exfuse.reports.probe.results import summarise, summary_tables
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.description import Option
 from exfuse.store.probes import FOLDER, INDEX, ProbeIndex, ProbeResult, write_probes
 
 
-class Probe(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What conf/report_probe.yaml asks for."""
-
-    train_images: Positive | None
-    test_images: Positive | None
-    cells: Annotated[int, msgspec.Meta(ge=2)]
-    band: NonNegativeFloat
-    strength: PositiveFloat
-    seed: Seed
-
-
-def probe_features(asked: Probe) -> None:
+def probe_features(
+    checkpoint: str | list[str] | None,
+    study_folder: str | None,
+    paths_runs: str,
+    train_images: Positive | None,
+    test_images: Positive | None,
+    cells: Annotated[int, Meta(ge=2)],
+    band: NonNegativeFloat,
+    strength: PositiveFloat,
+    seed: Seed,
+    output: str | None,
+    device: str,
+    data: Option | None = None,
+) -> None:
     """Probe every run of a study, or those that ``checkpoint`` names.
+
+    Args:
+        checkpoint, study_folder, paths_runs: whose maps, see `find_sources`.
+        train_images, test_images: that teach the classifiers and that score them; None for all.
+        cells: of each image, level and question at most so many.
+        band: px on either side of a border that belong to it.
+        strength: inverse of the L2 penalty.
+        seed: of the draw of cells.
+        output: folder to write, see `target_folder`.
+        device: to run models on.
+        data: in the place of what the first run was trained with.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used or scores other classes than the data name.
         DataError: if the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
-    sources, output = find_sources(asked), asked.target(FOLDER, INDEX, "probes")
+    sources = find_sources(checkpoint, study_folder, paths_runs)
+    folder = target_folder(output, study_folder, FOLDER, INDEX, "probes")
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
-    splits = [read_split(asked.data, name) if asked.data else split_of(trained, name) for name in ("train", "val")]
-    positions = [spread_evenly(len(splits[0]), asked.train_images), spread_evenly(len(splits[1]), asked.test_images)]
-    device = choose_device(asked.device)
-    drawer = Drawer(asked.cells, asked.band, asked.seed)
+    splits = [read_split(data, name) if data else split_of(trained, name) for name in ("train", "val")]
+    positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]
+    where, drawer = choose_device(device), Drawer(cells, band, seed)
     results: list[ProbeResult] = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
@@ -59,20 +73,20 @@ def probe_features(asked: Probe) -> None:
             taught: dict[tuple[str, str], Cells] = {}
             tested: dict[tuple[str, str], Cells] = {}
             for found, split, places in zip((taught, tested), splits, positions, strict=True):
-                for _ in _look(source, drawer, found, split, places, device):
+                for _ in _look(source, drawer, found, split, places, where):
                     progress.advance(task)
-            results += _score(source, taught, tested, asked.strength)
+            results += _score(source, taught, tested, strength)
     if not results:
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
-    settings: dict[str, float | str | None] = {name: getattr(asked, name) for name in ("cells", "band", "strength", "seed")}
+    settings: dict[str, float | str | None] = {"cells": cells, "band": band, "strength": strength, "seed": seed}
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
-    _write(output, results, settings)
+    _write(folder, results, settings)
     console = Console()
     title = f"Linear probes: {splits[1].name}, {len(positions[1])} images, balanced accuracy %"
     for table in summary_tables(summarise(results), title):
         console.print(table)
         console.print()
-    console.print(f"Scores and figure: {output}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Scores and figure: {folder}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _look(

@@ -1,0 +1,37 @@
+"""``exfuse train`` and ``exfuse pretrain``: one run in this process; of a sweep, each in a process of its own."""
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from exfuse.cli import running
+from exfuse.config.overrides import running_choices
+from exfuse.config.read import describe, describe_pretraining
+
+
+def train(config: DictConfig) -> None:
+    """Train what ``config`` describes, or bring one job of a sweep to its end."""
+    run = describe(config, running_choices())
+    if running.is_multirun():
+        from exfuse.sweeps.supervisor import supervise
+
+        supervise(run)
+        return
+    from exfuse.runs.finished import show_finished
+
+    if not show_finished(run, Console()):
+        from exfuse.runs.training import train as train_one
+
+        train_one(run)
+
+
+def pretrain(config: DictConfig) -> None:
+    """Pretrain what ``config`` describes, or bring one job of a sweep to its end."""
+    wanted = describe_pretraining(config, running_choices())
+    if running.is_multirun():
+        from exfuse.sweeps.supervisor import supervise
+
+        supervise(wanted)
+    else:
+        from exfuse.runs.pretraining import pretrain as pretrain_one
+
+        pretrain_one(wanted)

@@ -1,0 +1,70 @@
+"""What `exfuse budget` does: count a study's GPU hours, and say what it takes to tell a difference from noise."""
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import Progress
+
+from exfuse.analysis.power import read_pilot
+from exfuse.errors import ConfigError
+from exfuse.limits import PositiveFloat
+
+
+def estimate(
+    tflops: PositiveFloat,
+    terabytes: PositiveFloat,
+    element: Literal[2, 4],
+    detect: PositiveFloat | None,
+    pilot: str | None,
+    output: str | None,
+    overrides: list[str],
+) -> None:
+    """Count, show and, if asked, write.
+
+    Args:
+        tflops, terabytes, element: what a GPU sustains, see `exfuse.sweeps.roofline.Device`.
+        detect: points of mIoU to tell from the noise of a pilot; None to count alone.
+        pilot: a finished study or a folder of runs; None for what is typed without a key, or the study that is named.
+        output: folder to write to; None for none.
+        overrides: as ``exfuse train`` takes them.
+
+    Raises:
+        ConfigError: if ``detect`` has no pilot.
+    """
+    folders = [override for override in overrides if "=" not in override and override[0] != "~"]  # typed without a key
+    typed = [override for override in overrides if override not in folders]
+    named = [override.partition("=")[2] for override in typed if override.lstrip("+").startswith("study=")]
+    found = pilot or next(iter([*folders, *(f"outputs/studies/{name}" for name in named)]), None)
+    if detect is not None and found is None:
+        raise ConfigError("detect= needs a pilot: pilot=FOLDER, a finished study or a folder of runs.")
+    console = Console()
+    if detect is not None and found and not typed:
+        _detect(console, Path(found), detect, {})
+        return
+    from exfuse.sweeps.budget import plan_budget  # torch, which a pilot alone does without
+    from exfuse.sweeps.budget_report import assumptions, budget_table, write_budget
+    from exfuse.sweeps.roofline import Device
+
+    device = Device(tflops, terabytes, element)
+    with Progress(console=console, transient=True) as bar:
+        line = bar.add_task("Counting operations", total=None)
+        budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total))
+    if detect is not None and found:
+        runs = [row for budget in budgets for row in budget.rows.values()]
+        _detect(console, Path(found), detect, {row.name: row.hours(device) / row.runs for row in runs})
+    for budget in budgets:
+        console.print(budget_table(budget, device))
+    console.print(assumptions(device), highlight=False)
+    if output:
+        for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join(typed)}"):
+            console.print(f"{path}", soft_wrap=True)
+
+
+def _detect(console: Console, pilot: Path, points: float, gpu_hours: dict[str, float]) -> None:
+    from exfuse.sweeps.detecting import detection_table
+
+    with console.status("Resampling the pilot's images"):
+        table = detection_table(read_pilot(pilot), points, gpu_hours)
+    console.print(table)
