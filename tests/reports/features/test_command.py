@@ -48,7 +48,7 @@ def shown(finished_run: RunFolder, baseline_run: RunFolder, tmp_path_factory: py
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty pictures, a tenth of the work: for tests that look at something else."""
     for name in ("draw_overview", "draw_level"):
-        monkeypatch.setattr(f"exfuse.reports.features.folder.{name}", lambda *_, **__: Figure(figsize=(0.2, 0.2)))
+        monkeypatch.setattr(f"exfuse.reports.features.command.{name}", lambda *_, **__: Figure(figsize=(0.2, 0.2)))
 
 
 def test_the_folder_holds_what_its_index_names(shown: Path, finished_run: RunFolder, baseline_run: RunFolder) -> None:
@@ -206,7 +206,7 @@ def test_a_folder_of_something_else_is_left_as_it_is_and_one_of_pictures_replace
     features(out, run, "image=0", "statistics.images=0")
     first = {path.relative_to(out) for path in out.rglob("*")}
     with monkeypatch.context() as broken:
-        broken.setattr("exfuse.reports.features.folder.write_rows", lambda *_: 1 / 0)
+        broken.setattr("exfuse.reports.features.command.write_rows", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             features(out, run, "image=1", "statistics.images=0")
     assert {path.relative_to(out) for path in out.rglob("*")} == first

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from exfuse.reports.features.regions import find_borders, scale_to
+from exfuse.reports.features.statistics import find_borders, scale_to
 
 VOID = 255
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from exfuse.palette import VOID
-from exfuse.reports.features.regions import Regions
 from exfuse.reports.features.statistics import (
     BRANCH,
     MAP,
+    Regions,
     branch_statistics,
     class_moments,
     map_statistics,

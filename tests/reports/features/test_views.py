@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from exfuse.reports.features.drawing import gradient, principal_colours, view
 from exfuse.reports.features.taps import Tapped
-from exfuse.reports.features.views import gradient, principal_colours, view
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 7), (2, 5, 5), (1, 1, 1), (3, 1, 9)])

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from exfuse.errors import ConfigError, UserError
-from exfuse.reports.features.regions import Regions
+from exfuse.reports.features.statistics import Regions
 from exfuse.reports.probe.cells import Drawer
 from exfuse.reports.probe.command import probe_features
 from exfuse.reports.probe.linear import probe

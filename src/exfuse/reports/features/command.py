@@ -1,28 +1,59 @@
 """What `exfuse report features` does: look into each run, then draw and write one folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 
+from exfuse.analysis.figures import style
 from exfuse.composition.reading import photographs_upright, read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.pixels import read_image, read_mask
 from exfuse.data.split import Split, spread_evenly
+from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError
 from exfuse.files import write_folder
 from exfuse.limits import NonNegative, NonNegativeFloat
+from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.process import choose_device
-from exfuse.reports.features.folder import Content, write_content
-from exfuse.reports.features.looking import Looked, Looker
-from exfuse.reports.features.sources import Source, as_list, find_images, find_sources, is_photograph, target_folder
-from exfuse.reports.features.summary import LEGEND, name_runs, summary_tables
+from exfuse.reports.features.drawing import Scene, Shown, draw_level, draw_overview, view
+from exfuse.reports.features.sources import Chosen, Source, as_list, find_images, find_sources, is_photograph, target_folder
+from exfuse.reports.features.statistics import Borders, find_borders, scale_to
+from exfuse.reports.features.summary import LEGEND, Collected, Numbers, name_runs, summary_tables, write_per_image
+from exfuse.reports.features.taps import tap
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store import features as store
+from exfuse.store.checked import write_rows
 from exfuse.store.description import Option
-from exfuse.store.features import FOLDER, INDEX
+
+_MOST_RUNS = 6  # side by side in one overview; each run's levels have pictures of their own
+
+
+@dataclass
+class Looked:
+    """What one run showed.
+
+    Attributes:
+        shown: by the image's name, what is drawn.
+        own: by the image's name and the level, the statistics of that image alone; of images with a truth.
+        collected: by level, the statistics over the split.
+    """
+
+    run: store.FeatureRun
+    shown: dict[str, Shown] = field(default_factory=dict)
+    own: dict[tuple[str, str], dict[str, Numbers]] = field(default_factory=dict)
+    collected: dict[str, Collected] = field(default_factory=dict)
+
+    def rows(self) -> list[store.SummaryRow]:
+        """The summary of every level and statistic."""
+        return [row for level, found in self.collected.items() for row in found.rows(self.run, level)]
 
 
 def show_features(
@@ -55,31 +86,54 @@ def show_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder = target_folder(output, study_folder, FOLDER, INDEX, "feature pictures")
+    folder = target_folder(output, study_folder, store.FOLDER, store.INDEX, "feature pictures")
     where = choose_device(device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     counted = None
     if statistics_images != 0 or not all(map(is_photograph, as_list(image))):
         counted = read_split(data, split) if data else split_of(trained, split)
         classes = list(counted.classes)
+    void_ids = counted.void_ids if counted else (VOID,)
     images = find_images(image, counted, photographs_upright(data or trained.data))
-    positions = [] if counted is None else spread_evenly(len(counted), statistics_images)
-    looked = []
+    items = [counted.items[place] for place in spread_evenly(len(counted), statistics_images)] if counted else []
+    every = [*images, *(Chosen(item.id, item.image, item.mask, item.upright) for item in items)]
+    looked, borders = [Looked(source.run) for source in sources], dict[str, Borders]()
     with Progress(transient=True) as progress:
-        task = progress.add_task("Looking into models", total=len(sources) * (len(images) + len(positions)))
-        for source in sources:
-            looker = _looker(source, classes, counted, statistics_band, where)
-            found = Looked(source.run)
-            for _ in looker.look(found, images, counted, positions):
+        task = progress.add_task("Looking into models", total=len(sources) * len(every))
+        for source, found in zip(sources, looked, strict=True):
+            model, transform = _load(source, classes, counted, where)
+            for place, one in enumerate(every):
+                pixels, drawn = read_image(one.image, one.upright), place < len(images)
+                tapped, ids = tap(model, transform(pixels).to(where), pixels.shape[:2])  # type: ignore[arg-type]
+                levels = [level.cpu() for level in tapped]
+                if drawn:
+                    prediction = ids.cpu().numpy().astype(np.uint8)
+                    found.shown[one.name] = Shown(source.run.title, prediction, [view(level) for level in levels])
+                if one.mask is not None:
+                    truth = find_borders(read_mask(one.mask, len(classes), void_ids), statistics_band)
+                    for level in levels:
+                        over = Collected(len(classes))
+                        over = over if drawn else found.collected.setdefault(level.name, over)
+                        own = over.add(one.name, level, scale_to(truth, (level.before.shape[1], level.before.shape[2])))
+                        if drawn:
+                            found.own[one.name, level.name], borders[one.name] = own, truth
                 progress.advance(task)
-            looked.append(found)
-        borders = {one.name: looker.borders(one) for one in images if one.mask is not None}
-    content = Content(looked, images, borders, classes, counted, split, len(positions), statistics_band)
-    write_folder(folder, lambda scratch: write_content(scratch, content))
-    _report(content, folder, Console())
+    rows = [row for found in looked for row in found.rows()]
+    index = store.FeatureIndex(
+        data=counted.name if counted and rows else None,
+        split=split if rows else None,
+        band=statistics_band,
+        images=len(items),
+        runs=tuple(source.run for source in sources),
+        overviews=(),
+        pictures=(),
+        summary=tuple(rows),
+    )
+    write_folder(folder, lambda scratch: _write(scratch, looked, images, borders, classes, index))
+    _report(index, [str(folder / image.folder / "features.png") for image in images], folder, Console())
 
 
-def _looker(source: Source, classes: Sequence[str], split: Split | None, band: float, device: torch.device) -> Looker:
+def _load(source: Source, classes: Sequence[str], split: Split | None, device: torch.device) -> tuple[Segmenter, EvalTransform]:
     model, trained, known = load_checkpoint(source.checkpoint)
     if known != list(classes):
         data = split.name if split else "the first checkpoint"
@@ -92,25 +146,51 @@ def _looker(source: Source, classes: Sequence[str], split: Split | None, band: f
             f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map. Choose a run with "
             "decoder=levels_2345."
         )
-    void_ids = split.void_ids if split else (VOID,)
-    return Looker(model.to(device), build_eval_transform(trained), device, len(known), void_ids, band)
+    return model.to(device), build_eval_transform(trained)
 
 
-def _report(content: Content, output: Path, console: Console) -> None:
-    runs, rows = [one.run for one in content.looked], content.rows()
+def _write(
+    folder: Path,
+    looked: Sequence[Looked],
+    images: Sequence[Chosen],
+    borders: Mapping[str, Borders],
+    classes: Sequence[str],
+    index: store.FeatureIndex,
+) -> None:
+    """Write pictures, tables and, last, the index into ``folder``."""
+    overviews, pictures = [], []
+    for image in images:
+        pixels = read_image(image.image, image.upright)
+        scene = Scene(image.name, pixels, borders.get(image.name), classes)
+        shown = [one.shown[image.name] for one in looked[:_MOST_RUNS]]
+        figure = draw_overview(scene, shown, left_out=len(looked) - len(shown))
+        written = style.save(figure, folder / image.folder / "features.svg")
+        overviews.append(store.FeatureOverview(image.name, tuple(path.relative_to(folder).as_posix() for path in written)))
+        for one in looked:
+            run = one.run
+            for level in one.shown[image.name].levels:
+                path = folder / image.folder / f"{run.key}_{level.name}.png"
+                style.save(draw_level(scene, run.title, level), path, suffixes=(".png",))
+                own, name = one.own.get((image.name, level.name), {}), path.relative_to(folder).as_posix()
+                known = (image.name, run.key, run.row, run.seed, level.name, level.kind, name)
+                pictures.append(store.FeaturePicture(*known, own))
+    write_rows(folder / "features.csv", store.SummaryRow, index.summary)
+    collected = [(one.run, level, found) for one in looked for level, found in one.collected.items()]
+    write_per_image(folder / "per_image.csv", collected)
+    store.write_features(folder, replace(index, overviews=tuple(overviews), pictures=tuple(pictures)))
+
+
+def _report(index: store.FeatureIndex, pictures: Sequence[str], output: Path, console: Console) -> None:
+    runs, rows = index.runs, index.summary
     if rows and len(runs) > 1:
-        for key, name in name_runs(runs).items():
-            console.print(
-                f"Run {name}: {next(run.title for run in runs if run.key == key)} ({key})", markup=False, highlight=False
-            )
+        for run, name in zip(runs, name_runs(runs).values(), strict=True):
+            console.print(f"Run {name}: {run.title} ({run.key})", markup=False, highlight=False)
     for level in dict.fromkeys(row.level for row in rows):
-        assert content.split is not None
-        title = f"{level} before and after SEB: {content.split.name}, {content.images_counted} images"
+        title = f"{level} before and after SEB: {index.data}, {index.images} images"
         title += "" if len(runs) > 1 else f", {runs[0].title}"
         for table in summary_tables(rows, runs, level, title):
             console.print(table)
             console.print()
     if rows:
         console.print(LEGEND, style="dim", markup=False, highlight=False)
-    pictures = [str(output / image.folder / "features.png") for image in content.images]
     console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, markup=False, highlight=False)

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from exfuse.reports.features.regions import Regions
-from exfuse.reports.features.statistics import BRANCH, CLASS_STATISTICS, MAP, Moments, branch_statistics, map_statistics
+from exfuse.reports.features.statistics import (
+    BRANCH,
+    CLASS_STATISTICS,
+    MAP,
+    Moments,
+    Regions,
+    branch_statistics,
+    map_statistics,
+)
 from exfuse.reports.features.taps import Tapped
 from exfuse.store.features import FeatureRun, SummaryRow
 

@@ -11,7 +11,7 @@ from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
 from exfuse.models.segmenter import Segmenter
 from exfuse.randomness import derive_seed
-from exfuse.reports.features.regions import Regions, find_borders, scale_to
+from exfuse.reports.features.statistics import Regions, find_borders, scale_to
 from exfuse.reports.features.taps import tap
 
 QUESTIONS = ("class", "border")
