@@ -14,7 +14,7 @@ from exfuse.cli.help import help_of
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.command import agreement, export
-from exfuse.exporting.formats import FORMATS, Description
+from exfuse.exporting.formats import FORMATS, describe
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from tests import entry_points
@@ -47,9 +47,9 @@ def check(run, path, load, images):
     """The file against the unfused model, one image at a time and several at once."""
     model, _, _ = load_checkpoint(run.path)
     exported = load(path)
-    found = agreement(model, exported, images)
-    assert found.difference < 1e-5
-    assert found.equal == 1
+    difference, equal = agreement(model, exported, images)
+    assert difference < 1e-5
+    assert equal == 1
     together = np.stack([images[0], images[0][:, ::-1], images[0][..., ::-1]])
     with torch.inference_mode():
         expected = model(torch.from_numpy(together)).scores.numpy()
@@ -209,6 +209,10 @@ def test_it_is_checked_on_the_runs_own_images(make_run, capsys):
     )
 
 
-def test_a_description_is_text_that_says_the_same():
-    one = Description("key", "label", None, ["a"], [0.1], [0.2], None, [0, 0, 0], "any")
-    assert {name: json.loads(text) for name, text in one.as_text().items()} == vars(one)
+def test_a_description_is_text_that_says_the_same(exported_run):
+    record = exported_run[0].record()
+    said = {name: json.loads(text) for name, text in describe(record, ["a"], "any").items()}
+    assert (said["run"], said["label"], said["commit"]) == (record.key, record.label, record.environment.commit)
+    assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 0, 0], "any")
+    assert said["mean"] == record.config["backbone"]["normalisation"]["mean"]
+    assert said["long_side"] == record.config["recipe"]["long_side"]

@@ -4,9 +4,8 @@ import csv
 
 import pytest
 
-from exfuse.sweeps.budget import plan_budget
+from exfuse.sweeps.budget import Device, plan_budget
 from exfuse.sweeps.budget_report import write_budget
-from exfuse.sweeps.roofline import Device
 
 GPU = Device(tflops=60, terabytes=1.2, element=2)
 SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]

@@ -1,25 +1,24 @@
 """What one line of a benchmark says, and how two things are timed against each other."""
 
-import csv
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from rich.table import Table
 
 from exfuse.files import write_atomically, write_json
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment
+from exfuse.store.checked import plain, write_rows
 from exfuse.store.record import changes
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(msgspec.Struct, frozen=True):
     """One comparison.
 
     Attributes:
@@ -106,9 +105,9 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
         machine: see `exfuse.benchmarks.report.describe_machine`.
         failed: modules that ended without measurements.
     """
-    content = {"machine": machine, "failed": list(failed), "measurements": [asdict(each) for each in measurements]}
+    content = {"machine": machine, "failed": list(failed), "measurements": plain(list(measurements))}
     write_json(folder / "benchmarks.json", content)
-    write_atomically(folder / "benchmarks.csv", lambda path: _write_csv(path, measurements))
+    write_atomically(folder / "benchmarks.csv", lambda path: write_rows(path, Measurement, measurements))
     write_atomically(folder / "benchmarks.md", lambda path: path.write_text(_markdown(measurements, machine, failed)))
 
 
@@ -156,10 +155,3 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
     ]
     lines += ["", *(f"**{module} ended without measurements.**" for module in failed)] if failed else []
     return "\n".join(lines) + "\n"
-
-
-def _write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*Measurement.__dataclass_fields__])
-        writer.writeheader()
-        writer.writerows(asdict(measurement) for measurement in measurements)

@@ -1,23 +1,19 @@
 """The models that benchmarks compare, built without configs, and one training step of each."""
 
 import importlib
-import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement
 from exfuse.errors import UserError
-from exfuse.files import write_json
 from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
 from exfuse.models.decoder import Decoder
@@ -93,6 +89,7 @@ def training_step(model: nn.Module, image: Tensor, truth: Tensor, half: bool) ->
 #
 # Memory and allocator state of one benchmark then say nothing about the next. The process runs this file.
 
+_STEP, _RESULTS = "exfuse bench step: ", "exfuse bench results: "  # how these lines begin among what libraries print
 _SHOWN = 15  # lines of what a failed benchmark said
 
 
@@ -113,38 +110,25 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
         BenchmarkError: with the end of what the process said.
     """
     environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    with tempfile.TemporaryDirectory() as folder:
-        results, said = Path(folder) / "results.json", Path(folder) / "output.txt"
-        reading, writing = os.pipe()
-        with said.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "exfuse.benchmarks.running", module, device, str(results), str(writing)],
-                env=environment,
-                pass_fds=[writing],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        os.close(writing)
-        try:
-            with os.fdopen(reading) as pipe:
-                for line in pipe:
-                    progress(line.strip())
-            status = process.wait()
-        finally:
-            process.kill()  # nothing, unless this was interrupted
-            process.wait()
-        if status or not results.is_file():
-            end = "\n".join(said.read_text(errors="replace").splitlines()[-_SHOWN:])
-            raise BenchmarkError(f"{module} ended with status {status}:\n{end}")
-        return [Measurement(**measured) for measured in json.loads(results.read_text())]
+    command = [sys.executable, "-m", "exfuse.benchmarks.running", module, device]
+    said: list[str] = []
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(_STEP):
+                progress(line.removeprefix(_STEP).strip())
+            else:
+                said.append(line)
+    if process.returncode or not said or not said[-1].startswith(_RESULTS):
+        raise BenchmarkError(f"{module} ended with status {process.returncode}:\n{''.join(said[-_SHOWN:])}")
+    return msgspec.json.decode(said[-1].removeprefix(_RESULTS), type=list[Measurement])
 
 
-def _measure(module: str, device: str, results: str, progress: str) -> None:
-    """Write a module's measurements as JSON to the file ``results``, a line a step to the open file number ``progress``."""
+def _measure(module: str, device: str) -> None:
+    """Print a line a step, then a module's measurements as JSON."""
     choose_device(device)  # sets what float32 means
-    with os.fdopen(int(progress), "w", buffering=1) as pipe:
-        measured = importlib.import_module(module).measure(device, lambda step: print(step, file=pipe))
-    write_json(Path(results), [asdict(measurement) for measurement in measured])
+    measured = importlib.import_module(module).measure(device, lambda step: print(f"{_STEP}{step}", flush=True))
+    print(f"\n{_RESULTS}{msgspec.json.encode(measured).decode()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Export a finished run's model: fuse, trace, write, check; a file that fails its check is not kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,12 +15,11 @@ from rich.console import Console
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.errors import CheckpointError, UserError
-from exfuse.exporting.formats import FORMATS, Description, Scoring
+from exfuse.exporting.formats import FORMATS, Scoring, describe
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import write_atomically
 from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
-from exfuse.palette import voc_palette
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription
@@ -64,20 +62,20 @@ def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output
         raise UserError(f"The run's images of {small[0]} pixels are smaller than {least} on a side: add size=[HEIGHT,WIDTH].")
     sizes = f"{size[0]}x{size[1]}" if size else f"any height and width of at least {least} pixels"
     console = Console()
-    found: list[Agreement] = []
+    found: list[tuple[float, float]] = []
 
     def write(scratch: Path) -> None:
         with console.status("Tracing"):
             program = trace(model, size)
         with console.status("Writing"):
-            form.write(scratch, program, _describe(record, classes, sizes))
+            form.write(scratch, program, describe(record, classes, sizes))
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
     write_atomically(path, write)
     console.print(
-        f"Checked on {origin}: scores differ by at most {found[0].difference:.1e} of the largest, "
-        f"{found[0].equal:.3%} of the pixels have the same class.\n"
+        f"Checked on {origin}: scores differ by at most {found[0][0]:.1e} of the largest, "
+        f"{found[0][1]:.3%} of the pixels have the same class.\n"
         f"{path} ({path.stat().st_size / 1e6:.1f} MB) takes any number of images of {sizes}.",
         soft_wrap=True,
     )
@@ -95,17 +93,10 @@ def _finished(run: Path) -> Record:
     return record
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Over all images: the largest difference relative to the largest score, and the share of pixels of the same class."""
-
-    difference: float
-    equal: float
-
-
 @torch.inference_mode()
-def agreement(model: Segmenter, exported: Scoring, images: Sequence[NDArray[np.float32]]) -> Agreement:
-    """Compare a file with the model that it was made from.
+def agreement(model: Segmenter, exported: Scoring, images: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Compare a file with the model that it was made from: the largest difference relative to the largest score, and the share
+    of pixels of the same class, over all images.
 
     Args:
         model: unfused, in evaluation mode on the CPU.
@@ -128,22 +119,7 @@ def agreement(model: Segmenter, exported: Scoring, images: Sequence[NDArray[np.f
             f"The exported file does not say what the model says: scores differ by {difference:.1e} of the largest "
             f"(allowed {TOLERANCE:.0e}), {equal / pixels:.3%} of the pixels have the same class. No file is kept."
         )
-    return Agreement(difference, equal / pixels)
-
-
-def _describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
-    normalisation = record.config["backbone"]["normalisation"]
-    return Description(
-        run=record.key,
-        label=record.label,
-        commit=record.environment.commit,
-        classes=list(classes),
-        mean=list(normalisation["mean"]),
-        std=list(normalisation["std"]),
-        long_side=record.config["recipe"]["long_side"],
-        palette=voc_palette()[: len(classes)].ravel().tolist(),
-        sizes=sizes,
-    )
+    return difference, equal / pixels
 
 
 def _check_images(run: RunDescription, size: Size | None) -> tuple[Sequence[NDArray[np.float32]], str]:

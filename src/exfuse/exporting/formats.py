@@ -5,8 +5,7 @@ Only this file knows onnx and onnxruntime.
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,41 +14,44 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from exfuse.palette import voc_palette
+from exfuse.store.record import Record
+
 Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B, 3, H, W) to scores (B, C, H, W)
 _DESCRIPTION = "description.json"
 
 
-@dataclass(frozen=True)
-class Description:
-    """An exported model's contract. In the file every value is text, as JSON.
+Description = Mapping[str, str]  # an exported model's contract, see `describe`
 
-    Attributes:
-        run: key of the run whose weights these are.
-        label: its variant.
-        commit: of the code that trained it; None where git was not at hand.
-        classes: names of the scores' channels.
-        mean, std: per RGB channel, of pixels in [0, 1].
-        long_side: pixels that an image's longer side is scaled to first; None leaves images as they are.
-        palette: RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
+
+def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
+    """What travels inside a file; every value is text, as JSON.
+
+    ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,
+    null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per RGB channel, of pixels
+    in [0, 1]; ``long_side`` are the pixels that an image's longer side is scaled to first, null leaves images as they are;
+    ``palette`` is RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
+
+    Args:
+        record: of the run.
+        classes: names of the C classes.
         sizes: which heights and widths the file takes.
-        input, output: names, layouts and meanings.
     """
-
-    run: str
-    label: str
-    commit: str | None
-    classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
-    long_side: int | None
-    palette: Sequence[int]
-    sizes: str
-    input: str = "image: float32 (batch, 3, height, width), RGB; (pixel / 255 - mean) / std"
-    output: str = "scores: float32 (batch, classes, height, width), before softmax; a pixel's class is the argmax"
-
-    def as_text(self) -> dict[str, str]:
-        """Every attribute as JSON."""
-        return {name: json.dumps(value) for name, value in vars(self).items()}
+    normalisation = record.config["backbone"]["normalisation"]
+    found = {
+        "run": record.key,
+        "label": record.label,
+        "commit": record.environment.commit,
+        "classes": list(classes),
+        "mean": list(normalisation["mean"]),
+        "std": list(normalisation["std"]),
+        "long_side": record.config["recipe"]["long_side"],
+        "palette": voc_palette()[: len(classes)].ravel().tolist(),
+        "sizes": sizes,
+        "input": "image: float32 (batch, 3, height, width), RGB; (pixel / 255 - mean) / std",
+        "output": "scores: float32 (batch, classes, height, width), before softmax; a pixel's class is the argmax",
+    }
+    return {name: json.dumps(value) for name, value in found.items()}
 
 
 class Format(NamedTuple):
@@ -75,7 +77,7 @@ def _write_onnx(path: Path, program: ExportedProgram, description: Description) 
             program, dynamo=True, input_names=["image"], output_names=["scores"], verbose=False, optimize=True
         )
     assert written is not None
-    written.model.metadata_props.update(description.as_text())
+    written.model.metadata_props.update(description)
     written.save(path)
 
 
@@ -87,7 +89,7 @@ def _load_onnx(path: Path) -> Scoring:
 
 
 def _write_torch(path: Path, program: ExportedProgram, description: Description) -> None:
-    torch.export.save(program, path, extra_files={_DESCRIPTION: json.dumps(description.as_text())})
+    torch.export.save(program, path, extra_files={_DESCRIPTION: json.dumps(description)})
 
 
 def _load_torch(path: Path) -> Scoring:

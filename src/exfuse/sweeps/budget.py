@@ -1,15 +1,19 @@
-"""What a study would cost on a GPU, estimated before anything is trained and without the data at hand."""
+"""What a training step costs a device, from its operations alone: a roofline over each, without running any."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from exfuse.composition.pretraining import build_classifier_model, from_random
 from exfuse.composition.reading import labelled_counts, split_of
@@ -20,11 +24,89 @@ from exfuse.store.checked import typed as typed_as
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
 from exfuse.store.tuning import DeclaredTune
-from exfuse.sweeps.roofline import Device, StepCost, count_step
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
+
+
+class Device(NamedTuple):
+    """What a device sustains, not its data sheet's peak.
+
+    Attributes:
+        tflops: 10^12 floating-point operations a second, two a multiply-add.
+        terabytes: 10^12 bytes a second from and to memory.
+        element: bytes of a floating-point number: 2 in bfloat16, 4 in float32.
+    """
+
+    tflops: float
+    terabytes: float
+    element: int
+
+
+class Operation(NamedTuple):
+    """One call of a kernel: floating-point operations, and the numbers that it reads and writes."""
+
+    flops: int
+    elements: int
+
+
+class StepCost(NamedTuple):
+    """The operations of a forward and backward pass over ``images`` images; the optimiser's, once a batch, are left out."""
+
+    operations: list[Operation]
+    images: int
+
+    @property
+    def gigaflops(self) -> float:
+        """Of one image, forward and backward: convolutions and matrix products."""
+        return sum(operation.flops for operation in self.operations) / self.images / 1e9
+
+    @property
+    def gigabytes(self) -> float:
+        """Read and written for one image in float32, every operation by itself."""
+        return 4 * sum(operation.elements for operation in self.operations) / self.images / 1e9
+
+    def seconds(self, device: Device) -> float:
+        """For one image: each operation takes as long as its arithmetic or its memory traffic, whichever is longer."""
+        total = sum(
+            max(operation.flops / device.tflops, device.element * operation.elements / device.terabytes)
+            for operation in self.operations
+        )
+        return total / self.images / 1e12
+
+
+def count_step(loss: Callable[[], Tensor], images: int) -> StepCost:
+    """Count the operations by which ``loss`` and its gradients are computed.
+
+    Args:
+        loss: computes a scalar; with everything on torch's ``meta`` device no number is ever computed.
+        images: how many the loss is over.
+    """
+    with _Recorder() as recorder:
+        loss().backward()
+    return StepCost(recorder.operations, images)
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operation that moves numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        outcome = func(*args, **kwargs)
+        if not func.is_view and "empty" not in func.overloadpacket.__name__:  # those move nothing
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, outcome)) if isinstance(leaf, torch.Tensor)]
+            count = flop_registry.get(func.overloadpacket)
+            flops = count(*args, **kwargs, out_val=outcome) if count else 0
+            self.operations.append(Operation(int(flops), sum(tensor.numel() for tensor in tensors)))
+        return outcome
+
+
+# What a study would cost on a GPU, estimated before anything is trained and without the data at hand.
 
 _COUNTED = 2  # images in the batch whose operations are counted: batch norms want more than one
 

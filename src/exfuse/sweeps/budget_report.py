@@ -8,8 +8,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from exfuse.files import write_atomically
-from exfuse.sweeps.budget import Budget, Training
-from exfuse.sweeps.roofline import Device
+from exfuse.sweeps.budget import Budget, Device, Training
 
 _COLUMNS = ("backbone", "training", "M parameters", "GFLOP an image", "GB an image", "images", "runs", "EFLOP", "GPU hours")
 _WORDS = ("backbone", "training")

@@ -24,7 +24,7 @@ def estimate(
     """Count, show and, if asked, write.
 
     Args:
-        tflops, terabytes, element: what a GPU sustains, see `exfuse.sweeps.roofline.Device`.
+        tflops, terabytes, element: what a GPU sustains, see `exfuse.sweeps.budget.Device`.
         detect: points of mIoU to tell from the noise of a pilot; None to count alone.
         pilot: a finished study or a folder of runs; None for what is typed without a key, or the study that is named.
         output: folder to write to; None for none.
@@ -43,9 +43,8 @@ def estimate(
     if detect is not None and found and not typed:
         _detect(console, Path(found), detect, {})
         return
-    from exfuse.sweeps.budget import plan_budget  # torch, which a pilot alone does without
+    from exfuse.sweeps.budget import Device, plan_budget  # torch, which a pilot alone does without
     from exfuse.sweeps.budget_report import assumptions, budget_table, write_budget
-    from exfuse.sweeps.roofline import Device
 
     device = Device(tflops, terabytes, element)
     with Progress(console=console, transient=True) as bar:

@@ -15,7 +15,6 @@ from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
 from exfuse.reports.costs.command import measure_costs, quartiles
-from exfuse.reports.costs.memory import peak_mib, weigh
 from exfuse.reports.costs.turns import (
     Subject,
     TrainingStep,
@@ -23,8 +22,10 @@ from exfuse.reports.costs.turns import (
     Variant,
     build_from_record,
     find_variants,
+    peak_mib,
     random_batch,
     take_rounds,
+    weigh,
 )
 from exfuse.store.measured_costs import FILE, read_costs
 from exfuse.store.record import Record

@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from exfuse.analysis.rendering import Rendering
-from exfuse.reports.chromium import find_chromium, headless_chromium
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import find_examples
 from exfuse.reports.page.page import render_page
+from exfuse.reports.screenshots import find_chromium, headless_chromium
 from exfuse.store.history import merge_logs, write_history
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder

@@ -10,10 +10,8 @@ from scipy import stats
 
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.features.statistics import Regions
-from exfuse.reports.probe.cells import Drawer
-from exfuse.reports.probe.command import probe_features
-from exfuse.reports.probe.linear import probe
-from exfuse.reports.probe.results import summarise
+from exfuse.reports.probe.cells import Drawer, probe
+from exfuse.reports.probe.command import probe_features, summarise
 from exfuse.store.probes import ProbeResult
 from tests.described import arguments_of
 

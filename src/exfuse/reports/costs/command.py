@@ -16,8 +16,7 @@ from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
 from exfuse.limits import Positive
 from exfuse.process import choose_device, keep_freed_memory
-from exfuse.reports.costs.memory import peak_mib
-from exfuse.reports.costs.turns import Subject, Turn, find_variants, take_rounds
+from exfuse.reports.costs.turns import Subject, Turn, find_variants, peak_mib, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs

@@ -3,9 +3,8 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from exfuse.reports.page.charts import Chart, Trace, chart, points
+from exfuse.reports.page.charts import Chart, Look, Trace, chart, points
 from exfuse.reports.page.data import PageData, Section
-from exfuse.reports.page.palette import Look
 from exfuse.store.history import History, curve, metrics
 
 _FIRST = ("val/miou", "train/loss", "val/pixel_accuracy")

@@ -5,8 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from exfuse.analysis.rendering import Rendering
-from exfuse.reports.page.charts import Chart
-from exfuse.reports.page.palette import Look, looks
+from exfuse.reports.page.charts import Chart, Look, looks
 from exfuse.store.examples import Examples
 from exfuse.store.history import HISTORY, History, read_history
 from exfuse.store.study import Study

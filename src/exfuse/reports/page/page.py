@@ -1,6 +1,7 @@
-"""From a study to the text of its page."""
+"""What a page cannot show, and why: said at its head instead of being left to be missed."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -10,9 +11,57 @@ from markupsafe import Markup
 
 from exfuse.analysis.document import Value
 from exfuse.analysis.formats.html import environment
-from exfuse.reports.page import browser, charts, classes, cost, curves, effects, features, ladder, palette
+from exfuse.reports.page import browser, charts, classes, cost, curves, effects, features, ladder
 from exfuse.reports.page.data import PageData, Section
-from exfuse.reports.page.notices import notices
+
+_REASONS = {
+    "missing": "no seed has finished in both rows of a comparison",
+    "other images": "rows were scored on different images",
+}
+
+
+def notices(data: PageData, sections: set[str]) -> list[str]:
+    """Sentences on unfinished runs, single seeds and missing parts.
+
+    Args:
+        data: of the page.
+        sections: ids of those that the page has.
+    """
+    study = data.study
+    found = []
+    unfinished = Counter(run.status for row in study.rows for run in row.runs.values() if not run.done)
+    total = sum(len(row.runs) for row in study.rows)
+    if unfinished:
+        said = ", ".join(f"{number} {status}" for status, number in sorted(unfinished.items()))
+        found.append(f"{total - sum(unfinished.values())} of {total} runs have finished; the others: {said}.")
+    done = [len(row.records) for row in study.rows if row.records]
+    if not done:
+        return [*found, "Nothing has been scored yet: there are no charts."]
+    if max(done) == 1:
+        found.append("One seed: intervals are over images only and say nothing about the noise of training.")
+    intervals = [one for one in data.rendering.comparisons.values() if one.interval]
+    if not intervals:
+        reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
+        found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
+    if "curves" not in sections:
+        found.append("No training curves: no logs of the runs were found when this page was made.")
+    if "browser" not in sections:
+        found.append("No predictions on images: none were gathered from the runs' checkpoints.")
+    return found + _left_out(data)
+
+
+def _left_out(data: PageData) -> list[str]:
+    """Runs whose predictions are missing, one sentence a reason."""
+    by_reason: dict[str, list[str]] = {}
+    for row in data.study.rows:
+        for seed, run in row.runs.items():
+            if run.folder.key in data.left_out:
+                reason = data.left_out[run.folder.key].splitlines()[0]
+                by_reason.setdefault(reason, []).append(f"{row.title} seed {seed}")
+    return [f"No predictions of {', '.join(runs)}: {reason}" for reason, runs in by_reason.items()]
+
+
+# From a study to the text of its page.
 
 _SCRIPTS = ("theme.js", "charts.js", "variants.js", "masks.js", "browser.js")
 
@@ -54,8 +103,8 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
         runs=_runs(data),
         variants=variants,
         css=Markup(_asset("page.css")),
-        light=Markup(palette.css_variables(dark=False)),
-        dark=Markup(palette.css_variables(dark=True)),
+        light=Markup(charts.css_variables(dark=False)),
+        dark=Markup(charts.css_variables(dark=True)),
         scripts=Markup("\n".join(_asset(name) for name in _SCRIPTS)),
         early=Markup(_asset("early.js")),
         charts=_json(drawn),
