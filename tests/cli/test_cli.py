@@ -121,6 +121,7 @@ def test_every_verb_works_from_a_checkout() -> None:
         ("summarise F --classes a,b", "runs summarise", ["classes=[a,b]"], {"folder": "F"}, "classes=[a,b]"),
         ("prepare voc paths.data=D", "data prepare", ["paths.data=D", "source=voc"], {}, "exfuse data prepare"),
         ("prepare imagenet-check", "data check", ["source=imagenet"], {}, "exfuse data check"),
+        ("runs --config-dir D json=true", "runs list", ["--config-dir", "D", "json=true"], {}, ""),
         ("report page study=S", "report page", [], {"study.folder": "S"}, ""),
         ("chain --plan seed=1", "chain", ["plan=true"], {"overrides": ["seed=1"]}, "plan=true"),
         ("budget +study=s tflops=9", "budget", ["tflops=9"], {"overrides": ["+study=s"]}, ""),

@@ -113,6 +113,15 @@ def test_signatures_are_read_without_importing_what_they_are_of() -> None:
         signature("torch.optim.Sgd")
 
 
+@pytest.mark.parametrize("recipe", ["voc", "scenes"])
+def test_another_schedule_or_optimiser_than_the_recipes_leaves_its_settings_behind(recipe: str) -> None:
+    run = describe_run([f"recipe={recipe}", "schedule@recipe.schedule=cosine", "optimizer@recipe.optimizer=adamw"])
+    assert run.recipe.schedule == Option("cosine", {"warmup_share": 0.05})
+    assert "momentum" not in run.recipe.optimizer.settings
+    with pytest.raises(ConfigError, match=r"recipe\.schedule\.power: nothing reads this key\. schedule=poly has power"):
+        describe_run([f"recipe={recipe}", "schedule@recipe.schedule=cosine", "recipe.schedule.power=0.5"])
+
+
 def test_options_of_a_folder_of_ones_own_are_found_checked_and_built(tmp_path: Path) -> None:
     (tmp_path / "schedule").mkdir()
     (tmp_path / "schedule" / "flat.yaml").write_text("# No decay.\n_target_: exfuse.tasks.schedule.poly\n_partial_: true\n"

@@ -17,13 +17,11 @@ from exfuse.errors import UserError
 from exfuse.reports.page.cost import section
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.checked import write_sealed_json
-from exfuse.store.costs import MEASURED
+from exfuse.store.costs import MEASURED, Quartiles, RowCosts
 from exfuse.store.measured_costs import (
     FILE,
     Conditions,
     MeasuredCosts,
-    Quartiles,
-    RowCosts,
     cost_identity,
     read_costs,
     write_costs,

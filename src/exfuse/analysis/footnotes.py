@@ -11,8 +11,8 @@ from exfuse.analysis.comparisons import Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import Interval
-from exfuse.store.costs import COSTS
-from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts, RowCosts
+from exfuse.store.costs import COSTS, RowCosts
+from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
 from exfuse.store.record import Record, changes
 from exfuse.store.study import TOLERANCE, Study
 from exfuse.store.tuning import Trial

@@ -101,7 +101,7 @@ def find_verb(words: Sequence[str]) -> tuple[Verb, list[str], list[str]]:
     if first in names:
         return _named(first), rest, []
     below = [verb.name for verb in verbs_of(first)]
-    if first in _USUAL and all("=" in word or word.startswith("-") for word in rest):
+    if first in _USUAL and (not rest or "=" in rest[0] or rest[0].startswith("-")):
         return _named(_USUAL[first]), rest, []
     if below:
         raise UsageError(f"exfuse {' '.join(words[:2])}: say what to do: {', '.join(below)}. See exfuse {first} --help.")

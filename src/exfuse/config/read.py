@@ -88,6 +88,10 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
         node = content
         for step in way:
             node = node[step]
+        if way[-1:] == ["recipe"]:
+            above = ".".join(way)
+            brought = search_path.read_whole(*(chosen.get(above) or chosen[f"pretraining.{above}"])).get(leaf, {})
+            node[leaf] = _taken(search_path.read_whole(group, name), node[leaf], brought)
         node[leaf] = _option(place, group, name, node[leaf], written)
     usual = variants.baseline()
     content["technique"] = {
@@ -100,6 +104,15 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
     content["name"] = str(content.get("name") or variant_name(groups, label))
     return _converted(content, kind, written)
+
+
+def _taken(file: Mapping[str, Any], node: Mapping[str, Any], brought: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An option's settings without those that a recipe sets for the option of its own choice and this one does not take."""
+    if (target := file.get("_target_")) in (None, brought.get("_target_")):
+        return node
+    arguments, is_open = signature(target)
+    known = (*arguments, *_CODE)
+    return {name: value for name, value in node.items() if is_open or name in known or value != brought.get(name)}
 
 
 def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:

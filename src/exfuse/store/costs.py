@@ -1,5 +1,6 @@
-"""What a run costs: the one list of cost columns, and the costs that its record keeps."""
+"""What a run costs: the one list of cost columns, the costs that its record keeps, and those of a row measured anew."""
 
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -76,3 +77,53 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     input: tuple[int, ...] = ()
     counter: str = ""
     memory_of: str = ""
+
+
+class Quartiles(msgspec.Struct, frozen=True):
+    """Median and quartiles of a cost over rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.median <= self.high < math.inf:
+            raise ValueError(f"{self.low}, {self.median}, {self.high} are no quartiles of a cost")
+
+    @property
+    def share(self) -> float:
+        """How far the farther quartile lies from the median, as a share of it."""
+        return max(self.high - self.median, self.median - self.low) / self.median
+
+
+class RowCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of one model under one recipe, which several rows may share.
+
+    Attributes:
+        rows: their names.
+        identity: see `exfuse.store.measured_costs.cost_identity`.
+        input: shape of the image whose evaluation was timed.
+        batch: shape of the images of one optimiser step.
+        latency_ms: of one evaluation, in float32.
+        train_images_per_second: of optimiser steps in ``precision``, without loading.
+        peak_memory_mib: of a training step, see `exfuse.store.measured_costs.Conditions`.
+    """
+
+    rows: list[str]
+    identity: str
+    input: list[int]
+    batch: list[int]
+    precision: str
+    latency_ms: Quartiles
+    train_images_per_second: Quartiles
+    peak_memory_mib: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak_memory_mib < math.inf:
+            raise ValueError(f"{self.peak_memory_mib} is no peak of memory")
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """By the keys of `MEASURED`."""
+        found = {key: getattr(self, key) for key in MEASURED}
+        return {key: one.median if isinstance(one, Quartiles) else one for key, one in found.items()}

@@ -5,7 +5,6 @@ What the records know was measured at the end of each run, beside whatever else 
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from exfuse.store.checked import plain, read_json, write_sealed_json
-from exfuse.store.costs import MEASURED
+from exfuse.store.costs import RowCosts
 from exfuse.store.record import Record
 
 FILE, SCHEMA = "costs.json", 1
@@ -28,56 +27,6 @@ _SETTINGS: Mapping[str, tuple[str, ...] | None] = {
     "trainer": ("precision", "accumulate_grad_batches", "gradient_clip_val", "benchmark"),
     "runtime": ("channels_last", "compile", "tf32"),
 }
-
-
-class Quartiles(msgspec.Struct, frozen=True):
-    """Median and quartiles of a cost over rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low <= self.median <= self.high < math.inf:
-            raise ValueError(f"{self.low}, {self.median}, {self.high} are no quartiles of a cost")
-
-    @property
-    def share(self) -> float:
-        """How far the farther quartile lies from the median, as a share of it."""
-        return max(self.high - self.median, self.median - self.low) / self.median
-
-
-class RowCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of one model under one recipe, which several rows may share.
-
-    Attributes:
-        rows: their names.
-        identity: see `cost_identity`.
-        input: shape of the image whose evaluation was timed.
-        batch: shape of the images of one optimiser step.
-        latency_ms: of one evaluation, in float32.
-        train_images_per_second: of optimiser steps in ``precision``, without loading.
-        peak_memory_mib: of a training step, see `Conditions.memory_of`.
-    """
-
-    rows: list[str]
-    identity: str
-    input: list[int]
-    batch: list[int]
-    precision: str
-    latency_ms: Quartiles
-    train_images_per_second: Quartiles
-    peak_memory_mib: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.peak_memory_mib < math.inf:
-            raise ValueError(f"{self.peak_memory_mib} is no peak of memory")
-
-    @property
-    def values(self) -> dict[str, float | None]:
-        """By the keys of `exfuse.store.costs.MEASURED`."""
-        found = {key: getattr(self, key) for key in MEASURED}
-        return {key: one.median if isinstance(one, Quartiles) else one for key, one in found.items()}
 
 
 class Conditions(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command
-from exfuse.reports.costs.command import measure_costs, quartiles
+from exfuse.reports.costs.command import measure_costs
 from exfuse.reports.costs.turns import (
     Subject,
     TrainingStep,
@@ -23,6 +23,7 @@ from exfuse.reports.costs.turns import (
     build_from_record,
     find_variants,
     peak_mib,
+    quartiles,
     random_batch,
     take_rounds,
     weigh,
@@ -231,6 +232,17 @@ def test_a_busy_machine_is_warned_of(tiny_study, capsys, monkeypatch, load, warn
     assert ("This machine is busy" in capsys.readouterr().out) is warned
     assert ("not to be trusted" in (folder / "table.md").read_text()) is warned
     assert json.loads((folder / FILE).read_text())["conditions"]["load"] == load
+
+
+def test_a_record_of_the_old_schema_is_refused_with_the_commit_that_can_measure_it(tiny_study):
+    def old(content):
+        content["schema"] = 2
+        content["config"]["recipe"] = content["config"]["recipe"] | {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.1}}
+
+    folder = tiny_study(old)
+    with pytest.raises(UserError, match=r"row baseline cannot be built from its record by this version .*by commit \w{7}"):
+        measure_costs(**config(f"study.folder={folder}", "device=cpu"))
+    assert not (folder / FILE).exists()
 
 
 def test_a_study_without_a_finished_run_is_refused(tiny_study):

@@ -2,10 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -16,10 +14,11 @@ from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
 from exfuse.limits import Positive
 from exfuse.process import choose_device, keep_freed_memory
-from exfuse.reports.costs.turns import Subject, Turn, find_variants, peak_mib, take_rounds
+from exfuse.reports.costs.turns import Subject, find_variants, peak_mib, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
-from exfuse.store.measured_costs import Conditions, MeasuredCosts, Quartiles, RowCosts, write_costs
+from exfuse.store.costs import COSTS, MEASURED, Quartiles
+from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
 
@@ -80,26 +79,12 @@ def measure_costs(
         turns = take_rounds(subjects, rounds, repeats, where, lambda: progress.advance(task))
     if not weighed:
         peaks = [max(turn.peak_memory_mib for turn in taken) for taken in turns]
-    rows = [_summarise(*one) for one in zip(subjects, turns, peaks, strict=True)]
+    rows = [subject.summarise(taken, peak) for subject, taken, peak in zip(subjects, turns, peaks, strict=True)]
     costs = MeasuredCosts(conditions, rows)
     path = write_costs(folder, costs)
     render_study(folder, Console(quiet=True), redraw=False)  # no figure shows what was measured
     console.print(_table(costs, study.title))
     console.print(f"Measured costs: {path}; the study's tables use them.", soft_wrap=True, markup=False, highlight=False)
-
-
-def _summarise(subject: Subject, turns: list[Turn], peak: float) -> RowCosts:
-    crop = subject.run.recipe.augmentation.crop
-    return RowCosts(
-        rows=subject.variant.rows,
-        identity=subject.variant.identity,
-        input=[1, 3, subject.size, subject.size],
-        batch=[subject.images, 3, crop, crop],
-        precision=subject.run.trainer.precision,
-        latency_ms=quartiles([turn.latency_ms for turn in turns]),
-        train_images_per_second=quartiles([turn.train_images_per_second for turn in turns]),
-        peak_memory_mib=peak,
-    )
 
 
 def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
@@ -125,11 +110,11 @@ def _table(costs: MeasuredCosts, title: str) -> Table:
     conditions = costs.conditions
     table = Table(title=f"{title}: measured costs")
     table.add_column("variant")
-    for header in ("latency ms", "training images/s", "peak memory MiB"):
-        table.add_column(header, justify="right")
+    for column in COSTS:
+        if column.measured:
+            table.add_column(column.title, justify="right")
     for row in costs.rows:
-        times = (_range(row.latency_ms), _range(row.train_images_per_second))
-        table.add_row("\n".join(row.rows), *times, f"{row.peak_memory_mib:,.0f}")
+        table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED))
     table.caption = (
         f"{conditions.name}, {count(conditions.threads, 'thread')}, torch {conditions.torch}. Medians of "
         f"{count(conditions.rounds, 'round')}, in brackets quartiles. Memory: peak of the {conditions.memory_of}."
@@ -137,13 +122,9 @@ def _table(costs: MeasuredCosts, title: str) -> Table:
     return table
 
 
-def _range(found: Quartiles) -> str:
+def _range(found: Quartiles | float) -> str:
+    if not isinstance(found, Quartiles):
+        return f"{found:,.0f}"
     digits = min(3, max(0, 2 - math.floor(math.log10(found.high))))  # three significant ones
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))
     return f"{median} \\[{low}, {high}]"
-
-
-def quartiles(values: Sequence[float]) -> Quartiles:
-    """Median and quartiles."""
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-    return Quartiles(median, low, high)

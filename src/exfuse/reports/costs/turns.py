@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
@@ -15,6 +16,7 @@ from exfuse.data.segmentation import Batch
 from exfuse.errors import ConfigError, UserError
 from exfuse.process import keep_freed_memory, median_ms, training_formats
 from exfuse.runs.costs import evaluation, resident_mib
+from exfuse.store.costs import Quartiles, RowCosts
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.measured_costs import cost_identity
 from exfuse.store.record import Record
@@ -136,6 +138,26 @@ class Subject:
         finally:
             self.task.zero_grad(set_to_none=True)
             self.task.to("cpu")
+
+    def summarise(self, turns: Sequence[Turn], peak: float) -> RowCosts:
+        """What all turns say together; ``peak`` is that of memory in MiB."""
+        crop = self.run.recipe.augmentation.crop
+        return RowCosts(
+            rows=self.variant.rows,
+            identity=self.variant.identity,
+            input=[1, 3, self.size, self.size],
+            batch=[self.images, 3, crop, crop],
+            precision=self.run.trainer.precision,
+            latency_ms=quartiles([turn.latency_ms for turn in turns]),
+            train_images_per_second=quartiles([turn.train_images_per_second for turn in turns]),
+            peak_memory_mib=peak,
+        )
+
+
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """Median and quartiles."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return Quartiles(median, low, high)
 
 
 def find_variants(study: Study) -> tuple[list[Variant], list[str]]:
