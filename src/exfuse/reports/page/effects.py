@@ -4,7 +4,7 @@ from exfuse.analysis.cells import points_text
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.table import list_effects
-from exfuse.reports.page.charts import Chart, chart, points, row_axis, row_height, span
+from exfuse.reports.page.charts import Chart, interval_chart, interval_traces
 from exfuse.reports.page.data import PageData, Section
 
 _TITLES = {
@@ -29,17 +29,11 @@ def section(data: PageData) -> Section | None:
 
 
 def _draw(kind: str, effects: FactorialEffects) -> Chart:
-    shown = [(name, interval) for one, name, interval in list_effects(effects) if one == kind]
+    every = list_effects(effects)
+    shown = [(name, interval) for one, name, interval in every if one == kind]
     traces = []
     for place, (name, interval) in enumerate(shown):
-        clear = not interval.low <= 0 <= interval.high
-        colour = "var(--v1)"
-        hovering = {"hovertext": f"{name}<br>{points_text(interval)} points", "hoverinfo": "text"}
-        ends = [100 * interval.low, 100 * interval.high]
-        traces.append(points(ends, [place, place], mode="lines", line={"color": colour, "width": 3}, **hovering))
-        marker = {"color": colour if clear else "var(--paper)", "size": 11, "line": {"color": colour, "width": 2.5}}
-        traces.append(points([100 * interval.estimate], [place], mode="markers", marker=marker, **hovering))
-    axis = row_axis([name for name, _ in shown])
-    every = [100 * end for _, _, interval in list_effects(effects) for end in (interval.low, interval.high)]
-    zero = {"zeroline": True, "zerolinewidth": 1.5, "range": span(every)}  # the same for all kinds of effects
-    return chart(traces, row_height(len(shown)), "points of mIoU", yaxis=axis, xaxis=zero)
+        hover = f"{name}<br>{points_text(interval)} points"
+        traces += interval_traces(place, interval, "var(--v1)", hover, clear=not interval.low <= 0 <= interval.high)
+    intervals = [interval for _, _, interval in every]  # an axis for all kinds of effects
+    return interval_chart(traces, [name for name, _ in shown], intervals, "points of mIoU")

@@ -4,7 +4,7 @@ import statistics
 
 from exfuse.analysis.cells import number, p_text, points_text, states
 from exfuse.analysis.comparisons import Comparison
-from exfuse.reports.page.charts import Chart, chart, points, row_axis, row_height, span
+from exfuse.reports.page.charts import Chart, Trace, chart, interval_chart, interval_traces, points, row_axis, row_height
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.study import StudyRow
 
@@ -61,10 +61,8 @@ def _scores(data: PageData) -> Chart:
 
 
 def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
-    traces = []
-    rows = data.study.rows
-    names = []
-    for place, row in enumerate(rows):
+    traces, names = list[Trace](), list[str]()
+    for place, row in enumerate(data.study.rows):
         comparison = intervals.get(row.name)
         base = f" vs {data.study.row(row.on).title}" if row.on else ""
         names.append(f"{row.title}<br><span style='font-size:11px'>{base}</span>" if base else row.title)
@@ -73,14 +71,6 @@ def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
         interval, look = comparison.interval, data.looks[row.name]
         adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
         hover = f"{row.title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
-        line = {"color": look.colour, "width": 3}
-        hovering = {"hovertext": hover, "hoverinfo": "text"}
-        ends = [100 * interval.low, 100 * interval.high]
-        traces.append(points(ends, [place, place], mode="lines", line=line, **hovering))
-        fill = look.colour if comparison.excludes_zero else "var(--paper)"
-        marker = {"color": fill, "size": 11, "line": {"color": look.colour, "width": 2.5}}
-        traces.append(points([100 * interval.estimate], [place], mode="markers", marker=marker, **hovering))
-    ends = [100 * end for one in intervals.values() if one.interval for end in (one.interval.low, one.interval.high)]
-    zero = {"zeroline": True, "zerolinewidth": 1.5, "range": span(ends)}
-    axis = row_axis(names)
-    return chart(traces, row_height(len(rows)), "difference in mIoU (points)", yaxis=axis, xaxis=zero)
+        traces += interval_traces(place, interval, look.colour, hover, clear=comparison.excludes_zero)
+    known = [one.interval for one in intervals.values() if one.interval]
+    return interval_chart(traces, names, known, "difference in mIoU (points)")
