@@ -74,7 +74,7 @@ def test_the_same_study_gives_the_same_bytes(command, tmp_path):
         (["study=nowhere"], "nowhere holds no study.json"),
         (["study=nowhere", "examples=yes"], "examples=yes: expected auto, publish or none"),
         (["study=nowhere", "images=0"], "images=0"),
-        (["study=nowhere", "images=many"], "images=many: expected a whole number, such as 24"),
+        (["study=nowhere", "images=many"], "images=many: expected a whole number of at least 1"),
         (["study=nowhere", "pictures=3"], "Top-level keys: "),
     ],
 )
