@@ -185,7 +185,7 @@ def test_the_command_line(make_run, tmp_path):
     assert missing.stderr.count("\n") == 1
     wrong = run_command(run.path, "size=[9]")
     assert wrong.returncode == 1
-    assert "a whole number of at least 1 of length 2" in wrong.stderr
+    assert "or [HEIGHT,WIDTH], two positive" in wrong.stderr
 
 
 @pytest.mark.slow

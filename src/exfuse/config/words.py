@@ -80,6 +80,8 @@ def _alternatives(kind: Any) -> list[str]:
         metas = [meta for meta in kind.__metadata__ if isinstance(meta, Meta)]
         if any((meta.extra or {}).get("odd") for meta in metas):
             return ["an odd whole number"]
+        if title := next((meta.title for meta in metas if meta.title), None):
+            return [title]
         bounds = [bound for meta in metas for bound in _bounds(meta)]
         return [f"{words[0]} {' and '.join(bounds)}" if bounds else words[0], *words[1:]]
     if isinstance(origin or kind, type):
