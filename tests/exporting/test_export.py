@@ -185,7 +185,7 @@ def test_the_command_line(make_run, tmp_path):
     assert missing.stderr.count("\n") == 1
     wrong = run_command(run.path, "size=[9]")
     assert wrong.returncode == 1
-    assert "or [HEIGHT,WIDTH], two positive" in wrong.stderr
+    assert "expected [HEIGHT,WIDTH], two positive numbers of pixels or null" in wrong.stderr
 
 
 @pytest.mark.slow
