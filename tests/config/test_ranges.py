@@ -99,7 +99,9 @@ def typed(root: str) -> Any:
 
 @pytest.mark.parametrize("root", TYPED)
 def test_every_number_of_a_command_with_a_type_has_a_range(root: str) -> None:
-    needed = [f"{key}=x" for key in missing(search_path.read(search_path.find(root) or ...))]
+    lists = {verb.config: {thing.key for thing in verb.things if thing.many} for verb in VERBS}[root]
+    config = compose_config(root, [])[0]
+    needed = [f"{key}=[x]" if key in lists else f"{key}=x" for key in missing(OmegaConf.to_container(config))]
     refuse_all(*compose_config(root, needed), typed(root), free=FREE.get(root, ()))
 
 
