@@ -12,7 +12,7 @@ import exfuse
 PACKAGE = Path(exfuse.__file__).parent
 # From the ground up; rooms of one line know nothing of each other unless `BESIDE` says so.
 FLOORS = (
-    ("errors", "files", "limits", "palette", "randomness", "process"),
+    ("errors", "files", "limits", "palette", "randomness", "process", "terminal"),
     ("metrics",),
     ("store",),
     ("data",),
@@ -29,9 +29,9 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BESIDE = {("files", "errors"), ("process", "errors")}
+BESIDE = {("files", "errors"), ("process", "errors"), ("terminal", "errors")}
 DOORS = {"__init__", "__main__", "loading"}  # what people import and start, above everything
-ANALYSIS = {"errors", "files", "palette", "randomness", "process", "metrics", "store", "analysis"}
+ANALYSIS = {"errors", "files", "palette", "randomness", "process", "terminal", "metrics", "store", "analysis"}
 
 
 def room_of(module: str) -> str:

@@ -119,6 +119,6 @@ def reason_of(trace: str) -> str:
 def complain(message: str) -> None:
     """Print ``Error: message`` on standard error, without ending the process."""
     from rich.console import Console  # whoever never errs never waits for it
+    from rich.text import Text
 
-    escaped = message.replace("[", r"\[")  # Rich would read brackets as markup
-    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escaped}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)

@@ -1,8 +1,11 @@
 """What a config is read into, and the one line in which what is wrong with it is refused."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ from exfuse.config.options import build
 from exfuse.config.overrides import describe_backbone, describe_run, explain
 from exfuse.config.signatures import signature
 from exfuse.errors import ConfigError
-from exfuse.files import config_dirs
+from exfuse.files import CONFIG_DIR, config_dirs
 from exfuse.store.description import Option, PretrainingDescription, RunDescription, from_plain, to_plain
 from tests.conftest import REPOSITORY
 
@@ -76,9 +79,54 @@ def test_a_key_of_an_option_that_is_not_chosen_is_answered_with_those_that_have_
     assert "recipe=" not in said
 
 
-def test_any_argument_of_lightnings_trainer_may_be_added() -> None:
-    run = describe_run(["+trainer.benchmark=true", "+trainer.limit_train_batches=0.5"])
-    assert run.trainer.more == {"benchmark": True, "limit_train_batches": 0.5}
+def test_arguments_of_lightnings_trainer_that_only_watch_or_speed_up_may_be_added() -> None:
+    run = describe_run(["+trainer.benchmark=true", "+trainer.profiler=simple", "debug=fast_dev_run"])
+    limits = {"limit_train_batches": 1, "limit_val_batches": 1}  # of the preset's own file
+    assert run.trainer.more == {"benchmark": True, "profiler": "simple", **limits}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("+trainer.max_time=00:00:00:01", "+trainer.max_steps=3", "+trainer.min_epochs=9", "+trainer.limit_train_batches=0.5"),
+        *("+trainer.callbacks=[]", "+trainer.logger=false", "+trainer.plugins=[]", "+trainer.default_root_dir=/tmp"),
+        *("+trainer.enable_checkpointing=false", "+trainer.fast_dev_run=true", "+trainer.overfit_batches=1"),
+        *("+trainer.val_check_interval=2", "+trainer.barebones=true", "debug=fast_dev_run trainer.limit_train_batches=2"),
+        *("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.gradient_clip_val=1.5"),
+        *("+recipe.optimizer.lr=5", "+recipe.optimizer.weight_decay=5", "+recipe.schedule.steps=5"),
+        *("+backbone.arguments.checkpoint_path=evil.pth", "+backbone.arguments.pretrained=true"),
+    ],
+)
+def test_what_is_decided_elsewhere_cannot_be_set_past_it(typed: str) -> None:
+    key = typed.split()[-1].lstrip("+").partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{re.escape(key)}[=:]"):
+        describe_run(typed.split())
+
+
+@pytest.mark.parametrize("option", ["../../../outside", "/outside", "..", "seb/../../outside", ""])
+def test_the_name_of_an_option_never_leads_out_of_the_config_folders(option: str, tmp_path: Path) -> None:
+    (tmp_path / "outside.yaml").write_text("_target_: os.getcwd")
+    for name in (option, f"{tmp_path}/outside", os.path.relpath(tmp_path / "outside", CONFIG_DIR / "decoder")):
+        with pytest.raises(ConfigError, match="There is no decoder="):
+            build("decoder", Option(name))
+    with pytest.raises(ConfigError, match="There is no"):
+        build(os.path.relpath(tmp_path, CONFIG_DIR), Option("outside"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"_target_": "pathlib.Path.write_text"},
+        {"kernel": {"_target_": "sympy.sympify", "a": "1"}},
+        {"kernel": [{"_target_": "torch.load", "weights_only": False}]},
+        {"brand_new": 1},
+        {"levels": "2345"},
+    ],
+)
+def test_settings_from_a_file_are_checked_as_those_of_configs_are(settings: dict[str, Any]) -> None:
+    usual = search_path.as_written("decoder", "levels_2345").settings
+    with pytest.raises(ConfigError, match=r"^decoder\."):
+        build("decoder", Option("levels_2345", usual | settings))
 
 
 def test_a_description_survives_plain_containers_and_names_no_code() -> None:

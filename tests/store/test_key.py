@@ -138,7 +138,7 @@ def test_key_does_not_know_the_order_of_settings_or_manifests(run, data):
         ["runtime.cache=disk", "paths.cache=/elsewhere", "runtime.cache_share=0.5"],
         ["trainer=ddp", "trainer.precision=32-true"],
         ["trainer.devices=[0]"],
-        ["+trainer.profiler=simple", "+trainer.default_root_dir=/elsewhere"],
+        ["+trainer.profiler=simple"],
         ["recipe.val_every=1"],
         ["trainer.enable_progress_bar=false", "trainer.log_every_n_steps=3", "trainer.strategy=ddp"],
         ["overwrite=true"],

@@ -65,7 +65,7 @@ def comparison_table(records: Sequence[Record], title: str) -> Table:
         values = [record.scores.iou[name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
     table.add_section()
-    table.add_row("[bold]mIoU", *(f"[bold]{100 * record.scores.miou:.1f}" for record in records))
+    table.add_row("mIoU", *(f"{100 * record.scores.miou:.1f}" for record in records), style="bold")
     table.add_row("backbone", *(record.weights_name for record in records))
     for column in COSTS:
         values = [record.cost(column.key) for record in records]

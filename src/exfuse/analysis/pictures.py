@@ -14,6 +14,7 @@ from exfuse.files import write_atomically
 from exfuse.palette import VOID, voc_palette
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 
 Ids = NDArray[np.uint8]
 _OPACITY = 0.55

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from exfuse.analysis.comparisons import Comparison, compare_rows, effects_of
 from exfuse.analysis.document import Table
 from exfuse.analysis.effects import FactorialEffects
@@ -17,6 +15,7 @@ from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store.study import Study, load_study
+from exfuse.terminal import Console
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +45,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
     for table in () if console.quiet else rendering.tables:  # a quiet console would lay it out all the same
         console.print(terminal.render(table, console.width))
     names = [*texts, *(f"{name}.{{svg,png}}" for name in drawn)]
-    console.print(f"{folder}: {', '.join(names)}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{folder}: {', '.join(names)}", soft_wrap=True, highlight=False)
 
 
 def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:

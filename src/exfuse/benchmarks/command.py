@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from exfuse.benchmarks.report import Measurement, describe_machine, missed, terminal_table, write_report
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.errors import complain
 from exfuse.limits import Positive
+from exfuse.terminal import Console, Progress
 
 _PACKAGE = "exfuse.benchmarks"
 MODULES = ("models", "inference", "loop", "validation", "memory")

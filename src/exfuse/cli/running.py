@@ -24,7 +24,9 @@ from exfuse.config.read import read_arguments
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.store.find import find_runs
+from exfuse.terminal import outlive_streams
 
+_LASTING = ("train", "pretrain", "chain")  # verbs whose work stays, whether or not anybody reads of it
 _FULL = "HYDRA_FULL_ERROR"  # set to 1 by the user, it asks for stack traces
 
 
@@ -39,6 +41,7 @@ def run(command: Command) -> None:
         print(f"Note: {note}", file=sys.stderr)
     search_path.use_words(command.arguments)
     compose_quickly()
+    unprinted = outlive_streams()
     parser = get_args_parser()
     parser.prog = f"exfuse {command.verb.name}"
     arguments = parser.parse_intermixed_args(command.arguments)
@@ -67,6 +70,10 @@ def run(command: Command) -> None:
         if mistake is None and isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
             raise
         _fail(mistake or UserError(explain(error, name, typed)), error)
+    sys.stdout.flush()
+    for refused in unprinted if command.verb.name not in _LASTING else ():  # what was asked for is what was to be printed
+        complain(f"standard output could not be written: {os.strerror(refused.errno or 0)}.")
+        sys.exit(1)
 
 
 def is_multirun() -> bool:

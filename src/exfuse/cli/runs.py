@@ -4,9 +4,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
+from rich.text import Text
 
 from exfuse.analysis.document import count
 from exfuse.errors import UserError
@@ -14,6 +14,7 @@ from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.folder import Listed, list_runs
 from exfuse.store.record import RUNNING
+from exfuse.terminal import Console
 
 
 class Row(NamedTuple):
@@ -67,9 +68,11 @@ def list_all(
     for row in rows:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
         shown = "diverged" if row.diverged else row.status
-        status = f"[{'green' if shown == 'done' else 'red'}]{shown}[/]"
+        colour = "green" if shown == "done" else "red"
         size = f"{row.size / 1e6:,.0f}"
-        table.add_row(row.name, row.data, row.recipe, str(row.seed), status, score, row.date[:16], size, row.key[:8])
+        table.add_row(
+            row.name, row.data, row.recipe, str(row.seed), Text(shown, colour), score, row.date[:16], size, row.key[:8]
+        )
     Console().print(table if rows else f"No such run in {paths_runs}.")
 
 

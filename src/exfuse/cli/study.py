@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
+from exfuse.terminal import Console
 
 
 def list_all() -> None:
@@ -33,4 +33,4 @@ def check(studies: list[str], quiet: bool) -> None:
     console = Console(quiet=quiet)
     for folder in find_studies([Path(study) for study in studies]):
         check_study(folder)
-        console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, highlight=False)

@@ -1,11 +1,11 @@
 """``exfuse train`` and ``exfuse pretrain``: one run in this process; of a sweep, each in a process of its own."""
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from exfuse.cli import running
 from exfuse.config.overrides import running_choices
 from exfuse.config.read import describe, describe_pretraining
+from exfuse.terminal import Console
 
 
 def train(config: DictConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import torch
 
+from exfuse.config.read import check_backbone
 from exfuse.data.cache import CachePolicy
 from exfuse.models.backbone import Backbone
 from exfuse.store.description import Described
@@ -15,6 +16,7 @@ from exfuse.store.description import Described
 def backbone_factory(described: Described, output_stride: int) -> partial[Backbone]:
     """Makes the chosen encoder from ``rearrange=`` and, where not all are wanted, ``levels=``."""
     backbone = described.backbone
+    check_backbone(backbone.arguments)
     return partial(Backbone, name=backbone.name, output_stride=output_stride, arguments=backbone.arguments)
 
 

@@ -5,12 +5,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 from hydra.utils import get_object
 
+from exfuse import limits
 from exfuse.config import search_path
+from exfuse.config.signatures import signature
+from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
 from exfuse.errors import ConfigError
 from exfuse.store.description import Option
 
+_DECIDED = {  # arguments that whoever calls the code gives it, whatever is set
+    ("optimizer", "params"): "the model",
+    ("optimizer", "lr"): "recipe.lr",
+    ("optimizer", "weight_decay"): "recipe.weight_decay",
+    ("schedule", "optimizer"): "recipe.optimizer",
+    ("schedule", "steps"): "recipe.epochs",
+}
 _TARGET, _PARTIAL = "_target_", "_partial_"
 _REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 
@@ -32,9 +43,10 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
         ConfigError: if the search path holds no such option, or its code cannot be loaded or refuses its arguments.
     """
     known = {**(beside or {}), group: lambda name: build(group, option, name, beside)}
+    check(group, option)
 
     def assemble(settings: Any, code: Any) -> Any:
-        if isinstance(settings, str) and (found := _REFERENCE.fullmatch(settings)):
+        if isinstance(settings, str) and (found := _REFERENCE.fullmatch(settings)) and found[1] in known:
             return known[found[1]](found[2])
         if isinstance(settings, list):
             parts = dict(enumerate(code)) if isinstance(code, list) else {}
@@ -52,8 +64,76 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     settings: Any = option.settings
     try:
         return assemble(settings, code) if part is None else assemble(settings[part], code.get(part))
-    except (ImportError, TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError, RecursionError, KeyError) as error:
         raise ConfigError(f"{group}={option.name} cannot be built: {error}.") from error
+
+
+def check(group: str, option: Option) -> None:
+    """Refuse settings that an option's code does not take, wherever they come from: a config, a record or a checkpoint.
+
+    Raises:
+        ConfigError: naming the key, or the option if the search path holds none of this name.
+    """
+    key = group.replace("/", ".")
+    checked(key, option.settings, search_path.read_whole(group, option.name), (key, group, option.name))
+
+
+def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], written: Any = None) -> Any:
+    """A part of an option's settings, each of the kind that its code takes; a whole number may stand for a fraction.
+
+    Args:
+        key: of the part, for messages.
+        node: the part.
+        file: the part as the option's file has it, which alone names its code.
+        option: the place of the option in the config, its group and its name.
+        written: the config as it was written, of which an interpolation may be the part; None if there is none.
+
+    Raises:
+        ConfigError: naming a key that nothing reads, or whose value is of another kind.
+    """
+    if isinstance(node, list):
+        parts = dict(enumerate(file)) if isinstance(file, list) else {}
+        return [checked(f"{key}.{number}", part, parts.get(number), option, written) for number, part in enumerate(node)]
+    if not isinstance(node, dict):
+        if isinstance(file, dict) and _TARGET in file and not (isinstance(node, str) and _REFERENCE.fullmatch(node)):
+            raise ConfigError(f"{key}={shown(node)}: expected keys with values, as of {file[_TARGET]}.")
+        return node
+    if _TARGET in node and isinstance(reference := at(written, key), str):
+        return reference  # a part of another option, or of this one, that is checked where it stands
+    file = file if isinstance(file, dict) else {}
+    place, group, chosen = option
+    target = file.get(_TARGET)
+    if (wanted := node.get(_TARGET, None if written is not None else target)) != target:
+        others = nearest(str(wanted).rpartition(".")[2], search_path.options(group), f"Options of {group}")
+        raise ConfigError(f"{key}._target_={wanted}: {group}={chosen} is {target}, as its file says; choose another. {others}")
+    given = {name: checked(f"{key}.{name}", value, file.get(name), option, written) for name, value in node.items()}
+    given = {name: value for name, value in given.items() if name not in (_TARGET, _PARTIAL)}
+    if target is None:
+        for name in given if key == place else ():
+            if name not in file:
+                raise ConfigError(f"{key}.{name}: nothing reads this key. {nearest_key(name, file, key)}")
+        for name, usual in file.items():
+            if isinstance(usual, (bool, int, float)) and given.get(name) is not None:
+                fitting(f"{key}.{name}", given[name], type(usual), written)
+        return given
+    arguments, is_open = signature(target)
+    settable = [name for name, argument in arguments.items() if argument.optional or name in (file if key == place else given)]
+    for name, value in given.items():
+        if key == place and (decider := _DECIDED.get((group, name))):
+            raise ConfigError(f"{key}.{name}: {decider} decides this.")
+        if name in settable:
+            is_reference = isinstance(value, str) and _REFERENCE.fullmatch(value)
+            if not is_reference and (value is not None or file.get(name, ...) is not None):  # a file's own null is filled later
+                given[name] = fitting(f"{key}.{name}", value, arguments[name].kind, written)
+        elif not is_open:
+            raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
+    return given
+
+
+def whose(group: str, setting: str) -> str:
+    """Which options of a group have a setting, as a sentence; empty if none has."""
+    owners = [name for name in search_path.options(group) if setting in search_path.read_whole(group, name)]
+    return f"{group}={' or '.join(owners)} {'have' if len(owners) > 1 else 'has'} {setting}." if owners else ""
 
 
 def code_of(group: str, name: str) -> dict[str, Any]:
@@ -74,3 +154,37 @@ def _only_code(node: Any) -> Any:
         return None
     own = {name: node[name] for name in (_TARGET, _PARTIAL) if name in node}
     return own | {name: part for name, value in node.items() if (part := _only_code(value))} or None
+
+
+def fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
+    """``value`` if it is of this kind; a whole number where fractions may stand becomes one of these.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    try:
+        converted = msgspec.convert(value, kind)
+        if not limits.fits(value, kind):
+            raise msgspec.ValidationError
+    except msgspec.ValidationError as error:
+        raise ConfigError(refusal(key, value, kind, written)) from error
+    except TypeError:  # a union that msgspec cannot tell apart
+        return value
+    return converted if isinstance(converted, float) else value
+
+
+def refusal(key: str, value: Any, kind: Any, written: Any) -> str:
+    node = at(written, key)
+    if isinstance(node, str) and (source := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+        key = source[1]  # what was set is what it refers to
+    if isinstance(value, (int, float)) and value > limits.MOST:
+        return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
+    close = nearest_word(value, kind)
+    return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
+
+
+def at(node: Any, key: str) -> Any:
+    """What stands at a key in the config as it is written; None where that is part of what an interpolation brings."""
+    for name in key.split("."):
+        node = node[int(name)] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
+    return node

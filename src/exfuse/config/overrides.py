@@ -13,7 +13,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from exfuse.config import search_path
-from exfuse.config.read import Choices, describe, describe_pretraining, whose
+from exfuse.config.options import whose
+from exfuse.config.read import Choices, describe, describe_pretraining
 from exfuse.config.words import nearest, nearest_key
 from exfuse.files import CONFIG_DIR
 from exfuse.store.description import PretrainingDescription, RunDescription

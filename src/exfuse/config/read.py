@@ -12,14 +12,17 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from exfuse import limits
 from exfuse.config import search_path
+from exfuse.config.options import at, checked, fitting, refusal
 from exfuse.config.signatures import signature
-from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
+from exfuse.config.words import expected, nearest_key, shown
 from exfuse.errors import ConfigError
 from exfuse.store import variants
 from exfuse.store.description import Option, Paths, PretrainingDescription, RunDescription, Trainer, decode_option
 
 _TRAINER = "pytorch_lightning.Trainer"
 _CODE = ("_target_", "_partial_")
+_RECIPES = {"max_epochs": "epochs", "check_val_every_n_epoch": "val_every", "gradient_clip_val": "gradient_clip"}
+_FREE = ("benchmark", "detect_anomaly", "gradient_clip_algorithm", "profiler")  # of Lightning's further arguments
 _LAST = "option"  # how an option's name stands among its settings
 PLACES = [f"paths.{name}" for name in Paths.__struct_fields__]
 _T = TypeVar("_T")
@@ -99,7 +102,8 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
         for slot, option in content["technique"].items()
         if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option)
     }
-    content["trainer"] = _trainer(content["trainer"], written)
+    content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
+    check_backbone(content["backbone"]["arguments"])
     content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
     content["name"] = str(content.get("name") or variant_name(groups, label))
@@ -174,43 +178,8 @@ def _option(place: str, group: str, name: str, node: Any, written: Any) -> dict[
     Raises:
         ConfigError: if a setting is none of the option's, or its value is not what its code takes.
     """
-    settings = _checked(place, node or {}, search_path.read_whole(group, name), (place, group, name), written)
+    settings = checked(place, node or {}, search_path.read_whole(group, name), (place, group, name), written)
     return {_LAST: name, **settings}
-
-
-def _checked(key: str, node: Any, file: Any, option: tuple[str, str, str], written: Any) -> Any:
-    """A part of an option's settings; ``file`` is that part as the option's file has it, which alone names its code."""
-    if isinstance(node, list):
-        parts = dict(enumerate(file)) if isinstance(file, list) else {}
-        return [_checked(f"{key}.{number}", part, parts.get(number), option, written) for number, part in enumerate(node)]
-    if not isinstance(node, dict):
-        return node
-    if "_target_" in node and isinstance(reference := _written(written, key), str):
-        return reference  # a part of another option, or of this one, that is checked where it stands
-    file = file if isinstance(file, dict) else {}
-    place, group, chosen = option
-    if (wanted := node.get("_target_")) != (target := file.get("_target_")):
-        others = nearest(str(wanted).rpartition(".")[2], search_path.options(group), f"Options of {group}")
-        raise ConfigError(f"{key}._target_={wanted}: {group}={chosen} is {target}, as its file says; choose another. {others}")
-    given = {name: _checked(f"{key}.{name}", value, file.get(name), option, written) for name, value in node.items()}
-    given = {name: value for name, value in given.items() if name not in _CODE}
-    if target is None:
-        for name in given if key == place else ():
-            if name not in file:
-                raise ConfigError(f"{key}.{name}: nothing reads this key. {nearest_key(name, file, key)}")
-        for name, usual in file.items():
-            if isinstance(usual, (bool, int, float)) and given.get(name) is not None:
-                fitting(f"{key}.{name}", given[name], type(usual), written)
-        return given
-    arguments, is_open = signature(target)
-    settable = [name for name, argument in arguments.items() if argument.optional or name in (file if key == place else given)]
-    for name, value in given.items():
-        if name in settable:
-            if value is not None or file.get(name, ...) is not None:  # a null of the file's own is filled in later
-                given[name] = fitting(f"{key}.{name}", value, arguments[name].kind, written)
-        elif not is_open:
-            raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
-    return given
 
 
 def variant_name(choices: Mapping[str, str], label: str) -> str:
@@ -230,25 +199,52 @@ def variant_name(choices: Mapping[str, str], label: str) -> str:
     return path.stem if usual == label else label
 
 
-def whose(group: str, setting: str) -> str:
-    """Which options of a group have a setting, as a sentence; empty if none has."""
-    owners = [name for name in search_path.options(group) if setting in search_path.read_whole(group, name)]
-    return f"{group}={' or '.join(owners)} {'have' if len(owners) > 1 else 'has'} {setting}." if owners else ""
-
-
 def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
     """Whether a setting is another than in the option's file."""
     usual = search_path.read_whole(group, option[_LAST])
     return any(name not in (*_CODE, _LAST) and value != usual.get(name) for name, value in option.items())
 
 
-def _trainer(given: dict[str, Any], written: Any) -> dict[str, Any]:
-    """Lightning's arguments: those that are read here by name, any other under ``more``."""
+def check_backbone(arguments: Any) -> None:
+    """Refuse further arguments of a timm model by which timm would load a file, or which are decided here.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    ours = {*signature("timm.create_model").arguments, "features_only", "out_indices", "output_stride", "in_chans"}
+    if wrong := sorted(ours & {*(arguments or {})}):
+        raise ConfigError(
+            f"backbone.arguments.{wrong[0]}: this is decided here. Choose the model by backbone.name, its weights by "
+            "backbone.init and its stride by backbone.output_stride; arguments are for the model's own, such as layers."
+        )
+
+
+def _trainer(given: dict[str, Any], written: Any, recipe: Any, debug: tuple[str, str] | None) -> dict[str, Any]:
+    """Lightning's arguments: those that are read here by name, any other under ``more``.
+
+    Raises:
+        ConfigError: for one that Lightning does not have, or by which a run would not be what its recipe says.
+    """
     arguments = signature(_TRAINER).arguments
     given.pop("_target_", None)
     ours = {name: value for name, value in given.items() if name in Trainer.__struct_fields__ and name != "more"}
     more = {name: value for name, value in given.items() if name not in ours}
+    place = "pretraining.recipe" if isinstance(at(written, "recipe"), str) else "recipe"  # what `recipe` refers to
+    for name, setting in _RECIPES.items():
+        value, wanted = given.get(name), recipe.get(setting) if isinstance(recipe, dict) else None
+        if value != wanted and not isinstance(value, str):
+            raise ConfigError(
+                f"trainer.{name}={shown(value)}: set {place}.{setting} instead, which is {shown(wanted)}: a run does what its "
+                "recipe says."
+            )
+    decided = search_path.read_whole(*debug).get("trainer", {}) if debug else {}
     for name, value in more.items():
+        if name in arguments and name not in _FREE and (name not in decided or decided[name] != value):
+            raise ConfigError(
+                f"trainer.{name}={shown(value)}: this is decided here, so that a run is what its record says. To be set are "
+                f"{', '.join(sorted({*ours} - {*_RECIPES}))} and {', '.join(_FREE)}; for less training there are "
+                "recipe.epochs and debug.images."
+            )
         if name not in arguments:
             raise ConfigError(
                 f"trainer.{name}: Lightning's Trainer has no such argument. {nearest_key(name, [*arguments], 'trainer')}"
@@ -257,30 +253,13 @@ def _trainer(given: dict[str, Any], written: Any) -> dict[str, Any]:
     return {**ours, "more": more}
 
 
-def fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
-    """``value`` if it is of this kind; a whole number where fractions may stand becomes one of these.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    try:
-        converted = msgspec.convert(value, kind)
-        if not limits.fits(value, kind):
-            raise msgspec.ValidationError
-    except msgspec.ValidationError as error:
-        raise ConfigError(_refusal(key, value, kind, written)) from error
-    except TypeError:  # a union that msgspec cannot tell apart
-        return value
-    return converted if isinstance(converted, float) else value
-
-
 def _converted(content: Any, kind: type[_T], written: Any) -> _T:
     try:
         found = msgspec.convert(content, kind, dec_hook=decode_option)
     except msgspec.ValidationError as error:
         raise ConfigError(_why(error, content, kind, written)) from error
     if misfit := next(_misfits(found), None):
-        raise ConfigError(_refusal(*misfit, written))
+        raise ConfigError(refusal(*misfit, written))
     return found
 
 
@@ -317,7 +296,7 @@ def _why(error: msgspec.ValidationError, content: Any, kind: Any, written: Any) 
     if missing := re.search(r"missing required field `(\w+)`", message):
         wanted = expected(get_type_hints(_struct(kind), include_extras=True)[missing[1]])
         return f"{f'{key}.' if key else ''}{missing[1]} is not set: expected {wanted}."
-    return _refusal(key, value, kind, written)
+    return refusal(key, value, kind, written)
 
 
 def _struct(kind: Any) -> Any:
@@ -325,20 +304,3 @@ def _struct(kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     return next((found for part in get_args(kind) if (found := _struct(part)) is not None), None)
-
-
-def _refusal(key: str, value: Any, kind: Any, written: Any) -> str:
-    node = _written(written, key)
-    if isinstance(node, str) and (source := re.fullmatch(r"\$\{([\w.]+)\}", node)):
-        key = source[1]  # what was set is what it refers to
-    if isinstance(value, (int, float)) and value > limits.MOST:
-        return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
-    close = nearest_word(value, kind)
-    return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
-
-
-def _written(node: Any, key: str) -> Any:
-    """What stands at a key in the config as it is written; None where that is part of what an interpolation brings."""
-    for name in key.split("."):
-        node = node[int(name)] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
-    return node

@@ -4,6 +4,7 @@ Whoever lists or reads config files asks here, and what a process is told it tel
 """
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
 from exfuse.store.description import Option
 
 _FLAGS = ("--config-dir", "-cd")
+_PLAIN = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # names that stay in a folder, whoever wrote them
 
 
 def use(sources: Iterable[str | Path]) -> None:
@@ -76,11 +78,15 @@ def groups() -> list[str]:
 
 def options(group: str) -> list[str]:
     """Names of the options of a config group."""
+    if not _PLAIN.fullmatch(group):
+        return []
     return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
 
 
 def find(name: str) -> Path | None:
-    """The file of ``GROUP/OPTION`` or of a root; None if there is none."""
+    """The file of ``GROUP/OPTION`` or of a root; None if there is none, as for a name that leads out of these folders."""
+    if not _PLAIN.fullmatch(name):
+        return None
     return next((path for folder in config_dirs() if (path := folder / f"{name}.yaml").is_file()), None)
 
 

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from exfuse.errors import ConfigError, DataError
 from exfuse.files import write_atomically, write_json
 from exfuse.process import memory_limit
+from exfuse.terminal import track
 
 Shapes = tuple[tuple[int, ...], ...]
 Arrays = Sequence[np.ndarray]

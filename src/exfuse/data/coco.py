@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
@@ -27,6 +27,7 @@ from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
 from exfuse.palette import VOID, voc_palette
+from exfuse.terminal import Progress
 
 # COCO's name of a category where it is not VOC's.
 _COCO_NAMES = {

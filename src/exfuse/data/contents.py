@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from rich.progress import track
 
 from exfuse.data.pixels import Facts
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically
 from exfuse.process import beat
+from exfuse.terminal import track
 
 _SETTLED = 2 * 10**9  # ns: a file changed so shortly before it was hashed may have changed again within its time stamp
 _VERSION = 1  # raise it whenever the same content would be looked at with another result

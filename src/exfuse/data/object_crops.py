@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.progress import track
 
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.split import Split
 from exfuse.limits import NonNegativeFloat, Positive
+from exfuse.terminal import track
 
 
 def read_object_crops(

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from rich.progress import track
 from scipy.io import loadmat
 
 from exfuse.data.contents import content_hashes
@@ -20,6 +19,7 @@ from exfuse.errors import DataError
 from exfuse.files import write_json
 from exfuse.limits import Counts, Orientation
 from exfuse.palette import voc_palette
+from exfuse.terminal import track
 
 _HINT = "Set data.sbd_root to the folder 'dataset' of SBD's benchmark archive, which holds cls/, img/, train.txt and val.txt."
 

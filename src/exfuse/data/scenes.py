@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 from PIL import Image
-from rich.progress import track
 
 from exfuse.data.scenes_drawing import CLASSES, draw_scene
 from exfuse.data.split import Split
@@ -17,6 +16,7 @@ from exfuse.limits import Positive, Seed
 from exfuse.palette import voc_palette
 from exfuse.process import check_memory
 from exfuse.store.checked import plain
+from exfuse.terminal import track
 
 VERSION = 1  # raise it whenever the same parameters would draw other pixels
 

@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import Progress
 
 from exfuse.data_setup.download import fetch
 from exfuse.errors import DataError
 from exfuse.files import write_atomically
+from exfuse.terminal import Console, Progress
 
 
 class Manifest(NamedTuple):

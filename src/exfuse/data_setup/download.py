@@ -13,10 +13,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from exfuse.errors import DataError
+from exfuse.terminal import Console, Progress
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte

@@ -7,10 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
-
 from exfuse.composition.reading import read_split
 from exfuse.data.census import census_lines, census_table
 from exfuse.data.coco import annotation_file, convert_split, read_annotations
@@ -22,6 +18,7 @@ from exfuse.data_setup.archives import Archive, provide
 from exfuse.errors import ConfigError, DataError, UsageError
 from exfuse.limits import Positive
 from exfuse.store.description import Option
+from exfuse.terminal import Console, track
 
 _WNID = re.compile(r"n\d{8}")
 _FETCH = (
@@ -143,13 +140,11 @@ def check_data(data: Option) -> None:
         check_disjoint(*splits)
         for split in splits:
             with ThreadPoolExecutor(8) as pool:
-                for _ in track(
-                    pool.map(split.image, range(len(split))), escape(f"Decoding {split.name}"), len(split), transient=True
-                ):
+                for _ in track(pool.map(split.image, range(len(split))), f"Decoding {split.name}", len(split), transient=True):
                     pass
             console.print(census_table(split))
             for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):
-                console.print(line, soft_wrap=True, markup=False, highlight=False)
+                console.print(line, soft_wrap=True, highlight=False)
     if altered:
         raise DataError(
             f"{len(altered)} files hold something else than when they were last read, though size and times are the same, "

@@ -10,7 +10,6 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
@@ -26,6 +25,7 @@ from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import check_view
+from exfuse.terminal import Console
 
 TOLERANCE = 1e-4  # of the largest score
 _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.wandb_study import view_study
+from exfuse.terminal import Console
 
 _Answer = TypeVar("_Answer")
 
@@ -40,7 +39,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     folder = Path(output or Path("outputs/reports/wandb") / view.name)
     wandb_document.write_specs(report, workspace, folder)
     runs = f"{len(view.ids)} runs in {len(view.rows)} rows"
-    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True, markup=False)
+    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True)
     if not publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")
         return

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
-from rich.console import Console
 
 from exfuse.composition.reading import split_of
 from exfuse.config import search_path
@@ -24,6 +23,7 @@ from exfuse.runs.plan import PRETRAINED, find_backbone
 from exfuse.store.description import D, Described, Normalisation, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import Record
+from exfuse.terminal import Console
 
 _GROUPS = (
     *("backbone", "pretraining", "pretraining/data", "pretraining/recipe", "pretraining/branches"),
@@ -158,7 +158,7 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
     held_out = split_of(run, "val")
     if held_out.manifest() not in record.backbone.excludes:
         console.print(
-            f"[yellow]Nobody has checked that the images of {held_out.name} took no part in this pretraining.[/] With its data "
+            f"Nobody has checked that the images of {held_out.name} took no part in this pretraining. With its data "
             f"at hand, this does:\n  {as_command(pretrain_overrides(run))}",
             soft_wrap=True,
         )

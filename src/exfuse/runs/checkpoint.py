@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from exfuse.composition.segmentation import build_model
-from exfuse.errors import CheckpointError
+from exfuse.errors import CheckpointError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.seal import check_sealed, write_sealed
@@ -47,15 +47,17 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     content = _read(path)
-    classes = list(content["description"]["classes"])
     try:
-        run = from_plain(content["description"]["config"], RunDescription)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(
-            f"{path} was written by another version of exfuse, which described runs otherwise ({error}). Use that version "
-            "(commit in environment.json), or train the run again."
-        ) from error
-    model = build_model(run, len(classes))
+        classes = msgspec.convert(content["description"]["classes"], list[str])
+        run = from_plain(content["description"]["config"], RunDescription, path)
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        raise CheckpointError(f"{path} does not say of which run it is ({type(error).__name__}: {error}).") from error
+    try:
+        model = build_model(run, len(classes))
+    except UserError:
+        raise
+    except Exception as error:  # what no config says may fail anywhere in a model's making
+        raise CheckpointError(f"{path} describes a model that cannot be built ({type(error).__name__}: {error}).") from error
     _load(model, content, path)
     if content["description"].get("channels_last", run.runtime.channels_last):  # the layout in which its training scored it
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

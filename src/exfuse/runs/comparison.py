@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from exfuse.analysis.console import comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.composition.reading import split_of
@@ -19,6 +17,7 @@ from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.folder import RunFolder, find_finished
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import PredictedImage, predict_split
+from exfuse.terminal import Console
 
 
 def compare(runs: list[str], picture: str | None, images: Positive) -> None:
@@ -54,7 +53,7 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
 
 
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    split = split_of(from_plain(runs[0][1].config, RunDescription), "val")
+    split = split_of(from_plain(runs[0][1].config, RunDescription, runs[0][0].path), "val")
     predicted: dict[str, list[PredictedImage]] = {}
     for folder, record in runs:
         model, trained, _ = load_checkpoint(folder.path)

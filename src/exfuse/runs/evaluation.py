@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 import torch
 from msgspec.structs import replace
-from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import read_split, split_of
@@ -24,6 +23,7 @@ from exfuse.store.checked import plain
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.tasks.scoring import score
+from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked

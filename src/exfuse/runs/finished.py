@@ -1,13 +1,13 @@
 """What a finished run shows of itself, without torch."""
 
 import numpy as np
-from rich.console import Console
 
 from exfuse.analysis.console import per_class_table
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
+from exfuse.terminal import Console
 
 
 def show_finished(run: RunDescription, console: Console) -> bool:

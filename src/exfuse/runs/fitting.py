@@ -23,6 +23,7 @@ from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
+from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
@@ -70,6 +71,7 @@ def build_trainer(
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
         _Heartbeat(),
+        FiniteNumbers(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -95,6 +97,7 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
 
     Raises:
         CheckpointError: if that checkpoint is not the one that was written.
+        UserError: if the loss or a weight becomes no number, or the training stops before its end.
         KeyboardInterrupt: after Ctrl-C.
     """
     began = folder.last if folder.last.exists() else None
@@ -102,6 +105,10 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
     try:
         with training_formats(tf32):
             trainer.fit(task, data, ckpt_path=began, weights_only=True)
+        if trainer.current_epoch < (trainer.max_epochs or 0):
+            raise UserError(
+                f"Training stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: the run is not done."
+            )
         trainer.save_checkpoint(folder.last)  # the last epoch need not be one of those that are saved
         trainer.strategy.checkpoint_io.teardown()
     except SystemExit:  # Lightning's answer to Ctrl-C

@@ -3,9 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
@@ -15,6 +12,7 @@ from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
+from exfuse.terminal import Console, track
 
 
 def predict(run: str, images: list[str], output: str, device: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytorch_lightning as pl
 from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
-from rich.console import Console
 
 from exfuse.analysis.console import accuracy_table
 from exfuse.composition.common import normalisation
@@ -22,7 +21,6 @@ from exfuse.composition.reading import labelled_counts, read_labelled_split, spl
 from exfuse.data.classification import ClassificationData
 from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
-from exfuse.errors import ConfigError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.classifier import Classifier
 from exfuse.models.weights import Normalisation, save_backbone_weights
@@ -37,6 +35,7 @@ from exfuse.store.description import PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import DONE, RUNNING, Backbone, Record
 from exfuse.tasks.classification import ClassificationTask
+from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_accuracy
 from exfuse.tracking.tracker import tracked
 
@@ -58,7 +57,6 @@ def pretrain(wanted: PretrainingDescription) -> None:
     if wanted.cost_only:
         _print_cost(wanted, console)
         return
-    _refuse_shortcuts(wanted)
     check_batch(wanted, wanted.pretraining.recipe.batch_size, wanted.pretraining.recipe.augmentation.size, 32)
     folder, manifests = find_backbone(wanted)
     wanted = resolve_normalisation(wanted)
@@ -105,7 +103,7 @@ def _make(
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
     verb = "Going on with" if folder.last.exists() else "Pretraining"
     console.print(
-        f"{verb} [bold]{wanted.backbone.name} ({origin.label})[/], seed {origin.seed}: {cost}\n"
+        f"{verb} {wanted.backbone.name} ({origin.label}), seed {origin.seed}: {cost}\n"
         f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
         f"starts from {wanted.pretraining.start} weights; folder {folder.path}",
         soft_wrap=True,
@@ -139,8 +137,9 @@ def _make(
             )
         )
         costs = {"parameters": record.parameters, "gigamacs": cost.gigamacs, "seconds": record.seconds}
-        show_accuracy(trackers, accuracy, costs)
-        _show(folder, record, console)
+        with afterwards():
+            show_accuracy(trackers, accuracy, costs)
+            _show(folder, record, console)
 
 
 def _exclude_more(folder: RunFolder, record: Record, train: LabelledSplit, held_out: Split, console: Console) -> None:
@@ -166,21 +165,6 @@ def _validate(trainer: pl.Trainer, task: ClassificationTask, data: Classificatio
 
 def _branch_weights(model: Classifier) -> dict[str, Any]:
     return model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
-
-
-def _refuse_shortcuts(wanted: PretrainingDescription) -> None:
-    """The key knows the recipe, not the trainer's limits: a backbone cut short would pass for a whole one."""
-    trainer = wanted.trainer
-    if trainer.max_epochs != wanted.pretraining.recipe.epochs:
-        raise ConfigError(
-            f"trainer.max_epochs={trainer.max_epochs}: set pretraining.recipe.epochs instead, which the backbone's key knows."
-        )
-    limits = ("limit_train_batches", "limit_val_batches", "max_steps", "max_time", "fast_dev_run", "overfit_batches")
-    if used := [name for name in limits if trainer.more.get(name) is not None]:
-        raise ConfigError(
-            f"trainer.{used[0]}={trainer.more[used[0]]} would put a backbone that was cut short into the store. "
-            "For a quick try use debug.images=N, which the backbone's key knows."
-        )
 
 
 def _print_cost(wanted: PretrainingDescription, console: Console) -> None:

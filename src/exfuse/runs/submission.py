@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
@@ -20,6 +18,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
 from exfuse.store.description import Option
 from exfuse.tasks.prediction import predict
+from exfuse.terminal import Console, track
 
 _HINT = (
     "VOC's test images are handed out by the evaluation server (host.robots.ox.ac.uk:8080) after registration: unpack "

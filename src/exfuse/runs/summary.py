@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store.folder import find_finished
+from exfuse.terminal import Console
 
 
 def summarise(folder: str, classes: list[str], csv: str | None) -> None:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 import pytorch_lightning as pl
 from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
-from rich.console import Console
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.data.census import census_lines
@@ -29,6 +28,7 @@ from exfuse.store.description import RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.health import TrainingHealth, level_correlations
 from exfuse.tasks.segmentation import SegmentationTask
+from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
 
@@ -76,7 +76,7 @@ def train(run: RunDescription) -> None:
             task, data_module, trainer = _assemble(plan, weights, start, origin, [costs, health])
             console.print(_headline(origin, plan, task), soft_wrap=True)
             for line in (line for split in splits.values() for line in census_lines(split)):
-                console.print(line, soft_wrap=True, markup=False, highlight=False)
+                console.print(line, soft_wrap=True, highlight=False)
             with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
                 fit(trainer, task, data_module, folder, run.runtime.tf32)
@@ -99,8 +99,9 @@ def train(run: RunDescription) -> None:
                     trained = replace(trained, health=health.health(level_correlations(task.model, shown)))
                     workers = run.runtime.workers
                     record = report_outcome(folder, trained, task.model, data_module.val_set, device, workers)
-                    show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
-                    show_outcome(folder, record, console)
+                    with afterwards():
+                        show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
+                        show_outcome(folder, record, console)
 
 
 def _assemble(
@@ -123,7 +124,7 @@ def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:
     verb = "Going on with" if plan.folder.last.exists() else "Training"
     train, val = plan.splits["train"], plan.splits["val"]
     return (
-        f"{verb} [bold]{origin.title}[/], seed {origin.seed}: {parameters:.2f} M parameters\n"
+        f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters\n"
         f"backbone {plan.run.backbone.name}: {origin.weights}\n"
         f"{train.name}: {len(train)} images, {val.name}: {len(val)}; run folder {plan.folder.path}"
     )

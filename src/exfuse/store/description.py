@@ -5,11 +5,13 @@ A field that is added later needs a default; while a run leaves it there, the ru
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from exfuse.errors import CheckpointError
 from exfuse.limits import (
     BelowOne,
     DeviceList,
@@ -292,13 +294,24 @@ def to_plain(described: Described) -> dict[str, Any]:
     return {name: part for name, part in content.items() if name not in ("study", "sweep")}
 
 
-def from_plain(content: Any, kind: type[D]) -> D:
+def from_plain(content: Any, kind: type[D], origin: Path | str = "A record") -> D:
     """Read what `to_plain` wrote.
 
+    Args:
+        content: plain.
+        kind: of description.
+        origin: where it was found, for messages.
+
     Raises:
-        msgspec.ValidationError: if something is missing, unknown, of another type or out of its range.
+        CheckpointError: if something is missing, unknown, of another type or out of its range.
     """
-    return msgspec.convert(content, kind, dec_hook=decode_option)
+    try:
+        return msgspec.convert(content, kind, dec_hook=decode_option)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            f"{origin} was written by another version of exfuse, which described runs otherwise ({error}). Use that version "
+            "(commit in environment.json), or train the run again."
+        ) from error
 
 
 def encode_option(value: Any) -> Any:

@@ -14,7 +14,7 @@ from exfuse.store.numbers_version import NUMBERS_VERSION
 # Settings of options that change no number; everything else counts, so that a setting that someone adds is never left out.
 _ASIDE_SETTINGS = {"decoder": {"checkpoint_activations"}}
 # Of Lightning's further arguments those that only watch.
-_ASIDE_ARGUMENTS = {"default_root_dir", "profiler", "enable_checkpointing", "enable_autolog_hparams", "model_registry"}
+_ASIDE_ARGUMENTS = {"profiler"}
 
 
 def run_key(run: RunDescription, manifests: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +298,26 @@ def read_record(path: Path, key: str | None = None) -> Record:
     content = read_plain(path, what, advice, OLD, SCHEMA)
     if content.get("key") != (key or content.get("key")) or not content.get("status"):
         raise UserError(f"{path} is not {what}: it calls itself {content.get('key')}. {advice}")
-    return typed(content if content["schema"] == SCHEMA else _today(content), Record, path, what, advice)
+    found = typed(content if content["schema"] == SCHEMA else _today(content), Record, path, what, advice)
+    says = {name: _Says.of(getattr(found, name), f"{path} does not say", name) for name in ("config", "images", "manifests")}
+    return msgspec.structs.replace(found, **says)
+
+
+class _Says(dict[str, Any]):
+    """What a record says; what it does not say, as one that was made by hand may not, is a mistake of the user's."""
+
+    def __init__(self, content: Mapping[str, Any], where: str) -> None:
+        super().__init__(content)
+        self._where = where
+
+    @classmethod
+    def of(cls, node: Any, words: str, key: str) -> Any:
+        if not isinstance(node, dict):
+            return node
+        return cls({name: cls.of(value, words, f"{key}.{name}") for name, value in node.items()}, f"{words} {key}")
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self._where}.{name}: it is of another version, or was made by hand. Make it anew.")
 
 
 def _today(content: dict[str, Any]) -> dict[str, Any]:

@@ -166,8 +166,9 @@ def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str], heart:
     for line in stream:
         with contextlib.suppress(OSError):
             os.utime(heart)
-        to.write(line)
-        to.flush()
+        with contextlib.suppress(OSError):  # whoever does not read on would hold up the child
+            to.write(line)
+            to.flush()
         kept.append(line.decode(errors="replace").rstrip())
 
 

@@ -4,12 +4,10 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import Progress
-
 from exfuse.analysis.power import read_pilot
 from exfuse.errors import ConfigError
 from exfuse.limits import PositiveFloat
+from exfuse.terminal import Console, Progress
 
 
 def estimate(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from exfuse.analysis.document import count
@@ -14,6 +13,7 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import ELSEWHERE, GOOD, SKIPPED, Outcome
 from exfuse.store.sequential import UNDECIDED, Rule, Sequential
 from exfuse.sweeps.tuning import Job, Stages
+from exfuse.terminal import Console
 
 Save = Callable[[list[Outcome], Sequential], None]
 _FREE = (SKIPPED, ELSEWHERE)  # what this start did not train

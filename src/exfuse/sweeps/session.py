@@ -14,8 +14,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe
@@ -32,6 +32,7 @@ from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Search
+from exfuse.terminal import Console
 
 
 @dataclass
@@ -268,7 +269,7 @@ def _table(outcomes: list[Outcome], names: dict[int, str]) -> Table:
         table.add_column(column, justify="right" if column in ("seed", "minutes") else "left", overflow="fold")
     for outcome in outcomes:
         colour = "green" if outcome.status in GOOD else "red"
-        why = outcome.reason.replace("[", r"\[") + (f"\n{outcome.log}" if outcome.reason and outcome.log else "")
+        why = outcome.reason + (f"\n{outcome.log}" if outcome.reason and outcome.log else "")
         minutes = f"{outcome.seconds / 60:.1f}"
-        table.add_row(names[id(outcome)], str(outcome.seed), f"[{colour}]{outcome.status}[/]", outcome.key, minutes, why)
+        table.add_row(names[id(outcome)], str(outcome.seed), Text(outcome.status, colour), outcome.key, minutes, why)
     return table

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-
 from exfuse.analysis.document import count
 from exfuse.errors import ConfigError
 from exfuse.store.outcome import MISSING, Outcome
@@ -11,6 +9,7 @@ from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.sequential import Additions, Save
 from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, key_of
+from exfuse.terminal import Console
 
 
 class Plan:
@@ -56,7 +55,6 @@ class Plan:
                 f"{100 * self.search.declared.held_out:.0f} % of train; val is not read.",
                 soft_wrap=True,
                 highlight=False,
-                markup=False,
             )
             yield from self.search.stages()
             chosen = [self.search.chosen(row) for row in range(len(self.rows))]

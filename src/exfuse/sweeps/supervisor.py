@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
-from rich.console import Console
 
 from exfuse.composition.reading import labelled_split, read_split
 from exfuse.config.read import variant_name
@@ -24,6 +23,7 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.sweeps.child import Ended, Patience, run_child
+from exfuse.terminal import Console
 
 _Read = TypeVar("_Read", bound=Callable[..., Split | LabelledSplit])
 

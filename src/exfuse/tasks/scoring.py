@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -27,6 +26,7 @@ from exfuse.process import loader_workers
 from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
 from exfuse.tasks.segmentation import predict_ids
+from exfuse.terminal import track
 
 
 class AveragedProbabilities:

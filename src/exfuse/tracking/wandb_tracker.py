@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import wandb
 from numpy.typing import NDArray
-from rich.console import Console
 
 from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
+from exfuse.terminal import Console
 from exfuse.tracking.tracker import RunInfo, Tracker
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
@@ -187,8 +187,7 @@ class WandbTracker(Tracker):
         console = Console(stderr=True)
         online = " --include-online" if list(self._folder.glob("run-*")) else ""
         console.print(
-            f"[yellow]W&B:[/] {why.replace('[', '(')}. The run goes on and is kept locally; later: "
-            f"wandb sync{online} {self._folder}",
+            f"W&B: {why}. The run goes on and is kept locally; later: wandb sync{online} {self._folder}",
             soft_wrap=True,
             highlight=False,
         )

@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from exfuse.analysis.document import count
@@ -21,6 +19,7 @@ from exfuse.store.costs import COSTS, MEASURED, Quartiles
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
+from exfuse.terminal import Console, Progress
 
 
 def measure_costs(
@@ -56,10 +55,10 @@ def measure_costs(
         raise UserError(f"{folder} has no row that can be measured: {'; '.join(left_out)}.")
     console = Console()
     for reason in left_out:
-        console.print(f"[yellow]Not measured:[/] {reason}", soft_wrap=True, highlight=False)
+        console.print(f"Not measured: {reason}", soft_wrap=True, highlight=False)
     if conditions.busy:
         console.print(
-            f"[yellow]This machine is busy:[/] load average {conditions.load:.1f}, {conditions.cores} cores, of which this "
+            f"This machine is busy: load average {conditions.load:.1f}, {conditions.cores} cores, of which this "
             f"takes {conditions.threads}. Do not trust the times; the table will say so.",
             soft_wrap=True,
             highlight=False,
@@ -84,7 +83,7 @@ def measure_costs(
     path = write_costs(folder, costs)
     render_study(folder, Console(quiet=True), redraw=False)  # no figure shows what was measured
     console.print(_table(costs, study.title))
-    console.print(f"Measured costs: {path}; the study's tables use them.", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Measured costs: {path}; the study's tables use them.", soft_wrap=True, highlight=False)
 
 
 def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:

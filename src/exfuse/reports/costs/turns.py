@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
 from exfuse.data.segmentation import Batch
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import CheckpointError, ConfigError, UserError
 from exfuse.process import keep_freed_memory, median_ms, training_formats
 from exfuse.runs.costs import evaluation, resident_mib
 from exfuse.store.costs import Quartiles, RowCosts
@@ -189,7 +189,7 @@ def build_from_record(variant: Variant) -> tuple[RunDescription, SegmentationTas
         if run.runtime.compile:
             model.compile()
         task = build_task(run, model, classes, record.images["val"])
-    except (ConfigError, msgspec.ValidationError) as error:
+    except (ConfigError, CheckpointError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"The model of row {row} cannot be built from its record by this version ({reason}). It was trained by commit "

@@ -8,8 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 from msgspec.structs import replace
-from rich.console import Console
-from rich.progress import Progress
 
 from exfuse.analysis.figures import style
 from exfuse.composition.reading import photographs_upright, read_split, split_of
@@ -32,6 +30,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store import features as store
 from exfuse.store.checked import write_rows
 from exfuse.store.description import Option
+from exfuse.terminal import Console, Progress
 
 _MOST_RUNS = 6  # side by side in one overview; each run's levels have pictures of their own
 
@@ -184,7 +183,7 @@ def _report(index: store.FeatureIndex, pictures: Sequence[str], output: Path, co
     runs, rows = index.runs, index.summary
     if rows and len(runs) > 1:
         for run, name in zip(runs, name_runs(runs).values(), strict=True):
-            console.print(f"Run {name}: {run.title} ({run.key})", markup=False, highlight=False)
+            console.print(f"Run {name}: {run.title} ({run.key})", highlight=False)
     for level in dict.fromkeys(row.level for row in rows):
         title = f"{level} before and after SEB: {index.data}, {index.images} images"
         title += "" if len(runs) > 1 else f", {runs[0].title}"
@@ -192,5 +191,5 @@ def _report(index: store.FeatureIndex, pictures: Sequence[str], output: Path, co
             console.print(table)
             console.print()
     if rows:
-        console.print(LEGEND, style="dim", markup=False, highlight=False)
-    console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, markup=False, highlight=False)
+        console.print(LEGEND, style="dim", highlight=False)
+    console.print(f"Pictures and numbers: {output}  ({', '.join(pictures)})", soft_wrap=True, highlight=False)

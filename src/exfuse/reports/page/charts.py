@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -62,6 +63,11 @@ def chart(traces: Sequence[go.Scatter], height: int, x_title: str, y_title: str 
     content: Chart = json.loads(figure.to_json())
     content["layout"].pop("template", None)
     return content
+
+
+def escape(text: str) -> str:
+    """Text of data in a chart, where Plotly would read tags."""
+    return html.escape(text, quote=False)
 
 
 def row_axis(names: Sequence[str]) -> dict[str, Any]:

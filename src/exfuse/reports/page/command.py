@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
-from rich.console import Console
-from rich.markup import escape
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
@@ -16,6 +14,7 @@ from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, 
 from exfuse.reports.page.page import render_page
 from exfuse.store.description import Option
 from exfuse.store.study import Study, find_studies, load_study
+from exfuse.terminal import Console
 
 
 def make(
@@ -71,7 +70,7 @@ def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None,
     data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
     text = render_page(data)
     write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
-    console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, highlight=False)
 
 
 def _gather(study: Study, beside: Path, runs: Path, examples: str, wish: Wish, console: Console) -> dict[str, str]:
@@ -81,5 +80,5 @@ def _gather(study: Study, beside: Path, runs: Path, examples: str, wish: Wish, c
     target = examples_folder(study, beside, examples)
     left_out = gather_examples(study, runs, target, beside, wish)
     for key, reason in left_out.items():
-        console.print(f"[yellow]No predictions of run {key}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+        console.print(f"No predictions of run {key}: {reason}", soft_wrap=True, highlight=False)
     return left_out

@@ -1,7 +1,7 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
 from exfuse.analysis.cells import miou, number
-from exfuse.reports.page.charts import Chart, chart, points
+from exfuse.reports.page.charts import Chart, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS
 
@@ -38,8 +38,10 @@ def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
         x, y, spread = places[row.name]
         look = data.looks[row.name]
         error = {"type": "data", "array": [spread], "color": look.colour, "thickness": 1.5, "width": 4} if spread else None
-        hover = f"{row.title}<br>{title}: {x:.4g}<br>mIoU {number(y, 2)} %" + (f" ± {number(spread, 2)}" if spread else "")
+        hover = f"{escape(row.title)}<br>{title}: {x:.4g}<br>mIoU {number(y, 2)} %" + (
+            f" ± {number(spread, 2)}" if spread else ""
+        )
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
-        described = {"hovertext": hover, "hoverinfo": "text", "name": row.title, "meta": {"variant": row.name}}
+        described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
         traces.append(points([x], [y], mode="markers", marker=marker, error_y=error, **described))
     return chart(traces, 420, title, "mIoU (%)")

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from exfuse.reports.page.charts import Chart, Look, Trace, chart, points
+from exfuse.reports.page.charts import Chart, Look, Trace, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.history import History, curve, metrics
 
@@ -57,9 +57,9 @@ def _draw(metric: str, histories: Mapping[str, Mapping[int, History]], data: Pag
         look = data.looks[row.name]
         values = [[scale * value for value in line] for line in lines]
         bands += _band(row.name, steps, values, look)
-        lines_of.append(_mean(row.name, row.title, steps, values, look))
+        lines_of.append(_mean(row.name, escape(row.title), steps, values, look))
     # all bands first, so that no line lies under one
-    return chart([*bands, *lines_of], 420, "optimiser step", _title(metric))
+    return chart([*bands, *lines_of], 420, "optimiser step", escape(_title(metric)))
 
 
 def _band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list[Trace]:

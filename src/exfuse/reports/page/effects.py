@@ -4,7 +4,7 @@ from exfuse.analysis.cells import points_text
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.table import list_effects
-from exfuse.reports.page.charts import Chart, interval_chart, interval_traces
+from exfuse.reports.page.charts import Chart, escape, interval_chart, interval_traces
 from exfuse.reports.page.data import PageData, Section
 
 _TITLES = {
@@ -33,7 +33,7 @@ def _draw(kind: str, effects: FactorialEffects) -> Chart:
     shown = [(name, interval) for one, name, interval in every if one == kind]
     traces = []
     for place, (name, interval) in enumerate(shown):
-        hover = f"{name}<br>{points_text(interval)} points"
+        hover = f"{escape(name)}<br>{points_text(interval)} points"
         traces += interval_traces(place, interval, "var(--v1)", hover, clear=not interval.low <= 0 <= interval.high)
     intervals = [interval for _, _, interval in every]  # an axis for all kinds of effects
-    return interval_chart(traces, [name for name, _ in shown], intervals, "points of mIoU")
+    return interval_chart(traces, [escape(name) for name, _ in shown], intervals, "points of mIoU")

@@ -4,7 +4,17 @@ import statistics
 
 from exfuse.analysis.cells import number, p_text, points_text, states
 from exfuse.analysis.comparisons import Comparison
-from exfuse.reports.page.charts import Chart, Trace, chart, interval_chart, interval_traces, points, row_axis, row_height
+from exfuse.reports.page.charts import (
+    Chart,
+    Trace,
+    chart,
+    escape,
+    interval_chart,
+    interval_traces,
+    points,
+    row_axis,
+    row_height,
+)
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.study import StudyRow
 
@@ -48,29 +58,29 @@ def _scores(data: PageData) -> Chart:
             continue
         look = data.looks[row.name]
         marker = {"color": look.colour, "symbol": look.symbol}
-        hover = [f"{row.title}, seed {seed}<br>mIoU {number(score, 2)} %" for seed, score in scores.items()]
+        hover = [f"{escape(row.title)}, seed {seed}<br>mIoU {number(score, 2)} %" for seed, score in scores.items()]
         hovering = {"hovertext": hover, "hoverinfo": "text"}
         dots = {"mode": "markers", "marker": {**marker, "size": 9, "opacity": 0.6}}
-        traces.append(points(list(scores.values()), [place] * len(scores), name=row.title, **dots, **hovering))
+        traces.append(points(list(scores.values()), [place] * len(scores), name=escape(row.title), **dots, **hovering))
         mean = statistics.mean(scores.values())
         line = {"color": look.colour, "width": 3}
-        text = f"{row.title}<br>mean {number(mean, 2)} %"
+        text = f"{escape(row.title)}<br>mean {number(mean, 2)} %"
         bar = points([mean, mean], [place - 0.3, place + 0.3], mode="lines", line=line, hovertext=text, hoverinfo="text")
         traces.append(bar)
-    return chart(traces, row_height(len(rows)), "mIoU (%)", yaxis=row_axis([_name(row) for row in rows]))
+    return chart(traces, row_height(len(rows)), "mIoU (%)", yaxis=row_axis([escape(_name(row)) for row in rows]))
 
 
 def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
     traces, names = list[Trace](), list[str]()
     for place, row in enumerate(data.study.rows):
         comparison = intervals.get(row.name)
-        base = f" vs {data.study.row(row.on).title}" if row.on else ""
-        names.append(f"{row.title}<br><span style='font-size:11px'>{base}</span>" if base else row.title)
+        title, base = escape(row.title), f" vs {escape(data.study.row(row.on).title)}" if row.on else ""
+        names.append(f"{title}<br><span style='font-size:11px'>{base}</span>" if base else title)
         if comparison is None or comparison.interval is None:
             continue
         interval, look = comparison.interval, data.looks[row.name]
         adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
-        hover = f"{row.title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
+        hover = f"{title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
         traces += interval_traces(place, interval, look.colour, hover, clear=comparison.excludes_zero)
     known = [one.interval for one in intervals.values() if one.interval]
     return interval_chart(traces, names, known, "difference in mIoU (points)")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
-from rich.progress import track
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
@@ -18,6 +17,7 @@ from exfuse.store.description import NOTHING, HeldOut, Option
 from exfuse.store.examples import ExampleImage, Examples, bounded, write_ids, write_image
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import predict_split
+from exfuse.terminal import track
 
 
 def add_predictions(

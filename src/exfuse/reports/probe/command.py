@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from msgspec import Meta
 from rich import box
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from scipy import stats
 
@@ -29,6 +27,7 @@ from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
 from exfuse.store.probes import FOLDER, INDEX, ProbeIndex, ProbeResult, ProbeSummary, write_probes
+from exfuse.terminal import Console, Progress
 
 _WHAT = {"class": "class of a cell", "border": "border or not"}
 
@@ -157,7 +156,7 @@ def probe_features(
     for table in summary_tables(summarise(results), title):
         console.print(table)
         console.print()
-    console.print(f"Scores and figure: {folder}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Scores and figure: {folder}", soft_wrap=True, highlight=False)
 
 
 def _look(
