@@ -91,12 +91,13 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
     Raises:
         ConfigError: naming a key that nothing reads, or whose value is of another kind.
     """
+    is_reference = isinstance(node, str) and _REFERENCE.fullmatch(node)
+    if not isinstance(node, dict) and not is_reference and isinstance(file, dict) and _TARGET in file:
+        raise ConfigError(f"{key}={shown(node)}: expected keys with values, as of {file[_TARGET]}.")
     if isinstance(node, list):
         parts = dict(enumerate(file)) if isinstance(file, list) else {}
         return [checked(f"{key}.{number}", part, parts.get(number), option, written) for number, part in enumerate(node)]
     if not isinstance(node, dict):
-        if isinstance(file, dict) and _TARGET in file and not (isinstance(node, str) and _REFERENCE.fullmatch(node)):
-            raise ConfigError(f"{key}={shown(node)}: expected keys with values, as of {file[_TARGET]}.")
         return node
     if _TARGET in node and isinstance(reference := at(written, key), str):
         return reference  # a part of another option, or of this one, that is checked where it stands
