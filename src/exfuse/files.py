@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from exfuse.errors import UserError
 
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
@@ -122,3 +124,44 @@ def sha256(path: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def outputs(paths: Sequence[Path], inputs: Iterable[Path] = ()) -> Iterator[None]:
+    """Refuse, before the first is written, outputs that would take the place of what this project did not write.
+
+    What was written is remembered by its content, under ``outputs/written``: the same command may write it again, and a file
+    that somebody has changed since is theirs.
+
+    Args:
+        paths: files that are written inside.
+        inputs: files that are read there.
+
+    Raises:
+        UserError: if two outputs are one file, one is an input, or one is there and not as it was written.
+    """
+    places = [path.resolve() for path in paths]
+    read = {path.resolve() for path in inputs}
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"Two outputs would be written to {path}: their inputs have the same name. Rename one.")
+        if place in read:
+            raise UserError(f"{path} is an input and would be overwritten. Choose another place (output=...).")
+        if place.is_dir() or (place.exists() and sha256(place) != _note(place, None)):
+            raise UserError(f"{path} is there, not written by exfuse or changed since. Move it, or choose another place.")
+    try:
+        yield
+    finally:
+        for place in places:
+            if place.is_file():
+                _note(place, sha256(place))
+
+
+def _note(place: Path, digest: str | None) -> str | None:
+    """Remember what was written to a place; what is remembered of it."""
+    note = Path("outputs/written") / hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
+    with contextlib.suppress(OSError, UnicodeError):  # forgotten, a file is asked about
+        if digest is not None:
+            write_atomically(note, lambda scratch: scratch.write_text(digest))
+        return note.read_text()
+    return None

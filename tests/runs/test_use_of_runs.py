@@ -11,6 +11,7 @@ from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
+from exfuse.files import outputs
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
@@ -94,8 +95,41 @@ def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path)
         predict(str(finished_run.path), [str(tmp_path / "broken.jpg")], str(tmp_path / "out"), "cpu")
     with pytest.raises(DataError, match=r"missing\.jpg"):
         predict(str(finished_run.path), [str(tmp_path / "missing.jpg")], str(tmp_path / "out"), "cpu")
-    with pytest.raises(DataError, match="overwrite"):
-        predict(str(finished_run.path), [str(tmp_path / "a.jpg"), str(tmp_path / "a.png")], str(tmp_path / "out"), "cpu")
+
+
+def test_no_output_takes_the_place_of_an_input_another_output_or_a_file_of_somebody_elses(tmp_path: Path) -> None:
+    for name in ("a.png", "a_overlay.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"a photograph")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.jpg").write_bytes(b"another")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for images, output, said in (
+        (["a.png"], ".", r"a\.png is an input"),
+        (["a.png"], "deep/..", r"a\.png is an input"),
+        (["a.png", "deep/a.jpg"], "out", "Two outputs would be written to .*a"),
+        (["a.png", "a_overlay.png"], "out", r"Two outputs would be written to .*a_overlay\.png"),
+        (["b.jpg"], "out", r"out/b\.png is there, not written by exfuse"),
+    ):
+        with pytest.raises(UserError, match=said):
+            predict(str(tmp_path / "no run"), [str(tmp_path / image) for image in images], str(tmp_path / output), "cpu")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_written_may_be_written_again_and_what_somebody_changed_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.onnx"
+    for _ in range(2):
+        with outputs([path]):
+            path.write_text("a model")
+    path.write_text("changed")
+    with pytest.raises(UserError, match="changed since"), outputs([path]):
+        pass
+    with pytest.raises(UserError, match="there"), outputs([tmp_path]):  # a folder
+        pass
 
 
 def test_checkpoints_that_cannot_be_trusted_are_refused(finished_run: RunFolder, tmp_path: Path) -> None:

@@ -287,7 +287,8 @@ class _Filling(Dataset):
 def _fill(path: Path, source: Source, layout: Layout, workers: int) -> list[int]:
     """Decode every sample into ``path``; return the checksums."""
     with path.open("wb") as file:
-        file.truncate(layout.bytes)
+        # its space now: a write into a mapped file for which there is none later ends the process by SIGBUS
+        os.posix_fallocate(file.fileno(), 0, layout.bytes) if hasattr(os, "posix_fallocate") else file.truncate(layout.bytes)
     filling = DataLoader(_Filling(path, source, layout), batch_size=None, num_workers=workers)
     return list(track(filling, f"Decoding {source.name}", len(layout), transient=True, disable=len(layout) < 100))
 

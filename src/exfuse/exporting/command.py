@@ -1,6 +1,7 @@
 """Export a finished run's model: fuse, trace, write, check; a file that fails its check is not kept."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.formats import FORMATS, Scoring, describe
 from exfuse.exporting.tracing import smallest_side, trace
-from exfuse.files import write_atomically
+from exfuse.files import outputs, write_atomically
 from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
 from exfuse.process import choose_device
@@ -72,7 +73,8 @@ def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
-    write_atomically(path, write)
+    with outputs([path]) if output else nullcontext():  # what lies in a run's folder is written here
+        write_atomically(path, write)
     console.print(
         f"Checked on {origin}: scores differ by at most {found[0][0]:.1e} of the largest, "
         f"{found[0][1]:.3%} of the pixels have the same class.\n"

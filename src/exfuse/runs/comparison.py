@@ -1,6 +1,7 @@
 """Finished runs side by side: a table per class and a picture."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from exfuse.analysis.console import comparison_table, mistakes_table
@@ -10,6 +11,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError
+from exfuse.files import outputs
 from exfuse.limits import Positive
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
@@ -33,7 +35,8 @@ def compare(runs: list[str], picture: str | None, images: Positive) -> None:
     data = records[0].data
     console.print(comparison_table(records, f"{data} val, {records[0].scores.images} images, IoU %"))
     console.print(mistakes_table(records))
-    _draw(found, path, images)
+    with outputs([path]) if picture else nullcontext():  # what lies in a run's folder is written here
+        _draw(found, path, images)
     console.print(f"Predictions side by side: {path}")
 
 

@@ -1,13 +1,16 @@
 """Masks and overlays for photographs without a truth."""
 
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.pixels import read_image
 from exfuse.errors import DataError
+from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
@@ -20,14 +23,19 @@ def predict(run: str, images: list[str], output: str, device: str) -> None:
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        DataError: if an image is missing, cannot be decoded, or two have one name; the ones before it are written.
+        DataError: if an image is missing, or cannot be decoded; the ones before it are written.
+        UserError: if a mask would take the place of an image, of another one's mask or of what was not written here.
     """
     paths, folder, where = [Path(image) for image in images], Path(output), choose_device(device)
-    if twins := [stem for stem, number in Counter(path.stem for path in paths).items() if number > 1]:
-        raise DataError(f"Several images are called {twins[0]}: their masks would overwrite one another.")
     if missing := [path for path in paths if not path.is_file()]:
         raise DataError(f"No image {missing[0]}. Check the path.")
-    model, trained, classes = load_checkpoint(Path(run))
+    with outputs([folder / f"{path.stem}{ending}" for path in paths for ending in (".png", "_overlay.png")], paths):
+        _predict(Path(run), paths, folder, where)
+    Console().print(f"{len(images)} masks and overlays: {output}")
+
+
+def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device) -> None:
+    model, trained, classes = load_checkpoint(run)
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
     model = fuse(model.to(where), portable=where.type != "cpu")
     transform = build_eval_transform(trained)
@@ -38,4 +46,3 @@ def predict(run: str, images: list[str], output: str, device: str) -> None:
         ids = found.numpy()
         save_mask(folder / f"{path.stem}.png", ids)
         save_overlay(folder / f"{path.stem}_overlay.png", image, ids, classes)
-    Console().print(f"{len(images)} masks and overlays: {output}")

@@ -10,7 +10,7 @@ from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_ids
 from exfuse.errors import CheckpointError, ConfigError, DataError
-from exfuse.files import sha256, write_atomically
+from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Positive
 from exfuse.palette import voc_palette
 from exfuse.process import choose_device
@@ -62,7 +62,8 @@ def make_submission(
         write_archive(scratch, folder, masks)
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 
-    write_atomically(path, write)
+    with outputs([path]):
+        write_atomically(path, write)
     console = Console()
     console.print(f"{path}: {len(sizes):,} masks in {folder}, checked, SHA-256 {sha256(path)[:16]}", soft_wrap=True)
     console.print(f"{competition}: {COMPETITIONS[competition]}. The server allows few submissions: see its rules.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
 from exfuse.errors import UserError
-from exfuse.files import write_atomically
+from exfuse.files import outputs, write_atomically
 from exfuse.store.folder import find_finished
 from exfuse.terminal import Console
 
@@ -36,7 +36,8 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     _check_lines(variants, len(records), folder)
     Console().print(summary_table(variants, title))
     if csv is not None:
-        write_atomically(Path(csv), lambda path: write_values(path, variants))
+        with outputs([Path(csv)]):
+            write_atomically(Path(csv), lambda path: write_values(path, variants))
         Console().print(f"Single values: {csv}")
 
 

@@ -92,13 +92,18 @@ def _bring_to_an_end(
         outcome.status = SKIPPED
     elif described.sweep and described.sweep.missing == "skip":
         outcome.status, outcome.reason = _as_recorded(folder.record())
-    elif folder.is_held():
+    elif folder.is_held() and not described.overwrite:
         outcome.status = BUSY
     elif _is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
         outcome.status, outcome.reason = FAILED_BEFORE, before.why
     else:
         verb = "train" if isinstance(described, RunDescription) else "pretrain"
-        ended = run_child(verb, outcome.overrides, log, _patience(described, outcome, sweep))
+        patience = _patience(described, outcome, sweep)
+        while (ended := run_child(verb, outcome.overrides, log, patience)).held and described.overwrite:
+            if ended.interrupted:
+                break
+            with folder.locked(on_wait=lambda: None):  # another sweep trains it: what that makes is not what was asked for
+                pass
         for read in (_read_split, _labelled_split):
             read.cache_clear()  # type: ignore[union-attr]
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)

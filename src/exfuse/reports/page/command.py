@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
-from exfuse.files import write_atomically
+from exfuse.files import outputs, write_atomically
 from exfuse.limits import Positive, PositiveFloat
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
@@ -69,7 +69,8 @@ def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None,
     left_out = _gather(study, beside, *gathered, console) if gathered else {}
     data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
     text = render_page(data)
-    write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
+    with outputs([path]):
+        write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
     console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, highlight=False)
 
 
