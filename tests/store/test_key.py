@@ -28,7 +28,7 @@ PINNED = {
     "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "1e5bcedda5a5bb94",
     "technique/seb=gate technique/dap=last technique.dap.window=5": "75192b97f982a5fd",
     "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "23e01b7a4f67a1af",
-    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "68610c281e01afab",
+    "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "a5a169e09a965a57",
 }
 PINNED_BACKBONES = {
     "+ablation=baseline": "9a7061e396374f99",
