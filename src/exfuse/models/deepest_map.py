@@ -6,12 +6,14 @@ to be classified directly and enlarged bilinearly.
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from exfuse.errors import ConfigError
 from exfuse.limits import Levels, Positive, Share
 from exfuse.models.upsample import Deconvolution, enlarge
+
+fx.wrap("enlarge")  # what traces a decoder sees one call: it asks for the dtype of the map, which only an input has
 
 
 class _DeepestMapDecoder(nn.Module):
