@@ -64,8 +64,8 @@ def drawn(regime: Regime, studies: int, seed: int) -> tuple[NDArray[np.float64],
     for number in range(FIRST, MOST + 1):
         of_seeds = differences[..., :number].var(-1, ddof=1) / number
         common = np.full_like(of_seeds, 2 * regime.images**2)
-        noise = Noise(common, common, of_seeds, np.full_like(of_seeds, number - 1))
-        halves[..., number - 1] = noise.half_width(level(number, RULE))
+        noise = Noise(common, np.inf, of_seeds, number - 1)
+        halves[..., number - 1] = noise.half_width(1 - level(number, RULE))
     return means, halves
 
 
@@ -98,7 +98,7 @@ def fixed(regime: Regime, studies: int, number: int, seed: int = 0) -> Outcome:
     index = [(ROWS.index(row), ROWS.index(base)) for row, base in PAIRS]
     spread = np.stack([scores[:, row, :number] - scores[:, base, :number] for row, base in index], 1).var(-1, ddof=1) / number
     common = np.full_like(spread, 2 * regime.images**2)
-    half = Noise(common, common, spread, np.full_like(spread, number - 1)).half_width(1 - ALPHA / len(PAIRS))
+    half = Noise(common, np.inf, spread, number - 1).half_width(ALPHA / len(PAIRS))
     mean = means[..., number - 1]
     decided = (abs(mean) > half) | (abs(mean) + half < SIZE)
     return Outcome(0.0, float(decided.mean()), number * len(ROWS))

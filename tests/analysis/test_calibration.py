@@ -1,26 +1,89 @@
-"""Do 95 % intervals mean 95 %? Studies are simulated over and over from a population whose true difference is known.
+"""Do 95 % intervals mean 95 %, and 0.1 % alarms 0.1 %? Studies are simulated over and over from a population that is known.
 
-The first tests draw plain normal noise, by which the method was chosen. The others repeat a whole study 1,000 times: new
-images, new trainings, counts of pixels, and `difference` on them, with 300 resamples instead of 10,000 (the resampled
-variance is then off by 8 % a time, the rates below hardly at all). 1,000 trials measure a rate of 5 % to within 0.7 points
-(one standard error): a calibrated method keeps to 3 to 7 %.
+Two layers. The formula that makes an interval of two variances is tried on drawn noise, at the levels that Holm's method asks
+of tables (0.05, 0.05 / 7, 0.001). The whole chain is tried on simulated segmentations: new images, new trainings, counts of
+pixels, and `difference` on them, with 300 resamples instead of 10,000 (the resampled variance is then off by 8 % a time, the
+rates below hardly at all). All seeds of the simulations are fixed. ``make test`` simulates a tenth, its bounds that much wider.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from exfuse.analysis.resampling import Counts, Interval, Noise, difference
+from exfuse.store.grouping import Grouping
 from tests.sharing import amount
 
-CLASSES, TRIALS, RESAMPLES = 6, 1000, 300
+CLASSES, RESAMPLES = 6, 300
+TRIALS = amount(200, 2000)
 BASE = np.array([3.0, 1.5, 1.0, 0.5, 0.0, 1.0])  # logit of the share of a class's pixels that is hit
 NEXT = np.roll(np.arange(CLASSES), -1)  # half of the missed pixels become the next class
 CONFUSED = np.array([2, 0, 0, 0, 0, 0])  # the others background, or an object where they are background
+
+
+# The formula.
+
+LEVELS = (0.05, 0.05 / 7, 0.001)
+RATIOS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0, 8.0, 20.0, 100.0)  # variance of the images' noise to the seeds'
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("level", LEVELS)
+def test_alarms_in_noise_of_images_and_seeds_at_the_levels_of_a_table(seeds, level):
+    """At most 1.2 times as many as promised, over all ratios of the noises."""
+    spreads = np.random.default_rng(1).chisquare(seeds - 1, amount(20_000, 200_000)) / (seeds - 1)
+    for ratio in RATIOS:
+        half = Noise(np.full_like(spreads, ratio), np.inf, spreads, seeds - 1).half_width(level)
+        missed = 2 * ndtr(-half / (1 + ratio) ** 0.5)  # of normal noise, for each spread that the seeds may show
+        assert missed.mean() / level <= 1.2, ratio
+        assert ratio or missed.mean() / level == pytest.approx(1, abs=amount(0.2, 0.05))  # Student's t, exact
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("ladder", [False, True])
+def test_a_table_of_seven_rows_finds_something_where_nothing_is_in_5_percent_of_studies(seeds, ratio, ladder):
+    """Seven differences, to one baseline or each to the row above; Holm's first step asks 0.05 / 7 of the clearest."""
+    studies, rng = amount(2_000, 20_000), np.random.default_rng(2)
+    scores = rng.standard_normal((studies, 8, seeds))
+    of_images = ratio**0.5 * rng.standard_normal((studies, 8)) / seeds**0.5
+    found = scores.mean(2) + of_images
+    base = slice(0, 7) if ladder else slice(0, 1)
+    estimates, differences = found[:, 1:] - found[:, base], scores[:, 1:] - scores[:, base]
+    noise = Noise(np.full(estimates.shape, 2 * ratio / seeds), np.inf, differences.var(2, ddof=1) / seeds, seeds - 1)
+    alarms = (np.abs(estimates) > noise.half_width(0.05 / 7)).any(1).mean()
+    assert alarms <= amount(0.065, 0.055)
+
+
+VARIANCE, FREEDOM = st.floats(0, 1e3), st.sampled_from([1, 1.6, 2, 4, 9, 30, 99, np.inf])
+
+
+@given(VARIANCE, VARIANCE, VARIANCE, FREEDOM, FREEDOM, st.floats(1e-4, 0.3))
+def test_noise_never_shortens_an_interval(images, seeds, more, seeds_freedom, images_freedom, level):
+    def half(images: float, seeds: float) -> float:
+        return float(Noise(images, images_freedom, seeds, seeds_freedom).half_width(level))
+
+    least = half(images, seeds) * (1 - 1e-9)
+    assert half(images + more, seeds) >= least
+    assert half(images, seeds + more) >= least
+
+
+def test_three_seeds_are_no_bootstrap_of_three_seeds():
+    """Resampling 3 seeds takes two thirds of their variance for exact: a nominal 5 % test would fire in a fifth of studies."""
+    scores = np.random.default_rng(0).standard_normal((100_000, 3))
+    naive = 1.96 * scores.std(1, ddof=0) / 3**0.5
+    assert np.mean(np.abs(scores.mean(1)) > naive) > 0.2
+
+
+# The whole chain.
 
 
 @dataclass(frozen=True)
@@ -38,9 +101,47 @@ class Spread:
     run: float = 0.0
 
 
-def areas(images: int, rng: np.random.Generator) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Regime:
+    """Studies of one kind.
+
+    Attributes:
+        present: share of images in which an object occurs.
+        heavy: whether the images' noise has tails like Student's t with 3 degrees of freedom.
+        alike: correlation of neighbouring frames, or of the images of a group.
+        group: how many images are one group; 0 for images that stand alone.
+        ordered: whether all are frames of one sequence instead.
+    """
+
+    spread: Spread
+    seeds: int
+    images: int
+    present: float = 0.3
+    heavy: bool = False
+    alike: float = 0.0
+    group: int = 0
+    ordered: bool = False
+
+    def grouping(self) -> Grouping | None:
+        if self.ordered:
+            return Grouping(("0016E5",) * self.images, ordered=True)
+        return Grouping(tuple(str(image // self.group) for image in range(self.images))) if self.group else None
+
+    def noise(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """What an image adds to a logit, standard deviation 1: (images, 1)."""
+        own = rng.standard_t(3, self.images) / 3**0.5 if self.heavy else rng.standard_normal(self.images)
+        if self.ordered:
+            for frame in range(1, self.images):
+                own[frame] = self.alike * own[frame - 1] + (1 - self.alike**2) ** 0.5 * own[frame]
+        elif self.group:
+            shared = np.repeat(rng.standard_normal(-(-self.images // self.group)), self.group)[: self.images]
+            own = self.alike**0.5 * shared + (1 - self.alike) ** 0.5 * own
+        return own[:, None]
+
+
+def areas(images: int, rng: np.random.Generator, present: float = 0.3) -> NDArray[np.int64]:
     """Pixels of each class in each image (images, CLASSES): background everywhere, objects in some, of any size."""
-    objects = rng.lognormal(4.5, 0.8, (images, CLASSES - 1)) * (rng.random((images, CLASSES - 1)) < 0.3)
+    objects = rng.lognormal(4.5, 0.8, (images, CLASSES - 1)) * (rng.random((images, CLASSES - 1)) < present)
     return np.concatenate([rng.integers(400, 900, (images, 1)), objects], axis=1).astype(np.int64)
 
 
@@ -61,12 +162,12 @@ def count(area: NDArray[np.int64], hit_share: NDArray[np.float64], rng: np.rando
 
 
 @cache
-def population(spread: Spread) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def population(spread: Spread, present: float, heavy: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """mIoU on a population of 100,000 images, by how far (in logits) a model is shifted."""
     rng = np.random.default_rng(99)
-    area = areas(100_000, rng)
-    of_images = (spread.image**2 + spread.row_image**2 + spread.run_image**2) ** 0.5
-    logit = BASE + of_images * rng.standard_normal((len(area), 1))
+    many = Regime(spread, 1, 100_000, heavy=heavy)
+    area = areas(many.images, rng, present)
+    logit = BASE + sum(size * many.noise(rng) for size in (spread.image, spread.row_image, spread.run_image))
     shifts = np.linspace(-2, 2, 41)
     scores = []
     for shift in shifts:
@@ -79,140 +180,109 @@ def population(spread: Spread) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return shifts, np.array(scores)
 
 
-def true_score(spread: Spread, shift: float) -> float:
-    """mIoU on the population of a model with this shift."""
-    return float(np.interp(shift, *population(spread)))
-
-
-def mean_true_score(spread: Spread, shift: float) -> float:
-    """Mean of `true_score` over the population of trainings."""
+def mean_true_score(regime: Regime, shift: float) -> float:
+    """Mean over the population of trainings of the mIoU on the population of images of a model with this shift."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
-    of_trainings = (spread.seed**2 + spread.run**2) ** 0.5
-    scores = [true_score(spread, shift + of_trainings * node) for node in nodes]
-    return float(np.average(scores, weights=weights))
+    of_trainings = (regime.spread.seed**2 + regime.spread.run**2) ** 0.5
+    known = population(regime.spread, regime.present, regime.heavy)
+    return float(np.average(np.interp(shift + of_trainings * nodes, *known), weights=weights))
 
 
-def studies(
-    spread: Spread, seeds: int, gain: float, images: int = 200, paired: bool = True, trials: int = TRIALS
-) -> Iterator[tuple[Interval, float]]:
-    """Studies of a row that hits more by ``gain`` logits than its base: interval, and true difference of the trained models."""
-    rng = np.random.default_rng(0)
+def studies(regime: Regime, gain: float, trials: int, paired: bool = True, minded: bool = True) -> Iterator[Interval]:
+    """Intervals of studies of a row that hits more by ``gain`` logits than its base; ``minded``: by its grouping."""
+    rng, spread = np.random.default_rng(0), regime.spread
+    grouping = regime.grouping() if minded else None
     for _ in range(trials):
-        area = areas(images, rng)
-        image = spread.image * rng.standard_normal((images, 1))
-        of_seed = spread.seed * rng.standard_normal(seeds)
+        area = areas(regime.images, rng, regime.present)
+        image = spread.image * regime.noise(rng)
+        of_seed = spread.seed * rng.standard_normal(regime.seeds)
         rows: list[dict[int, Counts]] = []
-        scores = []
         for shift in (gain, 0.0):
-            of_row = BASE + image + spread.row_image * rng.standard_normal((images, 1))
+            of_row = BASE + image + spread.row_image * regime.noise(rng)
             rows.append({})
-            for seed in range(seeds):
+            for seed in range(regime.seeds):
                 run = shift + of_seed[seed] + spread.run * rng.standard_normal()
-                hit_share = share(of_row + run + spread.run_image * rng.standard_normal((images, 1)))
-                rows[-1][seed] = count(area, hit_share, rng)
-                scores.append(true_score(spread, run))
-        interval = difference(*rows, resamples=RESAMPLES, seed=int(rng.integers(1 << 31)), paired_seeds=paired)
-        yield interval, float(np.mean(scores[:seeds]) - np.mean(scores[seeds:]))
+                rows[-1][seed] = count(area, share(of_row + run + spread.run_image * regime.noise(rng)), rng)
+        draws = int(rng.integers(1 << 31))
+        yield difference(*rows, resamples=RESAMPLES, seed=draws, paired_seeds=paired, grouping=grouping)
 
 
-def rate_of_alarms(spread: Spread, seeds: int, images: int = 200, trials: int = TRIALS) -> float:
-    """How often the test finds a difference between variants that are the same."""
-    found = studies(spread, seeds, 0.0, images, trials=trials)
-    return float(np.mean([interval.p_value < 0.05 for interval, _ in found]))
+def allowed(rate: float, trials: int) -> float:
+    """What a true rate may look like in a tenth of the trials: three standard errors more; in all of them, itself."""
+    return rate + amount(3 * (rate * (1 - rate) / trials) ** 0.5, 0.0)
 
 
-def normal_noise(seeds: int, kinds: tuple[float, float, float]) -> float:
-    """Rate at which the 95 % interval misses, over 100,000 studies of normal noise.
-
-    Args:
-        seeds: S.
-        kinds: variance of the images' noise that all seeds share, of the images' noise of one seed, of the training.
-    """
-    common, of_images, of_training = kinds
-    rng = np.random.default_rng(0)
-    of_seeds = (of_images + of_training) * rng.chisquare(seeds - 1, 100_000) / (seeds - 1)
-    error = rng.normal(0, (common + (of_images + of_training) / seeds) ** 0.5, 100_000)
-    same = np.ones(100_000)
-    noise = Noise((common + of_images / seeds) * same, common * same, of_seeds / seeds, (seeds - 1) * same)
-    return float(np.mean(np.abs(error) > noise.half_width(0.95)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "lowest", "highest"), [(3, 0.035, 0.061), (5, 0.037, 0.053), (2, 0.029, 0.096)])
-def test_false_alarms_in_normal_noise_over_all_ratios_of_its_kinds(seeds, lowest, highest):
-    """What the docstring of `Resampled` says of 2, 3 and 5 seeds."""
-    trainings = (0, 0.1, 0.4, 1, 2, 5, 12, 50, 200)
-    ratios = [(1.0, 0.0, training) for training in trainings]
-    ratios += [(common, 1.0, training) for common in (0, 0.1, 0.5, 1, 4) for training in trainings]
-    rates = [normal_noise(seeds, kinds) for kinds in ratios]
-    assert lowest < min(rates)
-    assert max(rates) < highest
-
-
-def test_three_seeds_are_no_bootstrap_of_three_seeds():
-    """Resampling 3 seeds takes two thirds of their variance for exact: a nominal 5 % test would fire in a fifth of studies."""
-    rng = np.random.default_rng(0)
-    scores = rng.standard_normal((100_000, 3))
-    naive = 1.96 * scores.std(1, ddof=0) / 3**0.5
-    assert np.mean(np.abs(scores.mean(1)) > naive) > 0.2
-    assert normal_noise(3, (0.0, 0.0, 1.0)) == pytest.approx(0.05, abs=0.003)
-
-
-@pytest.mark.slow
-def test_one_seed_fires_in_5_percent_of_studies_of_models_that_are_as_good_as_each_other():
-    assert 0.03 <= rate_of_alarms(Spread(row_image=0.5, run_image=0.5), seeds=1) <= 0.07
-
-
-@pytest.mark.slow
-def test_one_seed_covers_the_difference_of_the_two_models_that_were_trained():
-    found = studies(Spread(row_image=0.5, run_image=0.5, seed=0.1, run=0.1), seeds=1, gain=0.2)
-    assert 0.93 <= np.mean([interval.low <= models <= interval.high for interval, models in found]) <= 0.97
-
-
+BOTH = Spread(row_image=0.5, run_image=0.5)
+TRAINED = Spread(row_image=0.3, run_image=0.3, seed=0.1, run=0.15)
 REGIMES = {
-    "images shared by seeds make the noise": Spread(row_image=0.7, run_image=0.1, seed=0.02),
-    "images of each seed make the noise": Spread(run_image=0.8, seed=0.02),
-    "images and training alike": Spread(row_image=0.5, run_image=0.5, seed=0.1, run=0.1),
-    "training makes the noise": Spread(row_image=0.1, run_image=0.1, seed=0.2, run=0.2),
+    "1 seed, 222 images": Regime(BOTH, 1, 222),
+    "1 seed, 1,449 images, heavy tails": Regime(BOTH, 1, 1449, heavy=True),
+    "1 seed, 600 images in groups of 12": Regime(BOTH, 1, 600, alike=0.5, group=12),
+    "2 seeds, 222 images": Regime(Spread(row_image=0.1, run_image=0.3, seed=0.1, run=0.3), 2, 222),
+    "3 seeds, 100 images": Regime(TRAINED, 3, 100),
+    "3 seeds, 222 images, rare classes": Regime(TRAINED, 3, 222, present=0.08),
+    "3 seeds, 222 images, heavy tails": Regime(TRAINED, 3, 222, heavy=True),
+    "3 seeds, 240 images in groups of 8": Regime(TRAINED, 3, 240, alike=0.5, group=8),
+    "5 seeds, 222 images": Regime(TRAINED, 5, 222),
+    "5 seeds, 1,449 images": Regime(TRAINED, 5, 1449),
 }
-SAMPLE = ["images and training alike", "training makes the noise"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", amount(SAMPLE, list(REGIMES)))
-def test_three_seeds_fire_in_5_percent_of_studies_without_a_difference(spread):
-    assert 0.03 <= rate_of_alarms(REGIMES[spread], seeds=3) <= 0.07
+@pytest.mark.parametrize("name", REGIMES)
+def test_alarms_of_the_whole_chain_are_rare_where_nothing_is(name):
+    found = [interval.p_value < 0.05 for interval in studies(REGIMES[name], 0.0, TRIALS)]
+    assert np.mean(found) <= allowed(0.06, TRIALS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", amount(SAMPLE, list(REGIMES)))
-def test_three_seeds_cover_the_difference_over_images_and_trainings(spread):
-    of_trainings = REGIMES[spread]
-    truth = mean_true_score(of_trainings, 0.2) - mean_true_score(of_trainings, 0.0)
-    assert truth > 0.03
-    found = studies(of_trainings, seeds=3, gain=0.2)
-    assert 0.93 <= np.mean([interval.low <= truth <= interval.high for interval, _ in found]) <= 0.97
+@pytest.mark.parametrize("name", REGIMES)
+def test_intervals_of_the_whole_chain_cover_a_known_difference(name):
+    regime = REGIMES[name]
+    truth = mean_true_score(regime, 0.2) - mean_true_score(regime, 0.0)
+    assert truth > 0.02
+    cover = np.mean([interval.low <= truth <= interval.high for interval in studies(regime, 0.2, TRIALS)])
+    assert 1 - allowed(0.07, TRIALS) <= cover <= 1 - 0.03 + (allowed(0.03, TRIALS) - 0.03)
+
+
+SEQUENCES = {
+    "1 seed, 101 frames": Regime(BOTH, 1, 101, alike=0.95, ordered=True),
+    "1 seed, 500 frames": Regime(BOTH, 1, 500, alike=0.95, ordered=True),
+    "3 seeds, 101 frames": Regime(TRAINED, 3, 101, alike=0.95, ordered=True),
+    "3 seeds, 233 frames": Regime(BOTH, 3, 233, alike=0.95, ordered=True),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "highest"), [(5, 0.07), (2, 0.1)])
-def test_five_seeds_are_calibrated_too_and_two_nearly(seeds, highest):
-    assert 0.03 <= rate_of_alarms(REGIMES["images and training alike"], seeds) <= highest
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_frames_that_are_alike_give_few_alarms(name):
+    """8 % at most of frames with an autocorrelation of 0.95, where images that stand alone would give 16 to 78 %."""
+    found = [interval.p_value < 0.05 for interval in studies(SEQUENCES[name], 0.0, TRIALS)]
+    assert np.mean(found) <= allowed(0.08, TRIALS)
 
 
 @pytest.mark.slow
-def test_few_images_make_intervals_too_short():
-    """50 images, some 15 with a given object: as the docstring of `Resampled` warns."""
-    assert 0.065 < rate_of_alarms(Spread(row_image=0.5, run_image=0.5), seeds=1, images=50, trials=4000) < 0.1
+def test_images_taken_for_independent_give_many():
+    for regime, many in ((SEQUENCES["1 seed, 500 frames"], 0.5), (REGIMES["1 seed, 600 images in groups of 12"], 0.15)):
+        found = [interval.p_value < 0.05 for interval in studies(regime, 0.0, 100, minded=False)]
+        assert np.mean(found) > many
+
+
+@pytest.mark.slow
+def test_one_seed_and_few_images_give_more_alarms_and_no_more_than_the_tables_say():
+    """With one seed and less than 200 images the bootstrap misses some noise: see `exfuse.analysis.footnotes.FEW_IMAGES`."""
+    regimes = [Regime(BOTH, 1, images, present) for images, present in itertools.product((50, 100), (0.3, 0.1))]
+    rates = [np.mean([interval.p_value < 0.05 for interval in studies(one, 0.0, TRIALS)]) for one in regimes]
+    assert max(rates) <= allowed(0.09, TRIALS)
 
 
 @pytest.mark.slow
 def test_common_random_numbers_buy_shorter_intervals():
     """Where a seed moves both rows alike, comparing seed by seed takes its noise out; both ways are calibrated or cautious."""
-    spread = Spread(row_image=0.2, run_image=0.2, seed=0.3, run=0.03)
+    regime = Regime(Spread(row_image=0.2, run_image=0.2, seed=0.3, run=0.03), 3, 200)
     widths = {}
     for paired in (True, False):
-        found = [interval for interval, _ in studies(spread, seeds=3, gain=0.0, paired=paired)]
+        found = list(studies(regime, 0.0, TRIALS, paired))
         widths[paired] = np.median([interval.high - interval.low for interval in found])
-        assert np.mean([interval.p_value < 0.05 for interval in found]) <= 0.07
+        assert np.mean([interval.p_value < 0.05 for interval in found]) <= allowed(0.06, TRIALS)
     assert widths[False] > 2 * widths[True]

@@ -30,7 +30,7 @@ def simulated(difference, noise, seeds, images, level, rng):
     scores = difference + shift + np.sqrt(training + times * own) * rng.standard_normal((STUDIES, seeds))
     of_seeds = scores.var(1, ddof=1) / seeds
     known = np.full_like(of_seeds, times * common)
-    half = Noise(known + times * own / seeds, known, of_seeds, np.full_like(of_seeds, seeds - 1)).half_width(level)
+    half = Noise(known, images - 1, of_seeds, seeds - 1).half_width(1 - level)
     return float((abs(scores.mean(1)) > half).mean())
 
 

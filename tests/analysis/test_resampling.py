@@ -28,10 +28,25 @@ def made_up(quality: float, seed: int, images: int = IMAGES, classes: int = CLAS
     return rng.multinomial(pixels, noisy / noisy.sum(-1, keepdims=True))
 
 
+def alone(images: int) -> list[np.ndarray]:
+    """One sequence of so many units, drawn one by one."""
+    return [np.arange(images)]
+
+
+def half_width(images: float, images_freedom: float, seeds: float, seeds_freedom: float, p: float) -> float:
+    """The documented formula of `Noise`, in plain numbers."""
+    quantiles = [
+        (stats.t.ppf(1 - p / 2, freedom), variance) for freedom, variance in ((images_freedom, images), (seeds_freedom, seeds))
+    ]
+    (a, y), (b, x) = sorted(quantiles)
+    m = max(1, b**2 / a**2 - 1)
+    return float((a**2 * (x + y) + (b**2 - a**2) * x * m * x / (m * x + y)) ** 0.5)
+
+
 def one_by_one(counts: Counts, resamples: int, seed: int) -> np.ndarray:
     """mIoU of each resample, image by image and class by class."""
     scores = []
-    for drawn in np.concatenate(list(draws(len(counts), resamples, seed))):
+    for drawn in np.concatenate(list(draws(alone(len(counts)), resamples, seed))):
         total = np.zeros(counts.shape[1:], int)
         for image, times in enumerate(drawn):
             for _ in range(int(times)):
@@ -62,10 +77,11 @@ def test_one_seed_equals_a_plain_loop_over_the_resamples(cells):
     estimate = mean_iou(row.sum(0)) - mean_iou(base.sum(0))
     interval = difference({0: row}, {0: base}, resamples=200, seed=3)
     assert interval.estimate == pytest.approx(estimate, abs=1e-14)
-    z = stats.norm.ppf(0.975)
-    np.testing.assert_allclose(interval[1:3], [estimate - z * of_images, estimate + z * of_images], rtol=1e-10)
-    assert interval.p_value == pytest.approx(2 * stats.norm.sf(abs(estimate) / of_images), rel=1e-9)
-    assert interval[4:] == (1, IMAGES, "images")
+    error = of_images * (IMAGES / (IMAGES - 1)) ** 0.5
+    t = stats.t.ppf(0.975, IMAGES - 1)
+    np.testing.assert_allclose(interval[1:3], [estimate - t * error, estimate + t * error], rtol=1e-10)
+    assert interval.p_value == pytest.approx(2 * stats.t.sf(abs(estimate) / error, IMAGES - 1), rel=1e-9)
+    assert interval[4:7] == (1, IMAGES, "images")
 
 
 def test_several_seeds_equal_the_documented_formula_in_plain_loops(cells):
@@ -76,12 +92,12 @@ def test_several_seeds_equal_the_documented_formula_in_plain_loops(cells):
     images = np.var(resampled.mean(0), ddof=1)
     spread = np.mean([np.var(resampled[:, r] - per_seed, ddof=1) for r in range(150)])
     a, b = images - spread / 2, np.var(per_seed, ddof=1) / 2
-    half = stats.t.ppf(0.95, (2 - 1) * (a + b) / b) * (a + b) ** 0.5
-    assert half > stats.norm.ppf(0.95) * images**0.5 / 2
+    assert a > images / 16
+    half = half_width(a * IMAGES / (IMAGES - 1), IMAGES - 1, b, 1, 0.1)
     estimate = np.mean(per_seed)
     interval = contrast(cells, weights, resamples=150, level=0.9)
     np.testing.assert_allclose(interval[:3], [estimate, estimate - half, estimate + half], rtol=1e-9)
-    assert interval[4:] == (2, IMAGES, "seeds and images")
+    assert interval[4:7] == (2, IMAGES, "seeds and images")
 
 
 def test_independent_seeds_equal_welchs_formula(cells):
@@ -91,16 +107,16 @@ def test_independent_seeds_equal_welchs_formula(cells):
     images = np.var(resampled[0].mean(0) - resampled[1].mean(0), ddof=1)
     parts = [np.var(values, ddof=1) / len(values) for values in scores]
     own = [np.var(r - s[:, None], axis=0, ddof=1).mean() / len(s) for r, s in zip(resampled, scores, strict=True)]
-    a, b = max(0, images - sum(own)), sum(parts)
+    a, b = max(images / 16, images - sum(own)) * IMAGES / (IMAGES - 1), sum(parts)
     welch = b**2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
-    half = stats.t.ppf(0.975, welch * (a + b) / b) * (a + b) ** 0.5
+    half = half_width(a, IMAGES - 1, b, welch, 0.05)
     interval = difference(row, base, resamples=150, paired_seeds=False)
     estimate = scores[0].mean() - scores[1].mean()
     np.testing.assert_allclose(interval[:3], [estimate, estimate - half, estimate + half], rtol=1e-9)
     assert interval.seeds == 3
 
 
-def test_seeds_that_agree_by_luck_do_not_undercut_half_the_interval_of_the_images():
+def test_seeds_that_agree_by_luck_do_not_undercut_a_quarter_of_the_interval_of_the_images():
     """Two seeds whose differences are the same, though each depends on the images in its own way."""
     counts = np.zeros((2, 40, 2, 2), np.int64)
     counts[:, :, 0, 0] = counts[:, :, 1, 1] = 100
@@ -110,7 +126,8 @@ def test_seeds_that_agree_by_luck_do_not_undercut_half_the_interval_of_the_image
         row[seed][seed::2, 0] = (60, 40)  # one seed is worse on the even images, the other on the odd ones
     interval = difference(row, base, resamples=500)
     images = np.std(np.mean([one_by_one(row[s], 500, 0) - one_by_one(base[s], 500, 0) for s in row], axis=0), ddof=1)
-    assert 0 < interval.high - interval.low == pytest.approx(stats.norm.ppf(0.975) * images, rel=1e-9)
+    least = 2 * stats.t.ppf(0.975, 39) * images * (40 / 39) ** 0.5 / 4
+    assert 0 < interval.high - interval.low == pytest.approx(least, rel=1e-9)
 
 
 def test_the_estimate_is_the_mean_over_seeds_of_the_dataset_miou(cells):
@@ -156,26 +173,26 @@ def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean():
     counts[0] = [[6, 2], [0, 0]]  # IoU 6/8 of class 0, class 1 absent
     counts[1] = [[0, 0], [1, 3]]  # IoU 3/4 of class 1, class 0 absent
     both = np.array([6 / 9, 3 / 6]).mean()
-    drawn = np.concatenate(list(draws(2, 400, 0)))
+    drawn = np.concatenate(list(draws(alone(2), 400, 0)))
     expected = np.where(drawn[:, 0] == 1, both, 0.75)
     interval = contrast({"a": {0: counts}}, {"a": 1}, resamples=400)
-    half = stats.norm.ppf(0.975) * expected.std(ddof=1)
+    half = stats.t.ppf(0.975, 1) * expected.std(ddof=1) * 2**0.5
     np.testing.assert_allclose(interval[:3], [both, both - half, both + half], rtol=1e-12)
 
 
 def test_every_resample_draws_as_many_images_as_there_are_uniformly():
-    drawn = np.concatenate(list(draws(50, 4000, 0)))
+    drawn = np.concatenate(list(draws(alone(50), 4000, 0)))
     assert drawn.shape == (4000, 50)
     assert (drawn.sum(1) == 50).all()
     np.testing.assert_allclose(drawn.mean(0), 1, atol=5 * (1 / 4000) ** 0.5)
     np.testing.assert_allclose(drawn.var(), 1 - 1 / 50, rtol=0.02)  # of a binomial count
-    assert (np.concatenate(list(draws(50, 4000, 1))) != drawn).any()
+    assert (np.concatenate(list(draws(alone(50), 4000, 1))) != drawn).any()
 
 
 def test_parts_bound_the_memory_and_change_no_number(cells, monkeypatch):
     whole = difference(cells["row"], cells["base"], resamples=101)
     monkeypatch.setattr(resampling, "_DRAWS_AT_ONCE", 7 * IMAGES)
-    assert [len(part) for part in draws(IMAGES, 20, 0)] == [7, 7, 6]
+    assert [len(part) for part in draws(alone(IMAGES), 20, 0)] == [7, 7, 6]
     assert difference(cells["row"], cells["base"], resamples=101) == whole
     monkeypatch.setattr(resampling, "_DRAWS_AT_ONCE", 1)  # more images than that
     assert difference(cells["row"], cells["base"], resamples=101) == whole
@@ -228,7 +245,7 @@ def test_images_that_cannot_be_resampled_are_refused():
     nearly_void = np.zeros((5, 3, 3), np.int64)
     nearly_void[0, 0, 0] = 1
     with pytest.raises(UserError, match="too few images are labelled"):
-        Resampled({"row": {0: nearly_void}}, resamples=100)
+        contrast({"row": {0: nearly_void}}, {"row": 1}, resamples=100)
 
 
 def test_a_full_size_comparison_takes_less_than_three_seconds():

@@ -116,7 +116,7 @@ def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
 
 def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Cell:
     """The row's mIoU minus that of the row it builds on, with its interval, in points."""
-    values: dict[str, Value] = dict.fromkeys(("on", "difference", "low", "high", "p", "p_holm"))
+    values: dict[str, Value] = dict.fromkeys(("on", "difference", "low", "high", "p", "p_holm", "finding"))
     if comparison is None:
         return Cell("", values)
     values["on"] = comparison.base
@@ -124,15 +124,16 @@ def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Ce
     if interval is None:
         return Cell(comparison.reason, values, state=True)
     points = {"difference": 100 * interval.estimate, "low": 100 * interval.low, "high": 100 * interval.high}
-    values |= points | {"p": interval.p_value, "p_holm": comparison.adjusted}
+    values |= points | {"p": interval.p_value, "p_holm": comparison.adjusted, "finding": "yes" if comparison.found else "no"}
     both = {*_marks(row, study), *_marks(study.row(comparison.base), study)}
     marks = [mark for mark, bears in ((MIXED, MIXED in both), (ONE_SEED, interval.seeds == 1)) if bears]
-    return Cell(f"{points_text(interval)} vs {study.row(comparison.base).title}", values, tuple(marks))
+    text = f"{points_text(interval)} vs {study.row(comparison.base).title}"
+    return Cell(text, values, tuple(marks), strong=comparison.found)
 
 
 def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell:
     """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
-    names = ("", "_sd", "_difference", "_low", "_high", "_p")
+    names = ("", "_sd", "_difference", "_low", "_high", "_p", "_p_holm")
     values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
     parts = [measure.areas(row.runs[seed]) for seed in row.records]
     totals = [areas.total() for areas in parts if areas is not None]
@@ -148,9 +149,10 @@ def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell
     if comparison.interval is None:
         return Cell(f"{number(mean)} ({comparison.reason})", values)
     interval = comparison.interval
-    points = (100 * interval.estimate, 100 * interval.low, 100 * interval.high, interval.p_value)
+    points = (100 * interval.estimate, 100 * interval.low, 100 * interval.high, interval.p_value, comparison.adjusted)
     values |= dict(zip([f"{measure.key}{name}" for name in names[2:]], points, strict=True))
-    return Cell(f"{number(mean)} ({points_text(interval)})", values, (ONE_SEED,) if interval.seeds == 1 else ())
+    marks = (ONE_SEED,) if interval.seeds == 1 else ()
+    return Cell(f"{number(mean)} ({points_text(interval)})", values, marks, strong=comparison.found)
 
 
 def points_text(interval: Interval) -> str:
@@ -163,11 +165,11 @@ def adjusted_p(comparison: Comparison | None) -> Cell:
     """p by Holm's method."""
     if comparison is None or comparison.adjusted is None:
         return EMPTY
-    return Cell(p_text(comparison.adjusted))
+    return Cell(p_text(comparison.adjusted), strong=comparison.found)
 
 
 def p_text(value: float) -> str:
-    """Three decimals; the bootstrap knows no more."""
+    """Three decimals: simulations vouch for no more."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

@@ -1,18 +1,20 @@
-"""The differences that a study's table shows: each row against the row that it builds on."""
+"""The differences that a study's table shows and its claims speak of: of a row to the one it builds on, or to several."""
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from exfuse.analysis.effects import FactorialEffects, factorial_effects
-from exfuse.analysis.resampling import Interval, Resampled, Scored, TooFewLabelledError
+from exfuse.analysis.resampling import Interval, OneGroupError, Resampled, Scored, TooFewLabelledError
 from exfuse.analysis.sequential import adjusted_p
 from exfuse.errors import UserError
 from exfuse.store import variants
 from exfuse.store.sequential import Rule
-from exfuse.store.study import Run, Study, StudyRow
+from exfuse.store.study import BELOW, Claim, Run, Study, StudyRow
 
 Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
+ALPHA = 0.05  # the chance, for a whole table, of calling a difference a finding where there is none
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,11 @@ class Comparison:
     """A row's mIoU, or another mean IoU, minus that of the row it builds on.
 
     Attributes:
+        base: the other row; of a claim about several, the one that comes nearest to refuting it.
         interval: fractions; None where there is nothing to compare.
-        reason: why there is no interval: "missing", "other images", "not measured" or "too few pixels".
-        adjusted: p by Holm's method over all comparisons of the study; None without a p.
+        reason: why there is no interval: "missing", "other images", "not measured", "too few pixels" or "one group" of images,
+            which says nothing of others.
+        adjusted: p by Holm's method over all comparisons and claims of the study; None without a p.
     """
 
     row: str
@@ -32,15 +36,22 @@ class Comparison:
     adjusted: float | None = None
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+    def found(self) -> bool:
+        """Whether the difference is a finding: told from none by the adjusted p."""
+        return self.adjusted is not None and self.adjusted < ALPHA
 
 
-def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Comparison]:
-    """Every row that builds on another, by its name.
+class Compared(NamedTuple):
+    """All comparisons of a study: of rows with what they build on, by the row's name, and of its claims, in their order."""
 
-    All runs that were scored on the same images share one set of resamples.
+    rows: dict[str, Comparison]
+    claims: list[Comparison]
+
+
+def compare(study: Study, scoring: Scoring = Run.counts) -> Compared:
+    """Every row that builds on another, and every claim.
+
+    All runs that were scored on the same images share one set of resamples. p is adjusted over rows and claims together.
 
     Args:
         study: with its records.
@@ -50,43 +61,98 @@ def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Compa
         UserError: if runs that were scored on the same images list them differently.
     """
     pairs = [(row, study.row(row.on)) for row in study.rows if row.on is not None]
-    reasons = {row.name: _why_not(row, base, scoring) for row, base in pairs}
-    taking_part = {one.name: one for row, base in pairs if not reasons[row.name] for one in (row, base)}
-    by_images: dict[str, dict[str, StudyRow]] = {}
-    for name, row in taking_part.items():
-        by_images.setdefault(next(iter(_images(row))), {})[name] = row
-    runs = len(study.done())
-    resampled = {images: _resample(rows, resamples(runs), scoring) for images, rows in by_images.items()}
-    found = {}
-    for row, base in pairs:
-        interval, reason = None, reasons[row.name]
-        if not reason:
-            drawn = resampled[next(iter(_images(row)))]
-            interval = drawn.contrast({row.name: 1, base.name: -1}) if drawn else None
-            reason = "" if interval else "too few pixels"
-        found[row.name] = Comparison(row.name, base.name, interval, reason)
-    tested = {name: one.interval.p_value for name, one in found.items() if one.interval}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    claimed = [[(study.row(claim.row), study.row(other)) for other in claim.of] for claim in study.claims]
+    drawn = _Drawn(study, scoring, [*pairs, *(pair for among in claimed for pair in among)])
+    rows = [drawn.compare(*pair) for pair in pairs]
+    claims = [_hardest(claim, drawn, among) for claim, among in zip(study.claims, claimed, strict=True)]
+    found = adjust([*rows, *claims])
     if study.sequential is not None:
-        drawn_of = {row.name: resampled[next(iter(_images(row)))] for row, _ in pairs if row.name in tested}
-        adjusted = _over_looks(study.sequential.rule, study, tested, drawn_of)
-    return {name: replace(one, adjusted=adjusted.get(name)) for name, one in found.items()}
+        found = [_over_looks(one, study.sequential.rule, drawn) for one in found]
+    return Compared({one.row: one for one in found[: len(rows)]}, found[len(rows) :])
 
 
-def _over_looks(
-    rule: Rule, study: Study, tested: Collection[str], drawn: Mapping[str, "Resampled[str] | None"]
-) -> dict[str, float]:
-    """p of a sequential study's comparisons, over all looks that were taken and all comparisons; see `sequential`."""
-    found = {}
-    for name, base in rule.pairs:
-        if name in tested and (resampled := drawn[name]) is not None and study.row(name).on == base:
-            common = set(study.row(name).records) & set(study.row(base).records)
-            prefix = list(itertools.takewhile(common.__contains__, rule.seeds))
-            looks = range(rule.first, len(prefix) + 1)
-            weights = {name: 1, base: -1}
-            p_values = [resampled.contrast(weights, seeds=rule.seeds[:number]).p_value for number in looks]
-            found[name] = adjusted_p(p_values, rule)
-    return found
+def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Comparison]:
+    """`compare`, the rows alone, by name."""
+    return compare(study, scoring).rows
+
+
+def adjust(found: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p adjusted by Holm's method over all that have one."""
+    tested = iter(holm([one.interval.p_value for one in found if one.interval]))
+    return [replace(one, adjusted=next(tested)) if one.interval else one for one in found]
+
+
+def _over_looks(one: Comparison, rule: Rule, drawn: "_Drawn") -> Comparison:
+    """p of a sequential study's comparison, over all looks that were taken and all comparisons; nothing else of it has one."""
+    if one.interval is None or (one.row, one.base) not in rule.pairs or drawn.study.row(one.row).on != one.base:
+        return replace(one, adjusted=None)
+    row, base = drawn.study.row(one.row), drawn.study.row(one.base)
+    prefix = list(itertools.takewhile((set(row.records) & set(base.records)).__contains__, rule.seeds))
+    looks = [rule.seeds[:number] for number in range(rule.first, len(prefix) + 1)]
+    intervals = [drawn.compare(row, base, seeds=seeds).interval for seeds in looks]
+    return replace(one, adjusted=adjusted_p([found.p_value for found in intervals if found], rule))
+
+
+def _hardest(claim: Claim, drawn: "_Drawn", among: Sequence[tuple[StudyRow, StudyRow]]) -> Comparison:
+    """The claim that a row lies below (above) each of others: its difference to the lowest (highest) of them.
+
+    It holds only if all differences have its sign, so p is the largest of theirs (an intersection-union test, Berger 1982), or
+    1 if a sign is wrong. The interval is that of the extreme difference; its end that is away from zero allows for their
+    number, since any of them may be the extreme one.
+    """
+    found = [drawn.compare(*pair) for pair in among]
+    if without := [one for one in found if one.interval is None]:
+        return without[0]
+    sign = 1 if claim.lies == BELOW else -1
+    strict = [drawn.compare(*pair, level=1 - ALPHA / len(among)) for pair in among]
+    intervals, wide = ([one.interval for one in many if one.interval] for many in (found, strict))
+    hardest = max(range(len(found)), key=lambda place: sign * intervals[place].estimate)
+    near, far = ("low", "high") if sign > 0 else ("high", "low")
+    ends = {
+        far: sign * max(sign * getattr(one, far) for one in intervals),
+        near: sign * max(sign * getattr(one, near) for one in wide),
+    }
+    p_value = max(one.p_value if sign * one.estimate < 0 else 1.0 for one in intervals)
+    return replace(found[hardest], interval=intervals[hardest]._replace(p_value=p_value, **ends))
+
+
+class _Drawn:
+    """The resamples of a study's runs, made when first needed, one set for all runs that were scored on the same images."""
+
+    def __init__(self, study: Study, scoring: Scoring, pairs: Sequence[tuple[StudyRow, StudyRow]]) -> None:
+        self.study, self.scoring = study, scoring
+        self.reasons = {(row.name, base.name): _why_not(row, base, scoring) for row, base in pairs}
+        self.rows: dict[str, dict[str, StudyRow]] = {}
+        for pair in pairs:
+            for row in () if self.reasons[pair[0].name, pair[1].name] else pair:
+                self.rows.setdefault(next(iter(_images(row))), {})[row.name] = row
+        self.resampled: dict[str, Resampled[str]] = {}
+
+    def compare(
+        self, row: StudyRow, base: StudyRow, level: float = 1 - ALPHA, seeds: Sequence[int] | None = None
+    ) -> Comparison:
+        reason = self.reasons[row.name, base.name]
+        if not reason:
+            try:
+                interval = self._of(row).contrast({row.name: 1, base.name: -1}, level, seeds=seeds)
+                return Comparison(row.name, base.name, interval)
+            except OneGroupError:
+                reason = "one group"
+            except TooFewLabelledError:  # of mIoU that is a mistake, of a part of the pixels it may be
+                if self.scoring is Run.counts:
+                    raise
+                reason = "too few pixels"
+        return Comparison(row.name, base.name, reason=reason)
+
+    def _of(self, row: StudyRow) -> Resampled[str]:
+        images = next(iter(_images(row)))
+        if images not in self.resampled:
+            rows = self.rows[images]
+            first = _check_images(list(rows.values()))
+            cells = {name: _cell(one, sorted(one.records), self.scoring) for name, one in rows.items()}
+            number = resamples(len(self.study.done()))
+            self.resampled[images] = Resampled(cells, number, grouping=self.study.grouping(first))
+        return self.resampled[images]
 
 
 def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
@@ -101,17 +167,6 @@ def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
 def _images(row: StudyRow) -> set[str]:
     """Manifests of the images on which a row's runs were scored; one, unless a study is mixed."""
     return {record.manifests["val"] for record in row.records.values()}
-
-
-def _resample(rows: Mapping[str, StudyRow], number: int, scoring: Scoring) -> Resampled[str] | None:
-    """None where the images hold too few labelled pixels to compare: of mIoU that is a mistake, of a part of them it may be."""
-    _check_images(list(rows.values()))
-    try:
-        return Resampled({name: _cell(row, sorted(row.records), scoring) for name, row in rows.items()}, number)
-    except TooFewLabelledError:
-        if scoring is Run.counts:
-            raise
-        return None
 
 
 def resamples(runs: int) -> int:
@@ -138,9 +193,12 @@ def effects_of(study: Study) -> FactorialEffects | str:
         return "no seed has finished in every combination"
     if len({record.manifests["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
-    _check_images(list(study.rows))
+    first = _check_images(list(study.rows))
     cells = {used: {seed: row.runs[seed].counts() for seed in seeds} for used, row in by_techniques.items()}
-    return factorial_effects(cells, study.factors, resamples(len(study.done())))
+    try:
+        return factorial_effects(cells, study.factors, resamples(len(study.done())), grouping=study.grouping(first))
+    except OneGroupError:
+        return "all images are one group and there is one seed"
 
 
 def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored]:
@@ -148,8 +206,8 @@ def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored
     return {seed: found for seed, found in scored.items() if found is not None}
 
 
-def _check_images(rows: list[StudyRow]) -> None:
-    """Pairing needs the same images at the same places."""
+def _check_images(rows: list[StudyRow]) -> Run:
+    """A run of them, after checking that all have the same images at the same places, as pairing needs."""
     runs = [run for row in rows for run in row.runs.values() if run.done]
     expected = runs[0].image_ids()
     for run in runs[1:]:
@@ -158,6 +216,7 @@ def _check_images(rows: list[StudyRow]) -> None:
                 f"{run.folder.path / 'confusion.npz'} counts other images, or in another order, than "
                 f"{runs[0].folder.path / 'confusion.npz'}: they cannot be compared image by image. Train one of them anew."
             )
+    return runs[0]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -28,12 +28,14 @@ class Cell:
         values: for programs, by the name of a CSV column; several where the text joins several numbers.
         marks: of footnotes.
         state: the text says why there is no number ("missing", "other data").
+        strong: a finding, which every format sets in bold.
     """
 
     text: str
     values: Mapping[str, Value] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     state: bool = False
+    strong: bool = False
 
 
 EMPTY = Cell("")

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from exfuse.analysis.resampling import Counts, Interval, Resampled
 from exfuse.errors import UserError
+from exfuse.store.grouping import Grouping
 
 Subset = frozenset[str]  # the techniques that are on in a cell
 
@@ -35,6 +36,7 @@ def factorial_effects(
     resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
+    grouping: Grouping | None = None,
 ) -> FactorialEffects:
     """Main effects, interactions and Shapley values, all from one set of resamples and the seeds that all cells have.
 
@@ -44,6 +46,7 @@ def factorial_effects(
         resamples: of the images, see `Resampled`.
         level: of confidence, each interval for itself.
         seed: of the draws.
+        grouping: which images are not independent; None where all are.
 
     Raises:
         UserError: if there is no factor or a factor twice, a subset has no runs (all are named), a cell is of other
@@ -55,7 +58,7 @@ def factorial_effects(
     if not shared:
         raise UserError("No seed that all cells of the factorial have: train every cell with a common seed.")
     named = {_name(subset, factors): {run: cells[subset][run] for run in sorted(shared)} for subset in subsets}
-    resampled = Resampled(named, resamples, seed)
+    resampled = Resampled(named, resamples, seed, grouping)
 
     def interval(weights: Mapping[Subset, float]) -> Interval:
         return resampled.contrast({_name(subset, factors): weight for subset, weight in weights.items()}, level)

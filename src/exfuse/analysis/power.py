@@ -10,6 +10,7 @@ from scipy.special import chdtri, ndtr
 from exfuse.analysis.resampling import Counts, Noise, Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import find_finished
+from exfuse.store.grouping import Grouping
 from exfuse.store.record import Record
 from exfuse.store.study import FILE, load_study
 
@@ -40,8 +41,7 @@ class Spread:
         times = self.images / images
         of_seeds = (self.training + times * self.own) / seeds * np.asarray(luck, dtype=np.float64)
         common = np.full_like(of_seeds, times * self.common)
-        of_images = common + times * self.own / seeds
-        return Noise(of_images, common, of_seeds, np.full_like(of_seeds, seeds - 1))
+        return Noise(common, images - 1, of_seeds, seeds - 1)
 
 
 def spread_of(drawn: Resampled[str], row: str, base: str) -> Spread | None:
@@ -57,9 +57,9 @@ def spread_of(drawn: Resampled[str], row: str, base: str) -> Spread | None:
 def power(difference: float, spread: Spread, seeds: int, images: int, level: float) -> float:
     """The chance that a study of that size gives an interval of this level without zero, where this is the true difference."""
     luck = chdtri(seeds - 1, _POINTS) / (seeds - 1)
-    half = spread.noise(seeds, images, luck).half_width(level)
+    half = spread.noise(seeds, images, luck).half_width(1 - level)
     expected = spread.noise(seeds, images)
-    error = float(np.sqrt(expected.common + expected.seeds))
+    error = float(np.sqrt(expected.images + expected.seeds))
     if error == 0:
         return float(difference > 0)
     return float(np.mean(ndtr((difference - half) / error) + ndtr((-difference - half) / error)))
@@ -100,11 +100,13 @@ class Pilot:
         records: by row and seed.
         counts: reads those of a run.
         pairs: the comparisons, row and the row it builds on.
+        grouping: which images are not independent; None where all are.
     """
 
     records: Mapping[str, Mapping[int, Record]]
     counts: Callable[[str, int], Counts]
     pairs: Sequence[tuple[str, str]]
+    grouping: Grouping | None = None
 
     @property
     def level(self) -> float:
@@ -115,7 +117,7 @@ class Pilot:
         """The noise of every comparison, from one set of resamples."""
         names = {name for pair in self.pairs for name in pair}
         cells = {name: {seed: self.counts(name, seed) for seed in self.records[name]} for name in names}
-        drawn = Resampled(cells)
+        drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 
     def hours(self) -> dict[str, float]:
@@ -139,6 +141,9 @@ def read_pilot(folder: Path) -> Pilot:
         def counts(name: str, seed: int) -> Counts:
             return study.row(name).runs[seed].counts()
 
+        def grouping(name: str, seed: int) -> Grouping | None:
+            return study.grouping(study.row(name).runs[seed])
+
     else:
         found = [(run, record) for run, record in find_finished([folder]) if record.scored]
         runs = {(record.title, record.seed): run for run, record in found}
@@ -151,10 +156,14 @@ def read_pilot(folder: Path) -> Pilot:
         def counts(name: str, seed: int) -> Counts:
             return runs[name, seed].counts()[0]
 
+        def grouping(name: str, seed: int) -> Grouping | None:
+            return runs[name, seed].grouping(records[name][seed])
+
     shared = [pair for pair in pairs if {*records[pair[0]]} & {*records[pair[1]]}]
     if not shared:
         raise UserError(f"{folder} holds no two rows to compare that have finished a common seed: expected a study's folder.")
     images = {record.manifests.get("val") for pair in shared for name in pair for record in records[name].values()}
     if len(images) > 1:
         raise UserError(f"{folder}: the runs were scored on different images. Name the folder of one study.")
-    return Pilot(records, counts, shared)
+    first = shared[0][0]
+    return Pilot(records, counts, shared, grouping(first, next(iter(records[first]))))

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exfuse.analysis.comparisons import Comparison, compare_rows, effects_of
+from exfuse.analysis.comparisons import Compared, Comparison, compare, effects_of
 from exfuse.analysis.document import Table
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.formats import csv, html, latex, markdown, terminal
@@ -94,8 +94,12 @@ class Rendering:
     study: Study
 
     @cached_property
+    def compared(self) -> Compared:
+        return compare(self.study)
+
+    @property
     def comparisons(self) -> dict[str, Comparison]:
-        return compare_rows(self.study)
+        return self.compared.rows
 
     @cached_property
     def effects(self) -> FactorialEffects | str:
@@ -103,7 +107,7 @@ class Rendering:
 
     @cached_property
     def tables(self) -> list[Table]:
-        found = [build_table(self.study, self.comparisons), build_effects_table(self.study, self.effects)]
+        found = [build_table(self.study, self.compared), build_effects_table(self.study, self.effects)]
         return [table for table in found if table is not None]
 
     def texts(self) -> dict[str, str]:

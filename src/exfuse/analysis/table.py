@@ -1,10 +1,11 @@
 """From a study to its tables: the rows with their differences and costs, and the effects of a factorial study."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from exfuse.analysis import cells
-from exfuse.analysis.comparisons import Comparison, compare_rows, effects_of
-from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value
+from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, adjust, compare, compare_rows, effects_of, holm
+from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value, count
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.resampling import Interval
@@ -12,21 +13,21 @@ from exfuse.store.costs import COSTS
 from exfuse.store.study import Study, StudyRow
 
 
-def build_table(study: Study, comparisons: Mapping[str, Comparison] | None = None) -> Table:
+def build_table(study: Study, compared: Compared | None = None) -> Table:
     """The study's table: one line a row, see `columns` for what it shows.
 
     Args:
         study: with its records.
-        comparisons: of `compare_rows`, if they are known already.
+        compared: of `compare`, if that is known already.
 
     Raises:
         UserError: if a run's confusion counts cannot be used.
     """
-    found = compare_rows(study) if comparisons is None else comparisons
+    found = compare(study) if compared is None else compared
     seeds = sorted({seed for row in study.rows for seed in row.runs})
     chosen = columns(study)
     parts = compare_parts(study)
-    rows = [_row(row, study, found, seeds, chosen, parts) for row in study.rows]
+    rows = [_row(row, study, found.rows, seeds, chosen, parts) for row in study.rows]
     return Table(
         name=study.name,
         title=study.title,
@@ -61,8 +62,9 @@ def columns(study: Study) -> list[Column]:
     found.append(Column("miou", "mIoU %", "mean intersection over union, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):
-        found.append(Column("difference", "Δ mIoU [95 %]", "points above the row it builds on, with the 95 % interval", "left"))
-        found.append(Column("p", "p", "of the difference, adjusted for the number of comparisons"))
+        bold = f"bold: p below {ALPHA}"
+        found.append(Column("difference", "Δ mIoU [95 %]", f"points above the row it builds on, 95 % interval; {bold}", "left"))
+        found.append(Column("p", "p", f"of the difference, adjusted for the number of comparisons; {bold}"))
     found += [Column(measure.key, measure.header, measure.explanation, "left") for measure in _measures(study)]
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted"))
@@ -77,8 +79,15 @@ Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
 
 
 def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
-    """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it."""
-    return {measure.key: compare_rows(study, measure.areas) for measure in _measures(study)}
+    """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it.
+
+    p is adjusted over all of these columns together.
+    """
+    found = [(measure.key, one) for measure in _measures(study) for one in compare_rows(study, measure.areas).values()]
+    parts: dict[str, dict[str, Comparison]] = {measure.key: {} for measure in _measures(study)}
+    for (key, _), one in zip(found, adjust([one for _, one in found]), strict=True):
+        parts[key][one.row] = one
+    return parts
 
 
 def _measures(study: Study) -> tuple[cells.Measure, ...]:
@@ -95,16 +104,18 @@ def build_effects_table(study: Study, effects: FactorialEffects | str | None = N
     chosen = [
         Column("kind", "effect", "what kind of effect", "left"),
         Column("of", "of", "techniques", "left"),
-        Column("effect", "points [95 %]", "points of mIoU, with the 95 % interval", "left"),
+        Column("effect", "points [95 %]", f"points of mIoU, with the 95 % interval; bold: p below {ALPHA}", "left"),
+        Column("p", "p", "adjusted for the number of effects"),
     ]
     if isinstance(found, str):
         return Table(f"{study.name}_effects", title, chosen, [], [Footnote(f"No effects: {found}.")])
-    rows = [_effect_row(kind, techniques, interval) for kind, techniques, interval in list_effects(found)]
+    rows = [_effect_row(effect) for effect in list_effects(found)]
     notes = [
         "Main effect: mIoU with the technique minus without, averaged over all combinations of the others.",
         "Interaction: how much the effect of one technique is larger where the other is used too.",
         "Shapley value: the technique's gain averaged over all orders of adding techniques; together they are the total.",
-        f"Intervals of 95 %, not adjusted for their number, from the seeds that all combinations have: {found.total.seeds}.",
+        f"Intervals of 95 %, each for itself, from the seeds that all combinations have: {found.total.seeds}. p: two-sided, "
+        f"adjusted by Holm's method over the table's {count(len(rows), 'effect')}; bold: below {ALPHA}, a finding.",
     ]
     if found.total.seeds == 1:
         notes.append(f"Every {IMAGES_ONLY}")
@@ -113,27 +124,47 @@ def build_effects_table(study: Study, effects: FactorialEffects | str | None = N
     return Table(f"{study.name}_effects", title, chosen, rows, [Footnote(note) for note in notes], command=study.command)
 
 
-def list_effects(effects: FactorialEffects) -> list[tuple[str, str, Interval]]:
-    """Kind, techniques and interval of every effect, in the order of the table."""
-    return [
+class Effect(NamedTuple):
+    """An effect as the table lists it; ``adjusted`` is its p by Holm's method over all of the table."""
+
+    kind: str
+    techniques: str
+    interval: Interval
+    adjusted: float
+
+    @property
+    def found(self) -> bool:
+        """Whether it is a finding."""
+        return self.adjusted < ALPHA
+
+
+def list_effects(effects: FactorialEffects) -> list[Effect]:
+    """Every effect, in the order of the table."""
+    found = [
         *(("main", name.upper(), interval) for name, interval in effects.main.items()),
         *(("interaction", f" {TIMES} ".join(pair).upper(), interval) for pair, interval in effects.interactions.items()),
         *(("Shapley", name.upper(), interval) for name, interval in effects.shapley.items()),
         ("total", " + ".join(effects.main).upper(), effects.total),
     ]
+    adjusted = holm([interval.p_value for _, _, interval in found])
+    return [Effect(*one, p_value) for one, p_value in zip(found, adjusted, strict=True)]
 
 
-def _effect_row(kind: str, techniques: str, interval: Interval) -> dict[str, Cell]:
+def _effect_row(effect: Effect) -> dict[str, Cell]:
+    interval = effect.interval
     values: dict[str, Value] = {
         "effect": 100 * interval.estimate,
         "low": 100 * interval.low,
         "high": 100 * interval.high,
         "p": interval.p_value,
+        "p_holm": effect.adjusted,
+        "finding": "yes" if effect.found else "no",
     }
     return {
-        "kind": Cell(kind, {"kind": kind}),
-        "of": Cell(techniques, {"of": techniques}),
-        "effect": Cell(cells.points_text(interval), values),
+        "kind": Cell(effect.kind, {"kind": effect.kind}),
+        "of": Cell(effect.techniques, {"of": effect.techniques}),
+        "effect": Cell(cells.points_text(interval), values, strong=effect.found),
+        "p": Cell(cells.p_text(effect.adjusted), strong=effect.found),
     }
 
 

@@ -20,17 +20,23 @@ def list_all() -> None:
 def tabulate(studies: list[str], quiet: bool) -> None:
     """Render studies in these folders from their records; ``quiet`` prints nothing."""
     from exfuse.analysis.rendering import render_study
+    from exfuse.analysis.texts import write_texts
 
-    console = Console(quiet=quiet)
-    for folder in find_studies([Path(study) for study in studies]):
+    console, folders = Console(quiet=quiet), [Path(study) for study in studies]
+    for folder in find_studies(folders):
         render_study(folder, console)
+    for path in write_texts(folders):
+        console.print(f"{path}: blocks written anew.", soft_wrap=True, markup=False, highlight=False)
 
 
 def check(studies: list[str], quiet: bool) -> None:
-    """Check studies in these folders against their records; ``quiet`` prints nothing."""
+    """Check studies in these folders, and what texts there say, against their records; ``quiet`` prints nothing."""
     from exfuse.analysis.rendering import check_study
+    from exfuse.analysis.texts import check_texts
 
-    console = Console(quiet=quiet)
-    for folder in find_studies([Path(study) for study in studies]):
+    console, folders = Console(quiet=quiet), [Path(study) for study in studies]
+    for folder in find_studies(folders):
         check_study(folder)
         console.print(f"{folder}: its tables are what its records give.", soft_wrap=True, highlight=False)
+    if texts := check_texts(folders):
+        console.print(f"{texts} texts: their blocks say what the records give.", highlight=False)

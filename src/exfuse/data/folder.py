@@ -7,10 +7,11 @@ from pathlib import Path
 
 from exfuse.data.pixels import FORMATS
 from exfuse.data.split import Item, Split, make_split
-from exfuse.data.text import read_class_names
+from exfuse.data.text import read_class_names, read_groups
 from exfuse.errors import DataError
 from exfuse.limits import Counts, Id, Orientation
 from exfuse.palette import VOID
+from exfuse.store.grouping import COLUMN
 
 
 def read_folder(
@@ -21,6 +22,8 @@ def read_folder(
     counts: Counts | None = None,
     name: str = "folder",
     orientation: Orientation = "refuse",
+    groups: str | None = None,
+    ordered: bool = False,
 ) -> Split:
     """Read the images of one folder; a mask has its image's name and ends in .png.
 
@@ -32,6 +35,8 @@ def read_folder(
         counts: how many images each split of a complete copy has, to be asserted.
         name: of the data set, for messages.
         orientation: see `make_split`.
+        groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; ``column`` is the second of
+            ``groups.txt`` in the split's folder, whose first names the images.
 
     Raises:
         DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
@@ -56,6 +61,8 @@ def read_folder(
         (counts or {}).get(split),
         orientation,
         f"{len(left_out):,} files in {folder}, e.g. {left_out[0].relative_to(folder)}" if left_out else "",
+        read_groups(folder / "groups.txt", "Write an image's name and its group a line.") if groups == COLUMN else groups,
+        ordered,
     )
 
 

@@ -25,6 +25,7 @@ class LabelledItem:
     label: int
     box: tuple[int, int, int, int] | None = None
     upright: bool = False
+    group: str = ""
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB.

@@ -51,4 +51,4 @@ def _crops(position: int, of: Split, classes: tuple[str, ...], minimum_side: int
                 min(width, columns.stop + x),
                 min(height, rows.stop + y),
             )
-            yield LabelledItem(f"{item.id}/{name}/{number}", item.image, label, box, item.upright)
+            yield LabelledItem(f"{item.id}/{name}/{number}", item.image, label, box, item.upright, item.group or item.id)

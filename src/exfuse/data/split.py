@@ -1,7 +1,7 @@
 """What every reader hands on: the listed images of one split, checked before anything trains on them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from exfuse.errors import DataError
 from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
 from exfuse.randomness import derive_seed
+from exfuse.store.grouping import Grouping, GroupRule
 
 _CLOSE = 8  # a channel: a palette that a program wrote anew may be off by so much
 
@@ -24,12 +25,14 @@ class Item:
 
     Attributes:
         upright: whether the image is turned as its camera says before anyone sees it.
+        group: of images that are not independent; empty for one that stands alone.
     """
 
     id: str
     image: Path
     mask: Path
     upright: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Split:
         void_ids: ids in the mask files that mean void; they are read as 255.
         seen: whether these are known to be images that are trained on as well, as the name then says.
         left_out: what lies beside these images and is not read, for people.
+        ordered: whether images that follow each other within a group do so in time or space too, as frames of a video.
     """
 
     name: str
@@ -51,9 +55,15 @@ class Split:
     void_ids: tuple[int, ...] = (VOID,)
     seen: bool = False
     left_out: str = ""
+    ordered: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def grouping(self) -> Grouping:
+        """The group of every image; an image that stands alone is its own."""
+        return Grouping(tuple(map(_group, self.items)), self.ordered)
 
     def image(self, position: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB.
@@ -92,6 +102,8 @@ def make_split(
     count: int | None = None,
     orientation: Orientation = "refuse",
     left_out: str = "",
+    groups: str | Mapping[str, str] | None = None,
+    ordered: bool = False,
 ) -> Split:
     """Check that every listed file is there and fits, every mask by all of its pixels; return the split.
 
@@ -106,12 +118,18 @@ def make_split(
         orientation: of images whose EXIF says that they are to be turned: ``stored`` where masks were drawn on the pixels as
             they are stored, ``upright`` where on the turned photograph, ``refuse`` if nobody said which.
         left_out: see `Split`.
+        groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; a mapping names the group of
+            every id.
 
     Raises:
+        UserError: if ``groups`` cannot be used.
         DataError: on an empty split, a wrong count, names that are none or occur twice, a missing or unreadable file, a mask
             that holds colours, unknown ids or a palette in another order, or an image and a mask of different sizes.
     """
-    split = Split(name, tuple(items), tuple(classes), tuple(void_ids), left_out=left_out)
+    found = tuple(items)
+    if groups is not None:
+        found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
+    split = Split(name, found, tuple(classes), tuple(void_ids), left_out=left_out, ordered=ordered)
     check_class_names(split.classes, name)
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
@@ -283,7 +301,7 @@ def seen_in_training(of: Split) -> Split:
 
     For the last training before a test server scores, which may use every label there is.
     """
-    return Split(f"{of.name} (seen in training)", of.items, of.classes, of.void_ids, seen=True)
+    return replace(of, name=f"{of.name} (seen in training)", seen=True)
 
 
 def divide(train: Split, share: float, seed: int) -> dict[str, Split]:
@@ -326,7 +344,15 @@ def divide(train: Split, share: float, seed: int) -> dict[str, Split]:
 
 
 def _group(item: Item) -> str:
-    return item.id
+    return item.group or item.id
+
+
+def _named_group(id: str, groups: str | Mapping[str, str], name: str) -> str:
+    if isinstance(groups, str):
+        return GroupRule(groups).group(id)
+    if id not in groups:
+        raise DataError(f"{name}: the list of groups does not name {id}. Add a line with its name and its group.")
+    return groups[id]
 
 
 def spread_evenly(total: int, wanted: int | None) -> list[int]:

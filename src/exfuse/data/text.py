@@ -54,6 +54,20 @@ def read_ids(path: Path, hint: str) -> list[str]:
     return ids
 
 
+def read_groups(path: Path, hint: str) -> dict[str, str]:
+    """The second column of a list file by the first, its ids: the group of every image.
+
+    Raises:
+        DataError: see `read_lines`; or if a line has not just two columns, or an id is none or listed twice.
+    """
+    pairs = [line.split() for line in read_lines(path, hint)]
+    for number, columns in enumerate(pairs, 1):
+        if len(columns) != 2:
+            raise DataError(f"{path}, entry {number}: expected an id and its group, got {len(columns)} columns.")
+    check_ids([id for id, _ in pairs], str(path))
+    return {columns[0]: columns[1] for columns in pairs}
+
+
 def check_ids(ids: Iterable[str], where: str) -> None:
     """Refuse ids by which no file can be called, and those that occur twice.
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.data.split import Item, Split, make_split
-from exfuse.data.text import read_ids
+from exfuse.data.text import read_groups, read_ids
 from exfuse.errors import DataError
 from exfuse.limits import Counts, Orientation
+from exfuse.store.grouping import COLUMN
 
 _HINT = (
     "Set data.root to the folder that holds VOC2012 (usually .../VOCdevkit/VOC2012), or run `make data-voc` to fetch "
@@ -21,6 +22,8 @@ def read_voc(
     counts: Counts | None = None,
     name: str = "VOC",
     orientation: Orientation = "refuse",
+    groups: str | None = None,
+    ordered: bool = False,
 ) -> Split:
     """Read one split of a data set in VOC layout.
 
@@ -31,6 +34,8 @@ def read_voc(
         counts: how many images each split of a complete copy has, to be asserted; None where any number will do.
         name: of the data set, for messages.
         orientation: see `make_split`.
+        groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; ``column`` is the second of
+            the list.
 
     Raises:
         DataError: see `make_split`; or if ``root`` is not in this layout.
@@ -39,9 +44,10 @@ def read_voc(
     for folder in ("JPEGImages", "SegmentationClass"):
         if not (root / folder).is_dir():
             raise DataError(f"{name} data not found: no folder {root / folder}.\n{_HINT}")
-    ids = read_ids(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
-    items = [voc_item(root, id) for id in ids]
-    return make_split(f"{name} {split}", items, classes, count=(counts or {}).get(split), orientation=orientation)
+    path, count = root / "ImageSets" / "Segmentation" / f"{split}.txt", (counts or {}).get(split)
+    by_id = read_groups(path, _HINT) if groups == COLUMN else groups
+    items = [voc_item(root, id) for id in (by_id if isinstance(by_id, dict) else read_ids(path, _HINT))]
+    return make_split(f"{name} {split}", items, classes, count=count, orientation=orientation, groups=by_id, ordered=ordered)
 
 
 def voc_item(root: Path, id: str) -> Item:

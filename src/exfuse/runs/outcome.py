@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,12 +45,19 @@ def report_outcome(
 
 
 def write_scores(path: Path, scored: ScoredImages, dataset: SegmentationDataset) -> None:
-    """Write the per-image counts, the per-image areas near borders and ``per_class.csv`` into the folder ``path``."""
+    """Write the per-image counts, the per-image areas near borders and ``per_class.csv`` into the folder ``path``.
+
+    Beside the counts lie the images' names and, where images are not independent, their groups.
+    """
     ids = np.array([item.id for item in dataset.split.items])
     counts, near = scored
     areas = {name: area.astype(np.int32) for name, area in near.areas._asdict().items()}
     radii = np.array(near.radii)
-    write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, counts=counts.astype(np.int32), ids=ids))
+    grouping = dataset.split.grouping
+    found: dict[str, Any] = {"counts": counts.astype(np.int32), "ids": ids}
+    if not grouping.alone:
+        found |= {"groups": np.array(grouping.groups), "ordered": np.array(grouping.ordered)}
+    write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, **found))
     write_atomically(path / BOUNDARY, lambda file: np.savez_compressed(file, radii=radii, ids=ids, **areas))
     write_atomically(path / "per_class.csv", lambda file: _write_csv(file, scored, dataset.split.classes))
 

@@ -10,7 +10,9 @@ from exfuse.store.key import aside
 from exfuse.store.record import Record
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
-_PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name"}  # of data, at any depth of a pretraining's config
+# Of data, at any depth of a pretraining's config: where they lie, what they are called and how their images are grouped, by
+# which no run is trained otherwise.
+_PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
 _ABSENT = "(absent)"
 _TUNED = "(tuned)"
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}

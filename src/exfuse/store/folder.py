@@ -16,6 +16,7 @@ from exfuse.errors import HeldError, UserError
 from exfuse.files import remove_abandoned, sha256
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
+from exfuse.store.grouping import Grouping, grouping_of, rule_of
 from exfuse.store.record import Record, read_record, write_record
 
 RECORD = "record.json"
@@ -33,7 +34,7 @@ class RunFolder:
     environment.json    versions, device, commit
     record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
-    confusion.npz       per-image confusion counts (images, C, C) and the images' ids
+    confusion.npz       per-image confusion counts (images, C, C), the images' ids and, where they are not independent, groups
     boundary.npz        per-image areas near borders, inside objects and along contours, see `exfuse.metrics.boundary_areas`
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
@@ -98,6 +99,22 @@ class RunFolder:
             )
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
+
+    def grouping(self, record: Record) -> Grouping | None:
+        """Which of the images that `counts` counted are not independent; None where all are.
+
+        As the counts say; those of a version that knew no groups by what the config of their data set says today.
+
+        Args:
+            record: of the finished run.
+        """
+        with np.load(self.path / COUNTS, allow_pickle=False) as arrays:
+            if "groups" in arrays:
+                return Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
+            ids = [str(id) for id in arrays["ids"]]
+        data = record.setting("data") or {}
+        rule = None if "groups" in data else rule_of(data.get("name", ""))
+        return grouping_of(ids, rule) if rule else None
 
     def boundary_areas(self, record: Record) -> BoundaryAreas | None:
         """Areas near borders and inside objects, of the images and in the order of `counts`; None for a run without them.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from exfuse.store.checked import plain, read_json, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
 from exfuse.store.costs import MEASURED, TIMED
 from exfuse.store.folder import RunFolder
+from exfuse.store.grouping import Grouping, GroupRule, grouping_of
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
@@ -41,6 +43,17 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images: dict[str, int]
     backbone: str
     pretraining: str
+
+
+ABOVE, BELOW = "above", "below"
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a study's text says beyond each row's difference: that ``row`` lies above, or below, every one of others."""
+
+    row: str
+    lies: Literal["above", "below"]
+    of: list[str]
 
 
 class RowFile(msgspec.Struct, frozen=True):
@@ -71,6 +84,8 @@ class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     edge_radius: int | None = None
     tuning: Tuning | None = None
     sequential: Sequential | None = None
+    groups: GroupRule | None = None
+    claims: list[Claim] = []
 
 
 def write_study(folder: Path, study: StudyFile) -> bool:
@@ -113,6 +128,11 @@ class Run:
     def image_ids(self) -> list[str]:
         """Which images `counts` counted, in its order."""
         return self._counted[1]
+
+    @cached_property
+    def grouping(self) -> Grouping | None:
+        """Which of a finished run's images are not independent, see `RunFolder.grouping`."""
+        return self.folder.grouping(self.done) if self.done else None
 
     @cached_property
     def boundary_areas(self) -> BoundaryAreas | None:
@@ -174,6 +194,7 @@ class Study:
 
     ``edge_radius`` asks for columns that part edges from interiors, so many px from borders; None for a table without.
     ``withheld`` are times that no row shows, since they differ between rows of one architecture by more than `TOLERANCE`.
+    ``groups`` says anew which images are not independent; None leaves it to what the runs say.
     ``measured`` is the study's ``costs.json``, which its rows' `StudyRow.costs` come from; None without.
     """
 
@@ -195,6 +216,8 @@ class Study:
     sequential: Sequential | None = None
     searched: Mapping[str, Record | None] = field(default_factory=dict)  # records of the search's runs by key
     withheld: tuple[str, ...] = ()
+    groups: GroupRule | None = None
+    claims: tuple[Claim, ...] = ()
 
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
@@ -208,6 +231,10 @@ class Study:
     def deviating(self) -> frozenset[tuple[str, int]]:
         """The (row, seed) whose settings are not those of most runs."""
         return frozenset(run for deviation in self.deviations for run in deviation.runs)
+
+    def grouping(self, run: Run) -> Grouping | None:
+        """Which images that a finished run was scored on are not independent; None where all are."""
+        return run.grouping if self.groups is None else grouping_of(run.image_ids(), self.groups)
 
     def done(self) -> list[tuple[StudyRow, int, Record]]:
         """Every finished run: row, seed, record."""
@@ -254,6 +281,8 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         tuning=file.tuning,
         sequential=file.sequential,
         searched=searched,
+        groups=file.groups,
+        claims=tuple(file.claims),
     )
     costs = read_costs(folder) if measured else None
     return _without_unsteady(study if costs is None else _with_costs(study, costs))
@@ -396,6 +425,11 @@ def _check(study: StudyFile, path: Path) -> None:
         raise UserError(
             f"{path}: edge_radius is {study.edge_radius}, expected one of {', '.join(map(str, RADII))} (px) or null."
         )
+    for claim in study.claims:
+        if wrong := [name for name in (claim.row, *claim.of) if name not in names]:
+            raise UserError(f"{path}: a claim speaks of {wrong[0]!r}, which is no row. There are {', '.join(names)}.")
+        if not claim.of or claim.row in claim.of:
+            raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
     slots = dict.fromkeys([*variants.names(), *(name for row in study.rows for name in row.options)])
     if unknown := [name for name in study.factors or () if name not in slots]:
         raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(slots)}.")

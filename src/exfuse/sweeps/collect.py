@@ -13,11 +13,12 @@ from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store.checked import plain, typed
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
+from exfuse.store.grouping import GroupRule
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import SCHEMA, Paper, RowFile, StudyFile, write_study
+from exfuse.store.study import SCHEMA, Claim, Paper, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import chosen_options, label
@@ -54,6 +55,8 @@ class DeclaredStudy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     varies: list[str] = []
     edge_radius: int | None = None
     tune: DeclaredTune | None = None
+    groups: GroupRule | None = None
+    claims: list[Claim] = []
 
 
 def collect_study(
@@ -91,7 +94,9 @@ def collect_study(
     kept: dict[str, Any] = {
         name: getattr(study, name) for name in ("name", "title", "question", "paper", "factors", "varies", "edge_radius")
     }
-    kept |= {"tuning": tuning, "sequential": sequential}
+    swept = {row.name for row in rows}
+    claims = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
+    kept |= {"tuning": tuning, "sequential": sequential, "groups": study.groups, "claims": claims}
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, **kept)
     return write_study(output, file) or changed
 

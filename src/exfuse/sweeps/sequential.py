@@ -10,6 +10,7 @@ from exfuse.analysis.sequential import Deciding, Pair
 from exfuse.errors import ConfigError
 from exfuse.store.description import Sweep
 from exfuse.store.folder import RunFolder
+from exfuse.store.grouping import GroupRule, grouping_of
 from exfuse.store.outcome import ELSEWHERE, GOOD, SKIPPED, Outcome
 from exfuse.store.sequential import UNDECIDED, Rule, Sequential
 from exfuse.sweeps.tuning import Job, Stages
@@ -28,13 +29,20 @@ class Additions:
         sweep: how long it goes on, and when a comparison is decided.
         excluded: seeds that are others', such as the search's.
         earlier: what the study's file says of an earlier start.
+        groups: which images are not independent; None for what the runs say.
 
     Raises:
         ConfigError: if there is nothing to compare or too little to spend, or an earlier start had another rule.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], seeds: Sequence[int], sweep: Sweep, excluded: Sequence[int], earlier: Sequential | None
+        self,
+        pairs: Sequence[Pair],
+        seeds: Sequence[int],
+        sweep: Sweep,
+        excluded: Sequence[int],
+        earlier: Sequential | None,
+        groups: GroupRule | None = None,
     ) -> None:
         if not pairs:
             raise ConfigError("sweep.until=decided: no row of this study builds on another that is swept too.")
@@ -51,7 +59,7 @@ class Additions:
                 "sweep.size, sweep.most.seeds and rows, or set sweep.output to another folder."
             )
         self.sweep, self.earlier, self.hours = sweep, earlier, earlier.hours if earlier else 0.0
-        self.deciding = Deciding(self.rule)
+        self.deciding, self.groups = Deciding(self.rule), groups
         self.found: dict[tuple[str, int], Outcome] = {}
 
     def stages(self, job: Callable[[str, int], Job], save: Save, console: Console) -> Stages:
@@ -114,7 +122,13 @@ class Additions:
         from exfuse.analysis.resampling import Resampled  # once there is something to look at
 
         with console.status("Looking: resampling images"):
-            drawn = Resampled({name: {seed: run.counts()[0] for seed, run in runs.items()} for name, runs in cells.items()})
+            first = next(run for runs in cells.values() for run in runs.values())
+            record = first.record()
+            grouping = first.grouping(record) if record else None
+            if self.groups is not None:
+                grouping = grouping_of(first.counts()[1], self.groups)
+            counts = {name: {seed: run.counts()[0] for seed, run in runs.items()} for name, runs in cells.items()}
+            drawn = Resampled(counts, grouping=grouping)
 
         def bounds(pair: Pair, number: int, level: float) -> tuple[float, float]:
             found = drawn.contrast({pair[0]: 1, pair[1]: -1}, level, seeds=self.rule.seeds[:number])

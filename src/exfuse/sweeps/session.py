@@ -13,6 +13,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
+from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.store.checked import read_plain, typed
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
+from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
@@ -77,7 +79,7 @@ class SweepWatch(Callback):
         _running[:] = [
             _Sweep(
                 folder=Path(hydra.sweep.dir),
-                study=named,
+                study=replace(named, groups=named.groups or _groups(config)),
                 output=config.sweep.output and Path(config.sweep.output),
                 command=command,
                 mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
@@ -130,7 +132,8 @@ class StagedSweeper(BasicSweeper):
         folder = sweep.output or Path("outputs/studies") / sweep.study.name
         earlier = load_sequential(folder)
         excluded = [plan.search.declared.seed] if plan.search else []
-        additions = Additions(pairs_of(names, builds_on if declared else usual), seeds, runs[0].sweep, excluded, earlier)
+        pairs = pairs_of(names, builds_on if declared else usual)
+        additions = Additions(pairs, seeds, runs[0].sweep, excluded, earlier, sweep.study.groups)
 
         def save(found: list[Outcome], sequential: Sequential) -> None:
             plan.sequential = sequential
@@ -212,6 +215,13 @@ def _wait(outcome: Outcome, console: Console) -> None:
     ):
         finished = folder.finished()
     outcome.status, outcome.reason = (ELSEWHERE, "") if finished else (INTERRUPTED, "the other sweep did not finish it")
+
+
+def _groups(config: DictConfig) -> GroupRule | None:
+    """What the data say now of images that are not independent: it holds for runs that were trained before it was said, too."""
+    data = config.get("data") or {}
+    by = data.get("groups")
+    return None if by in (None, COLUMN) else GroupRule(by, data.get("ordered", False))
 
 
 def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:

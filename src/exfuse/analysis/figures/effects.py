@@ -17,7 +17,7 @@ _TITLES = {
 
 def draw(study: Study, effects: FactorialEffects) -> Figure:
     """One panel a kind of effect, on one axis in points of mIoU."""
-    panels = {kind: [one for one in list_effects(effects) if one[0] == kind] for kind in _TITLES}
+    panels = {kind: [one for one in list_effects(effects) if one.kind == kind] for kind in _TITLES}
     panels = {kind: found for kind, found in panels.items() if found}
     heights = [len(found) + 1 for found in panels.values()]
     with style.look():
@@ -25,12 +25,12 @@ def draw(study: Study, effects: FactorialEffects) -> Figure:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (kind, found) in zip(grid, panels.items(), strict=True):
             axes.axvline(0, color=style.GREY, linewidth=1)
-            for place, (_, _, interval) in enumerate(found):
-                colour = style.GREY if interval.low <= 0 <= interval.high else style.ORANGE
+            for place, effect in enumerate(found):
+                interval, colour = effect.interval, style.ORANGE if effect.found else style.GREY
                 axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2)
                 axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=6)
-            style.list_rows(axes, [name for _, name, _ in found])
+            style.list_rows(axes, [effect.techniques for effect in found])
             axes.set_title(_TITLES[kind], loc="left", fontsize=9)
-        grid[-1].set_xlabel("points of mIoU, 95 % interval (orange: excludes zero)")
+        grid[-1].set_xlabel("points of mIoU, 95 % interval (orange: adjusted p below 0.05)")
         figure.suptitle(study.title, fontsize=11)
     return figure

@@ -59,7 +59,7 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str,
         if interval is None:
             label += f": {comparison.reason}"
         else:
-            colour = style.ORANGE if comparison.excludes_zero else style.GREY
+            colour = style.ORANGE if comparison.found else style.GREY
             low, high = 100 * interval.low, 100 * interval.high
             axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=6)
@@ -69,7 +69,7 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str,
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     handles = [
-        Line2D([], [], color=style.ORANGE, marker="o", linewidth=2, label="excludes zero"),
-        Line2D([], [], color=style.GREY, marker="o", linewidth=2, label="includes zero"),
+        Line2D([], [], color=style.ORANGE, marker="o", linewidth=2, label="adjusted p < 0.05"),
+        Line2D([], [], color=style.GREY, marker="o", linewidth=2, label="not told from none"),
     ]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8, borderaxespad=0.1)

@@ -95,7 +95,8 @@ def _label(name: str) -> str:
 
 def _cell(cell: Cell) -> str:
     text = escape(cell.text)
-    shown = rf"\emph{{{text}}}" if cell.state and text else text
+    command = "" if not text else "textbf" if cell.strong else "emph" if cell.state else ""
+    shown = rf"\{command}{{{text}}}" if command else text
     return f"{shown}$^{{{''.join(_MARKS[mark] for mark in cell.marks)}}}$" if cell.marks else shown
 
 

@@ -37,7 +37,8 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     text = escape(cell.text)
-    shown = f"*{text}*" if cell.state and text else text
+    around = "" if not text else "**" if cell.strong else "*" if cell.state else ""
+    shown = f"{around}{text}{around}"
     return f"{shown} {''.join(cell.marks)}" if cell.marks else shown
 
 

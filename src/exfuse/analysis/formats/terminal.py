@@ -54,5 +54,5 @@ def _draw(table: Table, cells: list[list[Cell]], chosen: list[int]) -> RichTable
 
 
 def _cell(cell: Cell) -> Text:
-    text = Text(cell.text, style="italic yellow" if cell.state else "")
+    text = Text(cell.text, style="bold" if cell.strong else "italic yellow" if cell.state else "")
     return text.append(f" {''.join(cell.marks)}") if cell.marks else text

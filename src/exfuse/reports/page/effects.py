@@ -1,6 +1,6 @@
 """Effects of a factorial study with their intervals: main effects, interactions and Shapley values."""
 
-from exfuse.analysis.cells import points_text
+from exfuse.analysis.cells import p_text, points_text
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.table import list_effects
@@ -22,7 +22,7 @@ def section(data: PageData) -> Section | None:
     charts, panels = {}, []
     if isinstance(found, FactorialEffects):
         for kind, title in _TITLES.items():
-            if any(one == kind for one, _, _ in list_effects(found)):
+            if any(effect.kind == kind for effect in list_effects(found)):
                 charts[f"effects-{kind}"] = _draw(kind, found)
                 panels.append({"chart": f"effects-{kind}", "title": title})
     return Section("effects", "Effects", {"table": data.rendering.tables[1], "panels": panels, "where": data.where}, charts)
@@ -30,10 +30,10 @@ def section(data: PageData) -> Section | None:
 
 def _draw(kind: str, effects: FactorialEffects) -> Chart:
     every = list_effects(effects)
-    shown = [(name, interval) for one, name, interval in every if one == kind]
+    shown = [effect for effect in every if effect.kind == kind]
     traces = []
-    for place, (name, interval) in enumerate(shown):
-        hover = f"{escape(name)}<br>{points_text(interval)} points"
-        traces += interval_traces(place, interval, "var(--v1)", hover, clear=not interval.low <= 0 <= interval.high)
-    intervals = [interval for _, _, interval in every]  # an axis for all kinds of effects
-    return interval_chart(traces, [escape(name) for name, _ in shown], intervals, "points of mIoU")
+    for place, one in enumerate(shown):
+        hover = f"{escape(one.techniques)}<br>{points_text(one.interval)} points<br>p {p_text(one.adjusted)} (Holm)"
+        traces += interval_traces(place, one.interval, "var(--v1)", hover, clear=one.found)
+    intervals = [one.interval for one in every]  # an axis for all kinds of effects
+    return interval_chart(traces, [escape(one.techniques) for one in shown], intervals, "points of mIoU")

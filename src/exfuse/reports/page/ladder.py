@@ -81,6 +81,6 @@ def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
         interval, look = comparison.interval, data.looks[row.name]
         adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
         hover = f"{title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
-        traces += interval_traces(place, interval, look.colour, hover, clear=comparison.excludes_zero)
+        traces += interval_traces(place, interval, look.colour, hover, clear=comparison.found)
     known = [one.interval for one in intervals.values() if one.interval]
     return interval_chart(traces, names, known, "difference in mIoU (points)")

@@ -17,6 +17,7 @@ from exfuse.reports.page.data import PageData, Section
 _REASONS = {
     "missing": "no seed has finished in both rows of a comparison",
     "other images": "rows were scored on different images",
+    "one group": "all images are one group without order, and there is one seed",
 }
 
 

@@ -1,0 +1,195 @@
+"""What texts say of studies: marked blocks of Markdown that are written, and checked, from the records.
+
+A block stands between two lines, ``<!-- KIND of FOLDER -->`` and ``<!-- end -->``, FOLDER being a study's, seen from the text:
+
+- ``findings``: every difference and claim of the study, with its adjusted p;
+- ``scores``: mIoU of its rows;
+- ``probes``: what `exfuse report probe` read from its maps before and after SEB, with adjusted p.
+"""
+
+import csv
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from scipy.special import stdtr, stdtrit
+
+from exfuse.analysis.cells import number, p_text, points_text
+from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
+from exfuse.analysis.document import MINUS, count
+from exfuse.analysis.footnotes import scope
+from exfuse.analysis.formats.markdown import escape
+from exfuse.errors import UserError
+from exfuse.files import write_atomically
+from exfuse.store.study import Study, load_study
+
+_END = "<!-- end -->"
+_BLOCK = re.compile(rf"<!-- (\w+) of (\S+) -->\n(.*?){_END}", re.DOTALL)
+_MARK = re.compile(r"<!-- \w+ of \S+ -->|<!-- end -->")
+_INTERVAL = re.compile(rf"\[[+{MINUS}-]?\d+(\.\d+)?, ?[+{MINUS}-]?\d+(\.\d+)?\]")
+_GENERATED = "table.md"  # of a study, which its own check compares
+
+
+def write_texts(folders: Iterable[Path]) -> list[Path]:
+    """Write all blocks of the Markdown files in the folders anew; the files that changed.
+
+    Raises:
+        UserError: if a block cannot be written: its study cannot be read, or its marks are wrong.
+    """
+    changed = []
+    for path in _texts(folders):
+        before = path.read_text()
+        if (after := _written(path, before)) != before:
+            write_atomically(path, lambda scratch, after=after: scratch.write_text(after))  # type: ignore[misc]
+            changed.append(path)
+    return changed
+
+
+def check_texts(folders: Iterable[Path]) -> int:
+    """Compare all blocks of the Markdown files in the folders with what the records give; the number of files with blocks.
+
+    Raises:
+        UserError: naming the first block that says something else, or an interval that is written by hand.
+    """
+    found = 0
+    for path in _texts(folders):
+        text = path.read_text()
+        remedy = f"Write it anew: exfuse study tabulate {path.parent}"
+        for old, new in zip(_BLOCK.finditer(text), _BLOCK.finditer(_written(path, text)), strict=True):
+            if old[0] != new[0]:
+                line = next(line for line in new[3].splitlines() if line not in old[3].splitlines()) if new[3] else ""
+                raise UserError(f"{path}, {old[1]} of {old[2]}: this is not what the records give; they say: {line}\n{remedy}")
+        if by_hand := _INTERVAL.search(_BLOCK.sub("", text)):
+            raise UserError(
+                f"{path}: the interval {by_hand[0]} is written by hand. Let a block write it from the records: "
+                "<!-- findings of FOLDER --> and <!-- end -->."
+            )
+        found += bool(_BLOCK.search(text))
+    return found
+
+
+def _texts(folders: Iterable[Path]) -> list[Path]:
+    found = dict.fromkeys(path for folder in folders for path in sorted(folder.rglob("*.md")) if "records" not in path.parts)
+    return [path for path in found if path.name != _GENERATED]
+
+
+def _written(path: Path, text: str) -> str:
+    marks, blocks = len(_MARK.findall(text)), len(_BLOCK.findall(text))
+    if marks != 2 * blocks:
+        raise UserError(
+            f"{path}: {marks} marks make no pairs: a block begins with <!-- KIND of FOLDER --> and ends with {_END}."
+        )
+
+    def write(block: re.Match[str]) -> str:
+        kind, folder = block[1], path.parent / block[2]
+        if kind not in _KINDS:
+            raise UserError(f"{path}: no block is called {kind!r}. There are {', '.join(_KINDS)}.")
+        lines = _KINDS[kind](folder.resolve())
+        return f"<!-- {kind} of {block[2]} -->\n{''.join(f'{line}{chr(10)}' for line in lines)}{_END}"
+
+    return _BLOCK.sub(write, text)
+
+
+@cache
+def _compared(folder: Path) -> tuple[Study, Compared]:
+    study = load_study(folder)
+    return study, compare(study)
+
+
+def findings(study: Study, compared: Compared) -> list[str]:
+    """Every difference and claim of a study as lines of Markdown, findings first."""
+    rows = [one for one in compared.rows.values() if one.interval]
+    if not rows:
+        return ["No two rows can be compared."]
+    clear = [f"- **{_pair(study, one)}: {_said(one)}**" for one in rows if one.found]
+    unclear = [f"{_pair(study, one)} {_said(one)}" for one in rows if not one.found]
+    without = [f"{_pair(study, one)} ({one.reason})" for one in compared.rows.values() if not one.interval]
+    lines = clear or ["- No difference is a finding."]
+    if unclear:
+        lines.append(f"- Not told apart: {'; '.join(unclear)}.")
+    if without:
+        lines.append(f"- Without an interval: {'; '.join(without)}.")
+    for claim, one in zip(study.claims, compared.claims, strict=True):
+        others = ", ".join(escape(study.row(name).title) for name in claim.of)
+        what = f"{escape(study.row(claim.row).title)} lies {claim.lies} each of {others}"
+        nearest = f"; nearest is {escape(study.row(one.base).title)}, {_said(one)}" if one.interval else f" ({one.reason})"
+        lines.append(f"- **Established: {what}{nearest}.**" if one.found else f"- Not established: that {what}{nearest}.")
+    claims = sum(one.interval is not None for one in compared.claims)
+    family = count(len(rows), "comparison") + (f" and {count(claims, 'claim')}" if claims else "")
+    notes = [f"p is adjusted for {family}; a finding has p below {ALPHA}.", *scope(study, rows)]
+    return [*lines, f"- {' '.join(notes)}"]
+
+
+def _pair(study: Study, one: Comparison) -> str:
+    return f"{escape(study.row(one.row).title)} vs {escape(study.row(one.base).title)}"
+
+
+def _said(one: Comparison) -> str:
+    return f"{points_text(one.interval)}, p {p_text(one.adjusted)}" if one.interval and one.adjusted is not None else one.reason
+
+
+def _findings(folder: Path) -> list[str]:
+    return findings(*_compared(folder))
+
+
+def _scores(folder: Path) -> list[str]:
+    study, _ = _compared(folder)
+    rows = [row for row in study.rows if row.records]
+    scores = [[100 * record.scores.miou for record in row.records.values()] for row in rows]
+    shown = [number(statistics.mean(one)) + (f" ± {number(statistics.stdev(one))}" if len(one) > 1 else "") for one in scores]
+    return _table(["mIoU %", *(escape(row.title) for row in rows)], [[escape(study.name), *shown]])
+
+
+def _probes(folder: Path) -> list[str]:
+    """Accuracy after SEB minus before, in points, by question, level and row: Student's interval over seeds."""
+    changes: dict[tuple[str, str], dict[str, list[float]]] = {}
+    path = folder / "probe" / "probe.csv"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: exfuse report probe writes it.")
+    with path.open(newline="") as file:
+        for one in csv.DictReader(file):
+            if one["seb"] != "none":
+                by_row = changes.setdefault((one["question"], one["level"]), {})
+                by_row.setdefault(one["row"], []).append(float(one["after"]) - float(one["before"]))
+    tested = [
+        (key, row) for key, by_row in changes.items() for row, values in by_row.items() if any(values) and len(values) > 1
+    ]
+    adjusted = dict(zip(tested, holm([_student(changes[key][row])[2] for key, row in tested]), strict=True))
+    rows = list(dict.fromkeys(row for by_row in changes.values() for row in by_row))
+    body = [
+        [f"{question}, {level}", *(_probe_cell(by_row.get(row, []), adjusted.get(((question, level), row))) for row in rows)]
+        for (question, level), by_row in changes.items()
+        if any(any(values) for values in by_row.values())
+    ]
+    note = (
+        f"Balanced accuracy after minus before, points. p is adjusted for {count(len(tested), 'probe')}; bold: below {ALPHA}."
+    )
+    return [*_table(["", *rows], body), "", note]
+
+
+def _student(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, half the 95 % interval and p of a few values."""
+    mean, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 1 - ALPHA / 2)) * error
+    return mean, half, float(2 * stdtr(len(values) - 1, -abs(mean) / error)) if error else float(mean == 0)
+
+
+def _probe_cell(values: Sequence[float], adjusted: float | None) -> str:
+    if not any(values):
+        return "as before" if values else ""
+    if adjusted is None:
+        return number(100 * values[0], signed=True)
+    mean, half, _ = _student(values)
+    mean, low, high = (number(100 * value, signed=True) for value in (mean, mean - half, mean + half))  # type: ignore[assignment]
+    text = f"{mean} [{low}, {high}], p {p_text(adjusted)}"
+    return f"**{text}**" if adjusted < ALPHA else text
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
+
+
+_KINDS: Mapping[str, Callable[[Path], list[str]]] = {"findings": _findings, "scores": _scores, "probes": _probes}

@@ -1,0 +1,79 @@
+"""Which images are not independent: frames of a video, tiles of one scan, photographs of one patient."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from exfuse.errors import UserError
+from exfuse.files import config_dirs
+
+FIRST_PART, COLUMN = "first_part", "column"
+_FIRST_PART = r"([^_\-./ ]+)"
+
+
+class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How images are grouped, a setting of the data; it changes what intervals say and nothing that is trained.
+
+    Attributes:
+        by: ``first_part``: of an image's name, up to the first of ``_ - . /`` or blank; ``column``: what stands beside the name
+            in the data's lists; anything else is a regular expression whose first parenthesis is the group, sought from the
+            name's beginning.
+        ordered: whether images that follow each other in a group's list follow each other in time or space too.
+    """
+
+    by: str
+    ordered: bool = False
+
+    def group(self, name: str) -> str:
+        """Of the image of this name; not by `COLUMN`, which no name tells.
+
+        Raises:
+            UserError: if the expression is none, has no parenthesis or does not fit the name.
+        """
+        try:
+            found = re.match(_FIRST_PART if self.by == FIRST_PART else self.by, name)
+            if found:
+                return found[1]
+        except (re.error, IndexError) as error:
+            raise UserError(
+                f"data.groups={self.by!r} cannot be used ({error}): expected {FIRST_PART}, {COLUMN} or a regular expression "
+                "with one parenthesis around the group, such as '([^_]+)_'."
+            ) from error
+        raise UserError(f"data.groups={self.by!r} does not fit the image name {name!r}: it must fit the beginning of all.")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The group of every image, in the images' order, and whether the order within a group counts."""
+
+    groups: tuple[str, ...]
+    ordered: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether every image is a group of its own, so that there is nothing to mind."""
+        return len(set(self.groups)) == len(self.groups)
+
+
+def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
+    """Group images by their names.
+
+    Raises:
+        UserError: see `GroupRule.group`.
+    """
+    return Grouping(tuple(map(rule.group, names)), rule.ordered)
+
+
+def rule_of(data: str) -> GroupRule | None:
+    """The rule that the config of the data set of this name states; None where it states none.
+
+    For records of versions that knew no groups: their counts name the images all the same.
+    """
+    for folder in reversed(config_dirs()):
+        for path in sorted(folder.glob("data/*.yaml")):
+            content = msgspec.yaml.decode(path.read_bytes())
+            if isinstance(content, dict) and content.get("name") == data and content.get("groups") not in (None, COLUMN):
+                return GroupRule(str(content["groups"]), bool(content.get("ordered", False)))
+    return None
