@@ -15,7 +15,7 @@ from tests.small_runs import only_run
 
 def test_a_loss_that_is_no_number_ends_the_run_as_failed_and_names_the_step(train_small: TrainSmall, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"The loss is not finite at step \d, epoch 1\. .*recipe\.lr"):
-        train_small("recipe.lr=1e30", "recipe.gradient_clip=null")
+        train_small("optimizer@recipe.optimizer=sgd", "recipe.lr=1e9", "recipe.gradient_clip=null")
     run = only_run(tmp_path / "runs")
     record = run.record()
     assert record is not None
