@@ -92,7 +92,7 @@ def test_counts_are_read_when_asked_for_and_verified(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda study: study.update(schema=2), r"study\.json has schema 2, this version reads 1"),
+        (lambda study: study.update(schema=2), r"study\.json is not a whole study: it has schema 2, this version reads 1"),
         (lambda study: study.pop("rows"), r"study\.json is not a whole study: .*rows"),
         (lambda study: study.update(rows=[]), "has no rows"),
         (lambda study: study["rows"][1].update(on="nothing"), "row seb builds on 'nothing', which is no other row"),

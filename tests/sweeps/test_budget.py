@@ -16,8 +16,12 @@ def plan(*overrides):
 
 
 def test_rows_share_pretrainings_and_seeds_are_runs():
-    (budget,) = plan("+ablation=baseline,ss,ss_lr_seb", "seed=0,1")
-    assert [(row.name, row.runs) for row in budget.rows.values()] == [("baseline", 2), ("ss", 2), ("ss_lr_seb", 2)]
+    (budget,) = plan("+ablation=baseline,ss_heads_removed,ss_lr_seb", "seed=0,1")
+    assert [(row.name, row.runs) for row in budget.rows.values()] == [
+        ("baseline", 2),
+        ("ss_heads_removed", 2),
+        ("ss_lr_seb", 2),
+    ]
     assert [(each.name, each.runs) for each in budget.pretrainings.values()] == [
         (f"backbone {name}, ImageNet, 100 epochs", 1) for name in ("plain", "SS", "SS+LR")
     ]
