@@ -94,7 +94,7 @@ def verb_help(verb: Verb) -> str:
     """Usage, examples, options and config groups of a verb, from the comments of its config files."""
     path = _file(verb.config)
     header = [line.removeprefix("#").removeprefix(" ") for line in path.read_text().split("\ndefaults:")[0].splitlines()]
-    parts = [f"Usage: {verb.usage}", "", *header]
+    parts = [f"Usage: {verb.usage}", *header]
     if options := own_options(verb.config):
         width = min(44, max(len(f"{option.key}={option.value}") for option in options))
         parts += ["", "Options:"]
