@@ -17,12 +17,12 @@ from exfuse.models.upsample import enlarge
 from exfuse.process import choose_device
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.checkpoint import load_checkpoint
-from exfuse.runs.evaluation import Evaluation, evaluate
+from exfuse.runs.evaluation import evaluate
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.tasks.scoring import score
 from tests.command import Command
-from tests.described import settings_of
+from tests.described import arguments_of
 from tests.gpu.conftest import TrainThere
 
 _DECIDED = 0.999  # of the pixels: rounding may decide a tie otherwise
@@ -107,7 +107,7 @@ def test_evaluation_gives_the_runs_own_scores_again(
     record = run.record()
     assert record is not None
     asked = (f"checkpoint={run.path}", f"output={tmp_path / 'out'}", f"device={device.type}", f"protocol={protocol}")
-    evaluate(settings_of("evaluate", Evaluation, *asked))
+    evaluate(**arguments_of("evaluate", *asked))
     again = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert again["images"] == record.scores.images
     if protocol == "single_scale":

@@ -44,7 +44,7 @@ def test_evaluating_a_run_gives_its_own_scores_again(finished_run: RunFolder, tm
 def test_a_checkpoint_is_not_scored_on_data_with_other_classes(finished_run: RunFolder, tmp_path: Path) -> None:
     for part in ("images", "labels"):
         (tmp_path / "val" / part).mkdir(parents=True)
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "val" / part / "a.png")
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "val" / part / "a.png")
     (tmp_path / "classes.txt").write_text("sky\nroad\n")
     config = evaluation(finished_run.path, tmp_path / "out", "data=folder", f"data.root={tmp_path}")
     with pytest.raises(CheckpointError, match="11 classes"):
