@@ -78,7 +78,7 @@ def test_the_notebook_runs_from_start_to_end_and_reads_experiments_only() -> Non
         path.relative_to(REPOSITORY) for path in data if path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts
     }
     data = {path for path in data if not path.parts[0].endswith(".egg-info")}  # what says that the package is installed
-    data = {path for path in data if path.parts[:2] != ("conf", "slot")}  # the package's table of techniques
+    data = {path for path in data if path.parts[:2] not in {("conf", "slot"), ("conf", "data")}}  # the package's own tables
     assert {path.parts[0] for path in data} == {"experiments"}
     assert Path("experiments/table3_animals/study.json") in data
     assert not [path for path in data if path.suffix in (".jpg", ".png", ".ckpt", ".safetensors")]

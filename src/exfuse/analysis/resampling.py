@@ -184,7 +184,7 @@ class Resampled(Generic[Cell]):
         """
         part = self._by_seed(weights)
         units, scores = self._units([part]), self._scores @ part
-        resampled = self._draw(units.length) @ part if units.kind != NOTHING else scores[None].repeat(2, axis=0)
+        resampled = self._contrasted(units, part) if units.kind != NOTHING else scores[None].repeat(2, axis=0)
         return scores, scores + units.grown**0.5 * (resampled - scores)
 
     def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> Floats:
@@ -232,7 +232,7 @@ class Resampled(Generic[Cell]):
         """mIoU of all runs on the resamples (resamples, runs), units of so many images being drawn."""
         if length not in self._resampled:
             sequences = self._frames or [np.arange(len(self._true))]
-            found = np.empty((self._resamples, len(self._column)))
+            found = np.empty((self._resamples, len(self._column)), order="F")  # a contrast reads a few columns
             start = 0
             for drawn in draws(sequences, self._resamples, self._draws_seed, length):
                 rows = slice(start, start := start + len(drawn))
@@ -244,12 +244,17 @@ class Resampled(Generic[Cell]):
             self._resampled[length] = found
         return self._resampled[length]
 
+    def _contrasted(self, units: Units, part: Floats) -> Floats:
+        """The contrast of each seed on every resample: (resamples, S)."""
+        taking_part = np.flatnonzero(part.any(1))
+        return self._draw(units.length)[:, taking_part] @ part[taking_part]
+
     def _interval(self, parts: Sequence[Floats], units: Units, level: float) -> Interval:
         """The interval of the sum of independent parts, each the mean over its seeds."""
         estimate = float(sum((self._scores @ part).mean() for part in parts))
         of_images = common = of_seeds = squares = 0.0
         if units.kind != NOTHING:
-            resampled = [self._draw(units.length) @ part for part in parts]
+            resampled = [self._contrasted(units, part) for part in parts]
             of_images = common = float(np.var(sum(part.mean(1) for part in resampled), ddof=1))
         for place, part in enumerate(parts):
             if (size := part.shape[1]) > 1:
