@@ -81,7 +81,8 @@ def processor_seconds(folder: Path, *words: str) -> tuple[float, str]:
 
 
 def test_a_finished_study_starts_again_in_little_time(finished: Path) -> None:
-    study = ("train", "+study=table3_techniques", f"paths.runs={finished}/outputs/runs", *SMALL)
+    rows = f"+ablation={','.join(ROWS)}"
+    study = ("train", "-m", rows, "seed=0,1,2", f"paths.runs={finished}/outputs/runs", "sweep.missing=skip", *SMALL)
     processor_seconds(finished, *study)  # draws the figures
     seconds, printed = processor_seconds(finished, *study)
     assert "21 skipped" in printed
