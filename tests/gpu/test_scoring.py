@@ -50,7 +50,7 @@ def gradients(variant: str, device: torch.device, dtype: torch.dtype, autocast: 
     model = build(variant, "cpu", "resnet18", fast=fast).to(device, dtype)
     image, truth = batch("cpu", 64)
     with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        loss = loss_of(model(image.to(device, dtype)), truth.to(device), {})
+        loss = loss_of(model(image.to(device, dtype)), truth.to(device), model.auxiliary_weights)
     loss.backward()
     return torch.cat([weight.grad.double().cpu().flatten() for weight in model.parameters() if weight.grad is not None])
 
