@@ -44,7 +44,7 @@ def test_alarms_in_noise_of_images_and_seeds_at_the_levels_of_a_table(seeds, lev
         half = Noise(np.full_like(spreads, ratio), np.inf, spreads, seeds - 1).half_width(level)
         missed = 2 * ndtr(-half / (1 + ratio) ** 0.5)  # of normal noise, for each spread that the seeds may show
         assert missed.mean() / level <= 1.2, ratio
-        assert ratio or missed.mean() / level == pytest.approx(1, abs=amount(0.2, 0.05))  # Student's t, exact
+        assert ratio or missed.mean() / level == pytest.approx(1, abs=amount(0.2, 0.1))  # Student's t, exact
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -273,7 +273,7 @@ def test_one_seed_and_few_images_give_more_alarms_and_no_more_than_the_tables_sa
     """With one seed and less than 200 images the bootstrap misses some noise: see `exfuse.analysis.footnotes.FEW_IMAGES`."""
     regimes = [Regime(BOTH, 1, images, present) for images, present in itertools.product((50, 100), (0.3, 0.1))]
     rates = [np.mean([interval.p_value < 0.05 for interval in studies(one, 0.0, TRIALS)]) for one in regimes]
-    assert max(rates) <= allowed(0.09, TRIALS)
+    assert max(rates) <= allowed(0.1, TRIALS)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from exfuse.store.tuning import Trial
 
 FEW = 200
 FEW_IMAGES = (
-    f"One seed and fewer than {FEW} images: where classes are rare, up to 9 % of such intervals missed in simulations, not 5 %."
+    f"One seed and fewer than {FEW} images: where classes are rare, up to 10 % of such intervals missed in simulations, not 5 %."
 )
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 

@@ -319,10 +319,10 @@ class Noise(NamedTuple):
     def p_value(self, estimate: float) -> float:
         """The probability at which the interval of ``estimate`` just reaches zero."""
         low, high = -300.0, 0.0  # of its logarithm
-        for _ in range(60):
-            middle = (low + high) / 2
-            reaches = self.half_width(math.exp(middle)) >= abs(estimate)
-            low, high = (middle, high) if reaches else (low, middle)
+        for _ in range(9):  # 100 at a time: many times as fast as halving
+            tried = np.linspace(low, high, 100)
+            reach = int((self.half_width(np.exp(tried)) >= abs(estimate)).sum())  # it shrinks as the probability grows
+            low, high = float(tried[max(0, reach - 1)]), float(tried[min(99, reach)])
         return math.exp(low) if abs(estimate) > 0 else 1.0
 
 
