@@ -18,9 +18,7 @@ from exfuse.store.study import TOLERANCE, Study
 from exfuse.store.tuning import Trial
 
 FEW = 200
-FEW_IMAGES = (
-    f"One seed and fewer than {FEW} images: where classes are rare, up to 10 % of such intervals missed in simulations, not 5 %."
-)
+FEW_IMAGES = f"One seed and fewer than {FEW} images: up to 10 % of such intervals missed in simulations, not 5 %."
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 
 
