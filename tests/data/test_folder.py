@@ -93,3 +93,33 @@ def test_camvid_is_whole_and_its_unlabelled_id_is_void(real_data, compose_config
         np.testing.assert_array_equal(read[written < 11], written[written < 11])
         seen += np.bincount(read.ravel(), minlength=256)
     assert set(np.flatnonzero(seen)) == {*range(11), 255}
+
+
+def test_images_that_are_not_independent_have_a_group(root):
+    assert [item.group for item in read_folder(root, "train", CLASSES).items] == [""] * 4
+    assert read_folder(root, "train", CLASSES).grouping.alone
+    split = read_folder(root, "train", CLASSES, groups="([ab]|.)", ordered=True)
+    assert (split.grouping.groups, split.grouping.ordered) == (("a", "b", "c", "d"), True)
+    (root / "train" / "groups.txt").write_text("a one\nb one\nc two\nd two\n")
+    split = read_folder(root, "train", CLASSES, groups="column")
+    assert split.grouping.groups == ("one", "one", "two", "two")
+    assert split.manifest() == read_folder(root, "train", CLASSES).manifest()  # nothing is trained otherwise
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("a one\nb one\nc two\n", "does not name d"),
+        ("a one\na two\n", "lists a twice"),
+        ("a\nb one\n", "expected an id and its group"),
+    ],
+)
+def test_lists_of_groups_that_cannot_be_used_are_refused(root, lines, message):
+    (root / "train" / "groups.txt").write_text(lines)
+    with pytest.raises(DataError, match=message):
+        read_folder(root, "train", CLASSES, groups="column")
+
+
+def test_a_missing_list_of_groups_is_named(root):
+    with pytest.raises(DataError, match=r"groups\.txt"):
+        read_folder(root, "train", CLASSES, groups="column")
