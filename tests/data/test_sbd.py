@@ -206,16 +206,18 @@ def test_a_training_image_that_vocs_val_lists_as_well_is_refused(roots):
 
 @pytest.mark.slow
 def test_the_official_lists_make_the_10582_images_of_train_aug(real_data, tmp_path, compose_config):
-    """A full-size tree in which every image, mask and .mat is a hard link to one tiny file."""
+    """A full-size tree in which every image, mask and .mat is a hard link to one of few tiny files."""
     official = {name: (real_data / "voc_lists" / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")}
     voc, sbd = tmp_path / "VOC2012", tmp_path / "sbd"
     for folder in (voc / "JPEGImages", voc / "SegmentationClass", voc / "ImageSets" / "Segmentation", sbd):
         folder.mkdir(parents=True)
-    Image.new("RGB", (16, 12)).save(tmp_path / "one.jpg")
-    Image.new("P", (16, 12)).save(tmp_path / "one.png")
+    for split, grey in (("train", 0), ("val", 9)):  # what is scored has other content
+        Image.new("RGB", (16, 12), (grey, 0, 0)).save(tmp_path / f"{split}.jpg", quality=100)
+    Image.fromarray(coarse_mask("one")).save(tmp_path / "one.png")
     write_mat(sbd / "cls" / "one.mat", coarse_mask("one"))
-    for id in {*official["train_aug"], *official["val"]}:
-        (voc / "JPEGImages" / f"{id}.jpg").hardlink_to(tmp_path / "one.jpg")
+    for split, ids in (("train", official["train_aug"]), ("val", official["val"])):
+        for id in ids:
+            (voc / "JPEGImages" / f"{id}.jpg").hardlink_to(tmp_path / f"{split}.jpg")
     for split in ("train", "val"):
         (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(official[split]))
         for id in official[split]:

@@ -88,7 +88,7 @@ def test_automatic_precision_is_what_the_visible_gpus_do_best(
     accelerator: str,
     expected: str,
 ) -> None:
-    monkeypatch.setattr(precision, "pynvml", _Driver(*capabilities))
+    monkeypatch.setitem(sys.modules, "pynvml", _Driver(*capabilities))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

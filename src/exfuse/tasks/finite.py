@@ -10,7 +10,7 @@ from torch import Tensor
 
 from exfuse.errors import UserError
 
-_EVERY = 10  # steps between two looks at a GPU's losses: each waits for it. Chosen
+_EVERY = 10  # steps between two looks at the losses: on a GPU each waits for it. Chosen
 _REMEDY = "The run ends as failed; its checkpoint is from before. Lower recipe.lr, or clip gradients (recipe.gradient_clip)."
 
 
@@ -31,7 +31,7 @@ class FiniteNumbers(Callback):
         step = trainer.global_step
         before = torch.full_like(loss, -1, dtype=torch.int64) if self._first is None else self._first
         self._first = torch.where((before >= 0) | loss.isfinite(), before, step)
-        if loss.device.type == "cpu" or step % _EVERY == 0:
+        if step % _EVERY == 0:
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
