@@ -52,11 +52,11 @@ def write_folder(root: Path, images: list[np.ndarray], masks: list[np.ndarray]) 
     ids = sorted(set(np.concatenate([np.unique(mask) for mask in masks])) - {255})
     renumber = np.full(256, 255, np.uint8)
     renumber[ids] = np.arange(len(ids))
-    for split in ("train", "val"):  # debug=overfit trains and scores on train; val only has to exist
+    for split in ("train", "val"):  # debug=overfit trains and scores on train; val only has to exist, with other images
         for part in ("images", "labels"):
             (root / split / part).mkdir(parents=True)
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            Image.fromarray(image).save(root / split / "images" / f"{index}.png")
+            Image.fromarray(image if split == "train" else 255 - image).save(root / split / "images" / f"{index}.png")
             Image.fromarray(renumber[mask]).save(root / split / "labels" / f"{index}.png")
     (root / "classes.txt").write_text("\n".join(f"class {id}" for id in ids))
     return root

@@ -125,7 +125,7 @@ def test_a_checkpoint_that_is_cut_short_is_named_and_not_resumed(train_small: Tr
     folder = train_small()
     leave_record(folder, "running")
     folder.last.write_bytes(folder.last.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is cut short"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged or unsealed"):
         train_small()
 
 
