@@ -126,7 +126,7 @@ def check_launcher(sweeps: Sweeps) -> Callable[[list[str], list[str], dict[str, 
         of_training = sweeps.kill_while_it_trains(KILLED, sweep)
         told = sweeps.finish(sweep)
         assert sweep.returncode == 1
-        assert "last.ckpt is cut short" in told
+        assert "last.ckpt is damaged or unsealed" in told
         assert "SIGKILL" in told
         assert [_status(sweeps.runs[seed]) for seed in (SOUND, RAISES, KILLED)] == ["done", "failed", "killed"]
         assert not sweeps.trainings()
