@@ -29,7 +29,7 @@ Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2, extra={"
 ShareRange = Annotated[list[PositiveShare], Meta(min_length=2, max_length=2, extra={"rising": True})]
 Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
 Size = Annotated[list[Positive], Meta(min_length=2, max_length=2, title="[HEIGHT,WIDTH], two positive numbers of pixels")]
-Text = Annotated[str, Meta(min_length=1)]
+Text = Annotated[str, Meta(min_length=1, title="text")]
 Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5
 Counts = Mapping[str, Positive | None]  # of a complete copy, by split
 Orientation = Literal["refuse", "stored", "upright"]  # see exfuse.data.split.make_split

@@ -29,11 +29,12 @@ def output_of(*command: str, status: int) -> str:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("+ablation=sebb", ["ablation/sebb", "seb_ecre", "exfuse"]),
+        ("+ablation=sebb", ["ablation=sebb: there is no such option. Did you mean 'seb'?", "seb_ecre", "exfuse"]),
         ("ablation=seb", ["+ablation=seb"]),
         ("+ablaton=seb", ["Did you mean '+ablation'"]),
         ("technique/sebb=product", ["Did you mean 'technique/seb'"]),
-        ("technique/seb=prodct", ["Available options in 'technique/seb'", "product", "concat"]),
+        ("technique/seb=prodct", ["Did you mean 'product'? Options of technique/seb", "concat"]),
+        ("data.root=", ["data.root=: expected text"]),
         ("recipe.epochz=3", ["Did you mean 'epochs'", "Keys of recipe"]),
         ("+recipe.epochz=3", ["nothing reads this key", "Did you mean 'epochs'"]),
         ("recipe.epochs=many", ["expected a whole number of at least 1"]),

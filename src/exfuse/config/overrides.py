@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from exfuse.config import search_path
@@ -65,6 +65,9 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     """Hydra's message for a config that does not compose, with the valid choices where Hydra does not name them."""
     if isinstance(error, OverrideParseException) and (quoted := _quoted(error.override)):
         return f"{error.override}: Hydra reads this otherwise than you mean. Quote the value, for the shell too: {quoted}"
+    if isinstance(error, MissingConfigException) and error.options and (missing := error.missing_cfg_file):
+        group, _, option = missing.rpartition("/")
+        return f"{group}={option}: there is no such option. {nearest(option, error.options, f'Options of {group}')}"
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None:

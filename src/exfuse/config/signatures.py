@@ -54,7 +54,7 @@ _KNOWN = _Names(
         "Sequence": collections.abc.Sequence,
         "Mapping": collections.abc.Mapping,
         "Meta": msgspec.Meta,
-        "Path": str,
+        "Path": limits.Text,
         "None": None,
         "Option": Option,
     }
