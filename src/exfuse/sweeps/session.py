@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from msgspec.structs import replace
@@ -35,6 +34,9 @@ from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Search
 from exfuse.terminal import Console
+
+Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
 
 
 @dataclass
