@@ -59,7 +59,8 @@ def publish(report: wr.Report, workspace: ws.Workspace) -> list[str]:
 
 def has_key() -> bool:
     """Whether a W&B key is configured; asks for none."""
-    wandb.setup(wandb.Settings(silent=True))
+    # few tries of a call: wandb's service otherwise goes on with them for minutes, and the process waits for it at its end
+    wandb.setup(wandb.Settings(silent=True, x_graphql_retry_max=3, x_graphql_retry_wait_max_seconds=3))
     return wandb.login(prompt=False, verify=False)
 
 
