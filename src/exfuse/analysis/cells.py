@@ -104,9 +104,9 @@ def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
     if not scores:
         statuses = {run.status for run in row.runs.values()} or {MISSING}
         return Cell(statuses.pop() if len(statuses) == 1 else states(row), values, state=True)
-    values["miou_mean"] = mean = statistics.mean(scores.values())
+    values["miou_mean"] = mean = statistics.fmean(scores.values())
     confusions = [np.array(record.scores.confusion) for record in row.records.values()]
-    values["miou_devkit"] = statistics.mean(100 * float(mean_iou(counts, devkit=True)) for counts in confusions)
+    values["miou_devkit"] = statistics.fmean(100 * float(mean_iou(counts, devkit=True)) for counts in confusions)
     text = number(mean)
     if len(scores) > 1:
         values["miou_sd"] = spread = statistics.stdev(scores.values())
@@ -142,7 +142,7 @@ def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell
     if not all(total.true.any() for total in totals):
         return Cell("no such pixel", values, state=True)
     scores = [100 * float(total.mean_iou()) for total in totals]
-    values[measure.key] = mean = statistics.mean(scores)
+    values[measure.key] = mean = statistics.fmean(scores)
     values[f"{measure.key}_sd"] = statistics.stdev(scores) if len(scores) > 1 else None
     if comparison is None:
         return Cell(number(mean), values)
@@ -201,7 +201,7 @@ def paper(row: StudyRow, study: Study) -> tuple[Cell, Cell]:
     if not records or any(departures(record, study.paper) for record in records):
         text = OTHER_DATA if records else NOTHING
         return Cell(text, empty, state=True), Cell(text, {"difference_to_paper": None}, state=True)
-    ours = 100 * statistics.mean(record.scores.miou for record in records)
+    ours = 100 * statistics.fmean(record.scores.miou for record in records)
     trust = f" [{row.paper_trust}]" if row.paper_trust else ""
     ahead = ours - row.paper
     theirs = Cell(f"{row.paper:g}{trust}", {"paper": row.paper, "paper_trust": row.paper_trust})

@@ -56,7 +56,9 @@ def find_deviations(
         varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
         tuned: what a search settled for each row, by override key; what stands in its place for a run that has just that.
     """
-    settings = [_settings(record) for _, _, record in runs]
+    # what manifests stand for in a key is compared by name here, but for places
+    ignored = aside() | {"data": {*_PLACES, "classes", "train", "val"}}
+    settings = [_settings(record, ignored) for _, _, record in runs]
     chosen = [(tuned or {}).get(row, {}) for row, _, _ in runs]
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
         return ()
@@ -91,14 +93,12 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
     )
 
 
-def _settings(record: Record) -> dict[str, Any]:
+def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
     config = record.config
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
         "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }
-    # what manifests stand for in a key is compared by name here, but for places
-    ignored = aside() | {"data": {*_PLACES, "classes", "train", "val"}}
     for group, value in config.items():
         irrelevant = ignored.get(group, set())
         if group in _VARIES or irrelevant is None:

@@ -1,5 +1,7 @@
 """A run's folder: named by its key, with a status that only a whole run calls done."""
 
+import hashlib
+import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,13 +94,14 @@ class RunFolder:
             UserError: if the file is not the one that the record describes.
         """
         path, record = self.path / COUNTS, record or self.record()
-        if record is None or record.confusion_sha256 != sha256(path):
+        content = path.read_bytes() if path.is_file() else b""
+        if record is None or record.confusion_sha256 != hashlib.sha256(content).hexdigest():
             raise UserError(
                 f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "
                 "Copy it anew, or add overwrite=true to train this run anew."
             )
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["counts"].astype(np.int64), [str(id) for id in arrays["ids"]]
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return arrays["counts"].astype(np.int64), arrays["ids"].tolist()
 
     def grouping(self, record: Record) -> Grouping | None:
         """Which of the images that `counts` counted are not independent; None where all are.

@@ -180,9 +180,9 @@ class StudyRow:
         if key in self.costs:
             return self.costs[key]
         known = [float(value) for record in self.records.values() if (value := record.cost(key)) is not None]
-        return statistics.mean(known) if known else None
+        return statistics.fmean(known) if known else None
 
-    @property
+    @cached_property
     def records(self) -> dict[int, Record]:
         """Records of the finished runs by seed."""
         return {seed: run.done for seed, run in self.runs.items() if run.done}

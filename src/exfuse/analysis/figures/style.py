@@ -56,9 +56,9 @@ def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list
 
 def fix_layout(figure: Figure) -> None:
     """Lay the figure out now and never again: not for each format, nor after positions were read."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # not "none": with that, matplotlib draws once more for every file
 
 
 def shown(rows: Sequence[Item]) -> Sequence[Item]:
