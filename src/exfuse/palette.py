@@ -1,6 +1,7 @@
 """Ids of classes in masks: which one is void, and which colour PASCAL VOC gives each in a palette PNG."""
 
 import numpy as np
+from PIL import Image
 
 VOID = 255  # the id of pixels that are neither trained on nor scored
 
@@ -16,3 +17,10 @@ def voc_palette() -> np.ndarray:
     for bit in range(8):
         palette[:, bit % 3] |= ((ids >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
     return palette
+
+
+def palette_image(ids: np.ndarray, colours: int = 256) -> Image.Image:
+    """A mask (H, W) of uint8 ids as an image of mode P, with the first ``colours`` of VOC's palette."""
+    mask = Image.fromarray(ids)
+    mask.putpalette(voc_palette()[:colours].tobytes())
+    return mask

@@ -261,10 +261,10 @@ def test_an_interrupted_generation_leaves_nothing_and_the_next_one_completes(tmp
         generate_scenes(root, 2, 1, 64, 0)
     monkeypatch.undo()
     assert not root.exists()
-    (tmp_path / ".scenes.partial" / "JPEGImages").mkdir(parents=True)  # what a killed process would leave
+    (tmp_path / ".scenes.part-killed" / "JPEGImages").mkdir(parents=True)  # what a killed process would leave
     generate_scenes(root, 2, 1, 64, 0)
     assert len(files_of(root)) == 3 + 3 + 2 + 1
-    assert not (tmp_path / ".scenes.partial").exists()
+    assert not (tmp_path / ".scenes.part-killed").exists()
 
 
 def test_two_processes_at_once_leave_one_complete_data_set(tmp_path):

@@ -96,15 +96,15 @@ def test_an_interruption_leaves_nothing_that_is_taken_for_the_folder(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.zip").write_bytes(PACKED["a.zip"])
-    extract, done = zipfile.ZipFile.extract, list[str]()
+    extract, done = zipfile.ZipFile._extract_member, list[str]()  # type: ignore[attr-defined]
 
-    def interrupted(self: zipfile.ZipFile, name: str, to: Path) -> str:
+    def interrupted(self: zipfile.ZipFile, name: str, *to: object) -> str:
         if done:
             raise KeyboardInterrupt
         done.append(name)
-        return extract(self, name, to)
+        return extract(self, name, *to)
 
-    monkeypatch.setattr(zipfile.ZipFile, "extract", interrupted)
+    monkeypatch.setattr(zipfile.ZipFile, "_extract_member", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unpack(tmp_path / "a.zip", "kit/data", tmp_path / "data" / "mine", console)
     assert not (tmp_path / "data" / "mine").exists()

@@ -8,7 +8,7 @@ from torch import nn
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing.convolution import PackedConvolution
 from exfuse.fusing.fuse import fuse
-from exfuse.fusing.heads import ComposedLastBlock, FoldedTail
+from exfuse.fusing.training import LastBlock, OpenDecoder
 from tests.sharing import amount
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -126,8 +126,10 @@ def test_the_folds_are_there(trained):
         fused = fuse(trained(overrides))
         assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
         assert any(isinstance(module, PackedConvolution) for module in fused.modules())
-    assert isinstance(fuse(trained("+ablation=exfuse")).head, FoldedTail)
-    assert isinstance(fuse(trained("+ablation=exfuse_last")).head, ComposedLastBlock)
+    assert isinstance(opened := fuse(trained("+ablation=exfuse")).decoder, OpenDecoder)
+    assert opened.composes
+    assert isinstance(last := fuse(trained("+ablation=exfuse_last")).head, LastBlock)
+    assert last.composes
 
 
 def test_a_portable_model_has_no_operator_of_one_library(trained):

@@ -45,7 +45,7 @@ def test_a_study_is_read_with_its_rows_and_records(tmp_path):
     builder.row("baseline", 0.6, (0, 1, 2), status={1: "failed", 2: "missing"})
     builder.row("seb", 0.7, (2, 0), {"seb": "product"}, on="baseline", paper=79.0, decoder="levels_45")
     study = load_study(builder.finish())
-    assert (study.name, study.factors, study.mixed, study.paper) == (tmp_path.name, ("seb",), False, None)
+    assert (study.name, study.factors, study.mixed, study.paper) == (tmp_path.name, ["seb"], False, None)
     first, second = study.rows
     assert [run.status for run in first.runs.values()] == ["done", "failed", "missing"]
     assert list(first.records) == [0]

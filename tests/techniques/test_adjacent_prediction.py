@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing import shifted_mean as shifted_mean_module
-from exfuse.fusing.heads import sum_as_kernel
-from exfuse.fusing.training import accelerate
+from exfuse.fusing.training import accelerate, sum_as_kernel
 from exfuse.techniques.adjacent_prediction import (
     AdjacentPrediction,
     LastBlockPrediction,

@@ -179,15 +179,16 @@ def effects_of(study: Study) -> FactorialEffects | str:
 
     Only seeds that every combination has finished take part.
     """
+    factors = study.factors or []
     by_techniques: dict[frozenset[str], StudyRow] = {}
     baseline = variants.baseline() | {technique.name: technique.baseline for technique in study.techniques}
     for row in study.rows:
-        used = frozenset(name for name in study.factors if row.options[name] != baseline[name])
+        used = frozenset(name for name in factors if row.options[name] != baseline[name])
         if used in by_techniques:
-            return f"rows {by_techniques[used].name} and {row.name} are the same combination of {', '.join(study.factors)}"
+            return f"rows {by_techniques[used].name} and {row.name} are the same combination of {', '.join(factors)}"
         by_techniques[used] = row
-    if len(by_techniques) < 2 ** len(study.factors):
-        return f"the study has {len(by_techniques)} of the {2 ** len(study.factors)} combinations of {', '.join(study.factors)}"
+    if len(by_techniques) < 2 ** len(factors):
+        return f"the study has {len(by_techniques)} of the {2 ** len(factors)} combinations of {', '.join(factors)}"
     seeds = sorted(set.intersection(*(set(row.records) for row in study.rows)))
     if not seeds:
         return "no seed has finished in every combination"
@@ -196,7 +197,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
     first = _check_images(list(study.rows))
     cells = {used: {seed: row.runs[seed].counts() for seed in seeds} for used, row in by_techniques.items()}
     try:
-        return factorial_effects(cells, study.factors, resamples(len(study.done())), grouping=study.grouping(first))
+        return factorial_effects(cells, factors, resamples(len(study.done())), grouping=study.grouping(first))
     except OneGroupError:
         return "all images are one group and there is one seed"
 

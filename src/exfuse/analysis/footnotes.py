@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
+
+from msgspec.structs import replace
 
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples

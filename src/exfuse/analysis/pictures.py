@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from PIL import Image
 
 from exfuse.files import write_atomically
-from exfuse.palette import VOID, voc_palette
+from exfuse.palette import VOID, palette_image, voc_palette
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
@@ -30,9 +29,7 @@ def overlay(image: NDArray[np.uint8], ids: Ids) -> NDArray[np.uint8]:
 
 def save_mask(path: Path, ids: Ids) -> None:
     """Write ids (H, W) as a palette PNG with VOC's colours, atomically."""
-    mask = Image.fromarray(ids)
-    mask.putpalette(voc_palette().tobytes())
-    write_atomically(path, lambda scratch: mask.save(scratch))
+    write_atomically(path, lambda scratch: palette_image(ids).save(scratch))
 
 
 def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     for variant in VARIANTS:
         progress(f"{variant}: fusing")
         model = _with_statistics(build(variant, device))
-        fused = fuse(model, portable=device != "cpu")
+        fused = fuse(model)
         measurements += [
             line for size in _SIZES for line in _compare(f"{variant}, {size}x{size}", model, fused, device, size, progress)
         ]

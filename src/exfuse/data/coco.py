@@ -1,14 +1,11 @@
 """From COCO's instances to a mask of VOC's classes; the only file that knows pycocotools."""
 
-import hashlib
-import io
 import json
 import multiprocessing
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,7 +15,6 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
@@ -26,8 +22,8 @@ from exfuse.data.text import check_ids
 from exfuse.errors import DataError
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
-from exfuse.palette import VOID, voc_palette
-from exfuse.terminal import Progress
+from exfuse.palette import VOID, palette_image
+from exfuse.terminal import track
 
 # COCO's name of a category where it is not VOC's.
 _COCO_NAMES = {
@@ -277,25 +273,23 @@ def convert_split(root: Path, split: str, classes: Sequence[str], minimum_pixels
         missing = [number for number in range(len(pieces)) if not _is_whole(target, number, source)]
         if missing or not (target / "index.json").is_file():
             (target / "index.json").unlink(missing_ok=True)  # what it promises is about to change
-            with _progress(f"Masks of {split}", len(pieces), done=len(pieces) - len(missing)) as advance:
-                _convert(target, [(number, pieces[number]) for number in missing], source, workers, advance)
+            made = _convert(target, [(number, pieces[number]) for number in missing], source, workers)
+            for _ in track(made, f"Masks of {split}, {_PIECE} images each", len(missing)):
+                pass
         return _finish(target, len(pieces), source) | {"remade": len(missing)}
 
 
-def _convert(
-    target: Path, todo: list[tuple[int, list[AnnotatedImage]]], source: Source, workers: int, advance: Callable[[], None]
-) -> None:
+def _convert(target: Path, todo: list[tuple[int, list[AnnotatedImage]]], source: Source, workers: int) -> Iterator[None]:
     if workers <= 1:
-        for number, images in todo:
-            _convert_piece(target, number, images, source)
-            advance()
+        for piece in todo:
+            _convert_piece(target, *piece, source)
+            yield
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the progress bar's thread in the midst of its work
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_leave_ctrl_c_to_the_parent) as pool:
         try:
             for done in as_completed([pool.submit(_convert_piece, target, *piece, source) for piece in todo]):
-                done.result()
-                advance()
+                yield done.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)  # pieces under way are finished, no further one is begun
             raise
@@ -326,14 +320,11 @@ def _convert_piece(target: Path, number: int, images: list[AnnotatedImage], sour
 
 def _write_mask(path: Path, ids: np.ndarray) -> str:
     """Write a palette PNG, read it back and return its hash."""
-    mask, encoded = Image.fromarray(ids), io.BytesIO()
-    mask.putpalette(voc_palette().tobytes())
-    mask.save(encoded, "PNG")
-    write_atomically(path, lambda scratch: scratch.write_bytes(encoded.getvalue()))
+    write_atomically(path, lambda scratch: palette_image(ids).save(scratch))
     with Image.open(path) as written:
         if not np.array_equal(np.asarray(written), ids):
             raise DataError(f"{path} does not hold what was written to it. Check the disk.")
-    return hashlib.sha256(encoded.getvalue()).hexdigest()
+    return sha256(path)
 
 
 def mask_path(store: Path, file: str) -> Path:
@@ -372,14 +363,6 @@ def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
         index.write(path)
     plain: dict[str, Any] = msgspec.to_builtins(index)
     return plain
-
-
-@contextmanager
-def _progress(title: str, total: int, done: int) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task(f"{title}, {_PIECE} images each", total=total, completed=done)
-        yield lambda: progress.advance(task)
 
 
 # COCO's images that hold VOC's classes, with the masks that `exfuse data prepare coco-masks` made of its annotations.

@@ -1,14 +1,12 @@
 """SBD, the Semantic Boundaries Dataset, as the usual extension of VOC 2012's training set to 10,582 images ("train_aug")."""
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from filelock import FileLock
-from PIL import Image
 from scipy.io import loadmat
 
 from exfuse.data.contents import content_hashes
@@ -16,9 +14,9 @@ from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_ids
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
-from exfuse.files import write_json
+from exfuse.files import write_folder, write_json
 from exfuse.limits import Counts, Orientation
-from exfuse.palette import voc_palette
+from exfuse.palette import palette_image
 from exfuse.terminal import track
 
 _HINT = "Set data.sbd_root to the folder 'dataset' of SBD's benchmark archive, which holds cls/, img/, train.txt and val.txt."
@@ -86,21 +84,16 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
     with FileLock(sbd_root / "cls_png.lock"):
         if not (stale := outdated()):  # another process converted them while this one waited
             return target
-        scratch = Path(tempfile.mkdtemp(dir=sbd_root, prefix="cls_png."))
-        try:
-            for kept in [] if len(stale) == len(ids) else set(ids) - set(stale):
+
+        def convert(scratch: Path) -> None:
+            for kept in set() if len(stale) == len(ids) else set(ids) - set(stale):
                 shutil.copy2(target / f"{kept}.png", scratch)
             for id in track(stale, description="Converting SBD's masks", disable=len(stale) < 100):
-                mask = Image.fromarray(_read_mat(sources[id]))
-                mask.putpalette(voc_palette().tobytes())
-                mask.save(scratch / f"{id}.png")
-            made = _made_from(target) | dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
-            shutil.rmtree(target, ignore_errors=True)
-            scratch.chmod(0o755)  # mkdtemp's folders are private
-            scratch.rename(target)
-            write_json(target.with_suffix(".json"), made)  # last: masks of other sources than it says are made again
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+                palette_image(_read_mat(sources[id])).save(scratch / f"{id}.png")
+
+        write_folder(target, convert)
+        made = _made_from(target) | dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
+        write_json(target.with_suffix(".json"), made)  # last: masks of other sources than it says are made again
     return target
 
 

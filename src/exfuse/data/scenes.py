@@ -1,6 +1,5 @@
 """Writing the scenes as a PASCAL VOC devkit folder, once and completely."""
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,9 +10,9 @@ from exfuse.data.scenes_drawing import CLASSES, draw_scene
 from exfuse.data.split import Split
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
-from exfuse.files import write_json
+from exfuse.files import remove_abandoned, write_folder, write_json
 from exfuse.limits import Positive, Seed
-from exfuse.palette import voc_palette
+from exfuse.palette import palette_image
 from exfuse.process import check_memory
 from exfuse.store.checked import plain
 from exfuse.terminal import track
@@ -62,14 +61,8 @@ def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> P
         folder = root if _drawn(root) in (None, asked) else beside
         if _drawn(folder) == asked:  # another process wrote it while this one waited
             return folder
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: the lock lets only one in here
-        try:
-            _write_scenes(partial, {"train": train, "val": val}, size, seed)
-            write_json(partial / "scenes.json", plain(asked))
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        remove_abandoned(folder.parent)
+        write_folder(folder, lambda scratch: _write_scenes(scratch, asked))
     return folder
 
 
@@ -90,19 +83,17 @@ def _drawn(folder: Path) -> _Drawn | None:
         ) from error
 
 
-def _write_scenes(root: Path, counts: dict[str, int], size: int, seed: int) -> None:
+def _write_scenes(root: Path, asked: _Drawn) -> None:
     images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
     for folder in (images, masks, lists):
         folder.mkdir(parents=True)
-    palette = voc_palette().tobytes()
-    for split, count in counts.items():
+    for split, count in (("train", asked.train), ("val", asked.val)):
         (lists / f"{split}.txt").write_text("".join(f"{split}_{index:06d}\n" for index in range(count)))
         for index in track(range(count), description=f"Drawing {split} scenes"):
-            image, ids = draw_scene(seed, split, index, size)
+            image, ids = draw_scene(asked.seed, split, index, asked.size)
             Image.fromarray(image).save(images / f"{split}_{index:06d}.jpg", quality=92)
-            mask = Image.fromarray(ids)
-            mask.putpalette(palette)  # turns mode L into P
-            mask.save(masks / f"{split}_{index:06d}.png")
+            palette_image(ids).save(masks / f"{split}_{index:06d}.png")
+    write_json(root / "scenes.json", plain(asked))
 
 
 # The embedded default as a split: generate the scenes where they are missing, then read them as VOC is read.

@@ -5,7 +5,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -89,11 +89,8 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
     scratch.mkdir(parents=True)
     try:
         with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(f"Unpacking {archive.name}")
-            if archive.suffix == ".zip":
-                _unpack_zip(archive, scratch, lambda done, of: bar.update(task, completed=done, total=of))
-            else:
-                _unpack_tar(archive, scratch)
+            bar.add_task(f"Unpacking {archive.name}", total=None)
+            (_unpack_zip if archive.suffix == ".zip" else _unpack_tar)(archive, scratch)
         if not (scratch / inside).is_dir():
             raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
         (scratch / inside).rename(target)
@@ -110,17 +107,13 @@ def _unpack_tar(archive: Path, scratch: Path) -> None:
         opened.extractall(scratch, filter="data")  # refuses absolute paths, steps upwards, links out of it and devices
 
 
-def _unpack_zip(archive: Path, scratch: Path, progress: Callable[[int, int], None]) -> None:
+def _unpack_zip(archive: Path, scratch: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
-        names = opened.namelist()
-        for name in names:  # zipfile would quietly unpack these under another name
+        for name in opened.namelist():  # zipfile would quietly unpack these under another name
             path = PurePosixPath(name.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{archive}: {name} would be unpacked outside its folder. Do not use this archive.")
-        for done, name in enumerate(names, 1):
-            opened.extract(name, scratch)  # checks each file's CRC
-            if done % 500 == 0 or done == len(names):
-                progress(done, len(names))
+        opened.extractall(scratch)  # checks each file's CRC
 
 
 # From an archive's address to a folder in its place: fetched, checked, unpacked and listed, each only if it is not done.

@@ -89,3 +89,11 @@ def fastest(convolution: nn.Conv2d, activation: nn.Module | None) -> FusedConvol
     """The form for evaluation on this machine."""
     kind = PackedConvolution if PackedConvolution.fits(convolution, activation) else FusedConvolution
     return kind(convolution, activation)
+
+
+def as_convolution(kernel: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A convolution by (O, I, k, k), k odd, that keeps H and W."""
+    outputs, inputs, *_, side = kernel.shape
+    convolution = nn.Conv2d(inputs, outputs, side, padding=side // 2)
+    convolution.weight, convolution.bias = nn.Parameter(kernel), nn.Parameter(bias)
+    return convolution

@@ -1,4 +1,4 @@
-"""Faster forms for training: the same values, gradients and parameters, under the same names."""
+"""Faster forms for training, and for evaluation where `fuse` asks for it: the same function under the same names."""
 
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exfuse.fusing.composed import convolve_twice, convolve_upsampled, frame_of_upsampled, with_edges
-from exfuse.fusing.heads import sum_as_kernel
 from exfuse.fusing.shifted_mean import ShiftedMean
 from exfuse.fusing.small_maps import convolve_each
 from exfuse.models.decoder import Decoder
@@ -26,7 +25,8 @@ _WIDEST = 3  # composed layers have 3x3 kernels
 def accelerate(model: Model) -> Model:
     """Give the modules of a `Segmenter`, or of another network, their faster forms, in place, and return it.
 
-    In evaluation mode they do what they did. Modules without such a form, those of other code among them, stay as they are.
+    In evaluation mode they do what they did, unless their ``composes`` says otherwise. Modules without such a form, those of
+    other code among them, stay as they are.
     """
     for module in [*model.modules()]:
         if form := _FORMS.get(type(module)):
@@ -42,8 +42,23 @@ def accelerate(model: Model) -> Model:
         or (isinstance(head, _Kernel) and head.window == _WIDEST)
     )
     if reads and type(decoder) is Decoder:
-        decoder.__class__ = _OpenDecoder
+        decoder.__class__ = OpenDecoder
     return model
+
+
+def sum_as_kernel(head: AdjacentPrediction | WideControl) -> Tensor:
+    """The sum in DAP as a convolution, (C, k*k*C, k', k') with k' = max(k, 3): ones at ``[c, (l*k + m)*C + c, l, m]``.
+
+    In its control's all ones lie in the centre.
+    """
+    k, classes = head.window, head.classes
+    side = max(k, 3) if isinstance(head, AdjacentPrediction) else 3
+    kernel = torch.zeros(classes, k, k, classes, side, side)
+    for row in range(k):
+        for col in range(k):
+            shift = (row - k // 2, col - k // 2) if isinstance(head, AdjacentPrediction) else (0, 0)
+            kernel[:, row, col, :, side // 2 + shift[0], side // 2 + shift[1]] = torch.eye(classes)
+    return kernel.flatten(1, 3)
 
 
 class _LastStep(NamedTuple):
@@ -92,11 +107,13 @@ class _LastStep(NamedTuple):
         return factor * passed + convolve_twice(hidden, second.weight * factor, second.bias * factor, kernel)
 
 
-class _OpenDecoder(Decoder):
-    """Leaves its last step to the head, in training."""
+class OpenDecoder(Decoder):
+    """Leaves its last step to the head, in training and where it ``composes``."""
+
+    composes = False
 
     def finish(self, scores: Tensor, size: tuple[int, int]) -> Any:
-        if not self.training:
+        if not (self.training or self.composes):
             return super().finish(scores, size)
         return _LastStep(scores, self.upsamplings[-1], self.refinements[-1], size, self.run)  # type: ignore[arg-type]
 
@@ -129,9 +146,13 @@ class _Kernel(WideKernel):
         return super().forward(scores)
 
 
-class _LastBlock(LastBlockPrediction):
+class LastBlock(LastBlockPrediction):
+    """DAP's narrow form with its convolution and its sum in one, in training and where it ``composes``."""
+
+    composes = False
+
     def forward(self, scores: Tensor) -> Tensor:
-        if not self.training or self.adjacent.window > _WIDEST:
+        if not (self.training or self.composes) or self.adjacent.window > _WIDEST:
             return super().forward(scores)
         assert self.widen.bias is not None
         share, readout = 1 / self.adjacent.window**2, self.adjacent.readout
@@ -157,7 +178,7 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
     AdjacentPrediction: _Adjacent,
     WideControl: _Control,
     WideKernel: _Kernel,
-    LastBlockPrediction: _LastBlock,
+    LastBlockPrediction: LastBlock,
     **{
         option: type(f"Gathering{option.__name__}", (_Gathering, option), {})
         for option in (ProductEmbedding, SumEmbedding, GateEmbedding, ConcatEmbedding)

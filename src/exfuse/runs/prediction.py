@@ -37,7 +37,7 @@ def predict(run: str, images: list[str], output: str, device: str) -> None:
 def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device) -> None:
     model, trained, classes = load_checkpoint(run)
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
-    model = fuse(model.to(where), portable=where.type != "cpu")
+    model = fuse(model.to(where))
     transform = build_eval_transform(trained)
     upright = photographs_upright(trained.data)
     read = ((path, read_image(path, upright)) for path in track(paths, description="Predicting", transient=True))

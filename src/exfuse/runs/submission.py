@@ -4,15 +4,13 @@ import io
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_ids
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Positive
-from exfuse.palette import voc_palette
+from exfuse.palette import palette_image
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
@@ -120,9 +118,7 @@ def _predict(run: Path, data: Option, protocol: Option, device: str, sizes: dict
     items = track(sizes.items(), description="Predicting", total=len(sizes))
     images = ((transform(read_image(_image(root, id))), (height, width), id) for id, (width, height) in items)
     for ids, id in predict(model, images, choose_device(device), decide):
-        mask, encoded = Image.fromarray(ids.numpy()), io.BytesIO()
-        mask.putpalette(voc_palette().tobytes())
-        mask.save(encoded, "PNG")
+        palette_image(ids.numpy()).save(encoded := io.BytesIO(), "PNG")
         predicted[id] = encoded.getvalue()
     return predicted
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from exfuse.errors import UserError
 from exfuse.files import sha256, write_atomically
-from exfuse.palette import VOID, voc_palette
+from exfuse.palette import VOID, palette_image
 from exfuse.store.checked import plain, read_json, write_sealed_json
 from exfuse.store.record import Record
 
@@ -135,9 +135,8 @@ def write_image(path: Path, image: NDArray[np.uint8], size: tuple[int, int]) -> 
 
 def write_ids(path: Path, ids: Ids, size: tuple[int, int], classes: Sequence[str]) -> None:
     """Write ids (H, W) as a palette PNG of ``size`` (width, height) in VOC's colours, each pixel the nearest one's id."""
-    mask = Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)
     colours = 256 if (ids == VOID).any() else len(classes)  # a short palette makes a small file
-    mask.putpalette(voc_palette()[:colours].tobytes())
+    mask = palette_image(ids, colours).resize(size, Image.Resampling.NEAREST)
     write_atomically(path, lambda scratch: mask.save(scratch, optimize=True))
 
 

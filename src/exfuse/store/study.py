@@ -68,24 +68,42 @@ class RowFile(msgspec.Struct, frozen=True):
     paper_trust: str | None = None
 
 
-class StudyFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Heading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a study is, as it is declared, written and read back.
+
+    Attributes:
+        factors: techniques whose combinations its rows are; None for a study that is no factorial.
+        varies: settings, such as backbone.output_stride, that rows differ in on purpose.
+        edge_radius: px from borders that part edges from interiors in columns of their own; None for a table without.
+        groups: says anew which images are not independent; None leaves it to what the runs say.
+        claims: of its text.
+    """
+
+    name: str
+    title: str
+    question: str = ""
+    paper: Paper | None = None
+    factors: list[str] | None = None
+    varies: list[str] = []
+    edge_radius: int | None = None
+    groups: GroupRule | None = None
+    claims: list[Claim] = []
+
+
+class _Collected(Heading, frozen=True, kw_only=True):
+    """What a sweep adds: its command, whether it is mixed, and how far a search or a sequence of looks is."""
+
+    command: str
+    mixed: bool = False
+    tuning: Tuning | None = None
+    sequential: Sequential | None = None
+
+
+class StudyFile(_Collected, frozen=True, kw_only=True, omit_defaults=True):
     """The content of study.json, see `Study`."""
 
     schema: int
-    name: str
-    title: str
-    question: str
-    command: str
     rows: list[RowFile]
-    paper: Paper | None = None
-    factors: list[str] | None = None
-    mixed: bool = False
-    varies: list[str] = []
-    edge_radius: int | None = None
-    tuning: Tuning | None = None
-    sequential: Sequential | None = None
-    groups: GroupRule | None = None
-    claims: list[Claim] = []
 
 
 def write_study(folder: Path, study: StudyFile) -> bool:
@@ -188,36 +206,23 @@ class StudyRow:
         return {seed: run.done for seed, run in self.runs.items() if run.done}
 
 
-@dataclass(frozen=True)
-class Study:
+class Study(_Collected, frozen=True, kw_only=True, dict=True):
     """A study and its records. `deviations` is empty unless ``mixed``: `load_study` refuses otherwise.
 
-    ``edge_radius`` asks for columns that part edges from interiors, so many px from borders; None for a table without.
-    ``withheld`` are times that no row shows, since they differ between rows of one architecture by more than `TOLERANCE`.
-    ``groups`` says anew which images are not independent; None leaves it to what the runs say.
-    ``measured`` is the study's ``costs.json``, which its rows' `StudyRow.costs` come from; None without.
+    Attributes:
+        techniques: that its rows name, in order.
+        measured: the study's ``costs.json``, which its rows' `StudyRow.costs` come from; None without.
+        searched: records of the search's runs by key.
+        withheld: times that no row shows, since they differ between rows of one architecture by more than `TOLERANCE`.
     """
 
     folder: Path
-    name: str
-    title: str
-    question: str
-    command: str
-    paper: Paper | None
-    factors: tuple[str, ...]
-    mixed: bool
     rows: tuple[StudyRow, ...]
-    techniques: tuple[variants.Technique, ...] = ()  # that its rows name, in order
-    varies: tuple[str, ...] = ()  # settings, such as backbone.output_stride, that rows differ in on purpose
-    edge_radius: int | None = None
-    deviations: tuple[Deviation, ...] = field(default=())
+    techniques: tuple[variants.Technique, ...]
+    deviations: tuple[Deviation, ...]
+    searched: Mapping[str, Record | None]
     measured: MeasuredCosts | None = None
-    tuning: Tuning | None = None
-    sequential: Sequential | None = None
-    searched: Mapping[str, Record | None] = field(default_factory=dict)  # records of the search's runs by key
     withheld: tuple[str, ...] = ()
-    groups: GroupRule | None = None
-    claims: tuple[Claim, ...] = ()
 
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
@@ -266,23 +271,11 @@ def load_study(folder: Path, measured: bool = True) -> Study:
         refuse(file.name, deviations)
     study = Study(
         folder=folder,
-        name=file.name,
-        title=file.title,
-        question=file.question,
-        command=file.command,
-        paper=file.paper,
-        factors=tuple(file.factors or ()),
-        mixed=file.mixed,
         rows=rows,
         techniques=techniques,
-        varies=tuple(file.varies),
-        edge_radius=file.edge_radius,
         deviations=deviations,
-        tuning=file.tuning,
-        sequential=file.sequential,
         searched=searched,
-        groups=file.groups,
-        claims=tuple(file.claims),
+        **{name: getattr(file, name) for name in _Collected.__struct_fields__},
     )
     costs = read_costs(folder) if measured else None
     return _without_unsteady(study if costs is None else _with_costs(study, costs))
@@ -292,7 +285,7 @@ def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
     """Times and memory of every row are then the measured ones, or unknown: the records' are not comparable with these."""
     found = [(row, costs.of(row.records.values())) for row in study.rows]
     rows = [replace(row, costs=dict.fromkeys(MEASURED) if own is None else own.values) for row, own in found]
-    return replace(study, rows=tuple(rows), measured=costs)
+    return msgspec.structs.replace(study, rows=tuple(rows), measured=costs)
 
 
 def _without_unsteady(study: Study) -> Study:
@@ -308,7 +301,7 @@ def _without_unsteady(study: Study) -> Study:
             alike.setdefault((*costs, row.decoder, *(row.options[name] for name in behind)), []).append(row)
     withheld = tuple(key for key in TIMED if any(_part(row.cost(key) for row in rows) for rows in alike.values()))
     rows = tuple(replace(row, costs={**row.costs, **dict.fromkeys(withheld)}) for row in study.rows)
-    return replace(study, rows=rows, withheld=withheld)
+    return msgspec.structs.replace(study, rows=rows, withheld=withheld)
 
 
 def _part(times: Iterable[float | None]) -> bool:

@@ -13,18 +13,16 @@ from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store.checked import plain, typed
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
-from exfuse.store.grouping import GroupRule
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import SCHEMA, Claim, Paper, RowFile, StudyFile, write_study
+from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import chosen_options, label
 from exfuse.sweeps.tuning import Search, key_of
 
-_KEPT = ("name", "title", "question", "paper", "factors", "varies", "edge_radius")  # of what is declared
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
 
 
@@ -43,20 +41,11 @@ class DeclaredRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: str = "P"
 
 
-class DeclaredStudy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A study as conf/study declares it; without rows, each variant becomes one. See `exfuse.store.study.Study`."""
+class DeclaredStudy(Heading, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A study as conf/study declares it; without rows, each variant becomes one."""
 
-    name: str
-    title: str
-    question: str = ""
-    paper: Paper | None = None
-    factors: list[str] | None = None
     rows: dict[str, DeclaredRow | None] = {}
-    varies: list[str] = []
-    edge_radius: int | None = None
     tune: DeclaredTune | None = None
-    groups: GroupRule | None = None
-    claims: list[Claim] = []
 
 
 def collect_study(
@@ -91,13 +80,10 @@ def collect_study(
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
     changed = _copy_records(outcomes, output / "records")
     changed |= _copy_records(search.outcomes.values() if search else (), output / SEARCH, _copy_summary)
-    kept: dict[str, Any] = {
-        name: getattr(study, name) for name in ("name", "title", "question", "paper", "factors", "varies", "edge_radius")
-    }
     swept = {row.name for row in rows}
-    claims = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
-    kept |= {"tuning": tuning, "sequential": sequential, "groups": study.groups, "claims": claims}
-    file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, **kept)
+    kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
+    kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
+    file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
     return write_study(output, file) or changed
 
 
