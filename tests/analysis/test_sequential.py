@@ -1,12 +1,18 @@
 """Sequential studies: false alarms of the whole procedure, which comparison gets the next seed, what a look may spend."""
 
-import pytest
+from pathlib import Path
 
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from exfuse.analysis.resampling import Noise
 from exfuse.analysis.sequential import ALPHA, Deciding, adjusted_p, level, share
 from exfuse.store.sequential import DIFFERENT, SMALLER, Rule
-from tests.analysis.sequential_simulation import EFFECTS, REGIMES, ROWS, as_good, sequential
+from tests.analysis.sequential_simulation import EFFECTS, REGIMES, ROWS, as_good, sequential, table
 from tests.sharing import amount
 
+TABLE_HEAD = next(table(0))
 STUDIES = amount(2_000, 20_000)
 CHAIN = Rule(seeds=[3, 1, 4, 5], first=2, pairs=[("b", "a"), ("c", "b"), ("d", "a")], size=1.0)
 
@@ -18,6 +24,15 @@ def test_a_whole_study_raises_a_false_alarm_in_one_of_twenty_at_most(name):
     assert found.wrong <= 0.055 + chance
 
 
+def test_the_docs_show_what_the_simulation_prints():
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text().splitlines()
+    shown = page[page.index(TABLE_HEAD) :][: 2 + len(REGIMES) + len(EFFECTS)]
+    found = [[cell.strip(" %") for cell in line.strip("|").split("|")] for line in shown[2:]]
+    assert [name for name, *_ in found] == [*REGIMES, *EFFECTS]
+    assert all(float(alarms) <= 5.5 for _, alarms, *_ in found)
+    assert shown == amount(shown, [*table(20_000)])
+
+
 def test_large_differences_take_fewer_seeds_than_a_fixed_number_that_tells_as_much():
     regime = EFFECTS["large differences"]
     found = sequential(regime, STUDIES)
@@ -26,12 +41,29 @@ def test_large_differences_take_fewer_seeds_than_a_fixed_number_that_tells_as_mu
     assert fixed is None or found.runs / len(ROWS) < fixed
 
 
-def test_all_looks_together_spend_what_there_is():
-    assert sum(share(number, CHAIN) for number in (2, 3, 4)) == pytest.approx(1)
-    assert sum(1 - level(number, CHAIN) for number in (2, 3, 4)) * len(CHAIN.pairs) == pytest.approx(ALPHA)
-    assert adjusted_p([1 - level(2, CHAIN)], CHAIN) == pytest.approx(ALPHA)
-    assert adjusted_p([0.9, 1 - level(3, CHAIN), 0.9], CHAIN) == pytest.approx(ALPHA)
+@pytest.mark.parametrize(("first", "most", "pairs"), [(2, 4, 1), (2, 10, 6), (3, 5, 3), (3, 10, 6), (4, 16, 20)])
+def test_all_looks_at_a_comparison_raise_as_many_false_alarms_as_it_may(first, most, pairs):
+    """Of trainings drawn anew; any of all looks, wherever a study may end."""
+    rule = Rule(seeds=[*range(most)], first=first, pairs=[(str(row), "base") for row in range(pairs)])
+    studies, may = amount(40_000, 400_000), ALPHA / pairs
+    trainings = np.random.default_rng(7).standard_normal((studies, most))
+    alarms = np.zeros(studies, bool)
+    for number in range(first, most + 1):
+        seen = trainings[:, :number]
+        noise = Noise(0.0, np.inf, seen.var(1, ddof=1) / number, number - 1)
+        alarms |= np.abs(seen.mean(1)) > noise.half_width(1 - level(number, rule))
+    assert alarms.mean() == pytest.approx(may, abs=4 * (may / studies) ** 0.5 + 4 * (may / 400_000) ** 0.5)
+
+
+def test_p_counts_all_looks_and_comparisons():
+    assert sum(share(number, 2, 4) for number in (2, 3, 4)) == pytest.approx(1)
+    assert ALPHA < sum(1 - level(number, CHAIN) for number in (2, 3, 4)) * len(CHAIN.pairs) < 1.3 * ALPHA
+    assert adjusted_p([1 - level(2, CHAIN)], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
+    assert adjusted_p([0.9, 1 - level(3, CHAIN), 0.9], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
     assert adjusted_p([], CHAIN) == 1.0
+    found = [adjusted_p([p], CHAIN) for p in (1e-12, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.9)]
+    assert found == sorted(found)
+    assert found[0] == pytest.approx(1e-12 * 3 / share(2, 2, 4))  # Bonferroni's, where simulations know nothing
 
 
 def bounds(table):
@@ -49,6 +81,21 @@ def test_the_comparison_that_is_nearest_to_its_end_goes_on_and_shares_its_runs()
     deciding.look(bounds({("b", "a"): (-1.0, 5.0), ("c", "b"): (0.5, 4.0), ("d", "a"): (-9.0, 9.0)}))
     assert deciding.verdicts == {("c", "b"): DIFFERENT}
     assert deciding.following() == [("a", 2)]  # b has that seed already
+
+
+def test_smallness_is_told_by_two_one_sided_tests():
+    asked = []
+
+    def found(pair, number, confidence):
+        asked.append(confidence)
+        return (-1.1, 0.5) if len(asked) == 1 else (-0.9, 0.3)
+
+    deciding = Deciding(replace(CHAIN, pairs=[("b", "a")]))
+    deciding.have = {"a": 2, "b": 2}
+    deciding.look(found)
+    assert deciding.verdicts == {("b", "a"): SMALLER}
+    assert (deciding.looks[0].low, deciding.looks[0].high) == (-1.1, 0.5)
+    assert 1 - asked[1] == pytest.approx(2 * (1 - asked[0]))
 
 
 def test_verdicts_and_their_order():

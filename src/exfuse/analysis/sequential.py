@@ -1,34 +1,65 @@
 """Adding seeds until every comparison is decided, with false alarms that all looks together keep to 5 %.
 
-A look at a comparison with n seeds takes its interval at the level ``1 - 0.05 * share(n) / m``, m being the number of
-comparisons and the shares of all looks that there can ever be adding up to one. By Bonferroni's inequality all
-intervals of all looks hold the true difference at once with 95 %, in whatever order comparisons are looked at and
-however it is chosen which gets the next seed: a comparison may be called different where one lies on one side of
-zero, or smaller than a size where one lies within it. This is alpha spending; what is spent depends on the number of
-seeds alone, so that a study that was stopped spends nothing twice.
+A comparison may be called different from zero where the interval of a look lies on one side of it, and smaller than a size
+where it is told from that size on either side (two one-sided tests, Schuirmann 1987): only one of the two can be wrong, so
+each may spend all that a comparison has, which is 5 % / m of m comparisons (Bonferroni).
+
+A comparison's looks share that by the significance level approach to group sequential t tests (Jennison & Turnbull 2000,
+section 4.4): the look after n seeds takes Student's t at the level ``spent * share(n)``, where ``spent`` is what keeps false
+alarms of all looks that there can ever be to 5 % / m, as drawn trainings show (`smallest`). They count as one wherever a
+comparison ends and whichever gets the next seed. Looks share the images, whose noise makes them more alike than drawn
+trainings are, which is safe.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from exfuse.store.sequential import DIFFERENT, SMALLER, UNDECIDED, Look, Rule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ALPHA = 0.05
 Pair = tuple[str, str]
 # of a comparison over its first n seeds at a level, in points; None where there is nothing to compare
 Bounds = Callable[[Pair, int, float], tuple[float, float] | None]
+_DRAWN = 400_000  # comparisons; what 20 of them may spend is then known to 3 %
 
 
-def share(seeds: int, rule: Rule) -> float:
-    """The share of its comparison's false alarms that the look at so many seeds may spend; in proportion to seeds - 1.
+def share(seeds: int, first: int, most: int) -> float:
+    """The share of its comparison's false alarms that the look at so many seeds may spend; in proportion to (seeds - 1)^2.
 
     Early looks, whose t has few degrees of freedom, could tell little with more.
     """
-    return (seeds - 1) / sum(number - 1 for number in range(rule.first, len(rule.seeds) + 1))
+    return (seeds - 1) ** 2 / sum((number - 1) ** 2 for number in range(first, most + 1))
+
+
+@cache
+def smallest(first: int, most: int) -> "NDArray[np.float64]":
+    """The smallest p / share over all looks where there is no difference, of as many drawn comparisons, sorted."""
+    import numpy as np  # with scipy: once there is something to look at
+    from scipy.special import stdtr
+
+    rng = np.random.default_rng(0)
+    total, squares, found = np.zeros(_DRAWN), np.zeros(_DRAWN), np.full(_DRAWN, np.inf)
+    for number in range(1, most + 1):
+        training = rng.standard_normal(_DRAWN)
+        total += training
+        squares += training**2
+        if number >= first:
+            variance = (squares - total**2 / number) / (number - 1)
+            p_values = 2 * stdtr(number - 1, -np.abs(total) / np.sqrt(number * variance))
+            np.minimum(found, p_values / share(number, first, most), out=found)
+    return np.sort(found)
 
 
 def level(seeds: int, rule: Rule) -> float:
     """Confidence of the interval of one look."""
-    return 1 - ALPHA * share(seeds, rule) / len(rule.pairs)
+    first, most = rule.first, len(rule.seeds)
+    spent = smallest(first, most)[int(_DRAWN * ALPHA / len(rule.pairs))]
+    return float(1 - spent * share(seeds, first, most))
 
 
 def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
@@ -37,8 +68,10 @@ def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
     Args:
         p_values: of the interval over the first ``rule.first`` seeds, one more and so on.
     """
-    spent = [p * len(rule.pairs) / share(seeds, rule) for seeds, p in enumerate(p_values, rule.first)]
-    return min([1.0, *spent])
+    first, most = rule.first, len(rule.seeds)
+    spent = min((p / share(seeds, first, most) for seeds, p in enumerate(p_values, first)), default=1.0)
+    reached = max(1000, int(smallest(first, most).searchsorted(spent, "right"))) / _DRAWN  # fewer would know it badly
+    return float(min(1.0, len(rule.pairs) * min(reached, spent)))  # `spent` is Bonferroni's bound
 
 
 class Deciding:
@@ -70,7 +103,7 @@ class Deciding:
             before = self._last[pair].seeds if pair in self._last else self.rule.first - 1
             for number in range(before + 1, self.seeds(pair) + 1):
                 if pair not in self.verdicts and (found := bounds(pair, number, level(number, self.rule))) is not None:
-                    verdict = self._verdict(*found)
+                    verdict = DIFFERENT if found[0] > 0 or found[1] < 0 else self._small(pair, number, bounds)
                     look = Look(row=pair[0], base=pair[1], seeds=number, low=found[0], high=found[1], verdict=verdict)
                     self.looks.append(look)
                     self._last[pair] = look
@@ -95,12 +128,11 @@ class Deciding:
         wanted = [(name, self.seeds(pair)) for pair in chosen for name in pair if self.have[name] == self.seeds(pair)]
         return list(dict.fromkeys(wanted))
 
-    def _verdict(self, low: float, high: float) -> str:
-        if low > 0 or high < 0:
-            return DIFFERENT
-        if self.rule.size is not None and max(-low, high) < self.rule.size:
-            return SMALLER
-        return UNDECIDED
+    def _small(self, pair: Pair, number: int, bounds: Bounds) -> str:
+        if (size := self.rule.size) is None:
+            return UNDECIDED
+        one_sided = bounds(pair, number, 2 * level(number, self.rule) - 1)
+        return SMALLER if one_sided and max(-one_sided[0], one_sided[1]) < size else UNDECIDED
 
     def _runs_to_go(self, pair: Pair) -> float:
         last, number = self._last.get(pair), self.seeds(pair)
