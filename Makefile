@@ -69,8 +69,8 @@ report: $(STAMP)  ## one HTML page a study in experiments/, into outputs/reports
 	$(RUN) -m exfuse report page study=experiments $(ARGS)
 
 SCREENSHOTS_OF := experiments/table3_scenes
-screenshots: $(STAMP)  ## the README's pictures of a page, from committed records and examples (needs Chromium)
-	$(RUN) -m exfuse report screenshots $(SCREENSHOTS_OF)
+screenshots: $(STAMP)  ## the documents' pictures of a page, from committed records and examples (needs Chromium)
+	$(RUN) -m tests.screenshots $(SCREENSHOTS_OF)
 
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 test: $(STAMP)  ## run the tests: some of every kind, under 10 minutes on two cores

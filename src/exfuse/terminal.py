@@ -4,8 +4,9 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import rich.console
 import rich.progress
 from rich.markup import escape
 from rich.status import Status
+from rich.table import Column
 from rich.text import Text
 
 from exfuse.errors import complain, user_error
@@ -45,6 +47,14 @@ class Progress(rich.progress.Progress):
 def track(items: Iterable[T], description: str, total: float | None = None, **settings: Any) -> Iterable[T]:
     """Rich's, whose description is text."""
     return rich.progress.track(items, escape(description), total, **settings)
+
+
+def columns(headers: Iterable[str], words: Sequence[str] = (), footers: Iterable[str] = ()) -> list[Column]:
+    """Columns of a table: those of ``words`` to the left, others, of numbers, to the right; long text is folded."""
+    return [
+        Column(header, footer, justify="left" if header in words else "right", overflow="fold")
+        for header, footer in zip_longest(headers, footers, fillvalue="")
+    ]
 
 
 @contextmanager

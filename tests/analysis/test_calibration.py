@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from exfuse.analysis.resampling import Counts, Interval, Noise, difference
+from exfuse.analysis.resampling import Counts, Interval, Noise
 from exfuse.store.grouping import Grouping
+from tests.analysis.resampled import difference
 from tests.sharing import amount
 
 CLASSES, RESAMPLES = 6, 300

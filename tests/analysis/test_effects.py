@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from exfuse.analysis.effects import FactorialEffects, Subset, factorial_effects, interaction, main_effect, shapley_value
-from exfuse.analysis.resampling import Counts, Interval, contrast
+from exfuse.analysis.resampling import Counts, Interval
 from exfuse.errors import UserError
 from exfuse.metrics.iou import mean_iou
+from tests.analysis.resampled import contrast
 
 FACTORS = ("ss", "seb", "ecre")
 SUBSETS = [frozenset(chosen) for size in range(4) for chosen in combinations(FACTORS, size)]

@@ -10,11 +10,11 @@ from exfuse.analysis.comparisons import compare_rows
 from exfuse.analysis.figures import trimap
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.rendering import check_study, render_study
-from exfuse.analysis.resampling import difference
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
 from exfuse.store.folder import BOUNDARY
 from exfuse.store.study import load_study
+from tests.analysis.resampled import difference
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 SEEDS = (0, 1, 2)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from exfuse.analysis import resampling
-from exfuse.analysis.resampling import Counts, Resampled, contrast, difference, draws
+from exfuse.analysis.resampling import Counts, Resampled, draws
 from exfuse.errors import UserError
 from exfuse.metrics.iou import Areas, mean_iou
+from tests.analysis.resampled import contrast, difference
 
 IMAGES, CLASSES = 30, 4
 

@@ -14,12 +14,12 @@ from exfuse.errors import CheckpointError, ConfigError
 from exfuse.models.backbone import Backbone
 from exfuse.models.weights import (
     IMAGENET,
-    Normalisation,
     load_backbone_weights,
     read_state_dict,
     save_backbone_weights,
     weights_normalisation,
 )
+from exfuse.store.description import Normalisation
 from exfuse.techniques.layer_rearrangement import rearranged
 
 TINY = {"layers": [1, 1, 2, 1], "channels": [8, 8, 16, 16], "stem_width": 8}
@@ -98,7 +98,7 @@ def test_random_keeps_the_weights_that_are_there():
 
 def test_saved_weights_carry_their_normalisation_and_sss_convolutions(tmp_path):
     path, backbone = tmp_path / "weights.safetensors", tiny(seed=1)
-    own = Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    own = Normalisation([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     save_backbone_weights(path, backbone, own, {"res2.0.weight": torch.full((2, 2), 7.0)})
     assert weights_normalisation("resnet18", str(path)) == own
     other = tiny(seed=2)
@@ -111,7 +111,7 @@ def test_saved_weights_carry_their_normalisation_and_sss_convolutions(tmp_path):
 def test_normalisation_is_the_weights_own(tmp_path):
     assert weights_normalisation("resnet18", "random") == IMAGENET
     assert weights_normalisation("resnet50", "timm") == IMAGENET
-    half = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    half = Normalisation([0.5] * 3, [0.5] * 3)
     assert weights_normalisation("tf_efficientnet_lite0", "package") == half
     # a user's own file that does not say: that of timm's model
     path = save(trained_tiny(), tmp_path / "weights.safetensors")

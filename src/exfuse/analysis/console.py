@@ -10,6 +10,7 @@ from exfuse.metrics.boundary_areas import EDGE_RADIUS, BoundaryAreas
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.store.costs import COSTS
 from exfuse.store.record import Record
+from exfuse.terminal import columns
 
 
 def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, areas: BoundaryAreas | None = None) -> Table:
@@ -57,10 +58,7 @@ def comparison_table(records: Sequence[Record], title: str) -> Table:
         records: of finished runs that were scored on the same images.
         title: of the table.
     """
-    table = Table(title=title)
-    table.add_column("class")
-    for record in records:
-        table.add_column(_column(record), justify="right")
+    table = Table(*columns(["class", *map(_column, records)], ["class"]), title=title)
     for name in records[0].scores.iou:
         values = [record.scores.iou[name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
@@ -88,11 +86,8 @@ def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
         records: of finished runs that were scored on the same images.
         most: how many mistakes, by the pixels they cost over all runs.
     """
-    table = Table(title=f"The {most} mistakes that cost most pixels, % of the true class")
-    table.add_column("truth")
-    table.add_column("taken for")
-    for record in records:
-        table.add_column(_column(record), justify="right")
+    headers, words = ["truth", "taken for", *map(_column, records)], ("truth", "taken for")
+    table = Table(*columns(headers, words), title=f"The {most} mistakes that cost most pixels, % of the true class")
     counts = np.array([record.scores.confusion for record in records])  # (runs, C, C)
     wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
     classes = list(records[0].scores.iou)
@@ -110,9 +105,8 @@ def _column(record: Record) -> str:
 
 def accuracy_table(record: Record) -> Table:
     """Classification accuracy of a finished pretraining: of the head and of each of SS's branches."""
-    table = Table(title=f"{record.title}, seed {record.seed}: {record.data}")
-    table.add_column("classifier")
-    table.add_column("accuracy %", justify="right")
+    title = f"{record.title}, seed {record.seed}: {record.data}"
+    table = Table(*columns(("classifier", "accuracy %"), ["classifier"]), title=title)
     for name, value in record.backbone.accuracy.items():
         table.add_row("head" if name == "main" else f"branch of {name}", f"{100 * value:.1f}")
     images = record.images

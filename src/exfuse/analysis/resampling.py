@@ -326,33 +326,6 @@ class Noise(NamedTuple):
         return math.exp(low) if abs(estimate) > 0 else 1.0
 
 
-def contrast(
-    cells: Mapping[str, Mapping[int, Counts]],
-    weights: Mapping[str, float],
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-    grouping: Grouping | None = None,
-) -> Interval:
-    """`Resampled.contrast` of one contrast: where there are several, resample once."""
-    taking_part = {cell: cells[cell] for cell in cells if cell in weights}
-    return Resampled(taking_part, resamples, seed, grouping).contrast(weights, level)
-
-
-def difference(
-    row: Mapping[int, Counts],
-    base: Mapping[int, Counts],
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-    paired_seeds: bool = True,
-    grouping: Grouping | None = None,
-) -> Interval:
-    """Interval of mIoU(row) - mIoU(base), each given by seed: see `Resampled.contrast`."""
-    cells = Resampled({"row": row, "base": base}, resamples, seed, grouping)
-    return cells.contrast({"row": 1, "base": -1}, level, paired_seeds)
-
-
 def draws(sequences: Sequence[NDArray[np.int64]], resamples: int, seed: int, length: int = 1) -> Iterator[Floats]:
     """How often each resample draws each unit, (some resamples, units) at a time.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from exfuse.store.record import Record
+from exfuse.terminal import columns
 
 Values = dict[str, float]
 Variants = dict[str, dict[int, Values]]
@@ -46,15 +47,11 @@ def group_backbones(records: Sequence[Record]) -> Variants:
 
 def summary_table(variants: Variants, title: str) -> Table:
     """Mean and, where there are several seeds, their standard deviation (n - 1)."""
-    columns = _columns(variants)
-    table = Table(title=title)
-    table.add_column("variant")
-    table.add_column("seeds", justify="right")
-    for column in columns:
-        table.add_column(column, justify="right")
+    names = _columns(variants)
+    table = Table(*columns(["variant", "seeds", *names], ["variant"]), title=title)
     for name, seeds in variants.items():
         cells = []
-        for column in columns:
+        for column in names:
             values = [by_name[column] for by_name in seeds.values() if column in by_name]
             cells.append(mean_and_spread(values, 2 if column == "M parameters" else 1))
         table.add_row(name, str(len(seeds)), *cells)
@@ -73,13 +70,13 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
 
 def write_values(path: Path, variants: Variants) -> None:
     """Write one line per variant and seed."""
-    columns = _columns(variants)
+    names = _columns(variants)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["variant", "seed", *columns])
+        writer.writerow(["variant", "seed", *names])
         for name, seeds in variants.items():
             for seed, values in seeds.items():
-                writer.writerow([name, seed, *(f"{values[column]:.4f}" if column in values else "" for column in columns)])
+                writer.writerow([name, seed, *(f"{values[column]:.4f}" if column in values else "" for column in names)])
 
 
 def _columns(variants: Variants) -> list[str]:

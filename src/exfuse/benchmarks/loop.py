@@ -26,6 +26,7 @@ from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
+from exfuse.runs.step import TrainingStep
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.segmentation import SegmentationTask
@@ -92,39 +93,29 @@ def measure_epochs(run: RunDescription, epochs: int) -> EpochRates:
         kind = "cuda" if on_gpu(run) else "cpu"
         data = build_data(run, _repeated(splits["train"], _EPOCH_STEPS[kind] * run.recipe.batch_size), splits["val"])
         task, other = (build_task(run, build_model(run, len(data.classes)), data.classes, len(data.val_set)) for _ in range(2))
-        watch = _Watch(_BareStep(run, other, data), run.recipe.batch_size)
+        watch = _Watch(_BareStep(other.to(kind), run, data), run.recipe.batch_size)
         origin = Record(key=folder.key, status=RUNNING, label="baseline", seed=run.seed, config=to_plain(run))
         fit(build_trainer(run, folder, origin, "train", monitor="val/miou", extra=[watch]), task, data, folder)
     return EpochRates(watch.epochs, watch.bare)
 
 
-class _BareStep:
-    """Forward, loss, backward, clipping and the optimiser's step on batches that are already where the model is."""
+class _BareStep(TrainingStep):
+    """Steps on batches that are already where the model is."""
 
-    def __init__(self, run: RunDescription, task: SegmentationTask, data: SegmentationData) -> None:
-        self.task, self.clip = task, run.recipe.gradient_clip or float("inf")
-        task.log = task.log_dict = lambda *_, **__: None  # type: ignore[assignment, method-assign]
-        self.optimizer = task.build_optimizer()
-        self.size = run.recipe.batch_size
-        self.batches = [
-            default_collate([data.train_set[0, (first + offset) % len(data.train_set)] for offset in range(self.size)])
-            for first in range(0, 3 * self.size, self.size)
-        ]
+    def __init__(self, task: SegmentationTask, run: RunDescription, data: SegmentationData) -> None:
+        super().__init__(task, run, run.recipe.batch_size)
+        places = range(3 * self.images)
+        samples = [data.train_set[0, place % len(data.train_set)] for place in places]
+        batches = [default_collate(samples[first : first + self.images]) for first in places[:: self.images]]
+        self.batches = [{name: value.to(self.device) for name, value in batch.items()} for batch in batches]
 
-    def rate(self, trainer: pl.Trainer) -> float:
+    def rate(self) -> float:
         """Images a second of a block of steps."""
-        device = trainer.strategy.root_device
-        self.task.to(device).train()
-        self.batches = [{name: value.to(device) for name, value in batch.items()} for batch in self.batches]
-        steps, started = _BARE_STEPS[device.type], _now(device)
+        steps, started = _BARE_STEPS[self.device.type], _now(self.device)
         for number in range(steps):
-            self.optimizer.zero_grad()
-            with trainer.precision_plugin.train_step_context():
-                loss = self.task.training_step(self.batches[number % len(self.batches)], number)  # type: ignore[arg-type]
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.clip)
-            self.optimizer.step()
-        return steps * self.size / (_now(device) - started)
+            self.batch = self.batches[number % len(self.batches)]  # type: ignore[assignment]
+            self()
+        return steps * self.images / (_now(self.device) - started)
 
 
 class _Watch(Callback):
@@ -141,9 +132,9 @@ class _Watch(Callback):
         if self._started is not None:
             self.epochs.append(int(trainer.num_training_batches) * self.batch_size / (ended - self._started))
         else:
-            self.bare_step.rate(trainer)  # its own warm-up
+            self.bare_step.rate()  # its own warm-up
         with torch.enable_grad():
-            self.bare.append(self.bare_step.rate(trainer))
+            self.bare.append(self.bare_step.rate())
         self._started = _now(trainer.strategy.root_device)  # Lightning writes checkpoints after this: the next epoch pays
 
 

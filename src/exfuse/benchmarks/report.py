@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from exfuse.files import write_atomically, write_json
 from exfuse.process import median_ms
-from exfuse.runs.environment import describe_environment
+from exfuse.runs.environment import describe_environment, version_of
 from exfuse.store.checked import plain, write_rows
 from exfuse.store.record import changes
 
@@ -60,7 +59,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         threads: of torch in each benchmark.
     """
     environment = describe_environment(torch.device("cpu"))
-    versions = {"python": environment.python, **environment.packages, **{name: _version(name) for name in _ALSO}}
+    versions = {"python": environment.python, **environment.packages, **{name: version_of(name) for name in _ALSO}}
     return {
         "machine": f"{os.cpu_count()} cores, {environment.device}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
@@ -72,13 +71,6 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         "commit": environment.commit,
         "uncommitted_changes": environment.uncommitted_changes,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 # What the benchmarks say: one table in the terminal, and files to publish.

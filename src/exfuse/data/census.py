@@ -12,6 +12,7 @@ from exfuse.data.pixels import look_at_mask
 from exfuse.data.split import Split
 from exfuse.errors import DataError
 from exfuse.palette import VOID
+from exfuse.terminal import columns
 
 _SHOWN = 8  # names in a line
 
@@ -96,9 +97,8 @@ def census_lines(split: Split) -> list[str]:
 
 def census_table(split: Split) -> Table:
     """Pixels and images of every class, and void."""
-    census, table = count_classes(split), Table(title=Text(f"{split.name}, {len(split):,} images"), title_justify="left")
-    for heading, justify in (("id", "right"), ("class", "left"), ("pixels", "right"), ("%", "right"), ("images", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    census, title = count_classes(split), Text(f"{split.name}, {len(split):,} images")
+    table = Table(*columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title, title_justify="left")
     total = max(1, census.void + int(census.pixels.sum()))
     for id, name in enumerate(split.classes):
         pixels = int(census.pixels[id])

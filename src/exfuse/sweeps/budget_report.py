@@ -4,11 +4,11 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import JustifyMethod
 from rich.table import Table
 
 from exfuse.files import write_atomically
 from exfuse.sweeps.budget import Budget, Device, Training
+from exfuse.terminal import columns
 
 _COLUMNS = ("backbone", "training", "M parameters", "GFLOP an image", "GB an image", "images", "runs", "EFLOP", "GPU hours")
 _WORDS = ("backbone", "training")
@@ -17,14 +17,12 @@ _SHOWN = ("training", "M parameters", "GFLOP an image", "images", "runs", "GPU h
 
 def budget_table(budget: Budget, device: Device) -> Table:
     """One line a training, the sum last, within 80 columns."""
-    table = Table(title=f"{budget.backbone}: {budget.data}; {budget.recipe}", show_footer=True)
     cells = [dict(zip(_COLUMNS, line, strict=True)) for line in _lines(budget, device)]
-    *rows, total = cells
-    for column in _SHOWN:
-        justify: JustifyMethod = "left" if column in _WORDS else "right"
-        table.add_column(column, total[column], justify=justify, overflow="fold")
+    *rows, total = ([line[column] for column in _SHOWN] for line in cells)
+    title = f"{budget.backbone}: {budget.data}; {budget.recipe}"
+    table = Table(*columns(_SHOWN, _WORDS, total), title=title, show_footer=True)
     for row in rows:
-        table.add_row(*(row[column] for column in _SHOWN))
+        table.add_row(*row)
     return table
 
 

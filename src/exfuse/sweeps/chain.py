@@ -15,7 +15,7 @@ from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.child import run_child
 from exfuse.sweeps.supervisor import judge
-from exfuse.terminal import Console
+from exfuse.terminal import Console, columns
 
 _OWN = ("data", "recipe", "hydra.mode")  # each stage has its own, or none may have another
 _ABSENT = object()
@@ -126,9 +126,8 @@ def run_chain(stages: Sequence[Stage], console: Console) -> None:
 
 def chain_table(stages: Sequence[Stage]) -> Table:
     """What the stages are and how far they have come."""
-    table = Table()
-    for column in ("stage", "trained on", "images", "epochs", "key", "status", "mIoU %"):
-        table.add_column(column, justify="right" if column in ("images", "epochs", "mIoU %") else "left", overflow="fold")
+    words = ("stage", "trained on", "key", "status")
+    table = Table(*columns(("stage", "trained on", "images", "epochs", "key", "status", "mIoU %"), words))
     for stage in stages:
         record = stage.folder.record()
         score = f"{100 * record.scores.miou:.1f}" if record and record.scored else ""

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from exfuse.analysis.document import count
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
+from exfuse.terminal import columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
 
@@ -18,7 +19,6 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
         points: of mIoU.
         gpu_hours: of one run of each row, where they were counted; else the pilot's own hours stand.
     """
-    table = Table(title=f"To tell {points:g} points with {100 * POWER:.0f} % power", show_footer=True)
     names = ["comparison", "tells now", f"seeds for {points:g}", *(f"or images with {seeds} seeds" for seeds in _SEEDS)]
     needed: dict[str, int] = {}
     lines, unknown = [], False
@@ -44,8 +44,8 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
     kind = "GPU hours, counted" if counted and gpu_hours else "hours, as the pilot's runs took"
     scope = "all that can be told" if unknown else "all"
     footers = [scope, "", f"{count(runs, 'run')}, {hours:.2g} {kind}", *("" for _ in _SEEDS)]
-    for header, footer in zip(names, footers, strict=True):
-        table.add_column(header, footer, overflow="fold")
+    title = f"To tell {points:g} points with {100 * POWER:.0f} % power"
+    table = Table(*columns(names, names, footers), title=title, show_footer=True)
     for line in lines:
         table.add_row(*line)
     table.caption = (

@@ -33,7 +33,7 @@ from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Search
-from exfuse.terminal import Console
+from exfuse.terminal import Console, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
@@ -276,9 +276,7 @@ def _names(outcomes: list[Outcome], search: Search | None) -> dict[int, str]:
 
 
 def _table(outcomes: list[Outcome], names: dict[int, str]) -> Table:
-    table = Table()
-    for column in ("run", "seed", "status", "key", "minutes", "why"):
-        table.add_column(column, justify="right" if column in ("seed", "minutes") else "left", overflow="fold")
+    table = Table(*columns(("run", "seed", "status", "key", "minutes", "why"), ("run", "status", "key", "why")))
     for outcome in outcomes:
         colour = "green" if outcome.status in GOOD else "red"
         why = outcome.reason + (f"\n{outcome.log}" if outcome.reason and outcome.log else "")

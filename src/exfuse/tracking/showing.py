@@ -15,7 +15,7 @@ from exfuse.store.checked import plain
 from exfuse.store.costs import Costs
 from exfuse.store.record import Scores
 from exfuse.tasks.prediction import EvaluationProtocol, predict_split
-from exfuse.tasks.segmentation import SegmentationTask, predict_ids
+from exfuse.tasks.segmentation import SegmentationTask, gradient_norms, predict_ids
 from exfuse.tracking.tracker import Tracker, trackers_of
 
 
@@ -109,11 +109,8 @@ class GradientNorms(Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step % self.every or not trainer.is_global_zero:
             return
-        values: dict[str, float] = {}
-        for name, part in module.get_submodule("model").named_children():
-            gradients = [weight.grad.float() for weight in part.parameters() if weight.grad is not None]
-            if gradients:
-                values[f"gradients/{name}"] = float(torch.nn.utils.get_total_norm(gradients))
+        norms = gradient_norms(module.get_submodule("model"), 1.0)
+        values = {f"gradients/{name}": norm for name, norm in norms.items()}
         values["gradients/all"] = sum(value**2 for value in values.values()) ** 0.5
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step)

@@ -17,17 +17,16 @@ from exfuse.reports.costs import command
 from exfuse.reports.costs.command import measure_costs
 from exfuse.reports.costs.turns import (
     Subject,
-    TrainingStep,
     Turn,
     Variant,
     build_from_record,
     find_variants,
     peak_mib,
     quartiles,
-    random_batch,
     take_rounds,
     weigh,
 )
+from exfuse.runs.step import TrainingStep, random_batch
 from exfuse.store.measured_costs import FILE, read_costs
 from exfuse.store.record import Record
 from exfuse.store.study import load_study

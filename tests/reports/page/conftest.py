@@ -11,11 +11,11 @@ from exfuse.analysis.rendering import Rendering
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import find_examples
 from exfuse.reports.page.page import render_page
-from exfuse.reports.screenshots import find_chromium, headless_chromium
 from exfuse.store.history import merge_logs, write_history
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.examples import add_examples, add_history
+from tests.screenshots import find_chromium, headless_chromium
 
 _PATIENCE = 120_000  # milliseconds: on a busy machine a chart takes its time
 expect.set_options(timeout=_PATIENCE)

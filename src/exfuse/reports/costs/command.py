@@ -19,7 +19,7 @@ from exfuse.store.costs import COSTS, MEASURED, Quartiles
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
-from exfuse.terminal import Console, Progress
+from exfuse.terminal import Console, Progress, columns
 
 
 def measure_costs(
@@ -107,11 +107,8 @@ def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
 
 def _table(costs: MeasuredCosts, title: str) -> Table:
     conditions = costs.conditions
-    table = Table(title=f"{title}: measured costs")
-    table.add_column("variant")
-    for column in COSTS:
-        if column.measured:
-            table.add_column(column.title, justify="right")
+    headers = ["variant", *(column.title for column in COSTS if column.measured)]
+    table = Table(*columns(headers, ["variant"]), title=f"{title}: measured costs")
     for row in costs.rows:
         table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED))
     table.caption = (

@@ -1,11 +1,13 @@
-"""The seam to Playwright: a headless Chromium of the system, for screenshots and for tests of pages."""
+"""A headless Chromium of the system, for tests of pages and pictures of one:  python -m tests.screenshots FOLDER"""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import UserError
@@ -14,9 +16,6 @@ from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import find_examples
 from exfuse.reports.page.page import render_page
 from exfuse.store.study import load_study
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # No sandbox: in a container and as root it cannot start, and only pages of this project are opened.
@@ -29,19 +28,15 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def headless_chromium() -> Iterator["Browser"]:
+def headless_chromium() -> Iterator[Browser]:
     """A running browser.
 
     Raises:
-        UserError: if Chromium or Playwright is missing.
+        UserError: if there is none.
     """
     executable = find_chromium()
     if executable is None:
         raise UserError(f"No Chromium: looked for {', '.join(_NAMES)}. Install one: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise UserError("Playwright is not installed: make setup, or pip install -e '.[dev]'.") from error
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
         try:
@@ -50,23 +45,17 @@ def headless_chromium() -> Iterator["Browser"]:
             browser.close()
 
 
-# Pictures of a study's page for the documents.
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
-
 _WIDTH, _HEIGHT, _MARGIN = 1280, 900, 24  # of the window, and around a section, in pixels; chosen
 _WAIT = 60_000  # milliseconds, for a slow machine
 
 
-def take_screenshots(study_folder: str, output: str | None) -> list[Path]:
-    """Write ``page.png``, the head of the study's page, and ``browser.png``, the predictions of the image that differs most.
+def take_screenshots(folder: Path) -> None:
+    """Write ``page.png``, the head of a study's page, and ``browser.png``, the predictions of the image that differs most.
 
     Raises:
         UserError: if the study cannot be read, has no examples, or there is no Chromium.
     """
-    folder = Path(study_folder)
-    target, study = Path(output or folder), load_study(folder)
+    study = load_study(folder)
     examples = find_examples(study, folder)
     if examples is None:
         raise UserError(
@@ -81,14 +70,13 @@ def take_screenshots(study_folder: str, output: str | None) -> list[Path]:
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=_WAIT)
         page.wait_for_selector("#cards[data-image]", timeout=_WAIT)
-        head, predictions = target / "page.png", target / "browser.png"
+        head, predictions = folder / "page.png", folder / "browser.png"
         write_atomically(head, lambda target: page.screenshot(path=target))
         _crop(page, "#browser", predictions)
     print(head, predictions, sep="\n")
-    return [head, predictions]
 
 
-def _crop(page: "Page", selector: str, path: Path) -> None:
+def _crop(page: Page, selector: str, path: Path) -> None:
     """A section with a margin, without the bar that floats above it."""
     page.add_style_tag(content=".bar { position: static !important; } .caption { display: none; }")
     box = page.locator(selector).bounding_box()
@@ -100,3 +88,7 @@ def _crop(page: "Page", selector: str, path: Path) -> None:
         "height": box["height"],
     }
     write_atomically(path, lambda target: page.screenshot(path=target, clip=clip, full_page=True))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    take_screenshots(Path(sys.argv[1]))
