@@ -13,6 +13,7 @@ from exfuse.config import search_path
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
 from exfuse.errors import ConfigError
+from exfuse.store.checked import at
 from exfuse.store.description import Option
 
 _DECIDED = {  # arguments that whoever calls the code gives it, whatever is set
@@ -182,10 +183,3 @@ def refusal(key: str, value: Any, kind: Any, written: Any) -> str:
         return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
     close = nearest_word(value, kind)
     return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
-
-
-def at(node: Any, key: str) -> Any:
-    """What stands at a key in the config as it is written; None where that is part of what an interpolation brings."""
-    for name in key.split("."):
-        node = node[int(name)] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
-    return node

@@ -12,11 +12,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from exfuse import limits
 from exfuse.config import search_path
-from exfuse.config.options import at, checked, fitting, refusal
+from exfuse.config.options import checked, fitting, refusal
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest_key, shown
 from exfuse.errors import ConfigError
 from exfuse.store import variants
+from exfuse.store.checked import at
 from exfuse.store.description import Option, Paths, PretrainingDescription, RunDescription, Trainer, decode_option
 
 _TRAINER = "pytorch_lightning.Trainer"

@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
 from exfuse.runs.plan import PRETRAINED, find_backbone
+from exfuse.store.checked import at, leaves
 from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import Record
@@ -99,14 +100,14 @@ def pretrain_overrides(run: RunDescription) -> list[str]:
         if (name := run.choices.get(group)) and usual.get(group) != name:
             overrides.append(f"{group}={name}")
             usual = describe_backbone(overrides).choices  # a backbone may choose a pretraining, which chooses its parts
-    ours = dict(_leaves(to_plain(run)))
+    ours = dict(leaves(to_plain(run)))
     for sections in (_FIRST, _SECTIONS):
         base = to_plain(describe_backbone(overrides))
-        theirs = dict(_leaves(base))
+        theirs = dict(leaves(base))
         different = [key for key, value in ours.items() if key not in theirs or theirs[key] != value]
         mine = [key for key in different if key.startswith(sections) and not key.startswith(_NOT_OURS)]
         settable = dict.fromkeys(_in(theirs, key) for key in mine if not _READERS.match(key))
-        overrides += [_as_override(key, _at(to_plain(run), key)) for key in settable]
+        overrides += [_as_override(key, at(to_plain(run), key)) for key in settable]
     return overrides
 
 
@@ -170,21 +171,6 @@ def _done(folder: RunFolder) -> Record | None:
     """The record of a backbone that says done; whether its weights are still there is checked with them."""
     record = folder.record()
     return record if record and record.done else None
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its full key; lists are values."""
-    if isinstance(node, dict) and node:
-        for name, child in node.items():
-            yield from _leaves(child, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, node
-
-
-def _at(node: Any, key: str) -> Any:
-    for name in key.split("."):
-        node = node[name]
-    return node
 
 
 def _in(base: Mapping[str, Any], key: str) -> str:

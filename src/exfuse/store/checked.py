@@ -3,14 +3,14 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from exfuse.errors import UserError
-from exfuse.files import write_json
+from exfuse.files import sha256, write_json
 
 Kind = TypeVar("Kind")
 _SEAL = "checksum"
@@ -79,6 +79,49 @@ def typed(content: Any, kind: type[Kind], path: Path | str, what: str, remedy: s
         raise UserError(f"{path} is not {what}: {f'{inside}: ' if inside else ''}{problem}. {remedy}") from error
 
 
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """A sealed list of the files in its folder, with the hash of each.
+
+    Attributes:
+        folder: where its paths start; not written.
+        files: SHA-256 by path.
+    """
+
+    INDEX: ClassVar[str]  # the index's own name
+    folder: Path = Path()
+    files: dict[str, str] = {}
+
+    def paths(self) -> list[str]:
+        """Every file that the index names, relative to the folder."""
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Write it, atomically; it vouches for the files that are there."""
+        files = {path: sha256(self.folder / path) for path in self.paths()}
+        content = plain(msgspec.structs.replace(self, files=files))
+        write_sealed_json(self.folder / self.INDEX, {key: value for key, value in content.items() if key != "folder"})
+
+
+Listing = TypeVar("Listing", bound=Index)
+
+
+def read_index(folder: Path, kind: type[Listing], what: str, remedy: str, schema: int) -> Listing:
+    """Read the index of a folder and hold it against its files.
+
+    Raises:
+        UserError: see `read_json`; or if a file that it names is not in its folder or was altered.
+    """
+    path, inside = folder / kind.INDEX, folder.resolve()
+    index = msgspec.structs.replace(read_json(path, kind, what, remedy, schema), folder=folder)
+    for name in index.paths():
+        file = (inside / name).resolve()
+        if not file.is_relative_to(inside) or not file.is_file():
+            raise UserError(f"{path} names {name!r}, which is no file in its folder. {remedy}")
+        if sha256(file) != index.files.get(name):
+            raise UserError(f"{file} is not the file that {path} describes: it was altered. {remedy}")
+    return index
+
+
 def write_rows(path: Path, kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> None:
     """Write Structs of one kind as a CSV, a column a field, an empty cell for None."""
     with path.open("w", newline="") as file:
@@ -90,3 +133,22 @@ def write_rows(path: Path, kind: type[msgspec.Struct], rows: Iterable[msgspec.St
 def plain(content: Any) -> Any:
     """Structs and what they hold as plain data, for `exfuse.files.write_json`; paths as text."""
     return msgspec.to_builtins(content, str_keys=True, enc_hook=str)
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings by its full key; lists and empty mappings are values."""
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from leaves(value, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, node
+
+
+def at(node: Any, key: str) -> Any:
+    """What stands at a key, such as ``backbone.output_stride``, of nested mappings and lists; None where nothing does."""
+    for name in key.split("."):
+        if isinstance(node, list) and name.isdigit():
+            node = node[int(name)]
+        else:
+            node = node.get(name) if isinstance(node, Mapping) else None
+    return node

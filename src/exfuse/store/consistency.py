@@ -1,11 +1,12 @@
 """Which settings the runs of one table must share, and where they do not."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from exfuse.errors import UserError
+from exfuse.store.checked import leaves
 from exfuse.store.key import aside
 from exfuse.store.record import Record
 
@@ -63,7 +64,7 @@ def find_deviations(
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
         return ()
     flat = [
-        {name: _untuned(name, value, own) for name, value in _leaves(one)} for one, own in zip(settings, chosen, strict=True)
+        {name: _untuned(name, value, own) for name, value in leaves(one)} for one, own in zip(settings, chosen, strict=True)
     ]
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
@@ -128,14 +129,6 @@ def _untuned(setting: str, value: Any, chosen: Mapping[str, Any]) -> Any:
         if setting.startswith(f"{place}.") or (setting in (place, _FOLLOWS.get(place)) and value == settled):
             return _TUNED
     return value
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping) and node:
-        for name, value in node.items():
-            yield from _leaves(value, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, node
 
 
 def _show(value: Any) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exfuse.errors import UserError
-from exfuse.files import sha256, write_atomically
+from exfuse.files import write_atomically
 from exfuse.palette import VOID, palette_image
-from exfuse.store.checked import plain, read_json, write_sealed_json
+from exfuse.store.checked import Index, read_index
 from exfuse.store.record import Record
 
 INDEX, SCHEMA = "index.json", 1
@@ -39,26 +39,23 @@ class ExampleImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: int
 
 
-class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Examples(Index, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What index.json says.
 
     Attributes:
-        folder: that holds it; not in the file.
         data: name of the data set.
         manifest: of the split that the images are from, as records name it.
         long_side: bound of the pictures' longer side in pixels.
-        files: SHA-256 of the image, the truth and each prediction, by their paths in the folder.
         runs: whose predictions are there: by key, the record's ``confusion_sha256``, which tells one training from another.
     """
 
-    folder: Path = Path()
+    INDEX = INDEX
     data: str
     manifest: str
     classes: tuple[str, ...]
     long_side: int
     images: tuple[ExampleImage, ...]
     runs: dict[str, str] = {}
-    files: dict[str, str] = {}
     schema: int = SCHEMA
 
     def image(self, example: ExampleImage) -> Path:
@@ -88,16 +85,10 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             less.write()
         return less
 
-    def write(self) -> None:
-        """Write index.json, which vouches for the files that are there."""
-        files = {path.relative_to(self.folder).as_posix(): sha256(path) for path in self.paths()}
-        content = plain(msgspec.structs.replace(self, files=files))
-        write_sealed_json(self.folder / INDEX, {name: value for name, value in content.items() if name != "folder"})
-
-    def paths(self) -> list[Path]:
-        """Every file that the index names."""
+    def paths(self) -> list[str]:
         found = [path for image in self.images for path in (self.image(image), self.truth(image))]
-        return found + [self.prediction(image, key) for image in self.images for key in self.runs]
+        found += [self.prediction(image, key) for image in self.images for key in self.runs]
+        return [path.relative_to(self.folder).as_posix() for path in found]
 
 
 def load_examples(folder: Path) -> Examples | None:
@@ -110,14 +101,10 @@ def load_examples(folder: Path) -> Examples | None:
     if not path.is_file():
         return None
     what, remedy = "a whole index of examples", f"Delete {folder} and gather the examples again."
-    found = msgspec.structs.replace(read_json(path, Examples, what, remedy, SCHEMA), folder=folder)
+    found = read_index(folder, Examples, what, remedy, SCHEMA)
     images = found.images
     if not all(_NAME.fullmatch(image.name) for image in images) or not all(map(_KEY.fullmatch, found.runs)):
         raise UserError(f"{path} is not {what}: it holds a name that is no number or a run that is no key. {remedy}")
-    if missing := [file for file in found.paths() if not file.is_file()]:
-        raise UserError(f"{missing[0]} is missing, {path} names it ({len(missing)} such). {remedy}")
-    if altered := [file for file in found.paths() if found.files.get(file.relative_to(folder).as_posix()) != sha256(file)]:
-        raise UserError(f"{altered[0]} is not the file that {path} describes: it was altered. {remedy}")
     return found
 
 

@@ -29,9 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from exfuse.errors import UserError
-from exfuse.files import sha256
-from exfuse.store.checked import plain, read_json, write_sealed_json
+from exfuse.store.checked import Index, read_index
 
 SCHEMA = 1
 FOLDER = "features"  # inside a study's folder
@@ -93,10 +91,10 @@ class SummaryRow(msgspec.Struct, frozen=True):
     pooled_after: float | None
 
 
-class FeatureIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole folder of feature pictures; the module's docstring describes each field. ``folder`` is where paths start."""
+class FeatureIndex(Index, frozen=True, kw_only=True):
+    """A whole folder of feature pictures; the module's docstring describes each field."""
 
-    folder: Path = Path()
+    INDEX = INDEX
     schema: int = SCHEMA
     data: str | None
     split: str | None
@@ -106,10 +104,8 @@ class FeatureIndex(msgspec.Struct, frozen=True, kw_only=True):
     overviews: tuple[FeatureOverview, ...]
     pictures: tuple[FeaturePicture, ...]
     summary: tuple[SummaryRow, ...]
-    files: dict[str, str] = {}
 
     def paths(self) -> list[str]:
-        """Every file that the index names, relative to the folder."""
         return [picture.file for picture in self.pictures] + [file for one in self.overviews for file in one.files]
 
 
@@ -129,24 +125,5 @@ def read_features(folder: Path) -> FeatureIndex:
     Raises:
         UserError: if it is missing, cut short, of another schema, or names a file that is not in the folder or was altered.
     """
-    path = folder / INDEX
-    what, remedy = "a whole index of feature pictures", "Make the pictures anew: exfuse report features --help"
-    index = msgspec.structs.replace(read_json(path, FeatureIndex, what, remedy, SCHEMA), folder=folder)
-    _check_files(index, path, remedy)
-    return index
-
-
-def write_features(folder: Path, index: FeatureIndex) -> None:
-    """Write the index into ``folder``, where its files are, atomically."""
-    index = msgspec.structs.replace(index, files={name: sha256(folder / name) for name in index.paths()})
-    write_sealed_json(folder / INDEX, {name: value for name, value in plain(index).items() if name != "folder"})
-
-
-def _check_files(index: FeatureIndex, path: Path, remedy: str) -> None:
-    inside = index.folder.resolve()
-    for name in index.paths():
-        file = (inside / name).resolve()
-        if not file.is_relative_to(inside) or not file.is_file():
-            raise UserError(f"{path} names {name!r}, which is no file in its folder. {remedy}")
-        if sha256(file) != index.files.get(name):
-            raise UserError(f"{file} is not the file that {path} describes: it was altered. {remedy}")
+    remedy = "Make the pictures anew: exfuse report features --help"
+    return read_index(folder, FeatureIndex, "a whole index of feature pictures", remedy, SCHEMA)

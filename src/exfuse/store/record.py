@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from exfuse.errors import UserError, reason_of
-from exfuse.store.checked import plain, read_plain, sealed, typed, write_sealed_json
+from exfuse.store.checked import at, plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
 
 SCHEMA = 3
@@ -263,10 +263,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def setting(self, name: str) -> Any:
         """The value of a setting of the config, such as ``backbone.output_stride``; None if it has none."""
-        node: Any = self.config
-        for part in name.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        return node
+        return at(self.config, name)
 
 
 def write_record(path: Path, record: Record) -> Record:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
+from exfuse.store.checked import at
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
@@ -125,7 +125,7 @@ class Search:
         return True
 
     def _resolve(self, key: str, values: Sequence[Value]) -> list[Value]:
-        usual = [_setting(to_plain(self._describe(row)), key) for row in self.rows]
+        usual = [at(to_plain(self._describe(row)), key.lstrip("+")) for row in self.rows]
         try:
             found = [[resolved(value, one) for value in values] for one in usual]
         except ValueError as error:
@@ -138,12 +138,6 @@ class Search:
 def key_of(override: str) -> str:
     """``recipe.lr`` of ``++recipe.lr=0.1``."""
     return override.partition("=")[0].lstrip("+~")
-
-
-def _setting(node: Any, key: str) -> Any:
-    for name in key.lstrip("+").split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
 
 
 def as_overrides(settings: dict[str, Value]) -> Job:

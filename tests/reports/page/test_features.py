@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from exfuse.reports.page.page import render_page
-from exfuse.store.features import FeatureIndex, write_features
+from exfuse.store.features import FeatureIndex
 from tests.reports.page.conftest import data_of
 
 
@@ -30,7 +30,8 @@ def with_features(study_folder: Path, tmp_path: Path) -> Path:
         summary.append({**common, "statistic": "contrast", "images": 7, **numbers, **unknown})
         runs.append({"key": common["run"], "row": "seb", "seed": seed, "seb": "product"})
     index = {"schema": 1, "data": "generated scenes", "split": "val", "band": 5, "images": 7, "runs": runs, "overviews": []}
-    write_features(folder / "features", msgspec.convert(index | {"pictures": pictures, "summary": summary}, FeatureIndex))
+    made = msgspec.convert(index | {"pictures": pictures, "summary": summary}, FeatureIndex)
+    msgspec.structs.replace(made, folder=folder / "features").write()
     return folder
 
 

@@ -176,7 +176,7 @@ def _write(
     write_rows(folder / "features.csv", store.SummaryRow, index.summary)
     collected = [(one.run, level, found) for one in looked for level, found in one.collected.items()]
     write_per_image(folder / "per_image.csv", collected)
-    store.write_features(folder, replace(index, overviews=tuple(overviews), pictures=tuple(pictures)))
+    replace(index, folder=folder, overviews=tuple(overviews), pictures=tuple(pictures)).write()
 
 
 def _report(index: store.FeatureIndex, pictures: Sequence[str], output: Path, console: Console) -> None:
