@@ -13,18 +13,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from exfuse.fusing.training import accelerate as accelerate
-    from exfuse.runs.loading import TrainedModel as TrainedModel
-    from exfuse.runs.loading import load as load
-    from exfuse.techniques.adjacent_controls import LargerKernel as LargerKernel
-    from exfuse.techniques.adjacent_controls import WideKernel as WideKernel
-    from exfuse.techniques.adjacent_prediction import AdjacentPrediction as AdjacentPrediction
-    from exfuse.techniques.adjacent_prediction import LastBlockPrediction as LastBlockPrediction
-    from exfuse.techniques.adjacent_prediction import WideControl as WideControl
+    from exfuse.runs.loading import TrainedModel as TrainedModel, load as load
+    from exfuse.techniques.adjacent_controls import LargerKernel as LargerKernel, WideKernel as WideKernel
+    from exfuse.techniques.adjacent_prediction import (
+        AdjacentPrediction as AdjacentPrediction,
+        LastBlockPrediction as LastBlockPrediction,
+        WideControl as WideControl,
+    )
     from exfuse.techniques.channel_resolution import SubpixelConvolution as SubpixelConvolution
-    from exfuse.techniques.embedding_branch import ConcatEmbedding as ConcatEmbedding
-    from exfuse.techniques.embedding_branch import GateEmbedding as GateEmbedding
-    from exfuse.techniques.embedding_branch import ProductEmbedding as ProductEmbedding
-    from exfuse.techniques.embedding_branch import SumEmbedding as SumEmbedding
+    from exfuse.techniques.embedding_branch import (
+        ConcatEmbedding as ConcatEmbedding,
+        GateEmbedding as GateEmbedding,
+        ProductEmbedding as ProductEmbedding,
+        SumEmbedding as SumEmbedding,
+    )
     from exfuse.techniques.layer_rearrangement import rearranged as rearranged
     from exfuse.techniques.semantic_supervision import SemanticBranches as SemanticBranches
 

@@ -1,6 +1,7 @@
 """Writing so that a file is either whole or not there."""
 
 import contextlib
+import csv
 import ctypes
 import fcntl
 import hashlib
@@ -114,6 +115,12 @@ def as_json(content: Any) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     write_atomically(path, lambda scratch: scratch.write_text(as_json(content)))
+
+
+def write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
+    """Write lines of cells, the header first."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def sha256(path: Path) -> str:

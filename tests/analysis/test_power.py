@@ -7,9 +7,7 @@ from exfuse.analysis.power import POWER, Pilot, Spread, images_for, power, read_
 from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
 from tests.analysis.synthetic import StudyBuilder
-from tests.analysis.test_calibration import BASE as LOGITS
-from tests.analysis.test_calibration import Spread as Moves
-from tests.analysis.test_calibration import areas, count, share
+from tests.analysis.test_calibration import BASE as LOGITS, Spread as Moves, areas, count, share
 from tests.sharing import amount
 
 STUDIES = amount(20_000, 200_000)

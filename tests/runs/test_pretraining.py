@@ -19,8 +19,7 @@ from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.runs.pretraining import pretrain
 from exfuse.store.description import PretrainingDescription, from_plain
 from exfuse.store.folder import RunFolder
-from tests.entry_points import Started
-from tests.entry_points import start as start_entry_point
+from tests.entry_points import Started, start as start_entry_point
 from tests.sharing import amount
 from tests.small_runs import only_run
 

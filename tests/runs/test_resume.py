@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.entry_points import Started
-from tests.entry_points import start as start_entry_point
+from tests.entry_points import Started, start as start_entry_point
 from tests.sharing import amount
 from tests.small_runs import only_run
 

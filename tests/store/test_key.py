@@ -4,8 +4,7 @@ from typing import Any
 
 import PIL
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from exfuse.composition.precision import resolve_precision
 from exfuse.config.options import code_of

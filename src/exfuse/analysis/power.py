@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 from scipy.special import chdtri, ndtr
 
-from exfuse.analysis.resampling import Counts, Noise, Resampled
+from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
-from exfuse.store.record import Record
-from exfuse.store.study import FILE, load_study
+from exfuse.store.study import FILE, Run, load_study
 
 POWER, ALPHA = 0.8, 0.05
 MOST_SEEDS, MOST_TIMES = 200, 1000  # beyond which nothing is looked for: seeds, and how often as many images
@@ -97,14 +97,12 @@ class Pilot:
     """Finished runs from which the noise is known.
 
     Attributes:
-        records: by row and seed.
-        counts: reads those of a run.
+        runs: the finished ones, by row and seed.
         pairs: the comparisons, row and the row it builds on.
         grouping: which images are not independent; None where all are.
     """
 
-    records: Mapping[str, Mapping[int, Record]]
-    counts: Callable[[str, int], Counts]
+    runs: Mapping[str, Mapping[int, Run]]
     pairs: Sequence[tuple[str, str]]
     grouping: Grouping | None = None
 
@@ -116,15 +114,14 @@ class Pilot:
     def spreads(self) -> dict[tuple[str, str], Spread | None]:
         """The noise of every comparison, from one set of resamples."""
         names = {name for pair in self.pairs for name in pair}
-        cells = {name: {seed: self.counts(name, seed) for seed in self.records[name]} for name in names}
+        cells = {name: {seed: run.counts() for seed, run in self.runs[name].items()} for name in names}
         drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 
     def hours(self) -> dict[str, float]:
         """Of one run of each row, as long as the pilot's took."""
-        return {
-            name: sum(one.seconds for one in runs.values()) / len(runs) / 3600 for name, runs in self.records.items() if runs
-        }
+        taken = {name: [run.done.seconds for run in runs.values() if run.done] for name, runs in self.runs.items()}
+        return {name: sum(seconds) / len(seconds) / 3600 for name, seconds in taken.items() if seconds}
 
 
 def read_pilot(folder: Path) -> Pilot:
@@ -133,37 +130,24 @@ def read_pilot(folder: Path) -> Pilot:
     Raises:
         UserError: if the folder holds no two rows to compare that have a seed in common.
     """
+    runs: dict[str, dict[int, Run]] = {}
+    grouping: Callable[[Run], Grouping | None] = attrgetter("grouping")
     if (folder / FILE).is_file():
         study = load_study(folder)
-        records = {row.name: row.records for row in study.rows}
+        runs = {row.name: {seed: row.runs[seed] for seed in row.records} for row in study.rows}
         pairs = [(row.name, row.on) for row in study.rows if row.on is not None]
-
-        def counts(name: str, seed: int) -> Counts:
-            return study.row(name).runs[seed].counts()
-
-        def grouping(name: str, seed: int) -> Grouping | None:
-            return study.grouping(study.row(name).runs[seed])
-
+        grouping = study.grouping
     else:
-        found = [(run, record) for run, record in find_finished([folder]) if record.scored]
-        runs = {(record.title, record.seed): run for run, record in found}
-        records = {}
-        for _, record in found:
-            records.setdefault(record.title, {})[record.seed] = record  # type: ignore[index]
-        base = "baseline" if "baseline" in records else next(iter(records), "")
-        pairs = [(name, base) for name in records if name != base]
-
-        def counts(name: str, seed: int) -> Counts:
-            return runs[name, seed].counts()[0]
-
-        def grouping(name: str, seed: int) -> Grouping | None:
-            return runs[name, seed].grouping(records[name][seed])
-
-    shared = [pair for pair in pairs if {*records[pair[0]]} & {*records[pair[1]]}]
+        for run, record in find_finished([folder]):
+            if record.scored:
+                runs.setdefault(record.title, {})[record.seed] = Run(record.seed, record.status, record, run)
+        base = "baseline" if "baseline" in runs else next(iter(runs), "")
+        pairs = [(name, base) for name in runs if name != base]
+    shared = [pair for pair in pairs if {*runs[pair[0]]} & {*runs[pair[1]]}]
     if not shared:
         raise UserError(f"{folder} holds no two rows to compare that have finished a common seed: expected a study's folder.")
-    images = {record.manifests.get("val") for pair in shared for name in pair for record in records[name].values()}
+    compared = [run for pair in shared for name in pair for run in runs[name].values()]
+    images = {run.done.manifests.get("val") for run in compared if run.done}
     if len(images) > 1:
         raise UserError(f"{folder}: the runs were scored on different images. Name the folder of one study.")
-    first = shared[0][0]
-    return Pilot(records, counts, shared, grouping(first, next(iter(records[first]))))
+    return Pilot(runs, shared, grouping(compared[0]))

@@ -1,12 +1,12 @@
 """Runs of one variant over several seeds: mean, spread, and the single values as CSV."""
 
-import csv
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from exfuse.files import write_csv
 from exfuse.store.record import Record
 from exfuse.terminal import columns
 
@@ -71,12 +71,11 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
 def write_values(path: Path, variants: Variants) -> None:
     """Write one line per variant and seed."""
     names = _columns(variants)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["variant", "seed", *names])
-        for name, seeds in variants.items():
-            for seed, values in seeds.items():
-                writer.writerow([name, seed, *(f"{values[column]:.4f}" if column in values else "" for column in names)])
+    lines: list[list[object]] = [["variant", "seed", *names]]
+    for name, seeds in variants.items():
+        for seed, values in seeds.items():
+            lines.append([name, seed, *(f"{values[column]:.4f}" if column in values else "" for column in names)])
+    write_csv(path, lines)
 
 
 def _columns(variants: Variants) -> list[str]:

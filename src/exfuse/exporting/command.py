@@ -14,6 +14,7 @@ from PIL import Image
 
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.scenes_drawing import draw_scene
 from exfuse.errors import CheckpointError, UserError
 from exfuse.exporting.formats import FORMATS, Scoring, describe
 from exfuse.exporting.tracing import smallest_side, trace
@@ -31,6 +32,7 @@ from exfuse.terminal import Console
 TOLERANCE = 1e-4  # of the largest score
 _EQUAL_PIXELS = 0.999  # chosen: rounding may decide a tie otherwise
 _CHECKED = 3  # images
+_SIDE = 450  # pixels of a generated scene
 
 
 def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output: str | None) -> Path:
@@ -128,13 +130,10 @@ def _check_images(run: RunDescription, size: Size | None) -> tuple[Sequence[NDAr
     """A few images as the run's model is scored on them, and what they are.
 
     Args:
-        run: whose first val images they are where its data are at hand; else a photograph of scikit-image's.
+        run: whose first val images they are where its data are at hand; else a generated scene.
         size: the (H, W) to scale them to; None leaves them as they are.
-
-    Raises:
-        UserError: if neither is there.
     """
-    images, origin = _val_images(run) or _photograph()
+    images, origin = _val_images(run) or ([draw_scene(0, "val", 0, _SIDE)[0]], "a generated scene")
     if size is not None:
         images = [np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)) for image in images]
         run = replace(run, recipe=replace(run.recipe, long_side=None))
@@ -151,14 +150,3 @@ def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | No
         return None
     checked = range(min(_CHECKED, len(split)))
     return [split.image(position) for position in checked], f"{len(checked)} images of {split.name}"
-
-
-def _photograph() -> tuple[list[NDArray[np.uint8]], str]:
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise UserError(
-            "Nothing to check the file on: the run's val images are not where its config says and scikit-image, whose "
-            "photograph would do, is not installed. pip install scikit-image pooch, or make data.root valid from here."
-        ) from error
-    return [data.chelsea()], "a photograph of scikit-image's"

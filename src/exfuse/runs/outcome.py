@@ -1,6 +1,5 @@
 """What a finished run leaves: scores, confusion counts, tables and pictures."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 from exfuse.analysis.pictures import save_comparison
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
-from exfuse.files import sha256, write_atomically
+from exfuse.files import sha256, write_atomically, write_csv
 from exfuse.limits import Workers
 from exfuse.metrics.boundary_areas import EDGE_RADIUS
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
@@ -97,11 +96,10 @@ def _write_csv(path: Path, scored: ScoredImages, classes: tuple[str, ...]) -> No
     counts, areas = scored.counts.sum(0), scored.areas
     parts = [part.total().iou() for part in areas.parts(EDGE_RADIUS).values()]
     names = ["class", "iou", "true_pixels", f"interior_iou_{EDGE_RADIUS}px", f"edge_iou_{EDGE_RADIUS}px", "boundary_iou"]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for name, value, pixels, *rest in zip(classes, iou_per_class(counts), counts.sum(1), *parts, strict=True):
-            writer.writerow([name, _share(value), int(pixels), *map(_share, rest)])
+    by_class = zip(classes, iou_per_class(counts), counts.sum(1), *parts, strict=True)
+    write_csv(
+        path, [names, *([name, _share(value), int(pixels), *map(_share, rest)] for name, value, pixels, *rest in by_class)]
+    )
 
 
 def _share(value: float) -> str:

@@ -1,6 +1,5 @@
 """Where JSON is sealed, and becomes typed: what is altered or does not fit ends in one line with file, place and remedy."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from exfuse.errors import UserError
-from exfuse.files import sha256, write_json
+from exfuse.files import sha256, write_csv, write_json
 
 Kind = TypeVar("Kind")
 _SEAL = "checksum"
@@ -124,10 +123,7 @@ def read_index(folder: Path, kind: type[Listing], what: str, remedy: str, schema
 
 def write_rows(path: Path, kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> None:
     """Write Structs of one kind as a CSV, a column a field, an empty cell for None."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, kind.__struct_fields__)
-        writer.writeheader()
-        writer.writerows(map(msgspec.structs.asdict, rows))
+    write_csv(path, [kind.__struct_fields__, *map(msgspec.structs.astuple, rows)])
 
 
 def plain(content: Any) -> Any:

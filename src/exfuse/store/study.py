@@ -25,8 +25,7 @@ from exfuse.store.grouping import Grouping, GroupRule, grouping_of
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.tuning import FOLDER as SEARCH
-from exfuse.store.tuning import Tuning, best
+from exfuse.store.tuning import FOLDER as SEARCH, Tuning, best
 
 FILE, SCHEMA = "study.json", 1
 MISSING = "missing"

@@ -1,12 +1,11 @@
 """A budget as a table in the terminal, and as files to publish."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from exfuse.files import write_atomically
+from exfuse.files import write_atomically, write_csv
 from exfuse.sweeps.budget import Budget, Device, Training
 from exfuse.terminal import columns
 
@@ -46,14 +45,10 @@ def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, comman
     table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
     text = "\n".join(["# Budget", "", f"`{command}`", "", assumptions(device), "", *settings, "", *table, ""])
 
-    def write_rows(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows((_COLUMNS, *rows))
-
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "budget.md", folder / "budget.csv"]
     write_atomically(paths[0], lambda path: path.write_text(text))
-    write_atomically(paths[1], write_rows)
+    write_atomically(paths[1], lambda path: write_csv(path, [_COLUMNS, *rows]))
     return paths
 
 

@@ -18,8 +18,7 @@ from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, write_study
-from exfuse.store.tuning import FOLDER as SEARCH
-from exfuse.store.tuning import DeclaredTune
+from exfuse.store.tuning import FOLDER as SEARCH, DeclaredTune
 from exfuse.store.variants import chosen_options, label
 from exfuse.sweeps.tuning import Search, key_of
 

@@ -236,9 +236,9 @@ def test_masks_are_scaled_without_mixing_ids(tmp_path):
     ("change", "complaint"),
     [
         ({"schema": 9}, "has schema 9"),
-        ({"images": [{"id": "x", "name": "../../x", "width": 1, "height": 1}]}, "not a whole index"),
-        ({"runs": {"../../etc": "0"}}, "not a whole index"),
-        ({"runs": {"0123456789abcdef": "0"}}, "is missing"),
+        ({"images": [{"id": "x", "name": "../../x", "width": 1, "height": 1}]}, "no file in its folder"),
+        ({"runs": {"../../etc": "0"}}, "no file in its folder"),
+        ({"runs": {"0123456789abcdef": "0"}}, "no file in its folder"),
         ({"images": [{"id": "x"}]}, "not a whole index"),
     ],
 )

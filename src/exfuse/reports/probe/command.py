@@ -13,8 +13,7 @@ from rich import box
 from rich.table import Table
 from scipy import stats
 
-from exfuse.analysis.figures import probe as figure
-from exfuse.analysis.figures import style
+from exfuse.analysis.figures import probe as figure, style
 from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
