@@ -17,6 +17,8 @@ matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 
 Ids = NDArray[np.uint8]
 _OPACITY = 0.55
+_CELL, _GAP, _ABOVE, _LINE = 2.6, 0.03, 0.25, 0.16  # inches: a picture's place, white around it, titles, a legend's line
+_COLUMNS = 6  # of a legend
 
 
 def overlay(image: NDArray[np.uint8], ids: Ids) -> NDArray[np.uint8]:
@@ -37,7 +39,8 @@ def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequen
     height, width = ids.shape
     figure = Figure(figsize=(6, 6 * height / width + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    _show(axes, overlay(image, ids))
+    axes.imshow(overlay(image, ids), interpolation="nearest")
+    axes.set_axis_off()
     draw_legend(figure, [ids], classes)
     write_atomically(path, lambda scratch: figure.savefig(scratch))
 
@@ -61,30 +64,39 @@ def save_comparison(
     with_truth = any(truth is not None for truth in truths)
     columns = 1 + with_truth + len(predictions)
     ratios = [image.shape[0] / image.shape[1] for image in images]  # rows as high as their images, without white between them
-    figure = Figure(figsize=(2.6 * columns, 2.6 * sum(ratios) + 0.6), dpi=120, layout="constrained")
-    grid = figure.subplots(len(images), columns, squeeze=False, height_ratios=ratios)
-    for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
+    shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
+    below = 0.1 + _LINE * -(-len(_used(shown)) // _COLUMNS)  # of the legend
+    width, height = _CELL * columns, _ABOVE + sum(_CELL * ratio for ratio in ratios) + below
+    figure = Figure(figsize=(width, height), dpi=120)
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, measured in inches: one a picture takes most of a short training's end
+    axes.set_axis_off()
+    top = _ABOVE
+    for row, (image, truth, ratio) in enumerate(zip(images, truths, ratios, strict=True)):
         cells = [("image", image)]
         if with_truth:
             cells.append(("truth", image if truth is None else voc_palette()[truth]))
         cells += [(name, voc_palette()[ids[row]]) for name, ids in predictions.items()]
-        for axes, (title, picture) in zip(grid[row], cells, strict=True):
-            _show(axes, picture, title if row == 0 else None)
-    shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
+        for left, (title, picture) in zip(np.arange(columns) * _CELL, cells, strict=True):
+            bottom = top + _CELL * ratio - _GAP
+            place = (left + _GAP, left + _CELL - _GAP, bottom, top + _GAP)
+            axes.imshow(picture, interpolation="nearest", aspect="auto", extent=place)
+            if row == 0:
+                axes.text(left + _CELL / 2, top - _GAP, title, fontsize=9, ha="center", va="bottom")
+        top += _CELL * ratio
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
     draw_legend(figure, shown, classes)
     write_atomically(path, lambda scratch: figure.savefig(scratch))
 
 
-def _show(axes: matplotlib.axes.Axes, picture: NDArray[np.uint8], title: str | None = None) -> None:
-    axes.imshow(picture, interpolation="nearest")
-    axes.set_axis_off()
-    if title:
-        axes.set_title(title, fontsize=9)
-
-
 def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequence[str]) -> None:
     """Name the classes that occur in any of ``ids`` below the figure."""
-    used = sorted(set(np.unique(np.concatenate([part.ravel() for part in ids]))) - {VOID})
+    used = _used(ids)
     colours = voc_palette() / 255
     patches = [Patch(facecolor=colours[id], edgecolor="0.5", label=classes[id]) for id in used]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=7, frameon=False)
+    columns = min(_COLUMNS, len(patches))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+
+
+def _used(ids: Sequence[Ids]) -> list[int]:
+    return sorted({*np.unique(np.concatenate([part.ravel() for part in ids])).tolist()} - {VOID})
