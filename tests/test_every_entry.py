@@ -19,10 +19,13 @@ from exfuse.benchmarks import running
 from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config import search_path
+from exfuse.config.overrides import describe_backbone
 from exfuse.process import allow_tf32
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit
 from exfuse.runs.plan import plan_run
+from exfuse.runs.pretraining import pretrain
+from exfuse.runs.step import TrainingStep
 from exfuse.runs.training import train
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import RunFolder
@@ -70,37 +73,81 @@ def two_steps(run: RunDescription, folder: Path) -> list[float]:
     return moved
 
 
-@pytest.mark.parametrize("precision", [*FORMATS, "16-mixed"])
+@pytest.fixture(params=[*FORMATS, "16-mixed"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every format that a recipe may meet; float16 as on a GPU: by itself Lightning takes bfloat16 on CPUs."""
+    if request.param == "16-mixed":
+        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=16.0))
+        monkeypatch.setattr(_AcceleratorConnector, "_check_and_init_precision", lambda _: plugin)
+    return request.param
+
+
 @pytest.mark.parametrize("recipe", options("recipe"))
 def test_every_recipe_trains_in_every_format(
-    recipe: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path, monkeypatch
+    recipe: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path
 ) -> None:
-    if precision == "16-mixed":  # as on a GPU: by itself Lightning takes bfloat16 on CPUs
-        scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
-        plugin = MixedPrecision("16-mixed", "cpu", scaler)
-        monkeypatch.setattr(_AcceleratorConnector, "_check_and_init_precision", lambda _: plugin)
     run = compose_config(*small_overrides, f"recipe={recipe}", f"trainer.precision={precision}", *TWO_STEPS)
     moved = two_steps(run, tmp_path)
     assert len(moved) == _STEPS
     assert max(moved) > 0  # a float16 step may be skipped, and the rate rises from near 0
 
 
-@pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("ablation", amount(["baseline", "exfuse", "ss_lr_seb_dap_last"], options("ablation")))
-def test_every_variant_trains_in_both_formats(
-    ablation: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path
+NAMED = [f"+{group}={name}" for group in ("ablation", "architecture") for name in options(group)]
+
+
+@pytest.mark.parametrize("precision", FORMATS, indirect=True)
+@pytest.mark.parametrize("named", amount(["+ablation=exfuse"], NAMED))
+def test_a_variant_trains_in_both_formats(
+    named: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path
 ) -> None:
-    run = compose_config(*small_overrides, f"+ablation={ablation}", f"trainer.precision={precision}", *TWO_STEPS)
+    run = compose_config(*small_overrides, named, f"trainer.precision={precision}", *TWO_STEPS)
     assert min(two_steps(run, tmp_path)) > 0
 
 
-@pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("architecture", amount(["aspp_os16"], options("architecture")))
-def test_every_architecture_trains_in_both_formats(
-    architecture: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path
+def together() -> list[str]:
+    """Every option of every technique and every decoder of levels, as few variants as hold them all."""
+    groups = {f"technique/{slot}": options(f"technique/{slot}") for slot in options("slot")}
+    groups["decoder"] = [name for name in options("decoder") if name.startswith("levels")]
+    most = max(map(len, groups.values()))
+    return [" ".join(f"{group}={names[number % len(names)]}" for group, names in groups.items()) for number in range(most)]
+
+
+@pytest.mark.parametrize("chosen", [*NAMED, *together()])
+def test_every_variant_takes_two_steps_in_both_formats(
+    chosen: str, compose_config: Describe, small_overrides: list[str]
 ) -> None:
-    chosen = (f"+architecture={architecture}", f"trainer.precision={precision}")
-    assert min(two_steps(compose_config(*small_overrides, *chosen, *TWO_STEPS), tmp_path)) > 0
+    """Of its losses, clipping and optimiser, without Lightning's loop; weights go on from one format to the other."""
+    run = compose_config(*small_overrides, *chosen.split(), *TWO_STEPS, "backbone.normalisation=null")
+    task = build_task(run, build_model(run, 4), ["a", "b", "c", "d"], 4)
+    for precision in FORMATS:
+        step = TrainingStep(task, changed(run, "trainer.precision", precision), 2)
+        for _ in range(_STEPS):
+            before = [weight.detach().clone() for weight in task.parameters()]
+            step()
+            assert any(not torch.equal(weight, old) for weight, old in zip(task.parameters(), before, strict=True))
+            for name, weight in task.named_parameters():
+                assert weight.grad is not None, f"{name} learns nothing"
+                assert weight.grad.isfinite().all(), name
+                assert weight.isfinite().all(), name
+
+
+@pytest.mark.parametrize("recipe", options("pretraining/recipe"))
+def test_every_pretraining_recipe_trains_in_every_format(
+    recipe: str, precision: str, small_overrides: list[str], tmp_path: Path
+) -> None:
+    own = [word for word in small_overrides if not word.startswith(("recipe.", "backbone."))]
+    short = ("augmentation.size=32", "evaluation.size=32", "epochs=1", "val_every=1", "batch_size=8")
+    images = ("pretraining.data.minimum_side=4", "debug.images=16", *(f"pretraining.recipe.{word}" for word in short))
+    chosen = (f"pretraining/recipe={recipe}", f"trainer.precision={precision}", "+ablation=ss_lr")
+    pretrain(describe_backbone([*own, *images, *chosen, f"paths.backbones={tmp_path}"]))
+    folder = only_run(tmp_path)
+    record = folder.record()
+    assert record is not None
+    assert record.done
+    assert record.backbone.precision == precision
+    kept = torch.load(folder.last, weights_only=True)
+    assert kept["global_step"] == _STEPS
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("ablation", ABLATIONS[:2] if DRY else ABLATIONS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_variant_trains_in_every_format(train_there: TrainThere, ablation: str, precision: str) -> None:
     run = train_there(f"+ablation={ablation}", f"trainer.precision={precision}", *SHORT)
     record = record_of(run)

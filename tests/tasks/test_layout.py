@@ -28,7 +28,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         calls[0]()
         return [said[next(taken) % 2]]
 
-    monkeypatch.setattr(optimised, "is_worth_measuring", lambda _: True)
+    monkeypatch.setattr(optimised, "is_worth_measuring", lambda *_: True)
     monkeypatch.setattr(layout, "median_ms", time_one)
     return said
 
@@ -46,7 +46,7 @@ def test_the_faster_layout_is_taken_and_kept_by_those_who_score(train_small: Tra
 def test_measuring_leaves_no_trace_in_what_is_trained(train_small: TrainSmall, measured, tmp_path, monkeypatch) -> None:
     measured[:] = [1.0, 2.0]
     found = train_small(runs=tmp_path / "measured")
-    monkeypatch.setattr(optimised, "is_worth_measuring", lambda _: False)
+    monkeypatch.setattr(optimised, "is_worth_measuring", lambda *_: False)
     usual = train_small(runs=tmp_path / "usual")
     weights = [torch.load(run.last, weights_only=True)["state_dict"] for run in (found, usual)]
     for name, value in weights[1].items():

@@ -362,12 +362,14 @@ def _measured(study: Study, measured: MeasuredCosts) -> list[str]:
 def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
     worst = max(one.share for row in rows for one in (row.latency_ms, row.train_images_per_second))
     commit = str(under.commit or "unknown")[:7] + changes(under.uncommitted_changes)
+    layouts = f" in {_joined(row.layout for row in rows)}" if all(row.layout for row in rows) else ""
     return (
         f"Latency, throughput: all rows measured in one process on {under.name}, {count(under.threads, 'thread')} ({FILE}), "
         f"torch {under.torch}, commit {commit}: medians of {count(under.rounds, 'round')} in which the rows take turns, "
         f"quartiles within {100 * worst:.0f} % of them. Latency: of one input {_shapes(row.input for row in rows)} in float32. "
         f"Throughput: of training steps with random images {_shapes(row.batch for row in rows)}, precision "
-        f"{_joined(row.precision for row in rows)}, without loading. Memory: of such steps, peak of the {under.memory_of}, "
+        f"{_joined(row.precision for row in rows)}{layouts}, without loading. "
+        f"Memory: of such steps, peak of the {under.memory_of}, "
         f"{'each row in a process of its own' if under.device == 'cpu' else 'one row at a time'}."
     )
 

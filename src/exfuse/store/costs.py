@@ -106,6 +106,7 @@ class RowCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         batch: shape of the images of one optimiser step.
         latency_ms: of one evaluation, in float32.
         train_images_per_second: of optimiser steps in ``precision``, without loading.
+        layout: of maps in memory, channels_last or contiguous; empty in files of earlier versions, which do not say.
         peak_memory_mib: of a training step, see `exfuse.store.measured_costs.Conditions`.
     """
 
@@ -117,6 +118,7 @@ class RowCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: Quartiles
     train_images_per_second: Quartiles
     peak_memory_mib: float
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.peak_memory_mib < math.inf:

@@ -96,7 +96,7 @@ class OptimisedTask(pl.LightningModule):
         self.description["channels_last"] = channels_last
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.open_layout and is_worth_measuring(self):
+        if stage == "fit" and self.open_layout and is_worth_measuring(self, self.trainer.strategy.root_device):
             self.use_layout(faster_layout(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

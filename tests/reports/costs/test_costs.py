@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
 from exfuse.errors import ConfigError, UserError
-from exfuse.reports.costs import command
+from exfuse.reports.costs import command, turns
 from exfuse.reports.costs.command import measure_costs
 from exfuse.reports.costs.turns import (
     Subject,
@@ -27,9 +27,11 @@ from exfuse.reports.costs.turns import (
     weigh,
 )
 from exfuse.runs.step import TrainingStep, random_batch
+from exfuse.store.description import RunDescription, from_plain, to_plain
 from exfuse.store.measured_costs import FILE, read_costs
 from exfuse.store.record import Record
 from exfuse.store.study import load_study
+from exfuse.tasks import layout
 from exfuse.tasks.segmentation import segmentation_loss
 from tests.cli.test_cli import output_of
 from tests.described import arguments_of, changed
@@ -164,6 +166,33 @@ def test_a_turn_measures_the_image_and_batch_asked_for_and_leaves_nothing_behind
     assert all(one.grad is None for one in subject.task.parameters())
 
 
+@pytest.mark.parametrize("milliseconds", [[1.0, 2.0], [2.0, 1.0]], ids=["channels_last", "contiguous"])
+def test_a_layout_that_the_run_leaves_open_is_the_one_that_a_training_would_choose(study, monkeypatch, milliseconds):
+    """As on a GPU, with times made up; asked for once, and said."""
+    asked: list[torch.device] = []
+    said = iter(milliseconds)
+    monkeypatch.setattr(turns, "is_worth_measuring", lambda _, device: not asked.append(device))
+    monkeypatch.setattr(layout, "median_ms", lambda calls, *_: [calls[0](), next(said)][1:])
+    subject = Subject(variants_of(study)[1])
+    found = [subject.turn(CPU, repeats=1) for _ in range(2)]
+    assert asked == [CPU]
+    first = milliseconds[0] < milliseconds[1]
+    assert subject.summarise(found, 1.0).layout == ("channels_last" if first else "contiguous")
+    (kernel,) = {tuple(one.stride()) for one in subject.task.parameters() if one.shape[2:] == (7, 7)}
+    assert (kernel[1] == 1) is first
+
+
+def test_a_layout_that_the_run_names_or_that_a_cpu_decides_is_not_measured(study, monkeypatch):
+    monkeypatch.setattr(turns, "is_faster_in_channels_last", lambda *_: pytest.fail("measured"))
+    variant = variants_of(study)[0]
+    named = changed(from_plain(variant.record.config, RunDescription), "runtime.channels_last", False)
+    explicit = replace(variant, record=replace(variant.record, config=to_plain(named)))
+    for one, expected in ((variant, "channels_last"), (explicit, "contiguous")):
+        subject = Subject(one)
+        turn = subject.turn(CPU, repeats=1)
+        assert subject.summarise([turn], 1.0).layout == expected
+
+
 def test_memory_that_is_too_small_is_said(study, monkeypatch):
     subject = Subject(variants_of(study)[0])
 
@@ -210,13 +239,16 @@ def test_the_command_writes_the_costs_and_the_tables_that_use_them(tiny_study, c
     assert [row.rows for row in costs.rows] == [["baseline", "again"], ["seb_ecre"]]
     assert costs.rows[0].input == [1, 3, 48, 48]
     assert costs.rows[0].batch == [3, 3, 32, 32]
+    assert {row.layout for row in costs.rows} == {"channels_last"}
     assert costs.conditions.threads == torch.get_num_threads()
     assert (costs.conditions.rounds, costs.conditions.repeats, costs.conditions.device) == (2, 1, "cpu")
     assert costs.conditions.commit == commit
     study = load_study(folder)
     assert [dict(row.costs) for row in study.rows] == [costs.rows[place].values for place in (0, 1, 0)]
     check_study(folder)
-    assert "of one input 1x3x48x48 in float32" in (folder / "table.md").read_text().replace(TIMES, "x")
+    text = (folder / "table.md").read_text().replace(TIMES, "x")
+    assert "of one input 1x3x48x48 in float32" in text
+    assert "precision 32-true in channels_last, without loading" in text
     shown = capsys.readouterr().out
     assert str(folder / FILE) in shown.replace("\n", "")
     assert "seb_ecre" in shown

@@ -4,7 +4,8 @@ A row's model is built from its record's config with random weights; no data set
 
 - **Latency**: one evaluation of a (1, 3, S, S) image in float32, S the recipe's crop, as `exfuse.runs.costs.latency_ms` does.
 - **Throughput**: images a second of optimiser steps of the real task on random images: forward, losses, backward, clipping of
-  gradients and the optimiser, in the run's precision, memory layout and (CUDA) TF32. Loading images, Lightning's loop, logging,
+  gradients and the optimiser, in the run's precision and (CUDA) TF32, and in its memory layout: for ``auto`` the one that a
+  training would choose on this device. ``costs.json`` and the table name it. Loading images, Lightning's loop, logging,
   validation and several devices are not in it: it is what the device could do, a run's own number is lower.
 - **Memory**: the peak of training steps. On CUDA that of the allocator. A CPU has no such count: there a process for each row,
   with torch loaded, takes three steps and says what it held at most.

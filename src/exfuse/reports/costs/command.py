@@ -107,10 +107,10 @@ def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
 
 def _table(costs: MeasuredCosts, title: str) -> Table:
     conditions = costs.conditions
-    headers = ["variant", *(column.title for column in COSTS if column.measured)]
-    table = Table(*columns(headers, ["variant"]), title=f"{title}: measured costs")
+    headers = ["variant", *(column.title for column in COSTS if column.measured), "layout"]
+    table = Table(*columns(headers, ["variant", "layout"]), title=f"{title}: measured costs")
     for row in costs.rows:
-        table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED))
+        table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED), row.layout)
     table.caption = (
         f"{conditions.name}, {count(conditions.threads, 'thread')}, torch {conditions.torch}. Medians of "
         f"{count(conditions.rounds, 'round')}, in brackets quartiles. Memory: peak of the {conditions.memory_of}."

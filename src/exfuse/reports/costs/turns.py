@@ -20,6 +20,7 @@ from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.measured_costs import cost_identity
 from exfuse.store.record import Record
 from exfuse.store.study import Study
+from exfuse.tasks.layout import is_faster_in_channels_last, is_worth_measuring
 from exfuse.tasks.segmentation import SegmentationTask
 
 _WARM_UP = 1  # calls before the timed ones of each turn
@@ -69,6 +70,7 @@ class Subject:
         torch.backends.cudnn.benchmark = bool(self.run.trainer.more.get("benchmark"))
         try:
             self.task.to(device)
+            self._choose_layout(device)
             call = evaluation(self.task.model, self.size)
             (latency,) = median_ms([call], repeats, _WARM_UP, device)
             if cuda:
@@ -87,6 +89,14 @@ class Subject:
             self.task.zero_grad(set_to_none=True)
             self.task.to("cpu")
 
+    def _choose_layout(self, device: torch.device) -> None:
+        """Once, where the run leaves it open: as a training would on ``device``."""
+        open_layout, self.task.open_layout = self.task.open_layout, False
+        if open_layout and not self.run.trainer.deterministic and is_worth_measuring(self.task, device):
+            with training_formats(self.run.runtime.tf32):
+                step = TrainingStep(self.task, self.run, self.images)
+                self.task.use_layout(is_faster_in_channels_last(step, self.task.use_layout, device))
+
     def summarise(self, turns: Sequence[Turn], peak: float) -> RowCosts:
         """What all turns say together; ``peak`` is that of memory in MiB."""
         crop = self.run.recipe.augmentation.crop
@@ -96,6 +106,7 @@ class Subject:
             input=[1, 3, self.size, self.size],
             batch=[self.images, 3, crop, crop],
             precision=self.run.trainer.precision,
+            layout="channels_last" if self.task.memory_format is torch.channels_last else "contiguous",
             latency_ms=quartiles([turn.latency_ms for turn in turns]),
             train_images_per_second=quartiles([turn.train_images_per_second for turn in turns]),
             peak_memory_mib=peak,
