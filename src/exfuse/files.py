@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from exfuse.errors import UserError
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
 _PART = ".part-"  # in the name of a file or folder that is being written
+_WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
 
@@ -61,7 +63,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of whatever folder is there.
 
-    If ``write`` fails, the folder that was there stays as it was.
+    If ``write`` fails, the folder that was there stays as it was. See `check_folder`, which is asked before the work starts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
@@ -69,11 +71,34 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         scratch.mkdir()
         with _held(os.open(name, os.O_RDONLY)):
             write(scratch)
+            (scratch / _WRITTEN).write_text(_held_by(scratch))
             if not path.exists():
                 scratch.replace(path)
             elif not _exchange(scratch, path):
                 path.replace(Path(name) / "former")
                 scratch.replace(path)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse what `write_folder` would remove though it did not write it.
+
+    Raises:
+        UserError: if a file stands there, or a folder in which anything was added or changed since it was written.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    note = path / _WRITTEN
+    if not note.is_file() or note.read_text(errors="replace") != _held_by(path):
+        raise UserError(
+            f"{path} is there, not written by exfuse or changed since. Move it, or choose another place (output=...)."
+        )
+
+
+def _held_by(folder: Path) -> str:
+    """Hash of all that a folder holds."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _WRITTEN)
+    held = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
+    return hashlib.sha256(os.fsencode(held)).hexdigest()
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -134,7 +159,7 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def outputs(paths: Sequence[Path], inputs: Iterable[Path] = ()) -> Iterator[None]:
+def outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False) -> Iterator[None]:
     """Refuse, before the first is written, outputs that would take the place of what this project did not write.
 
     What was written is remembered by its content, under ``outputs/written``: the same command may write it again, and a file
@@ -143,6 +168,7 @@ def outputs(paths: Sequence[Path], inputs: Iterable[Path] = ()) -> Iterator[None
     Args:
         paths: files that are written inside.
         inputs: files that are read there.
+        published: whether what git holds as it is may be written anew, since nothing of it is lost.
 
     Raises:
         UserError: if two outputs are one file, one is an input, or one is there and not as it was written.
@@ -154,7 +180,8 @@ def outputs(paths: Sequence[Path], inputs: Iterable[Path] = ()) -> Iterator[None
             raise UserError(f"Two outputs would be written to {path}: their inputs have the same name. Rename one.")
         if place in read:
             raise UserError(f"{path} is an input and would be overwritten. Choose another place (output=...).")
-        if place.is_dir() or (place.exists() and sha256(place) != _note(place, None)):
+        ours = sha256(place) == _note(place, None) or (published and _is_committed(place))
+        if place.is_dir() or (place.exists() and not ours):
             raise UserError(f"{path} is there, not written by exfuse or changed since. Move it, or choose another place.")
     try:
         yield
@@ -162,6 +189,15 @@ def outputs(paths: Sequence[Path], inputs: Iterable[Path] = ()) -> Iterator[None
         for place in places:
             if place.is_file():
                 _note(place, sha256(place))
+
+
+def _is_committed(place: Path) -> bool:
+    asked = ["git", "-C", str(place.parent), "status", "--porcelain", "--ignored", "--", place.name]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return False
+    return answer.returncode == 0 and not answer.stdout
 
 
 def _note(place: Path, digest: str | None) -> str | None:

@@ -2,12 +2,13 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from exfuse.errors import user_error
-from exfuse.files import remove_abandoned, sha256, write_atomically, write_folder, write_json
+from exfuse.errors import UserError, user_error
+from exfuse.files import check_folder, remove_abandoned, sha256, write_atomically, write_folder, write_json
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -104,10 +105,32 @@ def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="disk full"):
         write_folder(folder, fail)
-    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert [path.name for path in folder.glob("[!.]*")] == ["a.txt"]
     write_folder(folder, lambda scratch: (scratch / "b.txt").write_text("second"))
-    assert [path.name for path in folder.iterdir()] == ["b.txt"]
+    assert [path.name for path in folder.glob("[!.]*")] == ["b.txt"]
     assert [path.name for path in folder.parent.iterdir()] == ["pictures"]
+
+
+def test_a_folder_in_which_anything_is_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for _ in range(2):
+        check_folder(folder)  # missing, then as it was written
+        write_folder(folder, lambda scratch: (scratch / "a.txt").write_text("first"))
+    shutil.copytree(folder, tmp_path / "moved")
+    check_folder(tmp_path / "moved")
+    for place, content in (("notes.txt", "mine"), ("a.txt", "mended"), ("deep/photo.jpg", "mine")):
+        other = shutil.copytree(folder, tmp_path / "other")
+        (other / place).parent.mkdir(exist_ok=True)
+        (other / place).write_text(content)
+        with pytest.raises(UserError, match="other is there, not written by exfuse or changed since"):
+            check_folder(other)
+        shutil.rmtree(other)
+    (tmp_path / "mine").mkdir()
+    check_folder(tmp_path / "mine")  # empty
+    (tmp_path / "mine" / "index.json").write_text("{}")
+    for wrong in ("mine", "mine/index.json"):
+        with pytest.raises(UserError, match=f"{wrong} is there"):
+            check_folder(tmp_path / wrong)
 
 
 def test_what_killed_writers_left_goes_and_what_live_ones_write_stays(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 from exfuse.config.overrides import describe_run
 from exfuse.store.checked import write_sealed_json
 from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import Outcome
+from exfuse.store.record import Record
 from exfuse.sweeps import session
 from exfuse.sweeps.supervisor import row_name
 
@@ -59,14 +61,27 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     folder = Path("outputs/studies/mine")
     study = {"name": "mine", "title": "Mine"}
+
+    def outcomes(*keys: str) -> list[Outcome]:
+        return [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key=key * 16) for key in keys]
+
     before = sweep(tmp_path, "+study=mine", study=study)
-    assert session._own_folder(before, {"a" * 16}) == folder
-    RunFolder(folder / "records", "a" * 16).path.mkdir(parents=True)
+    assert session._own_folder(before, outcomes("a")) == folder
+    record(folder / "records", "a", "these images")
+    record(tmp_path / "runs", "b", "these images")
+    record(tmp_path / "runs", "c", "others")
     write_sealed_json(folder / "study.json", {"command": before.command})
     other = sweep(tmp_path, "+study=mine", "data=voc", study=study)
-    beside = session._own_folder(other, {"b" * 16})
+    beside = session._own_folder(other, outcomes("b"))
     assert beside.parent == folder.parent
     assert beside.name.startswith("mine-")
-    assert session._own_folder(other, {"b" * 16}) == beside  # found again
-    assert session._own_folder(before, {"b" * 16}) == folder  # the same command, after the code has changed
-    assert session._own_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), {"a" * 16, "b" * 16}) == folder
+    assert session._own_folder(other, outcomes("b")) == beside  # found again
+    assert session._own_folder(before, outcomes("b")) == folder  # the same command, after the code has changed
+    assert session._own_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), outcomes("a", "b")) == folder
+    moved = session._own_folder(before, outcomes("c"))  # the same words, with paths.data of other images
+    assert moved not in (folder, beside)
+    assert moved == session._own_folder(before, outcomes("c"))
+
+
+def record(store: Path, key: str, manifest: str) -> None:
+    RunFolder(store, key * 16).write(Record(key=key * 16, status="failed", manifests={"val": manifest}))

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from exfuse.benchmarks.report import Measurement, describe_machine, missed, terminal_table, write_report
+from exfuse.benchmarks.report import Measurement, describe_machine, files, missed, terminal_table, write_report
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.errors import complain
+from exfuse.files import outputs
 from exfuse.limits import Positive
 from exfuse.terminal import Console, Progress
 
@@ -35,6 +36,7 @@ def bench(
         strict: whether a missed target is a failure.
 
     Raises:
+        UserError: if a result would take the place of what was not written here.
         SystemExit: with status 1 if a benchmark ended without measurements or, with ``strict``, if a target was missed.
     """
     console = Console()
@@ -46,7 +48,8 @@ def bench(
     measurements: list[Measurement] = []
     failed: list[str] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    guard = outputs(files(Path(output)), published=True)
+    with guard, Progress(*columns, console=console, transient=True) as progress:
         for number, module in enumerate(chosen, start=1):
             prefix = f"{number}/{len(chosen)} {module}"
             task = progress.add_task(prefix)
@@ -60,8 +63,8 @@ def bench(
                 complain(str(error))
                 failed.append(module)
             progress.remove_task(task)
-    machine = describe_machine(device, threads)
-    write_report(Path(output), measurements, machine, failed)
+        machine = describe_machine(device, threads)
+        write_report(Path(output), measurements, machine, failed)
     console.print(terminal_table(measurements))
     console.print(f"{machine['gpu'] or machine['machine']}, {threads} threads. Written to {output}", soft_wrap=True)
     if failed or (strict and any(map(missed, measurements))):

@@ -98,9 +98,15 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
         failed: modules that ended without measurements.
     """
     content = {"machine": machine, "failed": list(failed), "measurements": plain(list(measurements))}
-    write_json(folder / "benchmarks.json", content)
-    write_atomically(folder / "benchmarks.csv", lambda path: write_rows(path, Measurement, measurements))
-    write_atomically(folder / "benchmarks.md", lambda path: path.write_text(_markdown(measurements, machine, failed)))
+    text, table, data = files(folder)
+    write_json(data, content)
+    write_atomically(table, lambda path: write_rows(path, Measurement, measurements))
+    write_atomically(text, lambda path: path.write_text(_markdown(measurements, machine, failed)))
+
+
+def files(folder: Path) -> list[Path]:
+    """What `write_report` writes."""
+    return [folder / f"benchmarks.{suffix}" for suffix in ("md", "csv", "json")]
 
 
 def missed(measurement: Measurement) -> bool:

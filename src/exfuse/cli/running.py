@@ -19,7 +19,7 @@ from exfuse.cli.verbs import Verb
 from exfuse.cli.words import Command
 from exfuse.config import search_path
 from exfuse.config.composing import compose_quickly
-from exfuse.config.overrides import explain, running_choices
+from exfuse.config.overrides import check_groups, explain, running_choices
 from exfuse.config.read import read_arguments
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
@@ -47,6 +47,7 @@ def run(command: Command) -> None:
     arguments = parser.parse_intermixed_args(command.arguments)
     try:
         try:
+            check_groups(arguments.overrides)
             _run_hydra(arguments, parser, _task(command), str(CONFIG_DIR), command.verb.config)
         except BaseException as error:
             if status := _finish(error):

@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
-from exfuse.config.words import expected, nearest, nearest_key, nearest_word, shown
+from exfuse.config.words import expected, key_of, nearest, nearest_key, nearest_word, shown
 from exfuse.errors import ConfigError
 from exfuse.store.checked import at
 from exfuse.store.description import Option
@@ -182,4 +182,5 @@ def refusal(key: str, value: Any, kind: Any, written: Any) -> str:
     if isinstance(value, (int, float)) and value > limits.MOST:
         return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
     close = nearest_word(value, kind)
-    return f"{key}={shown(value)}: expected {expected(kind)}.{f' Did you mean {close}?' if close else ''}"
+    hint = f" Did you mean {close}?" if close else f" For example {key}{own}." if (own := key_of(kind)) else ""
+    return f"{key}={shown(value)}: expected {expected(kind)}.{hint}"

@@ -16,8 +16,11 @@ from exfuse.config import search_path
 from exfuse.config.options import whose
 from exfuse.config.read import Choices, describe, describe_pretraining
 from exfuse.config.words import nearest, nearest_key
+from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR
 from exfuse.store.description import PretrainingDescription, RunDescription
+
+_NAME = re.compile(r"(?!null$)[A-Za-z_][\w.-]*", re.IGNORECASE)  # of an option
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
@@ -35,9 +38,29 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> tuple[DictConf
 
 def compose_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """See `compose_config`; with Hydra's own node."""
+    check_groups(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose(config_name, [*search_path.overrides(), *overrides], return_hydra_config=True)
+
+
+def check_groups(typed: Iterable[str]) -> None:
+    """Refuse what stands where the name of an option should: a number, null or a list, at which Hydra stumbles.
+
+    Raises:
+        ConfigError: naming the group and its options.
+    """
+    named = ((word, *word.lstrip("+").partition("=")[::2]) for word in typed)
+    for word in [word for word, key, value in named if not _NAME.fullmatch(value) and value and search_path.is_group(key)]:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([word])
+        except HydraException:
+            continue  # which Hydra says itself
+        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        if not all(isinstance(value, str) for value in values):
+            group, _, value = word.lstrip("+").partition("=")
+            known = nearest(value, search_path.options(group.partition("@")[0]), f"Options of {group}")
+            raise ConfigError(f"{group}={value}: expected the name of one option. {known}")
 
 
 def describe_run(overrides: Sequence[str]) -> RunDescription:

@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
@@ -67,6 +67,14 @@ def nearest_key(wrong: str, valid: Iterable[str], parent: str) -> str:
 def nearest_word(value: Any, kind: Any) -> str:
     """The word of a type that is closest to what was typed; empty if none is close."""
     return next(iter(difflib.get_close_matches(str(value), _alternatives(kind), n=1)), "")
+
+
+def key_of(kind: Any) -> str:
+    """The first key of a struct, and what it takes, as an example: ``.seeds=... (a whole number)``; empty for other types."""
+    if isinstance(kind, type) and issubclass(kind, Struct) and not issubclass(kind, Option):
+        name, first = next(iter(get_type_hints(kind, include_extras=True).items()))
+        return f".{name}=... ({expected(first)})"
+    return next((found for part in get_args(kind) if (found := key_of(part))), "")
 
 
 def _alternatives(kind: Any) -> list[str]:

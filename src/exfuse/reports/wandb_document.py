@@ -9,7 +9,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
-from exfuse.files import write_json
+from exfuse.files import outputs, write_json
 from exfuse.reports.wandb_study import StudyView
 from exfuse.store.costs import COSTS
 
@@ -48,8 +48,10 @@ def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
 
 def write_specs(report: wr.Report, workspace: ws.Workspace, folder: Path) -> None:
     """Write what would be published as ``report.json`` and ``workspace.json``."""
-    for name, model in (("report", report._to_model()), ("workspace", workspace._to_model())):
-        write_json(folder / f"{name}.json", json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
+    models = {folder / "report.json": report._to_model(), folder / "workspace.json": workspace._to_model()}
+    with outputs([*models]):
+        for path, model in models.items():
+            write_json(path, json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
 
 
 def publish(report: wr.Report, workspace: ws.Workspace) -> list[str]:

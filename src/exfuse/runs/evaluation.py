@@ -1,5 +1,6 @@
 """Trained models scored: on any data by any protocol, or anew after a measure was mended."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.errors import CheckpointError, DataError, UserError
-from exfuse.files import write_json
+from exfuse.files import outputs, write_json
 from exfuse.limits import Workers
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
@@ -21,7 +22,7 @@ from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
 from exfuse.store.checked import plain
 from exfuse.store.description import Option
-from exfuse.store.folder import RunFolder, find_runs
+from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder, find_runs
 from exfuse.tasks.scoring import score
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
@@ -53,6 +54,7 @@ def evaluate(
     Raises:
         CheckpointError: if the checkpoint cannot be used, or scores other classes than the data name.
         DataError: see the readers.
+        UserError: if a score would take the place of what was not written here.
     """
     path = Path(checkpoint)
     model, trained, classes = load_checkpoint(path)
@@ -65,16 +67,18 @@ def evaluate(
     dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
     decide = build_protocol(protocol, trained)
     where = choose_device(device)
-    scored = score(model, dataset, where, workers, decide)
     run = path if path.is_dir() else path.parent.parent
     name = scored_on.name.lower().replace(" ", "_")
     folder = Path(output) if output else run / "evaluation" / name / protocol.name
-    write_scores(folder, scored, dataset)
-    save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
-    chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
-    origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
-    scores = summarise(scored, dataset)
-    write_json(folder / "scores.json", origin | plain(scores))
+    written = [folder / file for file in (COUNTS, BOUNDARY, "per_class.csv", "predictions.png", "scores.json")]
+    with outputs(written) if output else nullcontext():  # what lies in a run's folder is written here
+        scored = score(model, dataset, where, workers, decide)
+        write_scores(folder, scored, dataset)
+        save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
+        chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
+        origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
+        scores = summarise(scored, dataset)
+        write_json(folder / "scores.json", origin | plain(scores))
     if logger is not None:
         info = evaluation_info(folder, f"{run.resolve().name}-{name}-{protocol.name}", run, trained, scored_on.name)
         with tracked(build("logger", logger)(info).loggers) as trackers:

@@ -54,9 +54,9 @@ def make_submission(
     path = Path(archive or Path("outputs/submissions") / f"{name}_{competition}.tar.gz")
     if not path.name.endswith((".tar.gz", ".tgz")):
         raise ConfigError(f"archive={path}: expected a name that ends in .tar.gz or .tgz.")
-    masks = list(_predict(trained, data, protocol, device, sizes).items())
 
     def write(scratch: Path) -> None:
+        masks = list(_predict(trained, data, protocol, device, sizes).items())
         write_archive(scratch, folder, masks)
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 

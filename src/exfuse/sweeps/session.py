@@ -5,7 +5,7 @@ import hashlib
 import shlex
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from exfuse.config.read import describe
 from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.store.checked import read_plain, typed
 from exfuse.store.description import RunDescription
-from exfuse.store.folder import RunFolder
+from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
@@ -139,7 +139,7 @@ class StagedSweeper(BasicSweeper):
 
         def save(found: list[Outcome], sequential: Sequential) -> None:
             plan.sequential = sequential
-            output = sweep.output or _own_folder(sweep, {outcome.key for outcome in found})
+            output = sweep.output or _own_folder(sweep, found)
             collect_study(found, sweep.study, sweep.command, sweep.mixed, output, plan.search, sequential)
 
         return additions, names, save
@@ -230,7 +230,7 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     from exfuse.analysis.rendering import render_study  # loads only once there is something to show
 
     try:
-        output = sweep.output or _own_folder(sweep, {outcome.key for outcome in outcomes})
+        output = sweep.output or _own_folder(sweep, outcomes)
         search = sweep.plan.search if sweep.plan else None
         sequential = sweep.plan.sequential if sweep.plan else None
         changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output, search, sequential)
@@ -241,16 +241,28 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     return True
 
 
-def _own_folder(sweep: _Sweep, keys: set[str]) -> Path:
-    """The study's folder, or one beside it if that holds the table of a sweep with other runs, which would be lost."""
+def _own_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
+    """The study's folder, or one beside it if that holds the table of other runs, which would be lost.
+
+    The same command on the same data is the same study, whatever became of its runs; where they lie changes nothing.
+    """
     folder = Path("outputs/studies") / sweep.study.name
     before = folder / "study.json"
-    if {path.name for path in folder.glob("records/*")} <= keys or not before.is_file():
+    if {path.name for path in folder.glob("records/*")} <= {outcome.key for outcome in outcomes} or not before.is_file():
         return folder
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
-    if known.get("command") == sweep.command:
+    now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
+    then = _data(find_runs(folder / "records"))
+    if known.get("command") == sweep.command and (then & now or not (then and now)):
         return folder
-    return folder.with_name(f"{folder.name}-{hashlib.sha256(sweep.command.encode()).hexdigest()[:8]}")
+    own = f"{sweep.command} {sorted(now)}" if known.get("command") == sweep.command else sweep.command
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}")
+
+
+def _data(runs: Iterable[RunFolder]) -> set[str]:
+    """Manifests of the images that runs are scored on."""
+    records = (run.record() for run in runs)
+    return {record.manifests["val"] for record in records if record and "val" in record.manifests}
 
 
 def _command(verb: str, overrides: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ def test_the_folder_holds_what_its_index_names(shown: Path, finished_run: RunFol
         assert (picture.kind == "none") == (picture.run == baseline_run.key)
     named = {file for one in index.overviews for file in one.files} | {picture.file for picture in index.pictures}
     found = {path.relative_to(shown).as_posix() for path in shown.rglob("*") if path.is_file()}
-    assert found == named | {"features.json", "features.csv", "per_image.csv"}
+    assert found == named | {"features.json", "features.csv", "per_image.csv", ".written"}
     assert not [path for path in shown.parent.iterdir() if path.name.startswith(".")]
 
 
@@ -199,7 +199,7 @@ def test_a_folder_of_something_else_is_left_as_it_is_and_one_of_pictures_replace
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     run = f"checkpoint={finished_run.path}"
-    with pytest.raises(UserError, match="holds no feature pictures"):
+    with pytest.raises(UserError, match="not written by exfuse"):
         features(tmp_path / "mine", run)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     out = tmp_path / "out"

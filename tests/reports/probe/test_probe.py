@@ -116,5 +116,5 @@ def test_two_trained_runs_are_probed_into_one_folder(baseline_run, finished_run,
     assert (output / "probe.csv").read_bytes() == first
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="not overwritten"):
+    with pytest.raises(UserError, match="not written by exfuse"):
         probe_features(**config(*overrides[:1], f"output={tmp_path / 'other'}"))

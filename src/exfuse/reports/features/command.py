@@ -85,7 +85,7 @@ def show_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder = target_folder(output, study_folder, store.FOLDER, store.INDEX, "feature pictures")
+    folder = target_folder(output, study_folder, store.FOLDER)
     where = choose_device(device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     counted = None

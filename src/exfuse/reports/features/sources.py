@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError
+from exfuse.files import check_folder
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
@@ -37,22 +38,19 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-def target_folder(output: str | None, study: str | None, name: str, index: str, what: str) -> Path:
+def target_folder(output: str | None, study: str | None, name: str) -> Path:
     """The folder that a report writes.
 
     Args:
         output: as the user says; None for the folder ``name`` inside the study's or outputs/.
         study: the study's folder, if it is about one.
         name: of the folder.
-        index: the file in it by which a folder of this kind is known.
-        what: it holds.
 
     Raises:
         UserError: if replacing it would remove what is not this command's.
     """
     folder = Path(output or Path(study or "outputs") / name)
-    if folder.exists() and not (folder.is_dir() and ((folder / index).is_file() or not any(folder.iterdir()))):
-        raise UserError(f"{folder} is there and holds no {what}: it is not overwritten. Set output= to another folder.")
+    check_folder(folder)
     return folder
 
 

@@ -66,10 +66,10 @@ def make(
 def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None, megabytes: float, console: Console) -> None:
     study = load_study(folder)
     beside = path.with_suffix("")  # what may not be published lies there
-    left_out = _gather(study, beside, *gathered, console) if gathered else {}
-    data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
-    text = render_page(data)
     with outputs([path]):
+        left_out = _gather(study, beside, *gathered, console) if gathered else {}
+        data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
+        text = render_page(data)
         write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
     console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, highlight=False)
 

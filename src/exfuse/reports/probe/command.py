@@ -25,7 +25,7 @@ from exfuse.reports.features.sources import Source, find_sources, target_folder
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
-from exfuse.store.probes import FOLDER, INDEX, ProbeIndex, ProbeResult, ProbeSummary, write_probes
+from exfuse.store.probes import FOLDER, ProbeIndex, ProbeResult, ProbeSummary, write_probes
 from exfuse.terminal import Console, Progress
 
 _WHAT = {"class": "class of a cell", "border": "border or not"}
@@ -130,7 +130,7 @@ def probe_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder = target_folder(output, study_folder, FOLDER, INDEX, "probes")
+    folder = target_folder(output, study_folder, FOLDER)
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(data, name) if data else split_of(trained, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]

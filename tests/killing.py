@@ -1,0 +1,124 @@
+"""Trainings that die: by SIGKILL at the n-th file that they write, or after some time, and then go on.
+
+They run in forks of one process that imports what they need once, so that a death costs as much as the training up to it.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.entry_points import SERVER
+
+WHOLE = "whole"  # the run that nothing stops
+
+
+def kill_at_every_write(overrides: list[str], folder: Path) -> dict[str, list[int]]:
+    """Train once to the end; then once for every file that a training writes, killed before that file appears, and to the end.
+
+    Returns:
+        By the run's name (below ``folder``) the exit statuses of its starts; -9 is a kill.
+    """
+    return _ask(_at_every_write, overrides, folder)
+
+
+def kill_at_random(overrides: list[str], folder: Path, kills: int) -> dict[str, list[int]]:
+    """Train once to the end; then runs that are killed at random moments, again and again, until all were killed so often."""
+    return _ask(_at_random, overrides, folder, kills)
+
+
+def start(run: Any, runs: Path, prepare: Callable[[], object] = lambda: None, seconds: float | None = None) -> int:
+    """Train in a fork of this process; the exit status, negative for a signal.
+
+    Args:
+        run: its description.
+        runs: folder of the runs.
+        prepare: called in the fork first.
+        seconds: after which it is killed; None for never.
+    """
+    from exfuse.runs.training import train
+    from tests.described import changed
+
+    sys.stdout.flush()
+    if (child := os.fork()) == 0:
+        try:
+            prepare()
+            train(changed(run, "paths.runs", str(runs)))
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if seconds is not None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            if (ended := os.waitpid(child, os.WNOHANG))[0]:
+                return os.waitstatus_to_exitcode(ended[1])
+            time.sleep(0.005)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _ask(what: Callable[..., dict[str, list[int]]], overrides: list[str], folder: Path, *more: Any) -> dict[str, list[int]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    process = SERVER.Process(target=_work, args=(what, overrides, folder, *more))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, (folder / "output.log").read_text()[-4000:]
+    found: dict[str, list[int]] = json.loads((folder / "statuses.json").read_text())
+    return found
+
+
+def _work(what: Callable[..., dict[str, list[int]]], overrides: list[str], folder: Path, *more: Any) -> None:
+    with (folder / "output.log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    import exfuse.runs.training  # noqa: F401 - once for all that follow
+    from exfuse.config.overrides import describe_run
+
+    run = describe_run(overrides)
+    statuses = {WHOLE: [start(run, folder / WHOLE)]} | what(run, folder, *more)
+    (folder / "statuses.json").write_text(json.dumps(statuses))
+
+
+def _at_every_write(run: Any, folder: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    while True:
+        name = f"write_{len(found) + 1:02}"
+        first = start(run, folder / name, lambda: _die_at_write(len(found) + 1))
+        if first == 0:  # there was no such write
+            return found
+        found[name] = [first, start(run, folder / name)]
+
+
+def _die_at_write(number: int) -> None:
+    from exfuse import files
+
+    usual, written = Path.replace, 0
+
+    def replace(self: Path, target: Any) -> Path:
+        nonlocal written
+        if files._PART in self.name:
+            written += 1
+            if written == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return usual(self, target)
+
+    Path.replace = replace  # type: ignore[method-assign, assignment]
+
+
+def _at_random(run: Any, folder: Path, kills: int) -> dict[str, list[int]]:
+    chance, found, started = random.Random(0), dict[str, list[int]](), time.monotonic()
+    start(run, folder / "timed")
+    usual = time.monotonic() - started
+    while sum(status == -signal.SIGKILL for statuses in found.values() for status in statuses) < kills:
+        statuses = found.setdefault(f"random_{len(found):02}", [])
+        while not statuses or statuses[-1] == -signal.SIGKILL:
+            patience = usual if len(statuses) < 4 else 10 * usual  # even one that never gets far ends at last
+            statuses.append(start(run, folder / f"random_{len(found) - 1:02}", seconds=chance.uniform(0, patience)))
+    return found

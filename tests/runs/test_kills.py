@@ -1,0 +1,55 @@
+"""A run that is killed between any two of its writes, or at any moment, goes on and ends as one that never was: bit by bit."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from exfuse.store.folder import RunFolder
+from exfuse.store.history import merge_logs
+from tests.killing import WHOLE, kill_at_every_write, kill_at_random
+from tests.sharing import FULL, amount
+from tests.small_runs import only_run
+
+TINY = ("recipe.batch_size=8", "backbone=test_resnet")
+LEAST = 10  # writes of a run: record, config, two epochs' checkpoints, environment, counts, areas, tables, pictures, record
+
+
+def same(run: RunFolder, whole: RunFolder) -> None:
+    """Weights, counts, scores and curves are those of the run that nothing stopped, and nothing is left half written."""
+    one, other = (torch.load(folder.last, weights_only=True) for folder in (run, whole))
+    assert one["global_step"] == other["global_step"]
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    assert all(torch.equal(one["state_dict"][name], value) for name, value in other["state_dict"].items())
+    ends, records = (folder.finished() for folder in (run, whole)), []
+    for record in ends:
+        assert record is not None
+        records.append((record.scored, record.health, record.confusion_sha256, record.boundary_sha256, record.manifests))
+    assert records[0] == records[1]
+    assert merge_logs(run.path).keys() <= merge_logs(whole.path).keys()
+    assert not [path for path in run.path.rglob(".*") if path.is_file()]
+    assert {path.name for path in run.path.iterdir()} == {path.name for path in whole.path.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_any_two_writes_ends_as_one_that_never_was(small_overrides: list[str], tmp_path: Path) -> None:
+    statuses = kill_at_every_write([*small_overrides, *TINY], tmp_path)
+    assert statuses.pop(WHOLE) == [0]
+    assert len(statuses) >= LEAST
+    for name, ended in statuses.items():
+        assert ended == [-signal.SIGKILL, 0], name
+        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+
+
+@pytest.mark.skipif(not FULL, reason="make test-all kills at random moments; make test between every pair of writes")
+@pytest.mark.parametrize("variant", ["+ablation=exfuse", "+architecture=aspp_os16"])
+def test_a_run_killed_at_random_moments_ends_as_one_that_never_was(
+    variant: str, small_overrides: list[str], tmp_path: Path
+) -> None:
+    statuses = kill_at_random([*small_overrides, "recipe.epochs=3", variant], tmp_path, amount(1, 25))
+    assert statuses.pop(WHOLE) == [0]
+    assert sum(ended.count(-signal.SIGKILL) for ended in statuses.values()) >= amount(1, 25)
+    for name, ended in statuses.items():
+        assert ended[-1] == 0, name
+        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
