@@ -12,7 +12,7 @@ from tests.killing import WHOLE, kill_at_every_write, kill_at_random
 from tests.sharing import FULL, amount
 from tests.small_runs import only_run
 
-TINY = ("recipe.batch_size=8", "backbone=test_resnet")
+TINY = ("recipe.batch_size=8",)
 LEAST = 10  # writes of a run: record, config, two epochs' checkpoints, environment, counts, areas, tables, pictures, record
 
 
