@@ -83,7 +83,7 @@ test-all: $(STAMP)  ## all kills, simulations and variants, under an hour; the r
 	$(RUN) -m tests.full
 
 test-gpu: $(STAMP)  ## every path of a CUDA GPU; without one it says so and skips
-	$(RUN) -m pytest -rs tests/gpu tests/metrics/test_confusion.py tests/tasks/test_protocols.py
+	$(RUN) -m pytest -rs tests/gpu tests/benchmarks tests/metrics/test_confusion.py tests/tasks/test_protocols.py
 
 test-without-extras: $(STAMP)  ## show that the tests of extras skip where an extra is not installed
 	EXFUSE_WITHOUT=extras $(PYTEST) -m 'not slow' -p tests.without

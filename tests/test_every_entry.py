@@ -1,7 +1,7 @@
 """Every recipe, variant and entry point through its first steps in every number format, and float32 meaning float32 in each."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -177,20 +177,22 @@ def test_a_training_takes_the_format_that_was_asked_for_and_is_scored_in_float32
 def trained(
     request: pytest.FixtureRequest, compose_config: Describe, small_overrides: list[str], tmp_path_factory
 ) -> tuple[RunFolder, Path]:
-    """A run, and a study that it is the only run of."""
-
-    def make(folder: Path) -> None:
-        chosen = ("+ablation=seb_ecre", f"trainer.precision={request.param}")
-        train(compose_config(*small_overrides, f"paths.runs={folder / 'runs'}", *chosen))
-        run = only_run(folder / "runs")
-        record = run.record()
-        assert record is not None
-        outcome = Outcome(0, [], record.title, record.seed, record.choices)
-        outcome.store, outcome.key, outcome.status = str(run.root), run.key, "done"
-        collect_study([outcome], DeclaredStudy(name="one", title="One"), "exfuse train", False, folder / "study")
-
-    folder = make_once(tmp_path_factory, f"every_entry_{request.param}", make)
+    chosen = (*small_overrides, "+ablation=seb_ecre", f"trainer.precision={request.param}")
+    folder = make_once(
+        tmp_path_factory, f"every_entry_{request.param}", lambda folder: run_and_study(folder, compose_config, chosen)
+    )
     return only_run(folder / "runs"), folder / "study"
+
+
+def run_and_study(folder: Path, compose_config: Describe, overrides: Sequence[str]) -> None:
+    """Train, into ``runs``, and collect a ``study`` that it is the only run of."""
+    train(compose_config(*overrides, f"paths.runs={folder / 'runs'}"))
+    run = only_run(folder / "runs")
+    record = run.record()
+    assert record is not None
+    outcome = Outcome(0, [], record.title, record.seed, record.choices)
+    outcome.store, outcome.key, outcome.status = str(run.root), run.key, "done"
+    collect_study([outcome], DeclaredStudy(name="one", title="One"), "exfuse train", False, folder / "study")
 
 
 def words(verb: str, run: RunFolder, study: Path, scratch: Path, small_overrides: list[str]) -> list[object]:

@@ -21,8 +21,11 @@ COMBINATIONS = {
     "newest-3.13": ("3.13", "newest"),
 }
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy")
-# some of every room: models and their fused forms, data, trainings, keys and records, tables, export
-QUICK = "techniques models fusing tasks data metrics store config exporting runs/test_training.py runs/test_resume.py analysis"
+# some of every room: models and their fused forms, data, trainings in every format, keys and records, tables, export
+QUICK = (
+    "techniques models fusing tasks data metrics store config exporting runs/test_training.py runs/test_resume.py analysis "
+    "test_every_entry.py benchmarks/test_inference.py"
+)
 
 
 def oldest(requirements: str) -> list[str]:

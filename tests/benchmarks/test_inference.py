@@ -3,15 +3,17 @@ import torch
 
 from exfuse.benchmarks import inference
 from exfuse.benchmarks.running import build
+from tests.benchmarks import DEVICES
 
 
 @pytest.mark.slow
-def test_every_variant_is_timed_and_compared_at_every_size(monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_variant_is_timed_and_compared_at_every_size(device, monkeypatch):
     monkeypatch.setattr(inference, "build", lambda variant, device: build(variant, device, backbone="resnet18"))
     monkeypatch.setattr(inference, "_SIZES", (32, 65))
     monkeypatch.setattr(inference, "_REPEATS", 1)
     steps = []
-    measurements = inference.measure("cpu", steps.append)
+    measurements = inference.measure(device, steps.append)
     times = [measurement for measurement in measurements if measurement.unit == "ms"]
     assert len(times) == len(measurements) / 2 == len(inference.VARIANTS) * 2
     assert all(one.ratio == one.reference / one.ours and one.met == (one.ratio >= 1.3) for one in times)

@@ -7,6 +7,7 @@ import torch
 
 from exfuse.benchmarks import loop
 from exfuse.benchmarks.loop import EpochRates, measure_epochs
+from tests.benchmarks import DEVICES
 
 
 def test_the_ratio_forgives_a_machine_that_drifts():
@@ -21,8 +22,11 @@ def small_scenes(tmp_path: Path) -> list[str]:
     return ["trainer=cpu", "backbone.init=random", "trainer.enable_progress_bar=false", *images, *recipe]
 
 
-def test_epochs_and_bare_steps_take_turns_and_train_for_real(compose_config, small_scenes, monkeypatch):
-    monkeypatch.setattr(loop, "_BARE_STEPS", {"cpu": 2})
+@pytest.mark.parametrize("device", DEVICES)
+def test_epochs_and_bare_steps_take_turns_and_train_for_real(device, compose_config, small_scenes, monkeypatch):
+    monkeypatch.setattr(loop, "_BARE_STEPS", {device: 2})
+    monkeypatch.setattr(loop, "_EPOCH_STEPS", {device: 1})
+    place = [] if device == "cpu" else ["trainer=gpu", "trainer.enable_progress_bar=false"]
     written: list[int] = []
     save = torch.save
 
@@ -31,7 +35,7 @@ def test_epochs_and_bare_steps_take_turns_and_train_for_real(compose_config, sma
         save(content, file)
 
     monkeypatch.setattr(torch, "save", counted)
-    rates = measure_epochs(compose_config(*small_scenes), epochs=3)
+    rates = measure_epochs(compose_config(*small_scenes, *place), epochs=3)
     assert len(rates.epochs) == 2
     assert len(rates.bare) == 3
     assert all(rate > 0 for rate in (*rates.epochs, *rates.bare))

@@ -6,6 +6,7 @@ import torch
 from exfuse.benchmarks import memory, models
 from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
+from tests.benchmarks import DEVICES
 
 pytest.importorskip("segmentation_models_pytorch")
 
@@ -38,14 +39,15 @@ def consistent(line: Measurement) -> None:
     ) or line.ratio == pytest.approx((line.reference or 1.0) / line.ours)
 
 
-def test_a_benchmark_of_models_runs_through(monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_benchmark_of_models_runs_through(device, monkeypatch):
     monkeypatch.setattr(models, "_SIZE", 32)
     monkeypatch.setattr(models, "_REPEATS", 1)
     monkeypatch.setattr(models, "_BACKBONE", "resnet18")
     monkeypatch.setattr(models, "_CHANNELS", (8, 16, 24, 32))
     monkeypatch.setattr(models, "_AVERAGED", (2, 189, 8, 8))
     said: list[str] = []
-    found = models.measure("cpu", said.append)
+    found = models.measure(device, said.append)
     assert len(found) == 9
     assert len(said) == 8
     assert [line.target for line in found[-4:]] == [">= 8.00", "reported", "reported", "reported"]
@@ -53,10 +55,11 @@ def test_a_benchmark_of_models_runs_through(monkeypatch):
         consistent(line)
 
 
-def test_memory_is_weighed_per_variant_and_checkpointing_keeps_less():
+@pytest.mark.parametrize("device", DEVICES)
+def test_memory_is_weighed_per_variant_and_checkpointing_keeps_less(device):
     kept = {}
     for name in memory._ORDER:
-        weighed = memory.memory_of(name, "cpu", 160, "resnet18")  # where maps outweigh kernels
+        weighed = memory.memory_of(name, device, 160, "resnet18")  # where maps outweigh kernels
         kept[name] = weighed.kept
         assert weighed.peak > 0
     plain, wide, checkpointed = (kept[name] for name in (memory._PLAIN, memory._WIDE, memory._CHECKPOINTED))

@@ -1,6 +1,7 @@
 """What a CUDA GPU calculates, against the CPU and float64: scores, decisions, gradients; loading and memory."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from exfuse import load
 from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
+from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data
 from exfuse.config import search_path
 from exfuse.fusing.fuse import fuse
@@ -22,8 +25,12 @@ from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.tasks.scoring import score
 from tests.command import Command
+from tests.conftest import REPOSITORY
 from tests.described import arguments_of
 from tests.gpu.conftest import TrainThere
+from tests.sharing import make_once
+from tests.small_runs import only_run
+from tests.test_every_entry import run_and_study, words
 
 _DECIDED = 0.999  # of the pixels: rounding may decide a tie otherwise
 
@@ -114,16 +121,38 @@ def test_evaluation_gives_the_runs_own_scores_again(
         assert again["confusion"] == record.scores.confusion
 
 
-def test_every_verb_runs_there(train_there: TrainThere, device: torch.device, tmp_path: Path, command: Command) -> None:
-    run, where = train_there("+ablation=seb_ecre", "recipe.epochs=1"), f"device={device.type}"
-    calls = (
-        ["runs", "rescore", run.path, where],
-        ["report", "features", run.path, where, "statistics.images=1", f"output={tmp_path / 'features'}"],
-        ["report", "probe", run.path, where, "train_images=4", "test_images=2", f"output={tmp_path / 'probe'}"],
-    )
-    for words in calls:
-        status, said, told = command(*words)
-        assert status == 0, said + told
+@pytest.fixture(scope="module")
+def trained_there(
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], device: torch.device, tmp_path_factory
+) -> Path:
+    place = () if device.type == "cpu" else ("trainer=gpu", "trainer.enable_progress_bar=false")
+    chosen = (*small_overrides, *place, "+ablation=seb_ecre", "recipe.epochs=1")
+    return make_once(tmp_path_factory, "trained_there", lambda folder: run_and_study(folder, compose_config, chosen))
+
+
+TAKE_A_DEVICE = [
+    verb.name
+    for verb in VERBS
+    if verb.name != "bench" and "\ndevice:" in (REPOSITORY / "conf" / f"{verb.config}.yaml").read_text()
+]
+
+
+@pytest.mark.parametrize("verb", TAKE_A_DEVICE)
+@pytest.mark.usefixtures("forked")
+def test_every_verb_runs_there(
+    verb: str, trained_there: Path, device: torch.device, small_overrides: list[str], tmp_path: Path, command: Command
+) -> None:
+    run = only_run(trained_there / "runs")
+    called = words(verb, run, trained_there / "study", tmp_path, small_overrides)
+    status, said, told = command(*verb.split(), *called, f"device={device.type}")
+    assert status == 0, said + told
+
+
+def test_a_loaded_run_labels_there_as_on_the_cpu(trained_there: Path, device: torch.device) -> None:
+    run = only_run(trained_there / "runs")
+    picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    there, here = (load(run.path, one).predict(picture) for one in (device.type, "cpu"))
+    assert float((there == here).mean()) > _DECIDED
 
 
 def test_pinned_batches_arrive_whole(exact: torch.device, small_overrides: list[str], compose_config, tmp_path: Path) -> None:
