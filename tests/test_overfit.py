@@ -12,7 +12,7 @@ from exfuse.data.scenes_drawing import draw_scene
 from exfuse.runs.training import train
 from exfuse.store.description import RunDescription
 from tests.conftest import REPOSITORY
-from tests.sharing import amount
+from tests.sharing import FULL, amount
 from tests.small_runs import only_run
 
 SIDE = 64
@@ -84,7 +84,8 @@ def overfit(variant: str, data: Path, compose_config: Callable[..., RunDescripti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", amount(["+ablation=exfuse"], distinct_variants()))
+@pytest.mark.skipif(not FULL, reason="make test-all alone: make test overfits four scenes")
+@pytest.mark.parametrize("variant", distinct_variants() if FULL else ["+ablation=exfuse"])
 def test_every_overlay_and_option_overfits_four_real_images(
     variant: str, four_real_images: Path, compose_config: Callable[..., RunDescription], tmp_path: Path
 ) -> None:

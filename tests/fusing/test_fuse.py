@@ -30,7 +30,7 @@ TOGETHER = [
     "decoder=aspp backbone.output_stride=16 technique/dap=wide",
     "backbone=efficientnet_lite0 backbone.init=random technique/dap=last",
 ]
-SIZES = [(65, 97), (64, 96), (33, 64)]
+SIZES = [(65, 97), (33, 64), (64, 96)]
 SMALL = [(1, 1), (2, 3), (3, 2), (1, 40), (34, 5), (37, 66)]  # every map down to a single row, all border
 
 
@@ -95,7 +95,7 @@ def difference(model, fused, size):
 
 @pytest.mark.parametrize("overrides", [*amount(ALL_FIVE, ABLATIONS), *OPTIONS, *DECODERS, *TOGETHER])
 def test_a_fused_model_says_what_its_model_says(trained, agrees, overrides):
-    for portable, sizes in ((False, SIZES), (True, amount(SIZES[:1], SIZES))):
+    for portable, sizes in ((False, amount(SIZES[:2], SIZES)), (True, amount(SIZES[1:2], SIZES))):
         assert agrees(trained(overrides), sizes, portable) == dict.fromkeys(sizes, True)
 
 

@@ -15,10 +15,13 @@ from exfuse.store.description import RunDescription
 from exfuse.tasks.optimised import parameter_groups
 from exfuse.techniques.embedding_branch import NoEmbedding
 from tests.extras import needs
+from tests.sharing import amount
 
 LR, FACTOR, DECAY = 0.2, 0.1, 5e-4
 
-VARIANTS = sorted(f"+ablation={path.stem}" for path in (Path(__file__).parents[2] / "conf" / "ablation").glob("*.yaml"))
+ABLATIONS = sorted(f"+ablation={path.stem}" for path in (Path(__file__).parents[2] / "conf" / "ablation").glob("*.yaml"))
+NAMED = ("baseline", "lr", "ss", "ss_heads_removed", "ss_lr_ecre_seb_dap", "exfuse_last")  # each option in one of them
+VARIANTS = amount([f"+ablation={name}" for name in NAMED], ABLATIONS)
 
 
 @pytest.fixture(params=[*VARIANTS, "technique/ss=second_conv_features", "backbone.output_stride=8"], scope="module")

@@ -131,6 +131,7 @@ def test_the_terminal_shows_the_same_comparison(
     assert "…" not in text.partition("before, after:")[0]  # nothing is cut off at 80 columns
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_photograph_alone_needs_no_data(finished_run: RunFolder, tmp_path: Path) -> None:
     from skimage import data
 
