@@ -25,6 +25,28 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+# files whose tests take longest on the clock, as they wait for a scheduler, a network or many trainings
+LONGEST = (
+    "test_slurm.py",
+    "test_ray.py",
+    "test_chain.py",
+    "test_overfit.py",
+    "test_wandb.py",
+    "test_export.py",
+    "test_page.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that at the end no worker waits for another's; the tests of a file stay together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST), item.path not in slow
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Real images for development; they never come with the repository, so tests on them skip where they are absent."""

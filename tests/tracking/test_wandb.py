@@ -19,7 +19,6 @@ from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 from tests import entry_points
-from tests.conftest import REPOSITORY
 from tests.sharing import amount
 from tests.small_runs import SMALL, only_run
 from tests.tracking.wandb_files import Shown, read_only_start, read_starts
@@ -191,8 +190,7 @@ def test_a_run_that_ends_early_says_how(
 
 def test_csv_alone_knows_nothing_of_wandb() -> None:
     # timm imports wandb wherever it is installed; this project's own seam must not be among what csv loads
-    code = "import sys, exfuse.runs.training, exfuse.runs.pretraining; sys.exit('exfuse.tracking.wandb_tracker' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+    assert entry_points.run("tests.tracking.csv_alone").returncode == 0
 
 
 def test_an_unknown_mode_is_refused(train_small: TrainSmall) -> None:
