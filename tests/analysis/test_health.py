@@ -11,6 +11,7 @@ from rich.console import Console
 from exfuse.analysis.formats import terminal
 from exfuse.analysis.rendering import render_study
 from exfuse.analysis.table import build_table
+from exfuse.store.record import OLD
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import CLASSES, StudyBuilder
 
@@ -93,3 +94,11 @@ def test_times_in_which_rows_of_one_architecture_differ_are_withheld(tmp_path, r
     assert [row["latency_ms"].text for row in table.rows] == ["10.0"] * 4
     assert table.rows[0]["peak_memory_mib"].text == "24000"
     assert any("Withheld: img/s, in which" in note.text for note in table.footnotes) == bool(withheld)
+
+
+def test_a_table_says_how_many_of_its_records_are_of_an_earlier_version(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    builder.row("baseline", 0.6, seeds=(0, 1), change=lambda content: content.update(schema=OLD))
+    builder.row("seb", 0.6, seeds=(0, 1), options={"seb": "product"}, on="baseline")
+    notes = [note.text for note in build_table(load_study(builder.finish())).footnotes]
+    assert sum("2 records of 4 by an earlier version" in note for note in notes) == 1

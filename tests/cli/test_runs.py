@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from exfuse.errors import UserError
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder
-from exfuse.store.record import Record, Scores
+from exfuse.store.record import OLD, Record, Scores
 from tests.command import Command
 
 
@@ -78,6 +79,16 @@ def test_the_list_is_a_table_with_what_people_ask_for(command: Command, runs: Pa
     assert status == 0
     for words in ("name data recipe seed status mIoU % date MB key", "baseline SCENES small 0 done 70.0 2001-09-09", "damaged"):
         assert words in " ".join(out.split())
+
+
+def test_a_run_of_an_earlier_version_is_marked(command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = RunFolder(runs, "0a" * 8)
+    folder.write(replace(folder.record(), schema=OLD))
+    _, out, _ = command("runs", f"paths.runs={runs}")
+    assert [line.split()[0] for line in out.splitlines() if "done, old" in line] == ["seb"]
+    _, out, _ = command("runs", "show", "0a0a", f"paths.runs={runs}")
+    assert f"of an earlier version: schema {OLD}" in out
 
 
 def test_a_column_that_is_none_is_refused(command: Command, runs: Path) -> None:

@@ -298,6 +298,8 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
         text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
     if unknown := sum(record.environment.uncommitted_changes is None for record in records):
         text += f" Whether {count(unknown, 'run')} of {len(records)} ran with uncommitted changes is unknown."
+    if old := sum(record.old for record in records):
+        text += f" {count(old, 'record')} of {len(records)} by an earlier version, which made keys otherwise."
     if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
     return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")

@@ -18,7 +18,13 @@ from exfuse.terminal import Console
 
 
 class Row(NamedTuple):
-    """A run in the list. ``recipe`` and ``miou`` are None where a run has none; ``why`` says why it is not done."""
+    """A run in the list.
+
+    Attributes:
+        recipe, miou: None where a run has none.
+        why: it is not done.
+        old: its record is of an earlier version's schema, which made keys otherwise.
+    """
 
     name: str
     data: str
@@ -32,6 +38,7 @@ class Row(NamedTuple):
     path: str
     why: str
     diverged: bool = False
+    old: bool = False
 
 
 def list_all(
@@ -68,11 +75,9 @@ def list_all(
     for row in rows:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
         shown = "diverged" if row.diverged else row.status
-        colour = "green" if shown == "done" else "red"
+        ending = Text(f"{shown}, old" if row.old else shown, "green" if shown == "done" else "red")
         size = f"{row.size / 1e6:,.0f}"
-        table.add_row(
-            row.name, row.data, row.recipe, str(row.seed), Text(shown, colour), score, row.date[:16], size, row.key[:8]
-        )
+        table.add_row(row.name, row.data, row.recipe, str(row.seed), ending, score, row.date[:16], size, row.key[:8])
     Console().print(table if rows else f"No such run in {paths_runs}.")
 
 
@@ -95,6 +100,7 @@ def show(run: str, json: bool) -> None:
         "miou": None if row.miou is None else f"{100 * row.miou:.1f} %",
         "size": f"{row.size / 1e6:,.1f} MB",
     }
+    about["old"] = f"of an earlier version: schema {record.schema}" if record.old else None
     about |= {"variant": record.label, "weights": record.weights, "parameters": f"{record.parameters:,}"}
     about |= {f"{split} images": number for split, number in record.images.items()}
     about |= {
@@ -164,4 +170,5 @@ def _row(run: Listed) -> Row:
     status = "interrupted" if record.status == RUNNING and not run.folder.is_held() else record.status
     miou = record.scored.miou if record.scored else None
     recipe = record.choices.get("recipe")
-    return Row(record.title, record.data, recipe, record.seed, status, miou, **place, why=record.why, diverged=record.diverged)
+    place |= {"why": record.why, "diverged": record.diverged, "old": record.old}
+    return Row(record.title, record.data, recipe, record.seed, status, miou, **place)

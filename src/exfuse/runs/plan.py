@@ -22,7 +22,7 @@ from exfuse.store.key import backbone_key, run_key
 
 PRETRAINED = "pretrained"
 _KEY = re.compile(r"[0-9a-f]{16}")
-ReadSplit = Callable[[Option, str, HeldOut], Split]
+ReadSplits = Callable[[Option, HeldOut], dict[str, Split]]
 ReadLabelled = Callable[[Described, str], LabelledSplit]
 
 
@@ -43,7 +43,18 @@ class RunPlan(NamedTuple):
     manifests: dict[str, str]
 
 
-def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: ReadLabelled = read_labelled_split) -> RunPlan:
+def read_splits(data: Option, held_out: HeldOut) -> dict[str, Split]:
+    """Train and val of a data set, which share no image.
+
+    Raises:
+        DataError: if they cannot be used, or share one.
+    """
+    splits = {name: read_split(data, name, held_out) for name in ("train", "val")}
+    check_disjoint(splits["train"], splits["val"])
+    return splits
+
+
+def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled: ReadLabelled = read_labelled_split) -> RunPlan:
     """Find the folder of a run.
 
     With ``trainer.precision: auto`` that is also the folder of a run that was finished in the format that is best elsewhere: a
@@ -51,7 +62,7 @@ def plan_run(run: RunDescription, read: ReadSplit = read_split, read_labelled: R
 
     Args:
         run: what it is.
-        read, read_labelled: read a split of the data and of the pretraining's.
+        read, read_labelled: read the splits of the data and one of the pretraining's.
 
     Raises:
         DataError: if the data cannot be used.
@@ -138,9 +149,8 @@ def start_folder(run: RunDescription) -> RunFolder | None:
     return RunFolder(path.parent if len(path.parts) > 1 else Path(run.paths.runs), path.name)
 
 
-def _read_splits(run: RunDescription, read: ReadSplit) -> dict[str, Split]:
-    splits = {name: read(run.data, name, run.held_out) for name in ("train", "val")}
-    check_disjoint(splits["train"], splits["val"])
+def _read_splits(run: RunDescription, read: ReadSplits) -> dict[str, Split]:
+    splits = dict(read(run.data, run.held_out))
     if run.debug.images:
         splits = {name: replace(split, items=split.items[: run.debug.images]) for name, split in splits.items()}
         if void := [split.name for split in splits.values() if not count_classes(split).labelled]:

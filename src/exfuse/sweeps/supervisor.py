@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
 
-from exfuse.composition.reading import labelled_split, read_split
+from exfuse.composition.reading import labelled_split
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
 from exfuse.errors import complain, reason_of, user_error
-from exfuse.runs.plan import find_backbone, plan_run
+from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
@@ -25,7 +25,7 @@ from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Reco
 from exfuse.sweeps.child import Ended, Patience, run_child
 from exfuse.terminal import Console
 
-_Read = TypeVar("_Read", bound=Callable[..., Split | LabelledSplit])
+_Read = TypeVar("_Read", bound=Callable[..., dict[str, Split] | LabelledSplit])
 
 
 def _once(read: _Read) -> _Read:
@@ -33,20 +33,21 @@ def _once(read: _Read) -> _Read:
 
     @functools.lru_cache(maxsize=16)
     def read_once(*arguments: Any) -> Any:
-        split = read(*arguments)
-        object.__setattr__(split, "manifest", functools.cache(split.manifest))
-        return split
+        found = read(*arguments)
+        for split in found.values() if isinstance(found, dict) else (found,):
+            object.__setattr__(split, "manifest", functools.cache(split.manifest))
+        return found
 
     return read_once  # type: ignore[return-value]
 
 
-_read_split, _labelled_split = _once(read_split), _once(labelled_split)
+_read_splits, _labelled_split = _once(read_splits), _once(labelled_split)
 
 
 def plan_folder(described: RunDescription | PretrainingDescription) -> RunFolder:
     """The folder of a segmentation run or of a backbone, found without torch."""
     if isinstance(described, RunDescription):
-        return plan_run(described, _read_split, _read_labelled).folder
+        return plan_run(described, _read_splits, _read_labelled).folder
     return find_backbone(described, _read_labelled)[0]
 
 
@@ -104,7 +105,7 @@ def _bring_to_an_end(
                 break
             with folder.locked(on_wait=lambda: None):  # another sweep trains it: what that makes is not what was asked for
                 pass
-        for read in (_read_split, _labelled_split):
+        for read in (_read_splits, _labelled_split):
             read.cache_clear()  # type: ignore[union-attr]
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
