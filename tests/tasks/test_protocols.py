@@ -3,17 +3,20 @@
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from exfuse.composition.segmentation import build_model, build_protocol, open_windows
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError
 from exfuse.models.segmenter import Prediction
 from exfuse.store.description import Option
+from exfuse.tasks import prediction
 from exfuse.tasks.scoring import AveragedProbabilities, SlidingWindows, Whole
 from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
@@ -149,6 +152,34 @@ def test_every_protocol_of_the_configs_decides_for_every_pixel(name: str, tmp_pa
     assert protocol.name == name
     if name == "sliding":
         assert open_windows(protocol, trained).settings["windows"]["window"] == 32  # stated with the scores
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_an_image_is_waited_for_when_the_next_is_on_its_way(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And no value is asked for: a GPU never idles until the computer has decided what comes next."""
+    decide = build_protocol(
+        protocol_of(f"protocol={name}"), describe_run(["recipe.augmentation.crop=32", f"data.root={tmp_path}"])
+    )
+    done: list[str] = []
+    wait = prediction._Copied.wait
+    monkeypatch.setattr(prediction._Copied, "wait", lambda copied: done.append("waited") or wait(copied))  # type: ignore[func-returns-value]
+
+    class Asked(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+                done.append("asked")
+            return func(*args, **(kwargs or {}))
+
+    def decided(model: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
+        with Asked():
+            ids = decide(model, image, size)
+        done.append("decided")
+        return ids
+
+    images = ((picture(50, 41, seed), (50, 41), seed) for seed in range(3))
+    found = [along for _, along in prediction.predict(Watched(), images, torch.device("cpu"), decided)]  # type: ignore[arg-type]
+    assert found == [0, 1, 2]
+    assert done == ["decided", "decided", "waited", "decided", "waited", "waited"]
 
 
 def test_protocols_that_make_no_sense_are_refused():
