@@ -3,14 +3,18 @@
 They run in forks of one process that imports what they need once, so that a death costs as much as the training up to it.
 """
 
+import functools
 import json
 import os
 import random
+import resource
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,23 @@ def kill_at_random(overrides: list[str], folder: Path, kills: int) -> dict[str, 
     return _ask(_at_random, overrides, folder, kills)
 
 
+def fill_the_disk(overrides: list[str], folder: Path, most: Sequence[int]) -> dict[str, list[int]]:
+    """Train once to the end; then once with no room for files of more than so many bytes, and to the end.
+
+    What was said of it stands in ``NAME.txt``.
+    """
+    return _ask(_where_it_is_full, overrides, folder, most)
+
+
+def fill_a_mount(overrides: list[str], folder: Path) -> dict[str, list[int]]:
+    """Train once to the end; then once on a file system that is too small, and to the end once it is larger.
+
+    Returns:
+        See `kill_at_every_write`; without ``full`` where nothing may be mounted.
+    """
+    return _ask(_on_a_small_mount, overrides, folder)
+
+
 def start(run: Any, runs: Path, prepare: Callable[[], object] = lambda: None, seconds: float | None = None) -> int:
     """Train in a fork of this process; the exit status, negative for a signal.
 
@@ -42,6 +63,7 @@ def start(run: Any, runs: Path, prepare: Callable[[], object] = lambda: None, se
         prepare: called in the fork first.
         seconds: after which it is killed; None for never.
     """
+    from exfuse.errors import user_error
     from exfuse.runs.training import train
     from tests.described import changed
 
@@ -51,8 +73,10 @@ def start(run: Any, runs: Path, prepare: Callable[[], object] = lambda: None, se
             prepare()
             train(changed(run, "paths.runs", str(runs)))
             os._exit(0)
-        except BaseException:
+        except BaseException as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             traceback.print_exc()
+            runs.with_suffix(".txt").write_text(str(user_error(error)))
             os._exit(1)
     if seconds is not None:
         ends = time.monotonic() + seconds
@@ -122,3 +146,30 @@ def _at_random(run: Any, folder: Path, kills: int) -> dict[str, list[int]]:
             patience = usual if len(statuses) < 4 else 10 * usual  # even one that never gets far ends at last
             statuses.append(start(run, folder / f"random_{len(found) - 1:02}", seconds=chance.uniform(0, patience)))
     return found
+
+
+def _where_it_is_full(run: Any, folder: Path, most: Sequence[int]) -> dict[str, list[int]]:
+    found = {}
+    for size in most:
+        name = f"most_{size}"
+        limits = size, resource.RLIM_INFINITY
+        first = start(run, folder / name, functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits))
+        found[name] = [first, start(run, folder / name)]
+    return found
+
+
+def _on_a_small_mount(run: Any, folder: Path) -> dict[str, list[int]]:
+    place = folder / "mount"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        return {}
+    try:
+        statuses = [start(run, place / "full")]
+        (folder / "full.txt").write_bytes((place / "full.txt").read_bytes())
+        subprocess.run(["mount", "-o", "remount,size=200m", str(place)], check=True)
+        statuses.append(start(run, place / "full"))
+        shutil.copytree(place / "full", folder / "full")
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
+    return {"full": statuses}

@@ -21,6 +21,7 @@ CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
 _PART = ".part-"  # in the name of a file or folder that is being written
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
+_BLOCK = 1 << 20
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
 
@@ -49,7 +50,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         scratch = Path(name)
         with _held(handle):
             try:
-                write(scratch)
+                _ask_the_system(write, scratch)
                 scratch.chmod(0o644)  # mkstemp's files are private
                 scratch.replace(path)
             finally:
@@ -57,6 +58,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         if error.errno and error.filename in (None, str(scratch), scratch):
             error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _ask_the_system(write: Callable[[Path], object], scratch: Path) -> None:
+    """Call ``write(scratch)``; where a library hides why it could not write on, write on, so that the system says it again."""
+    try:
+        write(scratch)
+    except OSError:
+        raise
+    except Exception as hidden:
+        try:
+            with scratch.open("ab") as file:
+                file.write(bytes(_BLOCK))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise error from hidden
         raise
 
 
@@ -153,7 +171,7 @@ def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_file():
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
+            while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -162,3 +163,20 @@ def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path: 
         write_atomically(tmp_path / "file" / "a.txt", full)
     message = str(user_error(caught.value))
     assert message.startswith(f"{tmp_path / 'file'} cannot be read or written: a file stands where a folder is needed.")
+
+
+def test_what_a_library_hides_the_system_is_asked_again(tmp_path: Path) -> None:
+    def hide(scratch: Path) -> None:
+        raise RuntimeError("unexpected pos 900928 vs 900824")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):  # the disk has space: it was something else
+        write_atomically(tmp_path / "a.onnx", hide)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_atomically(tmp_path / "a.onnx", hide)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert str(user_error(caught.value)).startswith(f"{tmp_path / 'a.onnx'} cannot be read or written: it would be larger")
+    assert not [*tmp_path.iterdir()]

@@ -1,5 +1,6 @@
 """A run that is killed between any two of its writes, or at any moment, goes on and ends as one that never was: bit by bit."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import merge_logs
-from tests.killing import WHOLE, kill_at_every_write, kill_at_random
+from tests.killing import WHOLE, fill_a_mount, fill_the_disk, kill_at_every_write, kill_at_random
 from tests.sharing import FULL, amount
 from tests.small_runs import only_run
 
@@ -40,6 +41,35 @@ def test_a_run_killed_between_any_two_writes_ends_as_one_that_never_was(small_ov
     for name, ended in statuses.items():
         assert ended == [-signal.SIGKILL, 0], name
         same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+
+
+LITTLE = (1_500, 1_000_000)  # bytes: no room for a record, and none for a checkpoint
+
+
+@pytest.mark.slow
+def test_a_training_whose_files_find_no_space_says_so_in_a_line_and_goes_on_later(
+    small_overrides: list[str], tmp_path: Path
+) -> None:
+    statuses = fill_the_disk([*small_overrides, *TINY], tmp_path, LITTLE)
+    assert statuses.pop(WHOLE) == [0]
+    for name, ended in statuses.items():
+        assert ended == [1, 0], name
+        said = (tmp_path / f"{name}.txt").read_text()
+        assert "\n" not in said
+        assert re.search(rf"{name}/\w+/\S+ cannot be read or written: .*\(ulimit -f\)", said), said
+        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+
+
+@pytest.mark.slow
+def test_a_training_on_a_full_disk_says_so_in_a_line_and_goes_on_later(small_overrides: list[str], tmp_path: Path) -> None:
+    statuses = fill_a_mount([*small_overrides, *TINY], tmp_path)
+    assert statuses.pop(WHOLE) == [0]
+    if not statuses:
+        pytest.skip("nothing may be mounted here")
+    assert statuses["full"] == [1, 0]
+    said = (tmp_path / "full.txt").read_text()
+    assert re.search(r"full/\w+/\S+ cannot be read or written: its disk is full\. What was finished", said), said
+    same(only_run(tmp_path / "full"), only_run(tmp_path / WHOLE))
 
 
 @pytest.mark.skipif(not FULL, reason="make test-all kills at random moments; make test between every pair of writes")

@@ -340,7 +340,7 @@ def _is_whole(target: Path, number: int, source: Source) -> bool:
     """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
     try:
         piece = _Made.read(_piece_path(target, number))
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, msgspec.MsgspecError):
         return False
     return piece.source == source and all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
 
@@ -404,7 +404,7 @@ def _read_index(store: Path, annotations: Path, classes: Sequence[str], minimum_
         raise DataError(f"COCO's masks are not there, or not all: no {path}.\nMake them, or go on making them: {command}")
     try:
         index = _Made.read(path)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise DataError(f"{path} is cut short or altered. Delete it and make it again: {command}") from error
     check_ids(index.masks, str(path))
     # where the annotations are gone, the masks stand for themselves

@@ -22,7 +22,8 @@ from exfuse.process import beat
 from exfuse.terminal import track
 
 _SETTLED = 2 * 10**9  # ns: a file changed so shortly before it was hashed may have changed again within its time stamp
-_VERSION = 1  # raise it whenever the same content would be looked at with another result
+_VERSION = 2  # raise it whenever the same content would be looked at with another result
+_SEAL = 32  # bytes before the rest: its SHA-256
 _MANY = 2000  # files, from which on people want to see progress
 Stamp = tuple[int, int, int, int]
 Look = Callable[[Path], Facts]
@@ -149,13 +150,15 @@ def _memory(folder: str) -> Path:
 
 
 def _read(folder: str) -> dict[str, Content]:
+    """What is remembered of a folder; nothing where that is none yet, cut short or altered: every file is then read anew."""
     try:
-        return msgspec.msgpack.decode(_memory(folder).read_bytes(), type=dict[str, Content])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):  # none yet, or cut short: every file is read anew
+        seal, packed = (content := _memory(folder).read_bytes())[:_SEAL], content[_SEAL:]
+        return msgspec.msgpack.decode(packed, type=dict[str, Content]) if seal == hashlib.sha256(packed).digest() else {}
+    except (OSError, ValueError, msgspec.MsgspecError):
         return {}
 
 
 def _remember(folder: str, found: dict[str, Content]) -> None:
     with contextlib.suppress(OSError, UnicodeEncodeError):  # a memory that cannot be kept costs time, nothing else
         packed = msgspec.msgpack.encode(_read(folder) | found)
-        write_atomically(_memory(folder), lambda scratch: scratch.write_bytes(packed))
+        write_atomically(_memory(folder), lambda scratch: scratch.write_bytes(hashlib.sha256(packed).digest() + packed))

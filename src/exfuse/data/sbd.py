@@ -101,7 +101,7 @@ def _made_from(target: Path) -> dict[str, str]:
     """SHA-256 of the .mat file of each mask, as it was when it was converted; of masks of earlier versions it is not known."""
     try:
         return msgspec.json.decode(target.with_suffix(".json").read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, msgspec.MsgspecError):
         return {}
 
 

@@ -76,7 +76,7 @@ def _drawn(folder: Path) -> _Drawn | None:
         return None
     try:
         return msgspec.json.decode((folder / "scenes.json").read_bytes(), type=_Drawn)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise DataError(
             f"{folder} holds something other than scenes (no readable scenes.json): choose another folder with data.root, or "
             "delete this one to draw it anew."

@@ -113,7 +113,10 @@ def _transfer(url: str, part: Path, checksum: str | None, progress: Callable[[in
         OSError, HTTPException: if it is cut; what came is kept.
     """
     have = part.stat().st_size if part.exists() else 0
-    stamp = json.loads(_stamp(part).read_text()) if _stamp(part).exists() else None
+    try:
+        stamp = json.loads(_stamp(part).read_text())
+    except (OSError, ValueError):  # none, or damaged
+        stamp = None
     if stamp is None and checksum is None:
         have = 0  # nothing would tell whether the rest is of the same file
     request = urllib.request.Request(url, headers={"User-Agent": "exfuse-ablation"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from exfuse.files import outputs, write_atomically, write_csv
+from exfuse.files import write_atomically, write_csv
 from exfuse.sweeps.budget import Budget, Device, Training
 from exfuse.terminal import columns
 
@@ -45,11 +45,15 @@ def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, comman
     table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
     text = "\n".join(["# Budget", "", f"`{command}`", "", assumptions(device), "", *settings, "", *table, ""])
 
-    paths = [folder / "budget.md", folder / "budget.csv"]
-    with outputs(paths, published=True):
-        write_atomically(paths[0], lambda path: path.write_text(text))
-        write_atomically(paths[1], lambda path: write_csv(path, [_COLUMNS, *rows]))
+    paths = files(folder)
+    write_atomically(paths[0], lambda path: path.write_text(text))
+    write_atomically(paths[1], lambda path: write_csv(path, [_COLUMNS, *rows]))
     return paths
+
+
+def files(folder: Path) -> list[Path]:
+    """What `write_budget` writes."""
+    return [folder / "budget.md", folder / "budget.csv"]
 
 
 def _lines(budget: Budget, device: Device) -> list[list[str]]:

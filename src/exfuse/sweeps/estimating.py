@@ -1,11 +1,13 @@
 """What `exfuse budget` does: count a study's GPU hours, and say what it takes to tell a difference from noise."""
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 from exfuse.analysis.power import read_pilot
 from exfuse.errors import ConfigError
+from exfuse.files import outputs
 from exfuse.limits import PositiveFloat
 from exfuse.terminal import Console, Progress
 
@@ -30,6 +32,7 @@ def estimate(
 
     Raises:
         ConfigError: if ``detect`` has no pilot.
+        UserError: if a file would take the place of what was not written here.
     """
     folders = [override for override in overrides if "=" not in override and override[0] != "~"]  # typed without a key
     typed = [override for override in overrides if override not in folders]
@@ -42,21 +45,22 @@ def estimate(
         _detect(console, Path(found), detect, {})
         return
     from exfuse.sweeps.budget import Device, plan_budget  # torch, which a pilot alone does without
-    from exfuse.sweeps.budget_report import assumptions, budget_table, write_budget
+    from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
 
-    device = Device(tflops, terabytes, element)
-    with Progress(console=console, transient=True) as bar:
-        line = bar.add_task("Counting operations", total=None)
-        budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total))
-    if detect is not None and found:
-        runs = [row for budget in budgets for row in budget.rows.values()]
-        _detect(console, Path(found), detect, {row.name: row.hours(device) / row.runs for row in runs})
-    for budget in budgets:
-        console.print(budget_table(budget, device))
-    console.print(assumptions(device), highlight=False)
-    if output:
-        for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join(typed)}"):
-            console.print(f"{path}", soft_wrap=True)
+    with outputs(files(Path(output)), published=True) if output else nullcontext():
+        device = Device(tflops, terabytes, element)
+        with Progress(console=console, transient=True) as bar:
+            line = bar.add_task("Counting operations", total=None)
+            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total))
+        if detect is not None and found:
+            runs = [row for budget in budgets for row in budget.rows.values()]
+            _detect(console, Path(found), detect, {row.name: row.hours(device) / row.runs for row in runs})
+        for budget in budgets:
+            console.print(budget_table(budget, device))
+        console.print(assumptions(device), highlight=False)
+        if output:
+            for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join(typed)}"):
+                console.print(f"{path}", soft_wrap=True)
 
 
 def _detect(console: Console, pilot: Path, points: float, gpu_hours: dict[str, float]) -> None:

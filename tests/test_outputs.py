@@ -1,0 +1,65 @@
+"""Every verb that writes where it is told to: what lies there and is not its own stays, and it says so before its work."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exfuse.store.folder import RunFolder
+from tests.analysis.synthetic import StudyBuilder
+from tests.command import Command
+
+MINE = "years of work"
+WRITERS = {  # what is typed, FOLDER and RUN and STUDY replaced, and what of somebody else's lies there
+    "predict": ("predict RUN FOLDER/a.jpg output=FOLDER", "a.png"),
+    "predict, overlay": ("predict RUN FOLDER/a.jpg output=FOLDER", "a_overlay.png"),
+    "predict, input": ("predict RUN FOLDER/own/a.png output=FOLDER/own", None),
+    "evaluate": ("evaluate RUN output=FOLDER workers=0", "scores.json"),
+    "evaluate, picture": ("evaluate RUN output=FOLDER workers=0", "predictions.png"),
+    "evaluate, run": ("evaluate RUN output=RUN workers=0", None),
+    "export": ("export RUN format=torch output=FOLDER/model.pt2", "model.pt2"),
+    "compare": ("compare RUN picture=FOLDER/a.png images=1", "a.png"),
+    "compare, input": ("compare RUN picture=RUN/predictions.png images=1", None),
+    "summarise": ("runs summarise RUN csv=FOLDER/values.csv", "values.csv"),
+    "page": ("report page STUDY examples=none output=FOLDER/thesis.html", "thesis.html"),
+    "page, folder": ("report page STUDY examples=none output=FOLDER", "study.html"),
+    "features": ("report features RUN output=FOLDER image=0", "features.json"),
+    "features, more": ("report features RUN output=FOLDER image=0", "photo.jpg"),
+    "probe": ("report probe RUN output=FOLDER", "probe.json"),
+    "probe, file": ("report probe RUN output=FOLDER/file", "file"),
+    "wandb": ("report wandb STUDY output=FOLDER", "report.json"),
+    "budget": ("budget +ablation=baseline output=FOLDER backbone=resnet_tiny", "budget.csv"),
+    "bench": ("bench output=FOLDER only=[memory]", "benchmarks.md"),
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("case", WRITERS)
+def test_no_verb_writes_over_what_it_did_not_write(
+    case: str, finished_run: RunFolder, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, file = WRITERS[case]
+    run, folder, study = tmp_path / "runs" / finished_run.key, tmp_path / "there", tmp_path / "study"
+    shutil.copytree(finished_run.path, run)
+    (folder / "own").mkdir(parents=True)
+    for path in (folder / "a.jpg", folder / "own" / "a.png"):
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(path)
+    if file:
+        (folder / file).write_text(MINE)
+    if "STUDY" in words:
+        builder = StudyBuilder(study)
+        builder.row("baseline", 0.6, (0,))
+        builder.finish()
+    before = contents(folder), contents(run)
+    typed = words.replace("RUN", str(run)).replace("FOLDER", str(folder)).replace("STUDY", str(study))
+    status, said, told = command(*typed.split())
+    assert status == 1, said + told
+    assert "Traceback" not in told
+    assert "is there, not written by exfuse or changed since" in told or "is an input and would be overwritten" in told
+    assert (contents(folder), contents(run)) == before
