@@ -176,6 +176,7 @@ def _serve(command: list[str], environment: dict[str, str], folder: Path, stream
         os.dup2(opened, stream)
         os.close(opened)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has replaced it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell lets its background jobs ignore, tests among them
     subprocess.Popen = _Forking  # type: ignore[misc]
     _become(command, environment, folder)
 

@@ -67,6 +67,40 @@ def page_file(study_folder: Path) -> Path:
     return path
 
 
+_CONTROLS = "[...document.querySelectorAll('select, input')]"
+_STATE = f"{_CONTROLS}.map(one => one.type == 'checkbox' ? one.checked : one.value)"
+_RESTORE = f"""state => {_CONTROLS}.forEach((one, place) => {{
+    if (one.type == 'checkbox' && one.checked != state[place]) one.click();
+    if (one.type != 'checkbox' && one.value != state[place]) {{
+        one.value = state[place];
+        one.dispatchEvent(new Event('change', {{bubbles: true}}));
+    }}
+}})"""
+
+
+@pytest.fixture(scope="module")
+def opened(chromium: Browser, page_file: Path) -> Iterator[tuple[Page, list[object]]]:
+    """The study's page, drawn, as it is opened first, and the state of its controls; loading its charts takes seconds."""
+    complaints: list[str] = []
+    with chromium.new_context(viewport={"width": 1280, "height": 844}) as context:
+        context.set_default_timeout(_PATIENCE)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("html[data-charts=drawn]", state="attached")
+        page.wait_for_selector("#cards[data-image]")
+        yield page, page.evaluate(_STATE)
+    assert complaints == []
+
+
+@pytest.fixture
+def page(opened: tuple[Page, list[object]]) -> Page:
+    """The study's page with every control as it was at first, for tests that neither reload it nor begin at its top."""
+    opened[0].evaluate(_RESTORE, opened[1])
+    return opened[0]
+
+
 @pytest.fixture
 def visit(chromium: Browser) -> Iterator[Callable[..., Page]]:
     """Open a file as ``visit(path, width=390, dark=True)``; at the end nothing may have failed or asked for the network."""

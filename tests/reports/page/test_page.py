@@ -48,8 +48,7 @@ def shown_image(page: Page) -> str:
     return page.locator("#cards").get_attribute("data-image") or ""
 
 
-def test_every_chart_is_drawn_with_the_numbers_of_the_figures(visit, page_file, study_folder):
-    page = drawn(visit(page_file))
+def test_every_chart_is_drawn_with_the_numbers_of_the_figures(page, study_folder):
     assert set(page.eval_on_selector_all(".chart", "all => all.map(one => one.id)")) == CHARTS
     assert page.locator(".chart .main-svg").count() >= len(CHARTS)
     study = load_study(study_folder)
@@ -65,8 +64,7 @@ def test_every_chart_is_drawn_with_the_numbers_of_the_figures(visit, page_file, 
     assert seeds == [pytest.approx([100 * record.scores.miou for record in row.records.values()]) for row in study.rows]
 
 
-def test_curves_are_the_mean_of_the_seeds_with_their_range(visit, page_file):
-    page = drawn(visit(page_file))
+def test_curves_are_the_mean_of_the_seeds_with_their_range(page):
     traces = page.evaluate("document.getElementById('chart-curves').data.map(one => [one.name, one.meta.band, one.x, one.y])")
     baseline = next(trace for trace in traces if trace[0] == "baseline")
     assert baseline[2] == [29, 59, 89]
@@ -78,8 +76,7 @@ def test_curves_are_the_mean_of_the_seeds_with_their_range(visit, page_file):
     assert page.evaluate("document.getElementById('chart-curves').layout.yaxis.title.text") == "training loss"
 
 
-def test_table_and_footnotes_are_those_of_the_study(visit, page_file, study_folder):
-    page = visit(page_file)
+def test_table_and_footnotes_are_those_of_the_study(page, study_folder):
     table = build_table(load_study(study_folder))
     cells = page.locator("#table tbody tr").nth(1).locator("th, td").all_inner_texts()
     assert [re.sub(r"[§¶†‡‖]", "", cell).strip() for cell in cells] == [cell.text for cell in table.cells()[1]]
@@ -88,8 +85,7 @@ def test_table_and_footnotes_are_those_of_the_study(visit, page_file, study_fold
     expect(page.locator(".notices")).to_contain_text("5 of 6 runs have finished; the others: 1 failed.")
 
 
-def test_images_are_sorted_by_where_variants_differ_most(visit, page_file, study_folder):
-    page = browsing(visit(page_file))
+def test_images_are_sorted_by_where_variants_differ_most(page, study_folder):
     rows = load_study(study_folder).rows
     scores = []
     for row in rows:
@@ -115,8 +111,7 @@ def test_images_are_sorted_by_where_variants_differ_most(visit, page_file, study
     expect(card.locator(".score")).to_contain_text(f"IoU {100 * scores[1][first]:.1f} %")
 
 
-def test_the_mouse_chooses_images_variants_seeds_and_classes(visit, page_file):
-    page = browsing(visit(page_file))
+def test_the_mouse_chooses_images_variants_seeds_and_classes(page):
     page.select_option("#sort", "order")
     page.locator("#strip button").nth(3).click()
     expect(page.locator("#cards")).to_have_attribute("data-image", "image0006")
@@ -185,8 +180,7 @@ def test_the_keyboard_alone_is_enough(visit, page_file):
     assert {"seed", "class", "errors", "next", "theme", "baseline", "seb"} <= reached
 
 
-def test_pictures_show_masks_and_errors_pixel_by_pixel(visit, page_file):
-    page = browsing(visit(page_file))
+def test_pictures_show_masks_and_errors_pixel_by_pixel(page):
     page.select_option("#sort", "order")
     page.locator("#strip button").nth(2).click()
     expect(page.locator("#cards")).to_have_attribute("data-image", "image0004")
@@ -249,8 +243,7 @@ def test_the_first_paint_waits_for_neither_charts_nor_images(visit, page_file):
     assert page_file.stat().st_size < 15_000_000
 
 
-def test_everything_has_a_name_for_those_who_do_not_see_it(visit, page_file):
-    page = browsing(drawn(visit(page_file)))
+def test_everything_has_a_name_for_those_who_do_not_see_it(page):
     nameless = """[...document.querySelectorAll('button, select, input, canvas, img, [role=img], [role=region]')]
         .filter(one => !one.closest('.main-svg, .modebar'))
         .filter(one => !(one.ariaLabel || one.labels?.length || one.textContent.trim()))
