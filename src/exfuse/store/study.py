@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -403,8 +404,8 @@ def _check(study: StudyFile, path: Path) -> None:
     """Refuse what the types allow and a table does not."""
     if not study.rows:
         raise UserError(f"{path} has no rows. {_REMEDY}")
-    names = [row.name for row in study.rows]
-    if twice := [name for name in names if names.count(name) > 1]:
+    names = Counter(row.name for row in study.rows)
+    if twice := [name for name, number in names.items() if number > 1]:
         raise UserError(f"{path}: two rows are called {twice[0]}. Names must differ.")
     for row in study.rows:
         if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
