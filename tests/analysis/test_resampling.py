@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from exfuse.analysis import resampling
-from exfuse.analysis.resampling import Counts, Resampled, draws
+from exfuse.analysis.resampling import Counts, Noise, Resampled, draws
 from exfuse.errors import UserError
 from exfuse.metrics.iou import Areas, mean_iou
 from tests.analysis.resampled import contrast, difference
@@ -277,3 +277,10 @@ def test_areas_give_the_very_intervals_of_the_counts_they_come_from():
     areas = {name: {seed: Areas.of_counts(counts) for seed, counts in runs.items()} for name, runs in cells.items()}
     weights = {"row": 1, "base": -1}
     assert Resampled(areas, 500).contrast(weights) == Resampled(cells, 500).contrast(weights)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 1.4545, 2.0645, 2.1801, 2.2882, 2.3608, 4.5, 30.3, np.inf])
+@pytest.mark.parametrize("p_value", [0.9, 0.05, 1e-3, 1e-9, 1e-30])
+def test_p_is_where_the_interval_just_reaches_zero_whatever_the_degrees_of_freedom(freedom, p_value):
+    for noise in (Noise(0.3, freedom, 0.8, 2.0), Noise(0.3, freedom, 0.0, 0.0)):
+        assert noise.p_value(float(noise.half_width(p_value))) == pytest.approx(p_value, rel=1e-6)

@@ -251,3 +251,40 @@ def test_the_held_out_part_takes_no_part_in_the_searchs_pretraining(own_data):
     # a backbone of the whole of train is another
     shutil.copytree(own_data / "train", own_data / "val")
     assert find_backbone(described)[0].key != find_backbone(describe_run(base))[0].key
+
+
+SEQUENCES = {"0001TP": 4, "0006R0": 6, "0016E5": 10}
+FRAMES = [f"{name}_{frame:05d}" for name, frames in SEQUENCES.items() for frame in range(frames)]
+OF_PATIENT = {name: "abcd"[number % 4] for number, name in enumerate(FRAMES)}  # a column that no name tells
+
+
+@pytest.mark.parametrize(
+    ("overrides", "group"),
+    [
+        (["data=camvid", "data.counts={train: null, val: null}"], lambda name: name.partition("_")[0]),
+        (["data=folder", "data.groups=first_part"], lambda name: name.partition("_")[0]),
+        (["data=folder", "data.groups='.*([0-9])'"], lambda name: name[-1]),
+        (["data=folder", "data.groups=column"], OF_PATIENT.get),
+    ],
+    ids=["camvid", "first part", "expression", "column"],
+)
+def test_whole_groups_are_held_out_of_what_is_learnt_and_pretrained(tmp_path, overrides, group):
+    for number, name in enumerate(FRAMES):
+        ids = np.random.default_rng(number).integers(0, 11, (2, 2)).repeat(20, 0).repeat(20, 1).astype(np.uint8)
+        save_image(tmp_path / "train" / "images" / f"{name}.png", 40, 40, seed=number)
+        save_mask(tmp_path / "train" / "labels" / f"{name}.png", ids)
+    (tmp_path / "classes.txt").write_text("\n".join(f"class{number}" for number in range(11)))
+    (tmp_path / "train" / "groups.txt").write_text("".join(f"{name} {patient}\n" for name, patient in OF_PATIENT.items()))
+    parts = []
+    for seed in (5, 6, 7, 8):
+        held = ["held_out.share=0.25", f"held_out.seed={seed}", "pretraining.data.minimum_side=4"]
+        run = describe_run([*overrides, f"data.root={tmp_path}", *held])
+        learnt, scored = ({item.id for item in split_of(run, part).items} for part in ("train", "val"))
+        assert learnt | scored == {*FRAMES}
+        assert not {group(name) for name in learnt} & {group(name) for name in scored}
+        pretrained, checked = ({item.image.stem for item in read_labelled_split(run, part).items} for part in ("train", "val"))
+        assert pretrained
+        assert pretrained <= learnt
+        assert checked <= scored
+        parts.append(frozenset(scored))
+    assert len({*parts}) > 1  # the seed draws which

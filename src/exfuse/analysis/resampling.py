@@ -318,7 +318,7 @@ class Noise(NamedTuple):
 
     def p_value(self, estimate: float) -> float:
         """The probability at which the interval of ``estimate`` just reaches zero."""
-        low, high = -300.0, 0.0  # of its logarithm
+        low, high = -200.0, 0.0  # of its logarithm; below -250, scipy's t of 2 to 3 degrees of freedom fails
         for _ in range(6):  # 100 at a time: many times as fast as halving; the logarithm is then known to 3e-10
             tried = np.linspace(low, high, 100)
             reach = int((self.half_width(np.exp(tried)) >= abs(estimate)).sum())  # it shrinks as the probability grows
@@ -370,7 +370,7 @@ def frame_blocks(series: Sequence[Floats], sequences: Sequence[NDArray[np.int64]
       with an autocorrelation of 0.95 it gave 33 % false alarms.)
     - Such blocks find only a part of the variance of a series whose autocorrelations add up to T and fall off as its own do,
       or like those of an autoregression; the variance is divided by that part.
-    - Degrees of freedom: n / (2.5 T), at most one less than the blocks that make up n frames.
+    - Degrees of freedom: n / (2.75 T), at most one less than the blocks that make up n frames.
 
     Args:
         series: what each frame adds to a difference, and other things of it (frames,) that show how much alike neighbours are
@@ -384,7 +384,7 @@ def frame_blocks(series: Sequence[Floats], sequences: Sequence[NDArray[np.int64]
     within = (1 + (time - 1) * (1 - (1 - decay**length) / (length * (1 - decay)))) / time
     blocks = frames / length
     grown = 1 / max(within - len(sequences) / blocks, 0.05)
-    return Units(FRAMES, blocks, grown, max(1.0, min(blocks - 1, frames / time / 2.5)), length)
+    return Units(FRAMES, blocks, grown, max(1.0, min(blocks - 1, frames / time / 2.75)), length)
 
 
 def _memory(series: Floats, sequences: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
