@@ -69,7 +69,7 @@ def outcome_and_gradients(model, image, truth):
 
 def plain(model):
     """The same weights in the forms that stand beside the paper's figures."""
-    plain_of = {fast: option for option, fast in training._FORMS.items()} | {training._OpenDecoder: Decoder}
+    plain_of = {fast: option for option, fast in training._FORMS.items()} | {training.OpenDecoder: Decoder}
     model = copy.deepcopy(model)
     for module in model.modules():
         module.__class__ = plain_of.get(type(module), type(module))
