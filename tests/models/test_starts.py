@@ -2,7 +2,8 @@
 
 Measured as the relative change of what it puts out: rms(with - without) / rms(without), at most 0.1. Behind ImageNet weights of
 EfficientNet-Lite0, behind a `resnet_tiny` that was pretrained here, and behind every shipped backbone with random weights whose
-maps are rescaled to a root mean square of 0.1, 1, 3 and 10.
+maps are rescaled to a root mean square of 0.1, 1, 3 and 10. ``python -m tests.models.test_starts`` prints what the options of
+SEB change behind EfficientNet-Lite0 now, and what they changed as they started before.
 """
 
 import math
@@ -18,9 +19,11 @@ from torch.nn import functional as F
 from exfuse.composition.segmentation import build_model
 from exfuse.config import search_path
 from exfuse.config.options import build
+from exfuse.config.overrides import describe_run
 from exfuse.models.segmenter import Segmenter
 from exfuse.runs.backbones import choose_weights
 from exfuse.store.description import RunDescription
+from exfuse.techniques.embedding_branch import FusingEmbedding, GateEmbedding, ScaledConvolution, take_unscaled
 from tests.extras import needs
 from tests.sharing import amount
 
@@ -51,6 +54,22 @@ def option(slot: str, name: str, **given: object) -> nn.Module:
 
 
 @torch.no_grad()
+def started_as_before(embedding: FusingEmbedding) -> FusingEmbedding:
+    """The same option as it started at first: random kernels of a tenth of the usual size, gates less open, no identity."""
+    for name, module in embedding.named_modules():
+        if not isinstance(module, ScaledConvolution):
+            continue
+        usual = nn.Conv2d(module.in_channels, module.out_channels, module.kernel_size, padding=module.padding)
+        if name.startswith("guides."):
+            nn.init.normal_(usual.weight, std=0.1 * module.scale)
+            nn.init.constant_(usual.bias, 2.0 if isinstance(embedding, GateEmbedding) else embedding.neutral)
+        before = {f"{name}.weight": usual.weight, f"{name}.bias": usual.bias}
+        take_unscaled(embedding, before, "")
+        module.load_state_dict({key.rpartition(".")[2]: value for key, value in before.items()})
+    return embedding
+
+
+@torch.no_grad()
 def changes(model: Segmenter, maps: list[Tensor]) -> dict[str, float]:
     """The relative change that each option makes of what it puts out, with these maps of the encoder."""
     found = {}
@@ -77,6 +96,34 @@ def check(model: Segmenter, maps: list[Tensor]) -> None:
     found = changes(model.eval(), maps)
     assert {name: value for name, value in found.items() if not value <= MOST} == {}
     assert max(found.values()) > 0  # something was measured: the gate's 5 %
+
+
+@torch.no_grad()
+def before_and_after(maps: list[Tensor]) -> dict[str, tuple[float, float]]:
+    """By option of SEB, the relative change of res-2, which all guides reach: as it started at first, and as it does now."""
+    found = {}
+    for name in SEB:
+        if isinstance(
+            embedding := option("seb", name, channels=[each.shape[1] for each in maps], levels=(2, 3, 4, 5)), FusingEmbedding
+        ):
+            now = change(embedding(maps)[0], maps[0])
+            torch.manual_seed(0)
+            found[name] = change(started_as_before(embedding)(maps)[0], maps[0]), now
+    return found
+
+
+@needs("efficientnet")
+@torch.no_grad()
+def test_as_they_started_at_first_products_and_concatenations_were_other_networks(
+    compose_config: Callable[..., RunDescription],
+) -> None:
+    """Why SEB's published studies were withdrawn."""
+    found = before_and_after(
+        build_model(compose_config("backbone=efficientnet_lite0"), CLASSES, "package").eval().encoder(image())
+    )
+    for name in ("product", "concat"):
+        assert found[name][0] > 0.5
+    assert all(now <= MOST for _, now in found.values())
 
 
 @needs("efficientnet")
@@ -127,3 +174,10 @@ def test_other_networks_first_loss_is_near_that_of_guessing(
         scaled = maps if rms is None else [level * rms / level.square().mean().sqrt() for level in maps]
         scores = model.head(model.decoder(model.embedding(scaled), SIZE)[0])
         assert float(F.cross_entropy(scores, truth)) == pytest.approx(math.log(CLASSES), rel=0.05), rms
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        shown = build_model(describe_run(["backbone=efficientnet_lite0"]), CLASSES, "package").eval().encoder(image())
+    for chosen, (first, now) in before_and_after(shown).items():
+        print(f"{chosen}: {first:.2f} before, {now:.2f} now")
