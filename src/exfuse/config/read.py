@@ -92,6 +92,11 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
         node = content
         for step in way:
             node = node[step]
+        if not isinstance(node[leaf], (dict, type(None))):
+            raise ConfigError(
+                f"{place}={shown(node[leaf])}: expected the settings of {group}={name}. Another option is chosen by "
+                f"{group}{'' if place == group.replace('/', '.') else f'@{place}'}=NAME."
+            )
         if way[-1:] == ["recipe"]:
             above = ".".join(way)
             brought = search_path.read_whole(*(chosen.get(above) or chosen[f"pretraining.{above}"])).get(leaf, {})
