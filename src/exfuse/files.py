@@ -78,10 +78,11 @@ def _ask_the_system(write: Callable[[Path], object], scratch: Path) -> None:
         raise
 
 
-def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+def write_folder(path: Path, write: Callable[[Path], object], checked: bool = False) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of whatever folder is there.
 
-    If ``write`` fails, the folder that was there stays as it was. See `check_folder`, which is asked before the work starts.
+    If ``write`` fails, the folder that was there stays as it was. With ``checked`` the folder says what was written, for
+    `check_folder`, which is asked before the work starts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
@@ -89,7 +90,8 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         scratch.mkdir()
         with _held(os.open(name, os.O_RDONLY)):
             write(scratch)
-            (scratch / _WRITTEN).write_text(_held_by(scratch))
+            if checked:
+                (scratch / _WRITTEN).write_text(_held_by(scratch))
             if not path.exists():
                 scratch.replace(path)
             elif not _exchange(scratch, path):

@@ -116,7 +116,7 @@ def test_a_folder_in_which_anything_is_somebody_elses_is_not_replaced(tmp_path: 
     folder = tmp_path / "pictures"
     for _ in range(2):
         check_folder(folder)  # missing, then as it was written
-        write_folder(folder, lambda scratch: (scratch / "a.txt").write_text("first"))
+        write_folder(folder, lambda scratch: (scratch / "a.txt").write_text("first"), checked=True)
     shutil.copytree(folder, tmp_path / "moved")
     check_folder(tmp_path / "moved")
     for place, content in (("notes.txt", "mine"), ("a.txt", "mended"), ("deep/photo.jpg", "mine")):

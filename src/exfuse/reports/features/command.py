@@ -128,7 +128,7 @@ def show_features(
         pictures=(),
         summary=tuple(rows),
     )
-    write_folder(folder, lambda scratch: _write(scratch, looked, images, borders, classes, index))
+    write_folder(folder, lambda scratch: _write(scratch, looked, images, borders, classes, index), checked=True)
     _report(index, [str(folder / image.folder / "features.png") for image in images], folder, Console())
 
 

@@ -198,4 +198,4 @@ def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, flo
         style.save(figure.draw(summary, title), scratch / "probe.svg")
         write_probes(scratch, results, ProbeIndex(settings, summary))
 
-    write_folder(output, write)
+    write_folder(output, write, checked=True)
