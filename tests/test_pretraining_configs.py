@@ -53,8 +53,8 @@ def test_a_data_config_gives_its_reader_just_the_arguments_that_it_takes(name):
 @pytest.mark.parametrize("name", options("pretraining/recipe"))
 def test_a_recipe_can_be_built(name):
     recipe = describe_backbone([f"pretraining/recipe={name}"]).pretraining.recipe
-    ClassificationTrainTransform(**asdict(recipe.augmentation), **IMAGENET._asdict())
-    ClassificationEvalTransform(**asdict(recipe.evaluation), **IMAGENET._asdict())
+    ClassificationTrainTransform(**asdict(recipe.augmentation), **asdict(IMAGENET))
+    ClassificationEvalTransform(**asdict(recipe.evaluation), **asdict(IMAGENET))
     optimizer = build("optimizer", recipe.optimizer)([torch.nn.Parameter(torch.zeros(2))], lr=recipe.lr)
     build("schedule", recipe.schedule)(optimizer, steps=10)
     assert recipe.batch_size % 2 == 0  # mixing pairs the images of a batch

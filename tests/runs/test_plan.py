@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
 from exfuse.composition import precision
 from exfuse.runs.plan import plan_run
+from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.command import Command
@@ -43,9 +45,17 @@ def test_a_planned_key_is_the_one_under_which_training_writes(
 def test_a_run_is_the_same_whatever_study_asks_for_it(
     compose_config: Callable[..., RunDescription], small_overrides: list[str], study: str, tmp_path: Path
 ) -> None:
-    alone = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}")).folder
+    alone = plan_run(compose_config(*_settings(study), *small_overrides, f"paths.runs={tmp_path}")).folder
     asked = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}", f"+study={study}", "sweep.mixed=true")).folder
     assert asked == alone
+
+
+def _settings(study: str) -> list[str]:
+    """What a study's file says of its runs, as a user would type it."""
+    said = yaml.safe_load((REPOSITORY / "conf" / "study" / f"{study}.yaml").read_text())
+    chosen = [entry for entry in said.pop("defaults", []) if isinstance(entry, dict)]
+    options = [f"{group.removeprefix('override /')}={option}" for entry in chosen for group, option in entry.items()]
+    return [*options, *(f"{key}={value}" for key, value in leaves(said) if not key.startswith(("hydra.", "study.")))]
 
 
 class _Driver:

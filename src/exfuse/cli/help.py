@@ -20,6 +20,7 @@ _OVERLAYS = {  # groups that no defaults list names, for verbs that have the slo
     "architecture": "whole rivals",
     "study": "variants and seeds that answer a question, for exfuse train alone",
 }
+_HOW = ("trainer", "logger", "debug")
 _WIDTH = 110
 _BASH = """_exfuse() {
     mapfile -t COMPREPLY < <(exfuse --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
@@ -105,7 +106,7 @@ def verb_help(verb: Verb) -> str:
         prefix = "+" if group in _OVERLAYS else ""
         parts.append(f"{prefix}{group}={chosen or 'NAME'}  {meaning}".rstrip())
         options_there = options_of(group)
-        if group in _OVERLAYS:  # too many for a line each
+        if group in _OVERLAYS or group in _HOW:  # too many for a line each, or not what makes a run what it is
             parts += _wrapped([*options_there], 4)
         else:
             parts += _lines(options_there)
