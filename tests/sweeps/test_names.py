@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from exfuse.config.overrides import describe_run
+from exfuse.config.overrides import check_groups, describe_run
+from exfuse.errors import UserError
 from exfuse.store.checked import write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
@@ -32,7 +33,7 @@ def test_a_run_is_called_what_was_typed_and_a_row_what_it_is(overrides: list[str
 
 
 def sweep(tmp_path: Path, *typed: str, **more: object) -> session._Sweep:
-    """The parent of a sweep, as its callback leaves it."""
+    """The parent of a sweep, as its sweeper reads it."""
     config = OmegaConf.create(
         {
             "hydra": {
@@ -45,8 +46,44 @@ def sweep(tmp_path: Path, *typed: str, **more: object) -> session._Sweep:
             **more,
         }
     )
-    session.SweepWatch(True).on_multirun_start(config)
-    return session._running.pop()
+    return session._read_sweep(config, tabulates=True)
+
+
+STUDY = {"name": "mine", "title": "Mine", "rows": {"baseline": None, "seb": {"builds_on": "baseline"}}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "../evil"}, "name"),
+        ({"name": "a/b"}, "name"),
+        ({"name": ""}, "name"),
+        ({"nmae": "mine"}, "nmae"),
+        ({"rows": {"seb": {"builds": "baseline"}}}, "builds"),
+        ({"rows": {"baseline": None, "seb": {"builds_on": "basline"}}}, "basline"),
+        ({"factors": ["seb", "nope"]}, "nope"),
+        ({"claims": [{"row": "sbe", "lies": "below", "of": ["baseline"]}]}, "sbe"),
+    ],
+    ids=str,
+)
+def test_a_study_that_could_make_no_table_is_refused_before_anything_is_trained(
+    wrong: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as refused:
+        sweep(tmp_path, study=STUDY | wrong)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("held", ["table.md", "records", "ladder.png"])
+def test_a_study_takes_no_folder_that_holds_somebodys_table(held: str, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    (folder / held).mkdir(parents=True)
+    choice = {"output": str(folder), "mixed": False, "missing": "train"}
+    with pytest.raises(UserError, match=held):
+        sweep(tmp_path, sweep=choice)
+    (folder / "study.json").touch()
+    assert sweep(tmp_path, sweep=choice).output == folder
 
 
 def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_again(tmp_path: Path) -> None:
@@ -85,3 +122,9 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
 
 def record(store: Path, key: str, manifest: str) -> None:
     RunFolder(store, key * 16).write(Record(key=key * 16, status="failed", manifests={"val": manifest}))
+
+
+def test_a_glob_of_names_is_left_to_hydra() -> None:
+    check_groups(["+ablation=glob(*)", "technique/dap=glob([l*,w*])", "recipe=choice(demo,small)"])
+    with pytest.raises(UserError, match="recipe"):
+        check_groups(["recipe=choice(demo,3)"])

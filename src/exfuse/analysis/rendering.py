@@ -14,13 +14,12 @@ from exfuse.analysis.formats import csv, html, latex, markdown, terminal
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import FIGURES, Study, load_study
 from exfuse.terminal import Console
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FIGURES = ("ladder", "cost", "classes", "trimap", "effects")
 _DIFF_LINES = 12
 
 
@@ -50,13 +49,13 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
 
 def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
     """Names of the study's figures, drawn where they are missing or wanted anew; those of other records are removed."""
-    found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(_FIGURES))
+    found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(FIGURES))
     if not redraw and found:
         return found
     from exfuse.analysis.figures import style  # matplotlib: most of the time of a table
 
     drawn = rendering.figures()
-    for name in _FIGURES:
+    for name in FIGURES:
         if name in drawn:
             style.save(drawn[name](), folder / name)
         else:

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -56,6 +56,8 @@ def check_groups(typed: Iterable[str]) -> None:
             (override,) = OverridesParser.create().parse_overrides([word])
         except HydraException:
             continue  # which Hydra says itself
+        if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            continue  # names by itself only options that there are
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         if not all(isinstance(value, str) for value in values):
             group, _, value = word.lstrip("+").partition("=")

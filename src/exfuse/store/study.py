@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from exfuse.errors import UserError
@@ -68,10 +69,15 @@ class RowFile(msgspec.Struct, frozen=True):
     paper_trust: str | None = None
 
 
+_Name = Annotated[str, Meta(pattern=r"^\w[\w .+-]*$")]  # of a folder: letters, digits and no path
+FIGURES = ("ladder", "cost", "classes", "trimap", "effects")  # files that a study's folder may hold, by stem
+
+
 class Heading(msgspec.Struct, frozen=True, kw_only=True):
     """What a study is, as it is declared, written and read back.
 
     Attributes:
+        name: of its folder.
         factors: techniques whose combinations its rows are; None for a study that is no factorial.
         varies: settings, such as backbone.output_stride, that rows differ in on purpose.
         edge_radius: px from borders that part edges from interiors in columns of their own; None for a table without.
@@ -79,7 +85,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True):
         claims: of its text.
     """
 
-    name: str
+    name: _Name
     title: str
     question: str = ""
     paper: Paper | None = None
@@ -307,6 +313,19 @@ def _without_unsteady(study: Study) -> Study:
 def _part(times: Iterable[float | None]) -> bool:
     known = [time for time in times if time is not None]
     return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder without a study in which something stands that a study would write over or remove.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not folder.is_dir() or (folder / FILE).exists():
+        return
+    written = ("records", SEARCH, "table", *FIGURES)
+    if found := sorted(path.name for path in folder.iterdir() if path.name in written or path.stem in written):
+        raise UserError(f"{folder} holds {found[0]} and no {FILE}: a study would write over it. Choose another sweep.output.")
 
 
 def load_sequential(folder: Path) -> Sequential | None:

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.errors import UserError
+from exfuse.errors import ConfigError, UserError
 from exfuse.files import write_atomically
+from exfuse.store import variants
 from exfuse.store.checked import plain, typed
-from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
+from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
@@ -45,6 +46,23 @@ class DeclaredStudy(Heading, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     rows: dict[str, DeclaredRow | None] = {}
     tune: DeclaredTune | None = None
+
+
+def check_declared(study: DeclaredStudy) -> None:
+    """Refuse, before anything is trained, a study whose words name no row or technique.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    named = [(f"study.factors: {factor!r} is no technique", factor, variants.names()) for factor in study.factors or ()]
+    if study.rows:
+        bases = {name: row.builds_on for name, row in study.rows.items() if row and row.builds_on}
+        named += [(f"study.rows.{name}.builds_on: {on!r} is no row", on, tuple(study.rows)) for name, on in bases.items()]
+        claimed = [row for claim in study.claims for row in (claim.row, *claim.of)]
+        named += [(f"study.claims: {row!r} is no row", row, tuple(study.rows)) for row in claimed]
+    if wrong := [(said, known) for said, name, known in named if name not in known]:
+        said, known = wrong[0]
+        raise ConfigError(f"{said}. There are {', '.join(known)}.")
 
 
 def collect_study(
@@ -152,7 +170,7 @@ def _copy_records(
 ) -> bool:
     """Copy each outcome's record, and remove those of others; whether anything is other than before."""
     sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
-    stale = {path.name for path in folder.glob("*")} - {source.key for source in sources}
+    stale = {path.parent.name for path in folder.glob(f"*/{RECORD}")} - {source.key for source in sources}
     for name in stale:
         shutil.rmtree(folder / name)
     changed = [(copy or _copy_record)(source, RunFolder(folder, source.key)) for source in sources]  # all of them

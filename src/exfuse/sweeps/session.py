@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
+from hydra.types import HydraContext, TaskFunction
 from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.table import Table
@@ -27,8 +28,8 @@ from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import load_sequential
-from exfuse.sweeps.collect import DeclaredStudy, collect_study, declared_name, swept_besides
+from exfuse.store.study import check_place, load_sequential
+from exfuse.sweeps.collect import DeclaredStudy, check_declared, collect_study, declared_name, swept_besides
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
@@ -53,11 +54,12 @@ class _Sweep:
 
 
 _OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in ("missing", "output", "mixed", "hung", "timeout")))
+_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 _running: list[_Sweep] = []  # at most one: Hydra hands its callbacks nothing that the caller could get back
 
 
 class SweepWatch(Callback):
-    """Hydra's callback by which the parent learns where its sweep lies and which study it is.
+    """Hydra's callback by which the parent puts its own sweeper in the place of Hydra's.
 
     Args:
         tabulates: whether the runs are segmentations, which make a table.
@@ -66,34 +68,28 @@ class SweepWatch(Callback):
     def __init__(self, tabulates: bool) -> None:
         self.tabulates = tabulates
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        hydra = config.hydra
-        Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = StagedSweeper
-        if hydra.launcher._target_.endswith("BasicLauncher"):
-            compose_each_job_once()
-        study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
-        remedy = "Mend the file in conf/study, or the override."
-        command = _command(hydra.job.config_name, hydra.overrides.task)
-        own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
-        study = {"name": own, "title": "Multirun"} if study is None else study
-        named = typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
-        forget_outcomes(Path(hydra.sweep.dir))
-        _running[:] = [
-            _Sweep(
-                folder=Path(hydra.sweep.dir),
-                study=replace(named, groups=named.groups or _groups(config)),
-                output=config.sweep.output and Path(config.sweep.output),
-                command=command,
-                mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
-                waits=config.sweep.missing != "skip",
-                queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
-                tabulates=self.tabulates,
-            )
-        ]
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002 - the argument is passed by name
+        """Nothing here may fail: Hydra turns what a callback raises into a warning."""
+        Plugins.instance().class_name_to_class[_SWEEPER] = StagedSweeper
+        StagedSweeper.tabulates = self.tabulates
 
 
 class StagedSweeper(BasicSweeper):
     """Hydra's own sweeper, in whose place it works: with jobs that follow from how earlier ones ended."""
+
+    tabulates: ClassVar[bool]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Learn where the sweep lies and which study it is.
+
+        Raises:
+            UserError: if what is said of the study is none, or its folder is somebody else's.
+        """
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if config.hydra.launcher._target_.endswith("BasicLauncher"):
+            compose_each_job_once()
+        forget_outcomes(Path(config.hydra.sweep.dir))
+        _running[:] = [_read_sweep(config, self.tabulates)]
 
     def is_done(self) -> bool:
         """Whether no stage follows; makes the next one."""
@@ -152,6 +148,28 @@ class StagedSweeper(BasicSweeper):
         with open_dict(config):
             del config["hydra"]
         return describe(config, choices)
+
+
+def _read_sweep(config: DictConfig, tabulates: bool) -> _Sweep:
+    hydra = config.hydra
+    study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
+    command = _command(hydra.job.config_name, hydra.overrides.task)
+    own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
+    study = {"name": own, "title": "Multirun"} if study is None else study
+    named = typed(study, DeclaredStudy, "study", "one that can be tabulated", "Mend the file in conf/study, or the override.")
+    check_declared(named)
+    if config.sweep.output:
+        check_place(Path(config.sweep.output))
+    return _Sweep(
+        folder=Path(hydra.sweep.dir),
+        study=replace(named, groups=named.groups or _groups(config)),
+        output=config.sweep.output and Path(config.sweep.output),
+        command=command,
+        mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
+        waits=config.sweep.missing != "skip",
+        queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
+        tabulates=tabulates,
+    )
 
 
 def _settled(sweep: _Sweep, console: Console) -> list[Outcome]:
