@@ -10,7 +10,7 @@ from exfuse.analysis.resampling import Noise
 from exfuse.analysis.sequential import ALPHA, Deciding, adjusted_p, level, share
 from exfuse.store.sequential import DIFFERENT, SMALLER, Rule
 from tests.analysis.sequential_simulation import EFFECTS, REGIMES, ROWS, as_good, sequential, table
-from tests.sharing import amount
+from tests.sharing import FULL, amount
 
 TABLE_HEAD = next(table(0))
 STUDIES = amount(2_000, 20_000)
@@ -30,7 +30,8 @@ def test_the_docs_show_what_the_simulation_prints():
     found = [[cell.strip(" %") for cell in line.strip("|").split("|")] for line in shown[2:]]
     assert [name for name, *_ in found] == [*REGIMES, *EFFECTS]
     assert all(float(alarms) <= 5.5 for _, alarms, *_ in found)
-    assert shown == amount(shown, [*table(20_000)])
+    if FULL:  # two minutes
+        assert shown == [*table(20_000)]
 
 
 def test_large_differences_take_fewer_seeds_than_a_fixed_number_that_tells_as_much():
