@@ -1,8 +1,11 @@
 """A cache changes no bit of any sample, costs each image one decoding, and never trusts a file that is not whole."""
 
+import errno
 import json
 import multiprocessing
 import os
+import resource
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -290,6 +293,25 @@ def test_a_full_disk_is_refused_before_anything_is_written(split, tmp_path, monk
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(DataError, match=r"paths\.cache"):
         make_data(split, disk_policy(tmp_path))
+
+
+def test_a_disk_that_loses_its_space_meanwhile_ends_in_an_error_not_in_a_signal(split, tmp_path):
+    """Space is taken before anything is mapped: a page without one would end the process by SIGBUS."""
+
+    def without_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            make_data(split, disk_policy(tmp_path))
+        except OSError as error:
+            os._exit(7 if error.errno == errno.EFBIG else 8)
+        os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(target=without_space)
+    process.start()
+    process.join()
+    assert process.exitcode == 7
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
 
 
 def test_two_processes_at_once_write_one_file(split, tmp_path):

@@ -1,0 +1,50 @@
+"""What the supervisor of one run does where another process has it."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from exfuse.errors import HELD
+from exfuse.store.description import RunDescription
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import BUSY, Outcome
+from exfuse.store.record import FAILED
+from exfuse.sweeps import supervisor
+from exfuse.sweeps.child import Ended
+from exfuse.sweeps.supervisor import _bring_to_an_end
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_that_another_process_trains_is_trained_anew_once_that_has_ended(
+    overwrite: bool, compose_config: Callable[..., RunDescription], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "runs", "0123456789abcdef")
+    held, let_go, starts = threading.Event(), threading.Event(), list[bool]()
+
+    def train_elsewhere() -> None:
+        with folder.locked(on_wait=lambda: None):
+            held.set()
+            let_go.wait(30)
+
+    def child(*_: object) -> Ended:
+        starts.append(folder.is_held())
+        if starts[-1]:
+            threading.Timer(0.2, let_go.set).start()
+        return Ended(HELD if starts[-1] else 1, "it was started", interrupted=False)
+
+    monkeypatch.setattr(supervisor, "run_child", child)
+    other = threading.Thread(target=train_elsewhere)
+    other.start()
+    assert held.wait(30)
+    described = replace(compose_config(), overwrite=overwrite)
+    outcome = Outcome(0, [], "baseline", 0, {}, key=folder.key)
+    try:
+        _bring_to_an_end(described, folder, outcome, None, tmp_path)
+    finally:
+        let_go.set()
+        other.join()
+    assert starts == ([True, False] if overwrite else [])  # it waits for the other's end, and starts then
+    assert outcome.status == (FAILED if overwrite else BUSY)
