@@ -6,6 +6,7 @@ import pytest
 
 from exfuse.config.overrides import compose_config
 from exfuse.config.search_path import about
+from tests.command import Command
 from tests.conftest import REPOSITORY
 
 FILES = sorted((REPOSITORY / "conf").rglob("*.yaml"))
@@ -36,3 +37,40 @@ def test_vocs_readers_differ_in_their_splits_alone(name):
     assert val.split == "val"
     assert val._target_ == "exfuse.data.voc.read_voc"
     assert train.get("split", "train") == {"voc_trainval": "trainval"}.get(name, "train")
+
+
+LATIN, BINARY = b"# caf\xe9\n", b"\x00\xff\xfe"
+NO_YAML = [b"a: [1\n", b"a: b: c\n", b"\tx: 1\n"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "content", "says"),
+    [
+        *(("+ablation=mine", content, "no YAML") for content in NO_YAML),
+        *((typed, content, "UTF-8") for content in (LATIN, BINARY) for typed in ("+ablation=mine", "ablation --help")),
+    ],
+)
+def test_a_config_file_of_ones_own_that_cannot_be_read_is_named(typed, content, says, tmp_path, command: Command):
+    file = tmp_path / "ablation" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    status, _, told = command("train", "--config-dir", tmp_path, *typed.split())
+    assert status == 1
+    assert len(told.strip().splitlines()) == 1
+    assert str(file) in told
+    assert says in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("technique=none", "technique/dap"),
+        ("technique.dap.windw=3", "technique/dap=none has no settings"),
+        ("technique.dap.window=3", "technique/dap=last or"),
+    ],
+)
+def test_what_no_key_is_gets_advice_that_helps(typed, says, command: Command):
+    status, _, told = command("train", typed)
+    assert status == 1
+    assert says in told
+    assert "append to your" not in told

@@ -50,7 +50,8 @@ def answer(words: Sequence[str]) -> None:
     elif words[:1] == ["--completion"]:
         print(_BASH, end="")
     else:
-        asked = [word for word in words if word not in ("--help", "-h")]
+        search_path.use_words(words)
+        asked = search_path.without_flags([word for word in words if word not in ("--help", "-h")])
         if asked and asked[0].startswith("-"):
             raise UsageError(f"exfuse {asked[0]}: expected a verb. See exfuse --help.")
         print(help_of(asked))

@@ -13,6 +13,9 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
+from yaml import YAMLError
+
+from exfuse.config import search_path
 
 # as they are without any of this
 _list, _compose = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
@@ -46,8 +49,16 @@ def compose_quickly() -> None:
         asked = (_sources(repo), tuple((one.config_path, one.package, one.is_self) for one in defaults))
         return copy_of(asked, lambda: _compose(self, defaults, repo))  # type: ignore[arg-type]
 
+    def read_in_words(self: ConfigRepository, config_path: str) -> Any:
+        try:
+            return _read(self, config_path)
+        except (UnicodeDecodeError, YAMLError):
+            if path := search_path.find(config_path.removesuffix(".yaml")):
+                search_path.read(path)  # says which file it is, in a line
+            raise
+
     def read_once(self: ConfigRepository, config_path: str) -> Any:
-        return copy_of((_sources(self), config_path), lambda: _read(self, config_path))
+        return copy_of((_sources(self), config_path), lambda: read_in_words(self, config_path))
 
     def choices_where_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
         return _choices(overrides, defaults, self_added) if any(one.is_interpolation() for one in defaults) else None

@@ -122,9 +122,11 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
     if composed is None:
         return None
     base, choices = composed
-    chosen = {(place or group.replace("/", ".")): group for key in choices for group, _, place in [key.partition("@")]}
+    chosen = {(place or key.replace("/", ".")): key for key in choices for _, _, place in [key.partition("@")]}
     for override in overrides:
         key = override.key_or_group
+        if below := [name for name in search_path.groups() if name.startswith(f"{key}/") and not search_path.options(key)]:
+            return f"There are {', '.join(below)}."
         if key.startswith("hydra") or search_path.is_group(key):
             continue
         if "/" in key:
@@ -133,10 +135,13 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
         node = OmegaConf.select(base, parent) if parent else base
         if leaf in node:
             continue
-        if parent in chosen and (owners := whose(chosen[parent], leaf)):
+        if parent in chosen and (owners := whose(chosen[parent].partition("@")[0], leaf)):
             return owners
         added = [f"+{group}" for group in search_path.groups() if "/" not in group and group not in node]
-        return nearest_key(leaf, [*map(str, node), *([] if parent else added)], parent)
+        own = [name for name in map(str, node) if name[0] != "_"]
+        if not own and parent in chosen:
+            return f"{chosen[parent]}={choices[chosen[parent]]} has no settings."
+        return nearest_key(leaf, [*own, *([] if parent else added)], parent)
     return None
 
 

@@ -50,6 +50,12 @@ def use_words(words: Sequence[str]) -> None:
     use(found)
 
 
+def without_flags(words: Sequence[str]) -> list[str]:
+    """The words of a command line but those by which `use_words` goes."""
+    pairs = zip(["", *words], words, strict=False)
+    return [word for before, word in pairs if before not in _FLAGS and word.partition("=")[0] not in _FLAGS]
+
+
 def added() -> tuple[Path, ...]:
     """The folders that the user added."""
     return config_dirs()[1:]
@@ -92,9 +98,32 @@ def find(name: str) -> Path | None:
 
 @functools.cache
 def read(path: Path) -> dict[str, Any]:
-    """A config file as it is written: its defaults list and interpolations are not followed."""
-    content = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    """A config file as it is written: its defaults list and interpolations are not followed.
+
+    Raises:
+        ConfigError: see `text_of`; or if it is no YAML.
+    """
+    try:
+        content = yaml.load(text_of(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {_said(error)}. Mend it.") from error
     return content if isinstance(content, dict) else {}
+
+
+def _said(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).replace('in "<unicode string>", ', "").split())
+
+
+def text_of(path: Path) -> str:
+    """What a config file holds.
+
+    Raises:
+        ConfigError: if it is not text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text, at byte {error.start}. Save it as UTF-8.") from error
 
 
 def read_whole(group: str, name: str) -> dict[str, Any]:
@@ -145,7 +174,7 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 def about(path: Path) -> str:
     """A config file's first comment: what it is, in one line."""
-    comments = (line.strip("# ") for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line)
+    comments = (line.strip("# ") for line in text_of(path).splitlines() if line.startswith("#") and "@package" not in line)
     return next(comments, "")
 
 
