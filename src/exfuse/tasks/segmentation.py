@@ -18,7 +18,7 @@ from exfuse.palette import VOID
 from exfuse.tasks.confusion import ConfusionMatrix
 from exfuse.tasks.optimised import OptimisedTask
 
-_VECTOR = 16  # floats that a CPU handles at once: its softmax over shorter rows takes 4 to 7 times as long as over maps
+_VECTOR = 16  # floats that a CPU handles at once: its softmax over shorter rows takes several times as long as over maps
 
 
 class SegmentationTask(OptimisedTask):
