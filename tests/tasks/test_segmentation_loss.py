@@ -18,10 +18,11 @@ def by_pixel(scores, truth):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("size", [(6, 7), (3, 4), (1, 1)], ids=str)
-def test_loss_and_gradient_are_the_mean_over_labelled_pixels(size, layout):
+@pytest.mark.parametrize("classes", [2, 5, 16, 21])  # short rows of classes are summed as maps on a CPU
+def test_loss_and_gradient_are_the_mean_over_labelled_pixels(classes, size, layout):
     generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(2, 5, *size, generator=generator).contiguous(memory_format=layout).requires_grad_()
-    truth = torch.randint(5, (2, 6, 7), generator=generator).to(torch.uint8)
+    scores = torch.randn(2, classes, *size, generator=generator).contiguous(memory_format=layout).requires_grad_()
+    truth = torch.randint(classes, (2, 6, 7), generator=generator).to(torch.uint8)
     truth[0, :2] = 255
     loss, expected = segmentation_loss(scores, truth), by_pixel(scores, truth)
     torch.testing.assert_close(loss, expected)
@@ -35,8 +36,10 @@ def test_nothing_labelled_costs_nothing():
     assert torch.autograd.grad(loss, scores)[0].count_nonzero() == 0
 
 
-def test_half_precision_scores_are_summed_in_float32():
-    scores = torch.randn(2, 5, 40, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
+@pytest.mark.parametrize("classes", [5, 21])
+def test_half_precision_scores_are_summed_in_float32(classes):
+    scores = torch.randn(2, classes, 40, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
+    scores = scores.contiguous(memory_format=torch.channels_last)
     truth = torch.zeros(2, 40, 40, dtype=torch.uint8)
     loss = segmentation_loss(scores, truth)
     assert loss.dtype == torch.float32
