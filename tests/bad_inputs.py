@@ -37,7 +37,7 @@ OF_TRAINING = (
     *("sweep.missing=maybe", "held_out.share=1", "held_out=2", "init_from=nowhere", "overwrite=maybe", "logger=nothing"),
     *("backbone=nothing", "backbone.missing=perhaps", "pretraining=nothing", "name=[1]", "paths.data=", "recipe.lr="),
     *("recipe.lr=${nothing}", "recipe.lr=${oc.env:NOTHING_AT_ALL}", "recipe.lr=0.1 0.2", "recipe.lr", "~recipe", "~seed"),
-    *("technique=none", "technique.dap.windw=3", "slot=dap"),
+    *("technique=none", "technique.dap.windw=3", "slot=dap", "~technique/dap=3", "hydra.searchpath=[pkg://nopkg.sub]"),
 )
 
 

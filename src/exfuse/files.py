@@ -105,10 +105,10 @@ def check_folder(path: Path) -> None:
     Raises:
         UserError: if a file stands there, or a folder in which anything was added or changed since it was written.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
         return
     note = path / _WRITTEN
-    if not note.is_file() or note.read_text(errors="replace") != _held_by(path):
+    if path.is_symlink() or not note.is_file() or note.read_text(errors="replace") != _held_by(path):
         raise UserError(
             f"{path} is there, not written by exfuse or changed since. Move it, or choose another place (output=...)."
         )
@@ -116,8 +116,8 @@ def check_folder(path: Path) -> None:
 
 def _held_by(folder: Path) -> str:
     """Hash of all that a folder holds."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _WRITTEN)
-    held = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in files)
+    found = sorted(path for path in folder.rglob("*") if path != folder / _WRITTEN)
+    held = "".join(f"{path.relative_to(folder).as_posix()} {path.is_symlink()} {sha256(path)}\n" for path in found)
     return hashlib.sha256(os.fsencode(held)).hexdigest()
 
 

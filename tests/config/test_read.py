@@ -188,3 +188,9 @@ def test_options_of_a_folder_of_ones_own_are_found_checked_and_built(tmp_path: P
         build("schedule", Option("flat"))
     with pytest.raises(ConfigError, match="--config-dir /nowhere: there is no such folder"):
         search_path.use_words(["--config-dir=/nowhere"])
+
+
+def test_a_program_that_imports_this_keeps_its_own_words():
+    """Only the command reads the command line: a program of somebody else's may well have a --config-dir of its own."""
+    code = "import sys; sys.argv += ['--config-dir', 'nowhere']; import exfuse.config, exfuse.config.overrides"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=REPOSITORY)

@@ -62,6 +62,10 @@ STUDY = {"name": "mine", "title": "Mine", "rows": {"baseline": None, "seb": {"bu
         ({"rows": {"seb": {"builds": "baseline"}}}, "builds"),
         ({"rows": {"baseline": None, "seb": {"builds_on": "basline"}}}, "basline"),
         ({"factors": ["seb", "nope"]}, "nope"),
+        ({"rows": {"baseline": {"builds_on": "baseline"}, "seb": None}}, "builds on"),
+        ({"rows": {"a": {"label": "seb"}, "b": {"label": "seb"}}}, "label seb"),
+        ({"edge_radius": 7}, "edge_radius"),
+        ({"claims": [{"row": "seb", "lies": "below", "of": []}]}, "needs other rows"),
         ({"claims": [{"row": "sbe", "lies": "below", "of": ["baseline"]}]}, "sbe"),
     ],
     ids=str,
@@ -82,8 +86,43 @@ def test_a_study_takes_no_folder_that_holds_somebodys_table(held: str, tmp_path:
     choice = {"output": str(folder), "mixed": False, "missing": "train"}
     with pytest.raises(UserError, match=held):
         sweep(tmp_path, sweep=choice)
-    (folder / "study.json").touch()
+    for content in ("", "{}", "[1]"):
+        (folder / "study.json").write_text(content)
+        with pytest.raises(UserError, match="study"):
+            sweep(tmp_path, sweep=choice)
+    write_sealed_json(folder / "study.json", {"command": "exfuse train"})
     assert sweep(tmp_path, sweep=choice).output == folder
+
+
+def test_the_folder_that_a_study_would_choose_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = Path("outputs/studies/mine/table.md")
+    table.parent.mkdir(parents=True)
+    table.touch()
+    with pytest.raises(UserError, match=r"table\.md"):
+        sweep(tmp_path, study=STUDY)
+
+
+@pytest.mark.parametrize("output", ["afile", 3, ["a"]])
+def test_a_place_that_is_no_folder_is_refused(output: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("afile").touch()
+    with pytest.raises(UserError, match=r"sweep\.output"):
+        sweep(tmp_path, sweep={"output": output, "mixed": False, "missing": "train"})
+
+
+def test_the_table_of_another_sweep_in_the_folder_that_was_typed_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "typed"
+    record(folder / "records", "a", "these images", "done")
+    record(folder / "records", "c", "these images")  # failed, so that nobody misses it
+    record(tmp_path / "runs", "b", "these images")
+    write_sealed_json(folder / "study.json", {"command": "exfuse train +study=other"})
+    mine = sweep(tmp_path, "+study=mine", study=STUDY, sweep={"output": str(folder), "mixed": False, "missing": "train"})
+    others = [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key="b" * 16)]
+    with pytest.raises(UserError, match=r"another sweep, exfuse train \+study=other"):
+        session._study_folder(mine, others)
+    both = [*others, Outcome(1, [], "row", 1, {}, store=str(tmp_path / "runs"), key="a" * 16)]
+    assert session._study_folder(mine, both) == folder
 
 
 def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_again(tmp_path: Path) -> None:
@@ -103,25 +142,25 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
         return [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key=key * 16) for key in keys]
 
     before = sweep(tmp_path, "+study=mine", study=study)
-    assert session._own_folder(before, outcomes("a")) == folder
+    assert session._study_folder(before, outcomes("a")) == folder
     record(folder / "records", "a", "these images")
     record(tmp_path / "runs", "b", "these images")
     record(tmp_path / "runs", "c", "others")
     write_sealed_json(folder / "study.json", {"command": before.command})
     other = sweep(tmp_path, "+study=mine", "data=voc", study=study)
-    beside = session._own_folder(other, outcomes("b"))
+    beside = session._study_folder(other, outcomes("b"))
     assert beside.parent == folder.parent
     assert beside.name.startswith("mine-")
-    assert session._own_folder(other, outcomes("b")) == beside  # found again
-    assert session._own_folder(before, outcomes("b")) == folder  # the same command, after the code has changed
-    assert session._own_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), outcomes("a", "b")) == folder
-    moved = session._own_folder(before, outcomes("c"))  # the same words, with paths.data of other images
+    assert session._study_folder(other, outcomes("b")) == beside  # found again
+    assert session._study_folder(before, outcomes("b")) == folder  # the same command, after the code has changed
+    assert session._study_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), outcomes("a", "b")) == folder
+    moved = session._study_folder(before, outcomes("c"))  # the same words, with paths.data of other images
     assert moved not in (folder, beside)
-    assert moved == session._own_folder(before, outcomes("c"))
+    assert moved == session._study_folder(before, outcomes("c"))
 
 
-def record(store: Path, key: str, manifest: str) -> None:
-    RunFolder(store, key * 16).write(Record(key=key * 16, status="failed", manifests={"val": manifest}))
+def record(store: Path, key: str, manifest: str, status: str = "failed") -> None:
+    RunFolder(store, key * 16).write(Record(key=key * 16, status=status, manifests={"val": manifest}))
 
 
 def test_a_glob_of_names_is_left_to_hydra() -> None:

@@ -17,7 +17,7 @@ matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 
 Ids = NDArray[np.uint8]
 _OPACITY = 0.55
-_CELL, _GAP, _ABOVE, _LINE = 2.6, 0.03, 0.25, 0.16  # inches: a picture's place, white around it, titles, a legend's line
+_CELL, _GAP, _LINE = 2.6, 0.03, 0.16  # inches: a picture's place, white around it, a line of text
 _COLUMNS = 6  # of a legend
 
 
@@ -65,12 +65,14 @@ def save_comparison(
     columns = 1 + with_truth + len(predictions)
     ratios = [image.shape[0] / image.shape[1] for image in images]  # rows as high as their images, without white between them
     shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
-    below = 0.1 + _LINE * -(-len(_used(shown)) // _COLUMNS)  # of the legend
-    width, height = _CELL * columns, _ABOVE + sum(_CELL * ratio for ratio in ratios) + below
+    width = _CELL * columns
+    below = 0.1 + _LINE * -(-len(_used(shown)) // _legend_columns(width, [classes[id] for id in _used(shown)]))  # of the legend
+    above = 0.1 + _LINE * max(name.count("\n") + 1 for name in ["image", *predictions])
+    height = above + sum(_CELL * ratio for ratio in ratios) + below
     figure = Figure(figsize=(width, height), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, measured in inches: one a picture takes most of a short training's end
     axes.set_axis_off()
-    top = _ABOVE
+    top = above
     for row, (image, truth, ratio) in enumerate(zip(images, truths, ratios, strict=True)):
         cells = [("image", image)]
         if with_truth:
@@ -94,8 +96,14 @@ def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequenc
     used = _used(ids)
     colours = voc_palette() / 255
     patches = [Patch(facecolor=colours[id], edgecolor="0.5", label=classes[id]) for id in used]
-    columns = min(_COLUMNS, len(patches))
+    columns = _legend_columns(figure.bbox.width / figure.dpi, [classes[id] for id in used])
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+
+
+def _legend_columns(width: float, names: Sequence[str]) -> int:
+    """How many of the names stand side by side in so many inches, each as wide as the longest."""
+    widest = 0.55 + 0.06 * max(map(len, names), default=0)  # a patch with its space, and letters of 7 points
+    return max(1, min(_COLUMNS, len(names), int(width / widest)))
 
 
 def _used(ids: Sequence[Ids]) -> list[int]:

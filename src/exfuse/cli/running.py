@@ -39,7 +39,6 @@ def run(command: Command) -> None:
     os.environ[_FULL] = "1"  # Hydra then hands its errors on instead of printing them its own way
     for note in command.notes:
         print(f"Note: {note}", file=sys.stderr)
-    search_path.use_words(command.arguments)
     compose_quickly()
     unprinted = outlive_streams()
     parser = get_args_parser()
@@ -47,6 +46,7 @@ def run(command: Command) -> None:
     arguments = parser.parse_intermixed_args(command.arguments)
     try:
         try:
+            search_path.use_words(command.arguments)
             check_groups(arguments.overrides)
             _run_hydra(arguments, parser, _task(command), str(CONFIG_DIR), command.verb.config)
         except BaseException as error:

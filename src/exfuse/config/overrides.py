@@ -50,7 +50,7 @@ def check_groups(typed: Iterable[str]) -> None:
     Raises:
         ConfigError: naming the group and its options.
     """
-    named = ((word, *word.lstrip("+").partition("=")[::2]) for word in typed)
+    named = ((word, *word.lstrip("+~").partition("=")[::2]) for word in typed)
     for word in [word for word, key, value in named if not _NAME.fullmatch(value) and value and search_path.is_group(key)]:
         try:
             (override,) = OverridesParser.create().parse_overrides([word])
@@ -60,7 +60,7 @@ def check_groups(typed: Iterable[str]) -> None:
             continue  # names by itself only options that there are
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         if not all(isinstance(value, str) for value in values):
-            group, _, value = word.lstrip("+").partition("=")
+            group, _, value = word.lstrip("+~").partition("=")
             known = nearest(value, search_path.options(group.partition("@")[0]), f"Options of {group}")
             raise ConfigError(f"{group}={value}: expected the name of one option. {known}")
 

@@ -86,7 +86,7 @@ def options(group: str) -> list[str]:
     """Names of the options of a config group."""
     if not _PLAIN.fullmatch(group):
         return []
-    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
+    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml") if path.is_file()})
 
 
 def find(name: str) -> Path | None:
@@ -181,8 +181,15 @@ def about(path: Path) -> str:
 def _folder(source: str) -> Path | None:
     if source.startswith("pkg://"):
         name = source.removeprefix("pkg://")
-        spec = None if name.partition(".")[0] == "hydra" else find_spec(name)
-        return Path(next(iter(spec.submodule_search_locations or []))) if spec else None
+        if name.partition(".")[0] == "hydra":
+            return None
+        try:
+            spec = find_spec(name)
+        except ModuleNotFoundError:  # of what it should lie in
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(f"hydra.searchpath: {source} is no package that can be imported here.")
+        return Path(next(iter(spec.submodule_search_locations)))
     path = Path(source.removeprefix("file://")).resolve()
     if not path.is_dir():
         raise ConfigError(f"--config-dir {source}: there is no such folder.")

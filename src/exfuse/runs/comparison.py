@@ -16,7 +16,7 @@ from exfuse.limits import Positive
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription, from_plain
-from exfuse.store.folder import RunFolder, find_finished
+from exfuse.store.folder import RunFolder, find_finished, find_runs as runs_at
 from exfuse.store.record import Record
 from exfuse.tasks.prediction import PredictedImage, predict_split
 from exfuse.terminal import Console
@@ -46,6 +46,9 @@ def find_runs(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
     Raises:
         UserError: if there is none, or they were not scored on the same images.
     """
+    for run in [run for folder in folders for run in runs_at(folder) if run.path == folder]:  # named itself
+        if (record := run.record()) and not record.done:
+            raise UserError(f"{record.title}, seed {record.seed}, in {run.path} has not finished: it has no scores to compare.")
     runs = find_finished(folders)
     if not runs:
         raise UserError(f"No finished run in {', '.join(map(str, folders))}. Train one: exfuse train +ablation=baseline")
@@ -62,6 +65,7 @@ def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> N
         model, trained, _ = load_checkpoint(folder.path)
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
+        name += f"\n{folder.key[:8]}" if name in predicted else ""
         predicted[name] = [*predict_split(model, dataset, spread_evenly(len(split), images), choose_device("cpu"))]
     shown = next(iter(predicted.values()))
     drawn = {name: [one.prediction for one in found] for name, found in predicted.items()}

@@ -1,5 +1,6 @@
 """A study folder read back: which rows its table has, which runs they rest on, and what became of each run."""
 
+import os
 import re
 import statistics
 from collections import Counter
@@ -19,7 +20,7 @@ from exfuse.errors import UserError
 from exfuse.files import as_json, write_json
 from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.store import variants
-from exfuse.store.checked import plain, read_json, sealed
+from exfuse.store.checked import plain, read_json, read_plain, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
 from exfuse.store.costs import MEASURED, TIMED
 from exfuse.store.folder import RunFolder
@@ -315,13 +316,47 @@ def _part(times: Iterable[float | None]) -> bool:
     return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
 
 
+def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None], slots: Iterable[str]) -> None:
+    """Refuse a study whose words name no row, technique or radius that there is.
+
+    Args:
+        path: of what says so.
+        rows: by name the row that each builds on; empty where they are not known yet.
+        slots: names of the techniques.
+
+    Raises:
+        UserError: naming the first.
+    """
+    there = f"There are {', '.join(rows)}."
+    for name, on in rows.items():
+        if on is not None and (on not in rows or on == name):
+            raise UserError(f"{path}: row {name} builds on {on!r}, which is no other row. {there}")
+    if study.edge_radius not in (None, *RADII):
+        radii = ", ".join(map(str, RADII))
+        raise UserError(f"{path}: edge_radius is {study.edge_radius}, expected one of {radii} (px) or null.")
+    for claim in study.claims if rows else ():
+        if wrong := [name for name in (claim.row, *claim.of) if name not in rows]:
+            raise UserError(f"{path}: a claim speaks of {wrong[0]!r}, which is no row. {there}")
+        if not claim.of or claim.row in claim.of:
+            raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
+    if unknown := [name for name in study.factors or () if name not in slots]:
+        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(slots)}.")
+
+
 def check_place(folder: Path) -> None:
-    """Refuse a folder without a study in which something stands that a study would write over or remove.
+    """Refuse a place for a study where something stands that it would write over or remove.
 
     Raises:
         UserError: naming it.
     """
-    if not folder.is_dir() or (folder / FILE).exists():
+    if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise UserError(f"{folder} is a file, where a study's folder is to be. Choose another sweep.output.")
+        return
+    if (folder / FILE).exists():
+        remedy = f"Move it away, or choose another place than {folder} (sweep.output)."
+        if "command" not in read_plain(folder / FILE, "a study", remedy):
+            raise UserError(f"{folder / FILE} is not a study: it names no command. {remedy}")
         return
     written = ("records", SEARCH, "table", *FIGURES)
     if found := sorted(path.name for path in folder.iterdir() if path.name in written or path.stem in written):
@@ -429,19 +464,5 @@ def _check(study: StudyFile, path: Path) -> None:
     for row in study.rows:
         if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
             raise UserError(f"{path}: row {row.name} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
-        if row.on is not None and (row.on not in names or row.on == row.name):
-            raise UserError(
-                f"{path}: row {row.name} builds on {row.on!r}, which is no other row. There are {', '.join(names)}."
-            )
-    if study.edge_radius not in (None, *RADII):
-        raise UserError(
-            f"{path}: edge_radius is {study.edge_radius}, expected one of {', '.join(map(str, RADII))} (px) or null."
-        )
-    for claim in study.claims:
-        if wrong := [name for name in (claim.row, *claim.of) if name not in names]:
-            raise UserError(f"{path}: a claim speaks of {wrong[0]!r}, which is no row. There are {', '.join(names)}.")
-        if not claim.of or claim.row in claim.of:
-            raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
     slots = dict.fromkeys([*variants.names(), *(name for row in study.rows for name in row.options)])
-    if unknown := [name for name in study.factors or () if name not in slots]:
-        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(slots)}.")
+    check_words(path, study, {row.name: row.on for row in study.rows}, slots)

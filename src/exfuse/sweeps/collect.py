@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store import variants
 from exfuse.store.checked import plain, typed
@@ -18,7 +19,7 @@ from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, write_study
+from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, check_words, write_study
 from exfuse.store.tuning import FOLDER as SEARCH, DeclaredTune
 from exfuse.store.variants import chosen_options, label
 from exfuse.sweeps.tuning import Search, key_of
@@ -49,20 +50,16 @@ class DeclaredStudy(Heading, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def check_declared(study: DeclaredStudy) -> None:
-    """Refuse, before anything is trained, a study whose words name no row or technique.
+    """Refuse a study that could make no table before anything is trained.
 
     Raises:
-        ConfigError: naming the first.
+        UserError: see `exfuse.store.study.check_words`; or if two rows have one label.
     """
-    named = [(f"study.factors: {factor!r} is no technique", factor, variants.names()) for factor in study.factors or ()]
-    if study.rows:
-        bases = {name: row.builds_on for name, row in study.rows.items() if row and row.builds_on}
-        named += [(f"study.rows.{name}.builds_on: {on!r} is no row", on, tuple(study.rows)) for name, on in bases.items()]
-        claimed = [row for claim in study.claims for row in (claim.row, *claim.of)]
-        named += [(f"study.claims: {row!r} is no row", row, tuple(study.rows)) for row in claimed]
-    if wrong := [(said, known) for said, name, known in named if name not in known]:
-        said, known = wrong[0]
-        raise ConfigError(f"{said}. There are {', '.join(known)}.")
+    rows = {name: row.builds_on if row else None for name, row in study.rows.items()}
+    check_words("study", study, rows, variants.names())
+    labels = Counter(row.label for row in study.rows.values() if row and row.label)
+    if twice := [label for label, number in labels.items() if number > 1]:
+        raise UserError(f"study: two rows have the label {twice[0]}. A run can stand in one of them alone.")
 
 
 def collect_study(
@@ -170,7 +167,7 @@ def _copy_records(
 ) -> bool:
     """Copy each outcome's record, and remove those of others; whether anything is other than before."""
     sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
-    stale = {path.parent.name for path in folder.glob(f"*/{RECORD}")} - {source.key for source in sources}
+    stale = {path.parent.name for path in folder.glob(f"{'[0-9a-f]' * 16}/{RECORD}")} - {source.key for source in sources}
     for name in stale:
         shutil.rmtree(folder / name)
     changed = [(copy or _copy_record)(source, RunFolder(folder, source.key)) for source in sources]  # all of them

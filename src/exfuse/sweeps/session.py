@@ -127,7 +127,7 @@ class StagedSweeper(BasicSweeper):
             raise ConfigError(f"sweep.until=decided: two rows are called {twice[0]}. Sweep variants and seeds alone.")
         builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
         usual = dict.fromkeys(names, "baseline")
-        folder = sweep.output or Path("outputs/studies") / sweep.study.name
+        folder = _place(sweep.study, sweep.output)
         earlier = load_sequential(folder)
         excluded = [plan.search.declared.seed] if plan.search else []
         pairs = pairs_of(names, builds_on if declared else usual)
@@ -135,7 +135,7 @@ class StagedSweeper(BasicSweeper):
 
         def save(found: list[Outcome], sequential: Sequential) -> None:
             plan.sequential = sequential
-            output = sweep.output or _own_folder(sweep, found)
+            output = _study_folder(sweep, found)
             collect_study(found, sweep.study, sweep.command, sweep.mixed, output, plan.search, sequential)
 
         return additions, names, save
@@ -158,12 +158,15 @@ def _read_sweep(config: DictConfig, tabulates: bool) -> _Sweep:
     study = {"name": own, "title": "Multirun"} if study is None else study
     named = typed(study, DeclaredStudy, "study", "one that can be tabulated", "Mend the file in conf/study, or the override.")
     check_declared(named)
-    if config.sweep.output:
-        check_place(Path(config.sweep.output))
+    typed_output = config.sweep.output
+    if not isinstance(typed_output, (str, type(None))):
+        raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
+    output = Path(typed_output) if typed_output else None
+    check_place(_place(named, output))
     return _Sweep(
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),
-        output=config.sweep.output and Path(config.sweep.output),
+        output=output,
         command=command,
         mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
         waits=config.sweep.missing != "skip",
@@ -248,7 +251,7 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     from exfuse.analysis.rendering import render_study  # loads only once there is something to show
 
     try:
-        output = sweep.output or _own_folder(sweep, outcomes)
+        output = _study_folder(sweep, outcomes)
         search = sweep.plan.search if sweep.plan else None
         sequential = sweep.plan.sequential if sweep.plan else None
         changed = collect_study(outcomes, sweep.study, sweep.command, sweep.mixed, output, search, sequential)
@@ -259,12 +262,15 @@ def _tabulate(sweep: _Sweep, outcomes: list[Outcome], console: Console) -> bool:
     return True
 
 
-def _own_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
-    """The study's folder, or one beside it if that holds the table of other runs, which would be lost.
+def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
+    """Where the study goes: as typed, or its own folder, or one beside that if it holds the table of other runs.
 
     The same command on the same data is the same study, whatever became of its runs; where they lie changes nothing.
+
+    Raises:
+        UserError: if the folder that was typed holds finished runs of another sweep, which would leave it.
     """
-    folder = Path("outputs/studies") / sweep.study.name
+    folder = _place(sweep.study, sweep.output)
     before = folder / "study.json"
     if {path.name for path in folder.glob("records/*")} <= {outcome.key for outcome in outcomes} or not before.is_file():
         return folder
@@ -273,8 +279,20 @@ def _own_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     then = _data(find_runs(folder / "records"))
     if known.get("command") == sweep.command and (then & now or not (then and now)):
         return folder
+    if sweep.output:
+        keys = {outcome.key for outcome in outcomes}
+        if any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / "records")):
+            raise UserError(
+                f"{folder} holds the table of another sweep, {known.get('command')}, with finished runs that this one does not "
+                "have. Choose another sweep.output, or delete it."
+            )
+        return folder
     own = f"{sweep.command} {sorted(now)}" if known.get("command") == sweep.command else sweep.command
     return folder.with_name(f"{folder.name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}")
+
+
+def _place(study: DeclaredStudy, output: Path | None) -> Path:
+    return output or Path("outputs/studies") / study.name
 
 
 def _data(runs: Iterable[RunFolder]) -> set[str]:
