@@ -38,8 +38,11 @@ def _crops(position: int, of: Split, classes: tuple[str, ...], minimum_side: int
 
     item, mask = of.items[position], of.mask(position)
     height, width = mask.shape
+    present = set(np.unique(mask).tolist())
     for label, name in enumerate(classes):
-        regions, _ = ndimage.label(mask == of.classes.index(name), structure=np.ones((3, 3)))
+        if (index := of.classes.index(name)) not in present:
+            continue
+        regions, _ = ndimage.label(mask == index, structure=np.ones((3, 3)))
         for number, (rows, columns) in enumerate(ndimage.find_objects(regions)):
             sides = rows.stop - rows.start, columns.stop - columns.start
             if min(sides) < minimum_side:
