@@ -118,7 +118,7 @@ def _make(
         accuracy = _validate(trainer, task, data)
         if not trainer.is_global_zero:
             return
-        environment = describe_environment(task.device)
+        environment = describe_environment(trainer.strategy.root_device)  # Lightning has put the task back on the CPU
         write_json(folder.path / "environment.json", as_plain(environment))
         scaling = Normalisation(**normalisation(wanted))
         write_atomically(
