@@ -19,8 +19,9 @@ setup: $(STAMP)  ## make the environment .venv
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	@echo 'Making $(VENV): some 230 packages, 7 GB with PyTorch and CUDA; minutes, most of them downloads. `make clean` removes it.'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	$(VENV)/bin/pip install --editable '.[dev]'
 	touch $@
 
 demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, under 15 minutes)

@@ -6,16 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from rich.table import Table
 
 import exfuse
 from exfuse.analysis.console import per_class_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.errors import complain
-from exfuse.terminal import Console, Progress, afterwards, track
+from exfuse.terminal import Console, Progress, Table, afterwards, track
+from exfuse.tracking.progress import ProgressBar
 
 PACKAGE = Path(exfuse.__file__).parent
 NAMES = ["[/bold]", "[red]", "[link=file:///etc/passwd]x", ":smile:", "$\\frac{", "\\", "<b>", "{0}", "%s", "\x1b[31m"]
@@ -47,11 +48,44 @@ def test_a_complaint_is_text_too(name: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_everybody_prints_by_this_terminal() -> None:
-    others = {"rich.console": {"Console"}, "rich.progress": {"Progress", "track"}, "rich.markup": {"escape"}}
+    others = {
+        "rich.console": {"Console"},
+        "rich.progress": {"Progress", "track"},
+        "rich.markup": {"escape"},
+        "rich.table": {"Table"},
+    }
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and path.parent != PACKAGE:
                 assert not {alias.name for alias in node.names} & others.get(node.module or "", set()), path
+
+
+def test_a_title_is_not_squeezed_into_a_narrow_table() -> None:
+    file = io.StringIO()
+    table = Table(
+        "a", "b", title="ss+lr, seed 0: objects of generated scenes", caption="1200 images to train on, 200 to score on"
+    )
+    Console(file=file, width=80).print(table)
+    assert file.getvalue().splitlines()[0] == table.title
+    assert file.getvalue().splitlines()[-1] == table.caption
+
+
+def test_progress_counts_epochs_from_1_and_says_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    bar, trainer = ProgressBar(10), Mock(max_epochs=12, global_step=30, estimated_stepping_batches=120, training=False)
+    bar.setup(trainer, Mock(), "fit")
+    left = bar.configure_columns(trainer)[-1]
+    assert left.render(None).plain == "-:--:-- left"
+    bar.disable()
+    bar.on_train_start(trainer, Mock())
+    clock += 20
+    trainer.global_step = 40  # of those 30 were made by an earlier start
+    bar.on_train_batch_end(trainer, Mock(), None, None, 0)
+    assert left.render(None).plain == "0:02:40 left"
+    assert bar._get_train_description(2) == "Epoch 3 of 12"
+    trainer.progress_bar_metrics, trainer.loggers, trainer.logger = {"train/loss": 2.5}, [Mock(version=3)], Mock(version=3)
+    assert bar.get_metrics(trainer, Mock()) == {"loss": 2.5}
 
 
 def test_what_cannot_be_shown_of_something_done_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

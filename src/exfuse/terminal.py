@@ -1,5 +1,6 @@
 """What people are shown while something runs: text of data is never markup, and printing is no part of any success."""
 
+import copy
 import errno
 import io
 import os
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import rich.console
 import rich.progress
+import rich.table
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Column
@@ -47,6 +49,21 @@ class Progress(rich.progress.Progress):
 def track(items: Iterable[T], description: str, total: float | None = None, **settings: Any) -> Iterable[T]:
     """Rich's, whose description is text."""
     return rich.progress.track(items, escape(description), total, **settings)
+
+
+class Table(rich.table.Table):
+    """Rich's, whose title and caption are as wide as they need, however narrow its columns are."""
+
+    def __rich_console__(
+        self, console: rich.console.Console, options: rich.console.ConsoleOptions
+    ) -> rich.console.RenderResult:
+        if self.title:
+            yield Text("", "table.title").append(self.title)
+        bare = copy.copy(self)
+        bare.title = bare.caption = None
+        yield from super(Table, bare).__rich_console__(console, options)
+        if self.caption:
+            yield Text("", "table.caption").append(self.caption)
 
 
 def columns(headers: Iterable[str], words: Sequence[str] = (), footers: Iterable[str] = ()) -> list[Column]:

@@ -81,6 +81,26 @@ def test_the_list_is_a_table_with_what_people_ask_for(command: Command, runs: Pa
         assert words in " ".join(out.split())
 
 
+def test_runs_of_one_name_say_what_differs_and_fit_80_columns(
+    command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for key, epochs in (("0a" * 8, 1), ("0b" * 8, 12)):
+        folder = RunFolder(runs, key)
+        record = folder.record()
+        assert record is not None
+        folder.write(replace(record, config=record.config | {"recipe": {"epochs": epochs, "batch_size": 8}}))
+    folder.write(replace(record, status="interrupted", config=record.config | {"recipe": {"epochs": 12, "batch_size": 8}}))
+    _, out, _ = command("runs", f"paths.runs={runs}")
+    assert "epochs=1\n" in out.replace(" ", "")
+    assert "epochs=12\n" in out.replace(" ", "")
+    assert "batch_size" not in out
+    assert "interrupted" in out
+    assert max(map(len, out.splitlines())) <= 80
+    _, out, _ = command("runs", f"paths.runs={runs}", "json=true", "name=baseline")
+    assert json.loads(out)[0]["differs"] == ""
+
+
 def test_a_run_of_an_earlier_version_is_marked(command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     folder = RunFolder(runs, "0a" * 8)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from exfuse.metrics.boundary_areas import EDGE_RADIUS, BoundaryAreas
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.store.costs import COSTS
 from exfuse.store.record import Record
-from exfuse.terminal import columns
+from exfuse.terminal import Table, columns
 
 
 def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, areas: BoundaryAreas | None = None) -> Table:

@@ -269,11 +269,16 @@ def _seeds(records: Sequence[Record]) -> str:
 
 
 def _backbone(records: Sequence[Record]) -> str:
-    chosen = _distinct(records, lambda record: record.choices.get("backbone"))
-    name = _distinct(records, lambda record: record.config["backbone"]["name"])
+    name = _distinct(records, _encoder)
     stride = _distinct(records, lambda record: record.config["backbone"]["output_stride"])
-    kind = f"{chosen} ({name})" if chosen and chosen != name else name
-    return f"Backbone: {kind}, output stride {stride}; weights: {_distinct(records, _weights, '; ')}."
+    return f"Backbone: {name}, output stride {stride}; weights: {_distinct(records, _weights, '; ')}."
+
+
+def _encoder(record: Record) -> str:
+    """With timm's name for it, where it is timm's and called otherwise."""
+    backbone = record.config["backbone"]
+    known = backbone.get("arguments") or backbone["name"] == record.encoder
+    return record.encoder if known else f"{record.encoder} ({backbone['name']})"
 
 
 def _weights(record: Record) -> str:

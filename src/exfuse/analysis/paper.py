@@ -25,9 +25,8 @@ def departures(record: Record, paper: Paper) -> list[str]:
     classes = record.scores.iou
     if list(classes) != VOC_CLASSES:
         found.append(f"{len(classes)} classes that are not VOC's {len(VOC_CLASSES)}")
-    backbone = record.config["backbone"]["name"]
-    if backbone != paper.backbone:
-        found.append(f"backbone {backbone} instead of {paper.backbone}")
+    if record.encoder != paper.backbone:
+        found.append(f"backbone {record.encoder} instead of {paper.backbone}")
     if (pretraining := _pretraining(record)) != paper.pretraining:
         found.append(f"weights: {pretraining} instead of {paper.pretraining}")
     debug = record.config.get("debug") or {}

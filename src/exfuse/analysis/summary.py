@@ -4,11 +4,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from exfuse.files import write_csv
 from exfuse.store.record import Record
-from exfuse.terminal import columns
+from exfuse.terminal import Table, columns
 
 Values = dict[str, float]
 Variants = dict[str, dict[int, Values]]

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 import torch
-from rich.table import Table
 
 from exfuse.files import write_atomically, write_json
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
 from exfuse.store.checked import plain, write_rows
 from exfuse.store.record import changes
+from exfuse.terminal import Table
 
 
 class Measurement(msgspec.Struct, frozen=True):

@@ -1,20 +1,25 @@
 """``exfuse runs``: what was trained, and what of it is to go."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rich.prompt import Confirm
-from rich.table import Table
 from rich.text import Text
 
 from exfuse.analysis.document import count
 from exfuse.errors import UserError
 from exfuse.files import as_json
 from exfuse.limits import Seed
+from exfuse.store.consistency import ABSENT, find_deviations
 from exfuse.store.folder import Listed, list_runs
-from exfuse.store.record import RUNNING
-from exfuse.terminal import Console
+from exfuse.store.record import RUNNING, Record
+from exfuse.terminal import Console, Table
+
+_WIDE = 100  # characters, from which there is room for a time of day
+_ASKED = ("recipe.", "debug.", "backbone.output_stride", "backbone.init", "held_out.share", "pretraining.recipe.")
+_MOST = 3  # settings that are named
 
 
 class Row(NamedTuple):
@@ -24,6 +29,7 @@ class Row(NamedTuple):
         recipe, miou: None where a run has none.
         why: it is not done.
         old: its record is of an earlier version's schema, which made keys otherwise.
+        differs: in which settings runs of its name are not alike, and what they are here.
     """
 
     name: str
@@ -39,6 +45,7 @@ class Row(NamedTuple):
     why: str
     diverged: bool = False
     old: bool = False
+    differs: str = ""
 
 
 def list_all(
@@ -63,7 +70,9 @@ def list_all(
             and (seed is None or seed == row.seed)
         )
 
-    rows = [row for run in list_runs(Path(paths_runs)) if is_wanted(run, row := _row(run))]
+    runs = list_runs(Path(paths_runs))
+    differing = _differing([run.record for run in runs if run.record])
+    rows = [row for run in runs if is_wanted(run, row := _row(run)._replace(differs=differing.get(run.folder.key, "")))]
     if sort != "date":  # in which they are
         rows.sort(key=lambda row: (value := getattr(row, sort)) is None or value)
     if sort in ("miou", "size"):
@@ -71,14 +80,23 @@ def list_all(
     if json:
         print(as_json([row._asdict() for row in rows]), end="")
         return
-    table = Table("name", "data", "recipe", "seed", "status", "mIoU %", "date", "MB", "key", box=None, header_style="bold")
+    console = Console()
+    wide = console.width >= _WIDE
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("name", "data", "recipe"):
+        table.add_column(header, overflow="fold")
+    table.add_column("seed", no_wrap=True, justify="right")
+    widest = max((len(word) for row in rows for word in _ending(row).split()), default=0)
+    table.add_column("status", overflow="fold", min_width=widest)
+    for header in ("mIoU %", "date", "MB", "key"):
+        table.add_column(header, no_wrap=True, justify="left" if header in ("date", "key") else "right")
     for row in rows:
         score = "" if row.miou is None else f"{100 * row.miou:.1f}"
-        shown = "diverged" if row.diverged else row.status
-        ending = Text(f"{shown}, old" if row.old else shown, "green" if shown == "done" else "red")
-        size = f"{row.size / 1e6:,.0f}"
-        table.add_row(row.name, row.data, row.recipe, str(row.seed), ending, score, row.date[:16], size, row.key[:8])
-    Console().print(table if rows else f"No such run in {paths_runs}.")
+        ending = Text(_ending(row), "green" if _ending(row) == "done" else "red")
+        about = Text(row.name).append("".join(f"\n{one}" for one in row.differs.split(", ") if one), "dim")
+        size, date = f"{row.size / 1e6:,.0f}", row.date[: 16 if wide else 10]
+        table.add_row(about, row.data, row.recipe, str(row.seed), ending, score, date, size, row.key[:8])
+    console.print(table if rows else f"No such run in {paths_runs}.")
 
 
 def show(run: str, json: bool) -> None:
@@ -160,6 +178,27 @@ def du(paths_runs: str, paths_backbones: str, paths_cache: str, json: bool) -> N
         table.add_row(name, f"{size / 1e6:,.1f}", str(folders[name]))
     table.add_row("all", f"{sum(sizes.values()) / 1e6:,.1f}")
     Console().print(table)
+
+
+def _ending(row: Row) -> str:
+    shown = "diverged" if row.diverged else row.status
+    return f"{shown}, old" if row.old else shown
+
+
+def _differing(records: Sequence[Record]) -> dict[str, str]:
+    """By key, the settings in which runs of one name are not alike, but for their seeds."""
+    named: dict[str, list[tuple[str, int, Record]]] = {}
+    for record in records:
+        named.setdefault(record.title, []).append((record.key, record.seed, record))
+    found: dict[str, list[str]] = {}
+    for runs in named.values():
+        asked = [one for one in find_deviations(runs) if one.setting.startswith(_ASKED)]
+        for one in sorted(asked, key=lambda one: _ASKED.index(next(filter(one.setting.startswith, _ASKED)))):
+            others = {key: value for value, these in one.others.items() for key, _ in these}
+            for key, _, _ in runs:
+                if (value := others.get(key, one.usual)) != ABSENT:
+                    found.setdefault(key, []).append(f"{one.setting.rpartition('.')[2]}={value}")
+    return {key: ", ".join(parts[:_MOST]) + (", ..." if len(parts) > _MOST else "") for key, parts in found.items()}
 
 
 def _row(run: Listed) -> Row:

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from rich.table import Table
-
 from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
-from exfuse.terminal import Console
+from exfuse.terminal import Console, Table
 
 
 def list_all() -> None:

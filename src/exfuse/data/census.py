@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 from rich.text import Text
 
 from exfuse.data.contents import contents
@@ -12,7 +11,7 @@ from exfuse.data.pixels import look_at_mask
 from exfuse.data.split import Split
 from exfuse.errors import DataError
 from exfuse.palette import VOID
-from exfuse.terminal import columns
+from exfuse.terminal import Table, columns
 
 _SHOWN = 8  # names in a line
 
@@ -98,7 +97,7 @@ def census_lines(split: Split) -> list[str]:
 def census_table(split: Split) -> Table:
     """Pixels and images of every class, and void."""
     census, title = count_classes(split), Text(f"{split.name}, {len(split):,} images")
-    table = Table(*columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title, title_justify="left")
+    table = Table(*columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title)
     total = max(1, census.void + int(census.pixels.sum()))
     for id, name in enumerate(split.classes):
         pixels = int(census.pixels[id])

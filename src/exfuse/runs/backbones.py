@@ -135,7 +135,7 @@ def run_pretraining(overrides: Sequence[str]) -> None:
 def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
     folder, _ = find_backbone(run)
     record = _done(folder)
-    what = f"{run.backbone.name} ({backbone_label(run)})"
+    what = f"{run.encoder} ({backbone_label(run)})"
     if record is None and run.backbone.missing == "make":
         overrides = pretrain_overrides(run)
         console.print(

@@ -41,6 +41,7 @@ def prepare_process(described: _Described, seed: int) -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
     warnings.filterwarnings("ignore", message=r".*`srun` command is available")  # a run is no SLURM task of Lightning's
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")  # it goes on from there
     # Nothing should draw from the global generators; seed them all the same.
     pl.seed_everything(seed, verbose=False)
     if described.runtime.threads:

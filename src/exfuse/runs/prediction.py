@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from exfuse.analysis.document import count
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
@@ -31,7 +32,7 @@ def predict(run: str, images: list[str], output: str, device: str) -> None:
         raise DataError(f"No image {missing[0]}. Check the path.")
     with outputs([folder / f"{path.stem}{ending}" for path in paths for ending in (".png", "_overlay.png")], paths):
         _predict(Path(run), paths, folder, where)
-    Console().print(f"{len(images)} masks and overlays: {output}")
+    Console().print(f"{count(len(images), 'mask')} and {count(len(images), 'overlay')}: {output}", soft_wrap=True)
 
 
 def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device) -> None:

@@ -103,7 +103,7 @@ def _make(
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * (len(train) // recipe.batch_size) * recipe.batch_size)
     verb = "Going on with" if folder.last.exists() else "Pretraining"
     console.print(
-        f"{verb} {wanted.backbone.name} ({origin.label}), seed {origin.seed}: {cost}\n"
+        f"{verb} {wanted.encoder} ({origin.label}), seed {origin.seed}: {cost}\n"
         f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
         f"starts from {wanted.pretraining.start} weights; folder {folder.path}",
         soft_wrap=True,
@@ -172,7 +172,7 @@ def _print_cost(wanted: PretrainingDescription, console: Console) -> None:
     images, classes = labelled_counts(wanted)
     model = build_classifier_model(from_random(wanted), classes)
     cost = count_cost(model, recipe.augmentation.size, recipe.epochs * images)
-    console.print(f"{wanted.backbone.name} ({backbone_label(wanted)}): {cost}", soft_wrap=True)
+    console.print(f"{wanted.encoder} ({backbone_label(wanted)}): {cost}", soft_wrap=True)
 
 
 def _show(folder: RunFolder, record: Record, console: Console) -> None:

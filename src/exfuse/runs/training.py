@@ -82,7 +82,9 @@ def train(run: RunDescription) -> None:
                 fit(trainer, task, data_module, folder, run.runtime.tf32)
                 task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
-                    environment = describe_environment(trainer.strategy.root_device)  # Lightning has put the task back on the CPU
+                    environment = describe_environment(
+                        trainer.strategy.root_device
+                    )  # Lightning has put the task back on the CPU
                     write_json(folder.path / "environment.json", plain(environment))
                     seconds = round(time.perf_counter() - started, 1)  # of this start, without an interrupted one's
                     device = trainer.strategy.root_device
@@ -125,6 +127,6 @@ def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:
     train, val = plan.splits["train"], plan.splits["val"]
     return (
         f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters\n"
-        f"backbone {plan.run.backbone.name}: {origin.weights}\n"
+        f"backbone {plan.run.encoder}: {origin.weights}\n"
         f"{train.name}: {len(train)} images, {val.name}: {len(val)}; run folder {plan.folder.path}"
     )

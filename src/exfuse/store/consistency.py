@@ -14,7 +14,7 @@ _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 # Of data, at any depth of a pretraining's config: where they lie, what they are called and how their images are grouped, by
 # which no run is trained otherwise.
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
-_ABSENT = "(absent)"
+ABSENT = "(absent)"
 _TUNED = "(tuned)"
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
@@ -68,7 +68,7 @@ def find_deviations(
     ]
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
-        values = [_show(one.get(setting, _ABSENT)) for one in flat]
+        values = [_show(one.get(setting, ABSENT)) for one in flat]
         if len(set(values)) == 1:
             continue
         usual = Counter(values).most_common(1)[0][0]

@@ -256,6 +256,11 @@ class Described(_Part, frozen=True, kw_only=True):
     sweep: Annotated[Sweep | None, ASIDE] = None  # a run may belong to several
     study: Annotated[dict[str, Any] | None, ASIDE] = None
 
+    @property
+    def encoder(self) -> str:
+        """What people call the backbone."""
+        return encoder_name(self.choices.get("backbone"), self.backbone.name, self.backbone.arguments)
+
 
 class RunDescription(Described, frozen=True, kw_only=True):
     """A segmentation run: everything that conf/train.yaml composes to.
@@ -323,6 +328,14 @@ def decode_option(kind: type, content: Any) -> Any:
     if kind is not Option or not isinstance(content, dict) or not isinstance(content.get("option"), str):
         raise ValueError("expected a chosen option and its settings")
     return Option(content["option"], {name: value for name, value in content.items() if name != "option"})
+
+
+def encoder_name(option: str | None, model: str, arguments: Mapping[str, Any]) -> str:
+    """What people call a backbone: its option, since timm's ``model`` with other ``arguments`` is another network.
+
+    The model itself where no option was chosen, or another model was typed in its place.
+    """
+    return option if option and (arguments or option in model) else model
 
 
 def label_of(run: Described) -> str:

@@ -36,7 +36,9 @@ def find_run(text: str, root: Path) -> Path:
         raise UserError(f"{text} is the name of {len(found)} runs in {root}. Say which by its key: {several}.")
     names = sorted({run.record.title for run in runs if run.record})
     close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
-    known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names[:20]) or 'none'}."
+    if not names:
+        raise UserError(f"There is no run {text}, nor any other, in {root}. Train one (exfuse train), or set paths.runs=DIR.")
+    known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names[:20])}."
     raise UserError(f"There is no run {text} in {root}. {known} exfuse runs lists them.")
 
 

@@ -11,6 +11,7 @@ import msgspec
 from exfuse.errors import UserError, reason_of
 from exfuse.store.checked import at, plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
+from exfuse.store.description import encoder_name
 
 SCHEMA = 3
 OLD = 2  # of keys and configs that hold import paths; read, shown and marked, never made again
@@ -242,6 +243,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def data(self) -> str:
         """Name of the data set."""
         return self.pretraining.data if self.pretraining else str(self.config["data"]["name"])
+
+    @property
+    def encoder(self) -> str:
+        """What people call the backbone."""
+        backbone = self.config["backbone"]
+        return encoder_name(self.choices.get("backbone"), str(backbone["name"]), backbone.get("arguments") or {})
 
     @property
     def weights_name(self) -> str:

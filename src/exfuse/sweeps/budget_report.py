@@ -2,24 +2,32 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rich.table import Table
+from rich.box import SIMPLE
 
 from exfuse.files import write_atomically, write_csv
 from exfuse.sweeps.budget import Budget, Device, Training
-from exfuse.terminal import columns
+from exfuse.terminal import Table, columns
 
 _COLUMNS = ("backbone", "training", "M parameters", "GFLOP an image", "GB an image", "images", "runs", "EFLOP", "GPU hours")
 _WORDS = ("backbone", "training")
 _SHOWN = ("training", "M parameters", "GFLOP an image", "images", "runs", "GPU hours")  # in the terminal
+_SHORT = {"M parameters": "M par.", "GFLOP an image": "GFLOP", "GPU hours": "hours"}  # there
+_STYLE: dict[str, Any] = {
+    "show_footer": True,
+    "box": SIMPLE,
+    "padding": (0, 1, 0, 0),
+    "pad_edge": False,
+}
 
 
 def budget_table(budget: Budget, device: Device) -> Table:
     """One line a training, the sum last, within 80 columns."""
     cells = [dict(zip(_COLUMNS, line, strict=True)) for line in _lines(budget, device)]
     *rows, total = ([line[column] for column in _SHOWN] for line in cells)
-    title = f"{budget.backbone}: {budget.data}; {budget.recipe}"
-    table = Table(*columns(_SHOWN, _WORDS, total), title=title, show_footer=True)
+    headers = [_SHORT.get(column, column) for column in _SHOWN]
+    table = Table(*columns(headers, _WORDS, total), title=f"{budget.backbone}: {budget.data}; {budget.recipe}", **_STYLE)
     for row in rows:
         table.add_row(*row)
     return table

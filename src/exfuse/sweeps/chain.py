@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from rich.table import Table
 
 from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError, HeldError, UserError
@@ -15,7 +14,7 @@ from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.child import run_child
 from exfuse.sweeps.supervisor import judge
-from exfuse.terminal import Console, columns
+from exfuse.terminal import Console, Table, columns
 
 _OWN = ("data", "recipe", "hydra.mode")  # each stage has its own, or none may have another
 _ABSENT = object()

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from rich.table import Table
-
 from exfuse.analysis.document import count
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
-from exfuse.terminal import columns
+from exfuse.terminal import Table, columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
 

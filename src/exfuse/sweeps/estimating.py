@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
+from rich.progress import MofNCompleteColumn
+
 from exfuse.analysis.power import read_pilot
 from exfuse.errors import ConfigError
 from exfuse.files import outputs
@@ -44,13 +46,14 @@ def estimate(
     if detect is not None and found and not typed:
         _detect(console, Path(found), detect, {})
         return
-    from exfuse.sweeps.budget import Device, plan_budget  # torch, which a pilot alone does without
-    from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
+    with console.status("Loading PyTorch"):
+        from exfuse.sweeps.budget import Device, plan_budget  # torch, which a pilot alone does without
+        from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
 
     with outputs(files(Path(output)), published=True) if output else nullcontext():
         device = Device(tflops, terabytes, element)
-        with Progress(console=console, transient=True) as bar:
-            line = bar.add_task("Counting operations", total=None)
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
+            line = bar.add_task("Counting operations, run by run", total=None)
             budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total))
         if detect is not None and found:
             runs = [row for budget in budgets for row in budget.rows.values()]

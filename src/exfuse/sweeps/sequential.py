@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from exfuse.analysis.document import count
 from exfuse.analysis.sequential import Deciding, Pair
 from exfuse.errors import ConfigError
@@ -14,7 +12,7 @@ from exfuse.store.grouping import GroupRule, grouping_of
 from exfuse.store.outcome import ELSEWHERE, GOOD, SKIPPED, Outcome
 from exfuse.store.sequential import UNDECIDED, Rule, Sequential
 from exfuse.sweeps.tuning import Job, Stages
-from exfuse.terminal import Console
+from exfuse.terminal import Console, Table
 
 Save = Callable[[list[Outcome], Sequential], None]
 _FREE = (SKIPPED, ELSEWHERE)  # what this start did not train

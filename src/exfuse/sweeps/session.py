@@ -15,7 +15,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.table import Table
 from rich.text import Text
 
 from exfuse.config.composing import compose_each_job_once
@@ -34,7 +33,7 @@ from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Search
-from exfuse.terminal import Console, columns
+from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402

@@ -4,10 +4,10 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from exfuse.analysis.document import Cell, Table
+from exfuse.terminal import Table as RichTable
 
 _JUSTIFY = {"left": "left", "right": "right", "centre": "center"}
 _MOST_ROWS = 100  # more would only scroll by

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from exfuse.analysis.document import count
 from exfuse.analysis.rendering import render_study
@@ -19,7 +18,7 @@ from exfuse.store.costs import COSTS, MEASURED, Quartiles
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
-from exfuse.terminal import Console, Progress, columns
+from exfuse.terminal import Console, Progress, Table, columns
 
 
 def measure_costs(

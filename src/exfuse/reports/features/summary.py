@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.table import Table
 
 from exfuse.reports.features.statistics import (
     BRANCH,
@@ -22,6 +21,7 @@ from exfuse.reports.features.statistics import (
 )
 from exfuse.reports.features.taps import Tapped
 from exfuse.store.features import FeatureRun, SummaryRow
+from exfuse.terminal import Table
 
 Numbers = dict[str, float | None]  # before and after
 _SEVERAL = 2  # values that a standard deviation needs
@@ -119,9 +119,7 @@ def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level
     names = name_runs(runs)
     found = []
     for statistics, headers in ((MAP, ("before", "after", "ratio", "rises", "n")), (BRANCH, ("value", "n"))):
-        table = Table(
-            title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
-        )
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
         table.add_column("statistic", no_wrap=True)
         for header in ("", *headers) if len(runs) > 1 else headers:
             table.add_column(header, justify="right", no_wrap=True)

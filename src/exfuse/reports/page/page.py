@@ -139,7 +139,7 @@ def _facts(data: PageData) -> list[tuple[str, str]]:
         ("data", of([record.data for record in records])),
         ("train images", of([record.images["train"] for record in records])),
         ("val images", of([record.images["val"] for record in records])),
-        ("backbone", of([record.choices.get("backbone") or record.config["backbone"]["name"] for record in records])),
+        ("backbone", of([record.encoder for record in records])),
         ("epochs", of([record.config["recipe"]["epochs"] for record in records])),
         *found,
         ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),

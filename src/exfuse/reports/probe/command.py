@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from msgspec import Meta
 from rich import box
-from rich.table import Table
 from scipy import stats
 
 from exfuse.analysis.figures import probe as figure, style
@@ -26,7 +25,7 @@ from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
 from exfuse.store.probes import FOLDER, ProbeIndex, ProbeResult, ProbeSummary, write_probes
-from exfuse.terminal import Console, Progress
+from exfuse.terminal import Console, Progress, Table
 
 _WHAT = {"class": "class of a cell", "border": "border or not"}
 
@@ -71,7 +70,7 @@ def summary_tables(summaries: Sequence[ProbeSummary], title: str) -> list[Table]
     for question in dict.fromkeys(one.question for one in summaries):
         chosen = [one for one in summaries if one.question == question]
         heading = f"{title}\n{_WHAT[question]}; guessing: {100 * chosen[0].chance:.1f}"
-        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("level", no_wrap=True)
         table.add_column("row", overflow="fold")
         for header in ("before", "after", "after - before [95 %]", "seeds"):
