@@ -1,18 +1,22 @@
 """What a user may type wrongly, for every verb, in one process without torch:  python -m tests.bad_inputs FOLDER"""
 
 import contextlib
+import importlib.abc
 import io
 import json
 import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from exfuse.__main__ import do
 from exfuse.cli.verbs import VERBS, Verb
+from exfuse.cli.words import own_keys
 from tests import composing
 
 OF_ANY_VERB = (*("nokey=1", "+nokey=1", "--nooption", "paths.runs=["),)
 OF_A_RUN = ("no_such_run", "FOLDER/empty", "FOLDER/file.txt")
+OF_A_DEVICE = ("device=gpu", "device=3", "device=cuda:x", "device=")
 OF_A_STUDY = ("FOLDER/nowhere", "FOLDER/garbage")
 OF_TRAINING = (
     *(
@@ -37,7 +41,15 @@ OF_TRAINING = (
     *("sweep.missing=maybe", "held_out.share=1", "held_out=2", "init_from=nowhere", "overwrite=maybe", "logger=nothing"),
     *("backbone=nothing", "backbone.missing=perhaps", "pretraining=nothing", "name=[1]", "paths.data=", "recipe.lr="),
     *("recipe.lr=${nothing}", "recipe.lr=${oc.env:NOTHING_AT_ALL}", "recipe.lr=0.1 0.2", "recipe.lr", "~recipe", "~seed"),
-    *("technique=none", "technique.dap.windw=3", "slot=dap", "~technique/dap=3", "hydra.searchpath=[pkg://nopkg.sub]"),
+    *(
+        "technique=none",
+        "technique.dap.windw=3",
+        "slot=dap",
+        "~technique/dap=3",
+        "backbone.init=nowhere.pth",
+        "pretraining.start=nowhere.pt",
+        "hydra.searchpath=[pkg://nopkg.sub]",
+    ),
 )
 
 
@@ -48,22 +60,39 @@ def typed(verb: Verb) -> list[list[str]]:
     found = [[*words, *given, wrong] for wrong in OF_ANY_VERB if not (wrong.startswith("paths") and verb.name in NOWHERE)]
     if verb.name == "budget":  # whose overrides are of trainings that it counts, with torch
         found = [found[2]]
-    if things and things[0].is_run:
+    optional = [thing for thing in verb.things if thing.is_run and thing not in things]
+    if optional or (things and things[0].is_run):
         rest = given[1:]
-        found += [[*words, wrong, *rest] for wrong in (OF_A_RUN[:1] if verb.torch else OF_A_RUN)] + [words]
+        found += [[*words, wrong, *rest] for wrong in OF_A_RUN] + [words] * (not optional)
     elif things and "STUDY" in things[0].word:
-        found += [[*words, wrong] for wrong in OF_A_STUDY if verb.name != "report costs"] + [words]
+        found += [[*words, wrong] for wrong in OF_A_STUDY] + [words]
+    if "device" in own_keys(verb):
+        found += [[*words, *(["FOLDER/empty"] * len(given)), wrong] for wrong in OF_A_DEVICE]
     if verb.describes:
         found += [[*words, wrong] for wrong in OF_TRAINING[:: 1 if verb.name == "train" else 4]]
     return found
 
 
+WORD = "torch would be imported"
 NOWHERE = ("study list", "bench")  # they read no path
+
+
+class WithoutTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets everybody find where torch lies and nobody import it: signatures are read from its sources."""
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name != "torch" or (found := PathFinder.find_spec(name)) is None:
+            return None
+        found.loader = self
+        return found
+
+    def create_module(self, spec: ModuleSpec) -> None:  # noqa: ARG002
+        raise ImportError(WORD)
 
 
 def main(folder: Path) -> None:
     """Try all of them; print what was not answered as it should be, and how many there were."""
-    sys.modules["torch"] = None  # type: ignore[assignment] # whoever imports it fails, and is found
+    sys.meta_path.insert(0, WithoutTorch())  # whoever imports it fails, and is found
     composing.remember()
     os.chdir(folder)
     (folder / "empty").mkdir()
@@ -86,7 +115,7 @@ def main(folder: Path) -> None:
             except BaseException as error:
                 errors.write(f"Traceback: {type(error).__name__}: {str(error).splitlines()[:1]}")
             told = errors.getvalue()
-            if status not in (1, 2) or "Error: " not in told or "Traceback" in told:
+            if status not in (1, 2) or "Error: " not in told or "Traceback" in told or WORD in told:
                 wrong.append(f"{' '.join(words)}: {status}, {told[-300:]}")
     print(json.dumps({"tried": tried, "wrong": wrong}))
 

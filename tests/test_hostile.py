@@ -54,7 +54,7 @@ def payloads(folder: Path, mark: Path) -> dict[str, Any]:
         "system": {"_target_": "os.system", "command": f"touch {mark}"},
         "torch.load": {"_target_": "torch.load", "f": str(bomb), "weights_only": False},
         "write_text": {"_target_": "pathlib.Path.write_text", "self": {"_target_": "pathlib.Path", "_args_": [str(mark)]}},
-        "run_child": {"_target_": "exfuse.sweeps.child.run_child", "verb": "train", "overrides": [], "log": str(mark)},
+        "run_child": {"_target_": "exfuse.runs.child.run_child", "verb": "train", "overrides": [], "log": str(mark)},
         "partial": {"_target_": "pathlib.Path.touch", "_partial_": True, "self": str(mark)},
         "call": {"_call_": code, "_convert_": "all"},
     }

@@ -19,6 +19,7 @@ from exfuse.errors import UserError
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
+_outputs: set[Path] = set()  # that are being written now, see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
 _BLOCK = 1 << 20
@@ -52,7 +53,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             try:
                 _ask_the_system(write, scratch)
                 scratch.chmod(0o644)  # mkstemp's files are private
+                digest = sha256(scratch) if (place := _place(path)) in _outputs else None
                 scratch.replace(path)
+                if digest is not None:
+                    _note(place, digest)
             finally:
                 scratch.unlink(missing_ok=True)
     except OSError as error:
@@ -180,10 +184,10 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False) -> Iterator[None]:
-    """Refuse, before the first is written, outputs that would take the place of what this project did not write.
+    """Refuse outputs that would take the place of what this project did not write; see `check_outputs`.
 
-    What was written is remembered by its content, under ``outputs/written``: the same command may write it again, and a file
-    that somebody has changed since is theirs.
+    What `write_atomically` writes there is remembered by its content, under ``outputs/written``: the same command may write it
+    again, also after it failed halfway, and a file that somebody has changed since, or put there meanwhile, is theirs.
 
     Args:
         paths: files that are written inside.
@@ -191,24 +195,38 @@ def outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool 
         published: whether what git holds as it is may be written anew, since nothing of it is lost.
 
     Raises:
+        UserError: see `check_outputs`.
+    """
+    check_outputs(paths, inputs, published)
+    added = {*map(_place, paths)} - _outputs
+    _outputs.update(added)
+    try:
+        yield
+    finally:
+        _outputs.difference_update(added)
+
+
+def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False) -> None:
+    """What `outputs` asks, before the first is written.
+
+    Raises:
         UserError: if two outputs are one file, one is an input, or one is there and not as it was written.
     """
-    places = [path.resolve() for path in paths]
+    places = [_place(path) for path in paths]
     read = {path.resolve() for path in inputs}
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise UserError(f"Two outputs would be written to {path}: their inputs have the same name. Rename one.")
-        if place in read:
+        if place.resolve() in read:
             raise UserError(f"{path} is an input and would be overwritten. Choose another place (output=...).")
         ours = sha256(place) == _note(place, None) or (published and _is_committed(place))
-        if place.is_dir() or (place.exists() and not ours):
+        if place.is_dir() or (os.path.lexists(place) and not ours):
             raise UserError(f"{path} is there, not written by exfuse or changed since. Move it, or choose another place.")
-    try:
-        yield
-    finally:
-        for place in places:
-            if place.is_file():
-                _note(place, sha256(place))
+
+
+def _place(path: Path) -> Path:
+    """Where a file is put, whose own name may be that of a link, which it then replaces."""
+    return path.parent.resolve() / path.name
 
 
 def _is_committed(place: Path) -> bool:

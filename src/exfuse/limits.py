@@ -33,6 +33,7 @@ Text = Annotated[str, Meta(min_length=1, title="text")]
 Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5
 Counts = Mapping[str, Positive | None]  # of a complete copy, by split
 Orientation = Literal["refuse", "stored", "upright"]  # see exfuse.data.split.make_split
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|(cuda|mps)(:\d+)?)$", title="auto, cpu or cuda")]
 Devices = Annotated[int, Meta(ge=-1, le=MOST, extra={"not_zero": True})]
 DeviceList = Annotated[str, Meta(pattern=r"^(auto|-1|\d+(,\d+)*)$")]
 _Batches = Positive | PositiveShare | None

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError
+from exfuse.runs.child import Ended
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.chain import Stage, plan_chain, run_chain
-from exfuse.sweeps.child import Ended
 from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.extras import require

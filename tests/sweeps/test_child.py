@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from exfuse.errors import reason_of
+from exfuse.runs import child
+from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_child
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
-from exfuse.sweeps import child
-from exfuse.sweeps.child import Ended, Patience, _complaint, _environment, run_child
 from exfuse.sweeps.session import _names
 from exfuse.sweeps.supervisor import judge
 from tests.records import leave_record

@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from exfuse.errors import HELD
+from exfuse.runs.child import Ended
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, Outcome
 from exfuse.store.record import FAILED
 from exfuse.sweeps import supervisor
-from exfuse.sweeps.child import Ended
 from exfuse.sweeps.supervisor import _bring_to_an_end
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from exfuse.cli.verbs import VERBS, Verb
 from exfuse.cli.words import find_verb, verbs_of
 from exfuse.config import search_path
-from exfuse.errors import UsageError
+from exfuse.errors import ConfigError, UsageError, complain
 from exfuse.files import CONFIG_DIR
 
 _LINE = re.compile(
@@ -135,8 +135,15 @@ def complete(line: str) -> list[str]:
 
 
 def options_of(group: str) -> dict[str, str]:
-    """The options of a config group and what each is, in a sentence."""
-    return {name: _sentence(search_path.find(f"{group}/{name}")) for name in search_path.options(group)}
+    """The options of a config group and what each is, in a sentence; a file that cannot be read is named on standard error."""
+    found = {}
+    for name in search_path.options(group):
+        try:
+            found[name] = _sentence(search_path.find(f"{group}/{name}"))
+        except ConfigError as error:
+            complain(str(error))
+            found[name] = "its file cannot be read"
+    return found
 
 
 def own_options(name: str) -> list[Option]:

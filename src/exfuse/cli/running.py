@@ -21,6 +21,7 @@ from exfuse.config import search_path
 from exfuse.config.composing import compose_quickly
 from exfuse.config.overrides import check_groups, explain, running_choices
 from exfuse.config.read import read_arguments
+from exfuse.config.signatures import signature
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.store.find import find_runs
@@ -91,6 +92,8 @@ def _task(command: Command) -> Callable[[DictConfig], None]:
         try:
             _set_things(verb, config, things)
             arguments = read_arguments(config, verb.target, running_choices()) if not verb.describes else {"config": config}
+            if verb.asks:
+                get_object(verb.asks)(**{name: arguments[name] for name in signature(verb.asks).arguments})
             get_object(verb.target)(**arguments)
         except Exception as error:
             mistake = user_error(error)

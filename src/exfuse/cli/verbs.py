@@ -57,6 +57,11 @@ class Verb(NamedTuple):
         return f"exfuse.{_WORK.get(self.name) or f'cli.training.{self.name}'}"
 
     @property
+    def asks(self) -> str:
+        """The function, without torch, that holds what was named against what is there before the work is loaded; or empty."""
+        return f"exfuse.runs.asked.{_ASKED[self.name]}" if self.name in _ASKED else ""
+
+    @property
     def usage(self) -> str:
         return " ".join(["exfuse", self.name, *(thing.word for thing in self.things), "[key=value ...]"])
 
@@ -125,4 +130,16 @@ _WORK = {  # by verb, what does it
     "chain": "sweeps.chain.train_chain",
     "budget": "sweeps.estimating.estimate",
     "bench": "benchmarks.command.bench",
+}
+
+_ASKED = {  # by verb, what of `exfuse.runs.asked`
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "export": "finished",
+    "compare": "compared",
+    "runs rescore": "scored",
+    "report features": "looked_into",
+    "report probe": "looked_into",
+    "report costs": "study",
+    "submission make": "weights",
 }

@@ -45,12 +45,16 @@ def compose_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_groups(typed: Iterable[str]) -> None:
-    """Refuse what stands where the name of an option should: a number, null or a list, at which Hydra stumbles.
+    """Refuse what stands where the name of an option should, a number, null, a list or a path; and no option at all.
 
     Raises:
         ConfigError: naming the group and its options.
     """
-    named = ((word, *word.lstrip("+~").partition("=")[::2]) for word in typed)
+    named = [(word, *word.lstrip("+~").partition("=")[::2]) for word in typed]
+    for word, group, _ in named:
+        if word.startswith("~") and search_path.is_group(group):
+            known = ", ".join(search_path.options(group.partition("@")[0]))
+            raise ConfigError(f"{word}: no group can be left out, choose one of its options: {group}={{{known}}}.")
     for word in [word for word, key, value in named if not _NAME.fullmatch(value) and value and search_path.is_group(key)]:
         try:
             (override,) = OverridesParser.create().parse_overrides([word])
@@ -59,7 +63,7 @@ def check_groups(typed: Iterable[str]) -> None:
         if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
             continue  # names by itself only options that there are
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-        if not all(isinstance(value, str) for value in values):
+        if not all(isinstance(value, str) and not {"", ".", ".."} & {*value.split("/")} for value in values):
             group, _, value = word.lstrip("+~").partition("=")
             known = nearest(value, search_path.options(group.partition("@")[0]), f"Options of {group}")
             raise ConfigError(f"{group}={value}: expected the name of one option. {known}")
@@ -91,14 +95,16 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     if isinstance(error, OverrideParseException) and (quoted := _quoted(error.override)):
         return f"{error.override}: Hydra reads this otherwise than you mean. Quote the value, for the shell too: {quoted}"
     if isinstance(error, MissingConfigException) and error.options and (missing := error.missing_cfg_file):
-        group, _, option = missing.rpartition("/")
+        parts = missing.split("/")
+        depth = next((at for at in range(len(parts) - 1, 0, -1) if search_path.is_group("/".join(parts[:at]))), 1)
+        group, option = "/".join(parts[:depth]), "/".join(parts[depth:])
         return f"{group}={option}: there is no such option. {nearest(option, error.options, f'Options of {group}')}"
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
-    if choices is None:
+    if choices is None and "Did you mean" not in message:
         return message
     advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
-    return f"{advice.sub('', message)} {choices}"
+    return " ".join([*advice.sub("", message).splitlines(), *([choices] if choices else [])])
 
 
 def _quoted(override: str) -> str:

@@ -3,6 +3,7 @@
 Whoever lists or reads config files asks here, and what a process is told it tells its children: see `arguments`.
 """
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
 from exfuse.store.description import Option
 
-_FLAGS = ("--config-dir", "-cd")
+_FLAGS, _KEY = ("--config-dir", "-cd"), "hydra.searchpath"
 _PLAIN = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # names that stay in a folder, whoever wrote them
 
 
@@ -45,9 +46,20 @@ def use_words(words: Sequence[str]) -> None:
         flag, given, value = word.partition("=")
         if flag in _FLAGS:
             found.append(value if given else " ".join(words[number + 1 : number + 2]))
-        elif flag == "hydra.searchpath":
-            found += [part.strip(" '\"") for part in value.strip("[]").split(",")]
+        elif flag == _KEY:
+            found += _listed(word)
     use(found)
+
+
+def _listed(override: str) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # help is quicker without
+    from hydra.errors import HydraException
+
+    with contextlib.suppress(HydraException):
+        value = OverridesParser.create().parse_overrides([override])[0].value()
+        if isinstance(value, list) and all(isinstance(one, str) and one for one in value):
+            return [str(one) for one in value]
+    raise ConfigError(f"{override}: expected a list of folders or packages, such as {_KEY}=[file://DIR].")
 
 
 def without_flags(words: Sequence[str]) -> list[str]:
@@ -192,5 +204,5 @@ def _folder(source: str) -> Path | None:
         return Path(next(iter(spec.submodule_search_locations)))
     path = Path(source.removeprefix("file://")).resolve()
     if not path.is_dir():
-        raise ConfigError(f"--config-dir {source}: there is no such folder.")
+        raise ConfigError(f"{source}: there is no such folder of config files (--config-dir, {_KEY}).")
     return path

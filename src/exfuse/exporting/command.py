@@ -15,17 +15,16 @@ from PIL import Image
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.scenes_drawing import draw_scene
-from exfuse.errors import CheckpointError, UserError
+from exfuse.errors import UserError
 from exfuse.exporting.formats import FORMATS, Scoring, describe
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import outputs, write_atomically
 from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
 from exfuse.process import choose_device
+from exfuse.runs.asked import finished
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription
-from exfuse.store.folder import RunFolder
-from exfuse.store.record import Record
 from exfuse.tasks.prediction import check_view
 from exfuse.terminal import Console
 
@@ -53,7 +52,7 @@ def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output
     if missing := [package for package in form.needs if find_spec(package) is None]:
         raise UserError(f"format={format} needs the package {missing[0]}: pip install -e '.[export]'.")
     folder = Path(run)
-    record = _finished(folder)
+    record = finished(run)
     choose_device("cpu")
     model, trained, classes = load_checkpoint(folder)
     least = smallest_side(model)
@@ -84,17 +83,6 @@ def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output
         soft_wrap=True,
     )
     return path
-
-
-def _finished(run: Path) -> Record:
-    if not run.is_dir():
-        raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
-    record = RunFolder(run.absolute().parent, run.absolute().name).record()
-    if record is None or record.pretraining:
-        raise CheckpointError(f"{run} holds no record of a run. Give outputs/runs/KEY of a finished run.")
-    if not record.done:
-        raise CheckpointError(f"Run {record.key} is not finished ({record.status}): train it to its end first.")
-    return record
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Encoders from timm: the maps of res-2..res-5."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +44,7 @@ class Backbone(nn.Module):
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            raise ConfigError(f"backbone.name={name}: timm has no such model. See timm.list_models('*{name[:6]}*').")
+        check_name(name)
         if list(levels) not in ([2, 3, 4, 5], [3, 4, 5], [4, 5], [5]):
             raise ConfigError(f"decoder.levels={list(levels)}: expected [2,3,4,5], [3,4,5], [4,5] or [5].")
         if output_stride not in (8, 16, 32):
@@ -91,3 +91,14 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return self.features(image)
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no model of timm's.
+
+    Raises:
+        ConfigError: naming the nearest ones.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet50"]
+        raise ConfigError(f"backbone.name={name}: timm has no such model. Did you mean {' or '.join(close)}?")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.models.backbone import Backbone
+from exfuse.models.sources import weights_file
 from exfuse.store.description import Normalisation
 
 # A classifier's weights may be left over in a file: segmentation has no use for them.
@@ -102,11 +103,7 @@ def load_backbone_weights(backbone: Backbone, init: str, key: str = "backbone.in
 
 def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]:
     """Read the tensors of a safetensors or torch file, without running any code that the file may hold."""
-    if not path.is_file():
-        raise ConfigError(
-            f"{key}={path}: no such file, nor one of the choices random, timm, package. "
-            "Give one of them or the path of a .safetensors or .pth state dict."
-        )
+    weights_file(path, key)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

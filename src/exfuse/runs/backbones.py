@@ -1,10 +1,7 @@
 """Which weights an encoder starts from: public ones, a file, or a backbone of the store, and the command that makes that."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +14,10 @@ from exfuse.config.overrides import describe_backbone
 from exfuse.config.words import as_typed
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256
+from exfuse.models.backbone import check_name
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
+from exfuse.runs.child import run_child
 from exfuse.runs.plan import PRETRAINED, find_backbone
 from exfuse.store.checked import at, leaves
 from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
@@ -120,16 +119,15 @@ def run_pretraining(overrides: Sequence[str]) -> None:
     """Pretrain in a process of its own, whose output goes to this one's terminal.
 
     Raises:
-        ConfigError: if it fails; its own message stands above.
-        KeyboardInterrupt: if it was interrupted.
+        ConfigError: if it fails, with its reason.
+        KeyboardInterrupt: if it was interrupted, or this process.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # one line an error
-    command = [sys.executable, "-m", "exfuse", "pretrain", *search_path.arguments(), *overrides]
-    status = subprocess.run(command, env=environment, check=False).returncode
-    if status == 130:
+    ended = run_child("pretrain", overrides, log=None, relayed=False)
+    if ended.interrupted or ended.returncode == 130:
         raise KeyboardInterrupt
-    if status:
-        raise ConfigError(f"The backbone could not be made (exit status {status}, see above): {as_command(overrides)}")
+    if ended.returncode:
+        why = ended.complaint or f"its process ended with status {ended.returncode}"
+        raise ConfigError(f"The backbone could not be made: {why}\nMake it alone: {as_command(overrides)}")
 
 
 def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
@@ -137,6 +135,7 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
     record = _done(folder)
     what = f"{run.encoder} ({backbone_label(run)})"
     if record is None and run.backbone.missing == "make":
+        check_name(run.backbone.name)
         overrides = pretrain_overrides(run)
         console.print(
             f"No pretrained backbone {what} yet, key {folder.key}: making it.\n  {as_command(overrides)}", soft_wrap=True

@@ -12,7 +12,7 @@ from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.description import RunDescription, from_plain
-from exfuse.store.seal import check_sealed, write_sealed
+from exfuse.store.seal import check_sealed, last_of, write_sealed
 from exfuse.techniques.embedding_branch import FusingEmbedding, take_unscaled
 
 _PREFIX = "model."
@@ -44,8 +44,7 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     Raises:
         CheckpointError: if the file is missing, broken, from elsewhere, or its weights do not fit its own config.
     """
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
+    path = last_of(path)
     content = _read(path)
     try:
         classes = msgspec.convert(content["description"]["classes"], list[str])

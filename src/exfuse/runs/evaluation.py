@@ -13,16 +13,17 @@ from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.errors import CheckpointError, DataError, UserError
+from exfuse.errors import CheckpointError, DataError
 from exfuse.files import outputs, write_json
-from exfuse.limits import Workers
+from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
+from exfuse.runs.asked import scored, scores_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
 from exfuse.store.checked import plain
 from exfuse.store.description import Option
-from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder, find_runs
+from exfuse.store.folder import RunFolder
 from exfuse.tasks.scoring import score
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
@@ -34,7 +35,7 @@ def evaluate(
     checkpoint: str,
     protocol: Option,
     split: Literal["train", "val"],
-    device: str,
+    device: Device,
     workers: Workers,
     data: Option | None = None,
     logger: Option | None = None,
@@ -70,14 +71,13 @@ def evaluate(
     run = path if path.is_dir() else path.parent.parent
     name = scored_on.name.lower().replace(" ", "_")
     folder = Path(output) if output else run / "evaluation" / name / protocol.name
-    written = [folder / file for file in (COUNTS, BOUNDARY, "per_class.csv", "predictions.png", "scores.json")]
-    with outputs(written) if output else nullcontext():  # what lies in a run's folder is written here
-        scored = score(model, dataset, where, workers, decide)
-        write_scores(folder, scored, dataset)
+    with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
+        counted = score(model, dataset, where, workers, decide)
+        write_scores(folder, counted, dataset)
         save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
         chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
         origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
-        scores = summarise(scored, dataset)
+        scores = summarise(counted, dataset)
         write_json(folder / "scores.json", origin | plain(scores))
     if logger is not None:
         info = evaluation_info(folder, f"{run.resolve().name}-{name}-{protocol.name}", run, trained, scored_on.name)
@@ -85,11 +85,11 @@ def evaluate(
             show_scores(trackers, scores, None, model, dataset, where, decide)
     console = Console()
     title = f"{scored_on.name}, {len(scored_on)} images, {protocol.name.replace('_', ' ')}"
-    console.print(per_class_table(scored.counts.sum(0), classes, title, scored.areas))
+    console.print(per_class_table(counted.counts.sum(0), classes, title, counted.areas))
     console.print(f"Scores and examples: {folder}")
 
 
-def rescore(runs: list[str], device: str, workers: Workers) -> None:
+def rescore(runs: list[str], device: Device, workers: Workers) -> None:
     """Replace counts, areas near borders, scores and record of each run; the record says under ``scored_by`` with what.
 
     Args:
@@ -102,17 +102,10 @@ def rescore(runs: list[str], device: str, workers: Workers) -> None:
         DataError: if a run's val split is another than the one it was scored on.
     """
     console = Console()
-    found, where = [run for folder in runs for run in _runs(Path(folder))], choose_device(device)
+    found, where = scored(runs), choose_device(device)
     for number, run in enumerate(found, 1):
         changed = _rescore(run, where, workers)
         console.print(f"{number} of {len(found)}: {run.path}: {changed}", soft_wrap=True)
-
-
-def _runs(folder: Path) -> list[RunFolder]:
-    runs = [run for run in find_runs(folder) if run.finished()]
-    if not runs:
-        raise UserError(f"{folder} holds no finished run: expected a run's folder, outputs/runs/KEY, or a folder of them.")
-    return runs
 
 
 def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:

@@ -13,7 +13,7 @@ from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, check_disjoint
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
-from exfuse.models.sources import PUBLIC
+from exfuse.models.sources import PUBLIC, weights_file
 from exfuse.process import check_memory
 from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
@@ -69,9 +69,11 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
         ConfigError: if ``init_from`` names no run; whether that run is there is asked when training starts.
     """
     check_batch(run, run.recipe.batch_size, run.recipe.augmentation.crop, run.backbone.output_stride)
+    init, start = run.backbone.init, start_folder(run)
+    if start is None:
+        check_weights(run.pretraining.start if init == PRETRAINED else init, init == PRETRAINED)
     splits = _read_splits(run, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
-    init, start = run.backbone.init, start_folder(run)
     if start is not None:
         manifests["init_from"] = start.key
     elif init == PRETRAINED:
@@ -116,6 +118,19 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
         )
 
 
+def check_weights(init: str, of_pretraining: bool) -> None:
+    """Refuse weights that are not there before any data are read, which may have to be drawn first.
+
+    Args:
+        init: ``backbone.init`` or, ``of_pretraining``, ``pretraining.start``.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if init not in PUBLIC:
+        weights_file(init, "pretraining.start" if of_pretraining else "backbone.init")
+
+
 def find_backbone(described: Described, read: ReadLabelled = read_labelled_split) -> tuple[RunFolder, dict[str, str]]:
     """Where the pretrained backbone that a run asks for lies or will lie, and the manifests of what it is made from.
 
@@ -123,8 +138,9 @@ def find_backbone(described: Described, read: ReadLabelled = read_labelled_split
         described: its normalisation as it was asked for.
         read: reads a split of the pretraining's data.
     """
-    manifests = {split: read(described, split).manifest() for split in ("train", "val")}
     start = described.pretraining.start
+    check_weights(start, of_pretraining=True)
+    manifests = {split: read(described, split).manifest() for split in ("train", "val")}
     if start not in PUBLIC:
         manifests["start"] = sha256(Path(start))
     return RunFolder(Path(described.paths.backbones), backbone_key(described, manifests)), manifests

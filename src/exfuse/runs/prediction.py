@@ -10,16 +10,17 @@ from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.pixels import read_image
-from exfuse.errors import DataError
 from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
+from exfuse.limits import Device
 from exfuse.process import choose_device
+from exfuse.runs.asked import masks_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
 from exfuse.terminal import Console, track
 
 
-def predict(run: str, images: list[str], output: str, device: str) -> None:
+def predict(run: str, images: list[str], output: str, device: Device) -> None:
     """Write ``NAME.png`` (palette mask) and ``NAME_overlay.png`` for every image, at its own size.
 
     Raises:
@@ -28,9 +29,7 @@ def predict(run: str, images: list[str], output: str, device: str) -> None:
         UserError: if a mask would take the place of an image, of another one's mask or of what was not written here.
     """
     paths, folder, where = [Path(image) for image in images], Path(output), choose_device(device)
-    if missing := [path for path in paths if not path.is_file()]:
-        raise DataError(f"No image {missing[0]}. Check the path.")
-    with outputs([folder / f"{path.stem}{ending}" for path in paths for ending in (".png", "_overlay.png")], paths):
+    with outputs(masks_of(paths, folder), paths):
         _predict(Path(run), paths, folder, where)
     Console().print(f"{count(len(images), 'mask')} and {count(len(images), 'overlay')}: {output}", soft_wrap=True)
 

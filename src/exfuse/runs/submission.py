@@ -9,7 +9,7 @@ from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_ids
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.files import outputs, sha256, write_atomically
-from exfuse.limits import Positive
+from exfuse.limits import Device, Positive
 from exfuse.palette import palette_image
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
@@ -28,7 +28,7 @@ def make_submission(
     run: str,
     archive: str | None,
     protocol: Option,
-    device: str,
+    device: Device,
     competition: Literal["comp5", "comp6"],
     split: str,
     count: Positive | None,
@@ -106,7 +106,7 @@ def image_sizes(data: Option, split: str, count: int | None) -> dict[str, Size]:
     return {id: image_size(_image(root, id)) for id in ids}
 
 
-def _predict(run: Path, data: Option, protocol: Option, device: str, sizes: dict[str, Size]) -> dict[str, bytes]:
+def _predict(run: Path, data: Option, protocol: Option, device: Device, sizes: dict[str, Size]) -> dict[str, bytes]:
     model, trained, classes = load_checkpoint(run)
     if classes != list(data.settings["classes"]):
         raise CheckpointError(

@@ -46,6 +46,11 @@ def write_sealed(path: Path, save: Callable[[IO[bytes]], object]) -> None:
     write_atomically(path, write)
 
 
+def last_of(path: Path) -> Path:
+    """A checkpoint, which stands for itself; of a run's folder its last one."""
+    return path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+
+
 def check_sealed(path: Path) -> str:
     """The SHA-256 of a checkpoint file that is what was written: by its seal and, for a finished run's last, by its record.
 

@@ -70,7 +70,8 @@ class RowFile(msgspec.Struct, frozen=True):
     paper_trust: str | None = None
 
 
-_Name = Annotated[str, Meta(pattern=r"^\w[\w .+-]*$")]  # of a folder: letters, digits and no path
+# Of a folder on any file system: letters, digits, no path, no dot or blank at the end, and no name that is a device somewhere.
+_Name = Annotated[str, Meta(pattern=r"^(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:[. ]|\Z))\w[\w .+-]*(?<![. ])\Z", max_length=80)]
 FIGURES = ("ladder", "cost", "classes", "trimap", "effects")  # files that a study's folder may hold, by stem
 
 

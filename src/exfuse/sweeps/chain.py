@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError, HeldError, UserError
+from exfuse.runs.child import run_child
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
-from exfuse.sweeps.child import run_child
 from exfuse.sweeps.supervisor import judge
 from exfuse.terminal import Console, Table, columns
 
@@ -113,7 +113,7 @@ def run_chain(stages: Sequence[Stage], console: Console) -> None:
             console.print(f"{title}: run {stage.folder.key} is done.")
             continue
         console.rule(title, align="left")
-        ended = run_child("train", stage.overrides, log=None)
+        ended = run_child("train", stage.overrides, log=None, relayed=False)
         if ended.held:
             raise HeldError(f"{title}: run {stage.folder.key} is being trained by another process. Wait for it, or stop it.")
         _, reason = judge(stage.folder, ended)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.text import Text
 
+from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe
 from exfuse.errors import ConfigError, UserError, complain, user_error
@@ -24,7 +25,7 @@ from exfuse.store.checked import read_plain, typed
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
-from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, STARTED, Outcome, forget_outcomes, read_outcomes
+from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import check_place, load_sequential
@@ -155,7 +156,9 @@ def _read_sweep(config: DictConfig, tabulates: bool) -> _Sweep:
     command = _command(hydra.job.config_name, hydra.overrides.task)
     own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
     study = {"name": own, "title": "Multirun"} if study is None else study
-    named = typed(study, DeclaredStudy, "study", "one that can be tabulated", "Mend the file in conf/study, or the override.")
+    file = search_path.find(f"study/{hydra.runtime.choices.get('study')}")
+    remedy = f"Mend {file}, or the override." if file else "Mend the override."
+    named = typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
     check_declared(named)
     typed_output = config.sweep.output
     if not isinstance(typed_output, (str, type(None))):
@@ -210,6 +213,10 @@ def finish_sweep(error: BaseException | None) -> int:
     if error is not None:
         return _ended_early(sweep, error, console)
     good = all(outcome.status in GOOD for outcome in shown)
+    if not sweep.waits and (missing := sum(outcome.status == MISSING for outcome in shown)):
+        complain(
+            f"{missing} of {len(shown)} runs are not there, and sweep.missing=skip trains none: leave it out to train them."
+        )
     if sweep.tabulates and any(outcome.key for outcome in outcomes):
         good &= _tabulate(sweep, shown, console)
     return 0 if good else 1

@@ -17,12 +17,12 @@ from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
 from exfuse.errors import complain, reason_of, user_error
+from exfuse.runs.child import Ended, Patience, run_child
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
-from exfuse.sweeps.child import Ended, Patience, run_child
 from exfuse.terminal import Console
 
 _Read = TypeVar("_Read", bound=Callable[..., dict[str, Split] | LabelledSplit])

@@ -9,7 +9,7 @@ import torch
 from exfuse.analysis.document import count
 from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
-from exfuse.limits import Positive
+from exfuse.limits import Device, Positive
 from exfuse.process import choose_device, keep_freed_memory
 from exfuse.reports.costs.turns import Subject, find_variants, peak_mib, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
@@ -27,7 +27,7 @@ def measure_costs(
     batch_size: Positive | None,
     rounds: Positive,
     repeats: Positive,
-    device: str,
+    device: Device,
     runtime_threads: Positive | None,
 ) -> None:
     """Write ``costs.json`` into the study's folder and render its tables anew.

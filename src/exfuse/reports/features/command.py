@@ -17,7 +17,7 @@ from exfuse.data.split import Split, spread_evenly
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError
 from exfuse.files import write_folder
-from exfuse.limits import NonNegative, NonNegativeFloat
+from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.process import choose_device
@@ -64,7 +64,7 @@ def show_features(
     statistics_images: NonNegative | None,
     statistics_band: NonNegativeFloat,
     output: str | None,
-    device: str,
+    device: Device,
     data: Option | None = None,
 ) -> None:
     """Draw the chosen images' low-level maps before and after SEB, and summarise them over the split.

@@ -8,7 +8,7 @@ from msgspec import Meta
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
 from exfuse.files import outputs, write_atomically
-from exfuse.limits import Positive, PositiveFloat
+from exfuse.limits import Device, Positive, PositiveFloat
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
 from exfuse.reports.page.page import render_page
@@ -26,7 +26,7 @@ def make(
     images: Positive,
     long_side: Annotated[int, Meta(ge=16)],
     megabytes: PositiveFloat,
-    device: str,
+    device: Device,
     data: Option | None = None,
 ) -> None:
     """Write the page of each study.

@@ -18,7 +18,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import CheckpointError, UserError
 from exfuse.files import write_folder
-from exfuse.limits import NonNegativeFloat, Positive, PositiveFloat, Seed
+from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
 from exfuse.reports.features.sources import Source, find_sources, target_folder
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
@@ -107,7 +107,7 @@ def probe_features(
     strength: PositiveFloat,
     seed: Seed,
     output: str | None,
-    device: str,
+    device: Device,
     data: Option | None = None,
 ) -> None:
     """Probe every run of a study, or those that ``checkpoint`` names.

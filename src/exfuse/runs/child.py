@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from exfuse.process import HEARTBEAT
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 _KEPT = 200  # lines of the error stream
+_ERROR = "Error: "  # see `exfuse.errors.complain`
 _GRACE = 10.0  # seconds that a child has to end by itself
 
 
@@ -28,7 +30,7 @@ class Ended(NamedTuple):
 
     Attributes:
         returncode: negative for a signal.
-        complaint: the last line of its error stream that says what was wrong; empty if there is none.
+        complaint: what its error stream says was wrong, in a line; empty if there is none.
         interrupted: whether Ctrl-C, or an order to end, came while it ran.
         hung: after how many seconds without progress it was ended; 0 if it was not.
     """
@@ -58,7 +60,9 @@ class Patience(NamedTuple):
     say: Callable[[str], object] = complain
 
 
-def run_child(verb: str, overrides: Sequence[str], log: Path | None, patience: Patience | None = None) -> Ended:
+def run_child(
+    verb: str, overrides: Sequence[str], log: Path | None, patience: Patience | None = None, relayed: bool = True
+) -> Ended:
     """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
     Ctrl-C and SIGTERM are handed on once as SIGINT, after which the training ends at its last saved epoch; a second Ctrl-C
@@ -68,12 +72,17 @@ def run_child(verb: str, overrides: Sequence[str], log: Path | None, patience: P
         verb: ``train`` or ``pretrain``.
         overrides: of the single run.
         log: file for what it prints; None for this process's terminal.
-        patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
+        patience: with a child that makes no progress: trains no step, scores no image and prints nothing. Where somebody
+            watches this process in the same way, the child's progress is this process's, and nobody else watches.
+        relayed: whether its own ``Error: ...`` goes where the rest of what it prints goes, or is left to the caller.
     """
     command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
-    output = None
-    handle, heart = tempfile.mkstemp(prefix="exfuse-progress-")
-    os.close(handle)
+    output, watched = None, os.environ.get(HEARTBEAT)
+    if watched is None:
+        handle, heart = tempfile.mkstemp(prefix="exfuse-progress-")
+        os.close(handle)
+    else:
+        heart, patience = watched, Patience(math.inf)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("ab")
@@ -88,17 +97,17 @@ def run_child(verb: str, overrides: Sequence[str], log: Path | None, patience: P
         ) as process:
             assert process.stderr is not None
             kept: collections.deque[str] = collections.deque(maxlen=_KEPT)
-            reader = threading.Thread(
-                target=_copy, args=(process.stderr, output or sys.stderr.buffer, kept, Path(heart)), daemon=True
-            )
+            to = output or sys.stderr.buffer
+            reader = threading.Thread(target=_copy, args=(process.stderr, to, kept, Path(heart), relayed), daemon=True)
             reader.start()
             interrupted, hung = _wait(process, _Watch(Path(heart), patience or Patience(), process))
             reader.join(timeout=10)
     finally:
         if output is not None:
             output.close()
-        Path(heart).unlink(missing_ok=True)
-    return Ended(process.returncode, _complaint(kept), interrupted, hung)
+        if watched is None:
+            Path(heart).unlink(missing_ok=True)
+    return Ended(process.returncode, _complaint(kept, whole=not relayed), interrupted, hung)
 
 
 class _Watch:
@@ -162,20 +171,25 @@ def _wait(process: "subprocess.Popen[bytes]", watch: _Watch) -> tuple[bool, floa
     return interrupted > 0, watch.ended
 
 
-def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str], heart: Path) -> None:
+def _copy(stream: IO[bytes], to: IO[bytes], kept: collections.deque[str], heart: Path, relayed: bool) -> None:
+    held = False
     for line in stream:
         with contextlib.suppress(OSError):
             os.utime(heart)
+        held = held or (not relayed and line.startswith(_ERROR.encode()))  # what follows goes on with it
         with contextlib.suppress(OSError):  # whoever does not read on would hold up the child
-            to.write(line)
-            to.flush()
+            if not held:
+                to.write(line)
+                to.flush()
         kept.append(line.decode(errors="replace").rstrip())
 
 
-def _complaint(lines: Sequence[str]) -> str:
-    """``Error: ...`` as entry points print it, else what a traceback says is wrong, else the last line."""
-    ours = [line.strip() for line in lines if line.strip().startswith("Error: ")]
-    return ours[-1].removeprefix("Error: ") if ours else reason_of("\n".join(lines))
+def _complaint(lines: Sequence[str], whole: bool = False) -> str:
+    """``Error: ...`` as entry points print it, ``whole`` or its first line; else what a traceback says, else the last line."""
+    ours = [place for place, line in enumerate(lines) if line.strip().startswith(_ERROR)]
+    if not ours:
+        return reason_of("\n".join(lines))
+    return "\n".join([*lines][ours[-1] :][: None if whole else 1]).strip().removeprefix(_ERROR)
 
 
 def _environment() -> dict[str, str]:

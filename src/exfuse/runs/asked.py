@@ -1,0 +1,123 @@
+"""What commands ask of the runs and files that are named to them before their work, and torch with it, is loaded.
+
+A function for each verb, called with those of the verb's arguments that it names; see `exfuse.cli.verbs`.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from exfuse.errors import CheckpointError, DataError, UserError
+from exfuse.files import check_outputs
+from exfuse.store.folder import RunFolder, find_finished, find_runs
+from exfuse.store.record import RUNNING, Record
+from exfuse.store.seal import check_sealed, last_of
+from exfuse.store.study import load_study
+
+
+def weights(run: str) -> None:
+    """Hold the weights of a run's folder or checkpoint against what they should be; say so where the run is not finished.
+
+    Raises:
+        CheckpointError: see `check_sealed`.
+    """
+    path = last_of(Path(run))
+    check_sealed(path)
+    folder = RunFolder(path.absolute().parent.parent.parent, path.absolute().parent.parent.name)
+    record = folder.record()
+    if record is not None and not record.done:
+        status = "interrupted" if record.status == RUNNING and not folder.is_held() else record.status
+        print(f"Note: run {folder.key} is not finished ({status}): these are weights of an earlier epoch.", file=sys.stderr)
+
+
+def evaluate(checkpoint: str, output: str | None) -> None:
+    """See `weights`; the folder of the scores is held against what lies there."""
+    weights(checkpoint)
+    if output:
+        check_outputs(scores_of(Path(output)))
+
+
+def scores_of(folder: Path) -> list[Path]:
+    """The files that an evaluation writes."""
+    return [folder / name for name in ("confusion.npz", "boundary.npz", "per_class.csv", "predictions.png", "scores.json")]
+
+
+def predict(run: str, images: list[str], output: str) -> None:
+    """See `weights`; every image is there, and no mask takes its or another file's place.
+
+    Raises:
+        DataError: if an image is missing.
+        UserError: see `check_outputs`.
+    """
+    paths = [Path(image) for image in images]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise DataError(f"No image {missing[0]}. Check the path.")
+    check_outputs(masks_of(paths, Path(output)), paths)
+    weights(run)
+
+
+def masks_of(images: Iterable[Path], folder: Path) -> list[Path]:
+    """The files that a prediction writes."""
+    return [folder / f"{path.stem}{ending}" for path in images for ending in (".png", "_overlay.png")]
+
+
+def finished(run: str) -> Record:
+    """The record of the finished run in a folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    path = Path(run).absolute()
+    if not path.is_dir():
+        raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
+    record = RunFolder(path.parent, path.name).record()
+    if record is None or record.pretraining:
+        raise CheckpointError(f"{run} holds no record of a run. Give outputs/runs/KEY of a finished run.")
+    if not record.done:
+        raise CheckpointError(f"Run {record.key} is not finished ({record.status}): train it to its end first.")
+    return record
+
+
+def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
+    """Finished runs in or at folders, by label and seed.
+
+    Raises:
+        UserError: if there is none, or they were not scored on the same images.
+    """
+    folders = [Path(run) for run in runs]
+    for run in [run for folder in folders for run in find_runs(folder) if run.path == folder]:  # named itself
+        if (record := run.record()) and not record.done:
+            raise UserError(f"{record.title}, seed {record.seed}, in {run.path} has not finished: it has no scores to compare.")
+    found = find_finished(folders)
+    if not found:
+        raise UserError(f"No finished run in {', '.join(runs)}. Train one: exfuse train +ablation=baseline")
+    if len({record.manifests["val"] for _, record in found}) > 1:
+        names = sorted({record.data for _, record in found})
+        raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")
+    return sorted(found, key=lambda run: (run[1].label != "baseline", run[1].label, run[1].seed))
+
+
+def scored(runs: list[str]) -> list[RunFolder]:
+    """Finished runs in or at folders.
+
+    Raises:
+        UserError: if a folder holds none.
+    """
+    found = []
+    for folder in runs:
+        there = [run for run in find_runs(Path(folder)) if run.finished()]
+        if not there:
+            raise UserError(f"{folder} holds no finished run: expected a run's folder, outputs/runs/KEY, or a folder of them.")
+        found += there
+    return found
+
+
+def looked_into(checkpoint: str | Sequence[str] | None) -> None:
+    """See `weights`, for each run that is named."""
+    for run in [checkpoint] if isinstance(checkpoint, str) else checkpoint or ():
+        weights(str(run))
+
+
+def study(study_folder: str) -> None:
+    """A study can be read; see `load_study`."""
+    load_study(Path(study_folder))
