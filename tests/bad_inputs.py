@@ -50,6 +50,12 @@ OF_TRAINING = (
         "pretraining.start=nowhere.pt",
         "hydra.searchpath=[pkg://nopkg.sub]",
     ),
+    *("hydra.searchpath=null", "hydra.searchpath=nowhere", "~technique/dap", "~logger", "~decoder"),
+    *(
+        "data=scenes/..",
+        "data=../recipe/voc",
+        "optimizer@recipe.optimiser=sgd",
+    ),
 )
 
 

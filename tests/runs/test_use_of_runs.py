@@ -1,5 +1,6 @@
 """What can be done with a finished run: score it again, label photographs, compare it with others."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
-from exfuse.files import outputs
+from exfuse.files import outputs, write_atomically
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
@@ -124,11 +125,29 @@ def test_what_was_written_may_be_written_again_and_what_somebody_changed_may_not
     path = tmp_path / "model.onnx"
     for _ in range(2):
         with outputs([path]):
-            path.write_text("a model")
+            write_atomically(path, lambda scratch: scratch.write_text("a model"))
     path.write_text("changed")
     with pytest.raises(UserError, match="changed since"), outputs([path]):
         pass
     with pytest.raises(UserError, match="there"), outputs([tmp_path]):  # a folder
+        pass
+
+
+def test_work_that_fails_keeps_what_it_wrote_as_its_own_and_nothing_of_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    with contextlib.suppress(ZeroDivisionError), outputs([first, second]):
+        write_atomically(first, lambda scratch: scratch.write_text("a mask"))
+        second.write_text("put there meanwhile")
+        raise ZeroDivisionError
+    with outputs([first]):
+        pass
+    with pytest.raises(UserError, match=r"b\.png is there, not written by exfuse"), outputs([second]):
+        pass
+    write_atomically(second, lambda scratch: scratch.write_text("written where nobody asks"))
+    with pytest.raises(UserError, match=r"b\.png is there"), outputs([second]):
         pass
 
 

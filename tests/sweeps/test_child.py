@@ -1,11 +1,16 @@
 """What a supervisor reads off a child that ended."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from exfuse.errors import reason_of
+from exfuse.errors import ConfigError, reason_of
 from exfuse.runs import child
+from exfuse.runs.backbones import run_pretraining
 from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_child
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
@@ -62,11 +67,14 @@ def test_the_reason_is_what_was_wrong_not_the_last_line(trace: str, reason: str)
     assert reason_of(trace) == reason
 
 
-def child_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, patience: Patience) -> Ended:
-    """Run a program in the training's place."""
+def put_in_the_place_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     (tmp_path / "exfuse").mkdir()
     (tmp_path / "exfuse" / "__main__.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def child_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, patience: Patience) -> Ended:
+    put_in_the_place_of_a_training(tmp_path, monkeypatch, code)
     return run_child("train", [], tmp_path / "log", patience)
 
 
@@ -88,6 +96,49 @@ def test_a_child_that_goes_on_is_left_alone_however_long_it_takes(tmp_path, monk
     code = "import os, time\nfor _ in range(12):\n    os.utime(os.environ['EXFUSE_HEARTBEAT'])\n    time.sleep(0.25)"
     ended = child_of(tmp_path, monkeypatch, code, Patience(1.5, 1.5, said.append))
     assert (ended.returncode, ended.hung, said) == (0, 0.0, [])
+
+
+_INTERRUPTED = """
+import sys, time
+from pathlib import Path
+Path(sys.argv[0]).with_name("started").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("Error: interrupted.", file=sys.stderr)
+    sys.exit(130)
+"""
+
+
+def test_a_pretraining_ends_with_the_training_that_asked_for_it_and_one_of_them_says_so(tmp_path, monkeypatch, capfd):
+    put_in_the_place_of_a_training(tmp_path, monkeypatch, _INTERRUPTED)
+
+    def order_to_end() -> None:
+        while not (tmp_path / "exfuse" / "started").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=order_to_end).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_pretraining(["seed=0"])
+    assert "Error" not in capfd.readouterr().err
+
+
+def test_why_a_pretraining_failed_is_said_once(tmp_path, monkeypatch, capfd):
+    put_in_the_place_of_a_training(tmp_path, monkeypatch, "import sys\nsys.exit('before\\nError: no data.\\nSet data.root.')")
+    with pytest.raises(ConfigError, match=r"could not be made \(exfuse pretrain seed=0\): no data\.\nSet data\.root\."):
+        run_pretraining(["seed=0"])
+    assert capfd.readouterr().err == "before\n"
+
+
+def test_the_progress_of_a_childs_child_is_the_childs(tmp_path, monkeypatch):
+    heart = tmp_path / "heart"
+    heart.touch()
+    os.utime(heart, (0, 0))
+    monkeypatch.setenv("EXFUSE_HEARTBEAT", str(heart))
+    ended = child_of(tmp_path, monkeypatch, "import os\nos.utime(os.environ['EXFUSE_HEARTBEAT'])", Patience(0.1, 0.1))
+    assert (ended.returncode, ended.hung) == (0, 0.0)
+    assert heart.stat().st_mtime > 0
 
 
 def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ def pretrain(config: DictConfig) -> None:
 
         supervise(wanted)
     else:
+        from exfuse.runs.plan import check_weights
+
+        check_weights(wanted.pretraining.start, of_pretraining=True)
         from exfuse.runs.pretraining import pretrain as pretrain_one
 
         pretrain_one(wanted)

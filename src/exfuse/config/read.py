@@ -112,6 +112,8 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     check_backbone(content["backbone"]["arguments"])
     content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
+    if isinstance(content.get("name"), (list, dict, bool)):
+        raise ConfigError(refusal("name", content["name"], str, written))
     content["name"] = str(content.get("name") or variant_name(groups, label))
     return _converted(content, kind, written)
 

@@ -127,7 +127,7 @@ def run_pretraining(overrides: Sequence[str]) -> None:
         raise KeyboardInterrupt
     if ended.returncode:
         why = ended.complaint or f"its process ended with status {ended.returncode}"
-        raise ConfigError(f"The backbone could not be made: {why}\nMake it alone: {as_command(overrides)}")
+        raise ConfigError(f"The backbone could not be made ({as_command(overrides)}): {why}")
 
 
 def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
