@@ -29,6 +29,19 @@ def test_loss_and_gradient_are_the_mean_over_labelled_pixels(classes, size, layo
     torch.testing.assert_close(torch.autograd.grad(loss, scores)[0], torch.autograd.grad(expected, scores)[0])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("classes", [5, 21])
+def test_a_float64_models_loss_and_gradient_are_exact(classes, layout):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, classes, 3, 4, generator=generator, dtype=torch.float64).contiguous(memory_format=layout)
+    truth = torch.randint(classes, (2, 6, 7), generator=generator).to(torch.uint8)
+    scores.requires_grad_()
+    loss, expected = segmentation_loss(scores, truth), by_pixel(scores, truth)
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    found, wanted = (torch.autograd.grad(value, scores)[0] for value in (loss, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-15)
+
+
 def test_nothing_labelled_costs_nothing():
     scores = torch.randn(2, 5, 3, 3, requires_grad=True)
     loss = segmentation_loss(scores, torch.full((2, 3, 3), 255, dtype=torch.uint8))

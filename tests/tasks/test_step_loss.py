@@ -125,7 +125,7 @@ def _by_the_formula(clip: float | None) -> dict[str, Tensor]:
 
 def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-7)  # the loss itself is in float32
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("clip", [None, 0.1])

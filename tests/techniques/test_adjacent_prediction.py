@@ -120,6 +120,18 @@ def test_averaging_in_bands_of_rows_is_the_same_average(monkeypatch, window, lay
         assert all(torch.equal(one, other) for one, other in zip(outcome, outcomes[0], strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_the_mean_for_training_is_compiled_as_one_graph(layout, dtype):
+    dap = accelerate(AdjacentPrediction(4, 3))
+    x = scores_for(dap, (7, 9)).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    compiled = torch.compile(dap, backend="eager", fullgraph=True)
+    means = [head(x) for head in (dap, compiled)]
+    gradients = [torch.autograd.grad(mean.square().sum(), x)[0] for mean in means]
+    torch.testing.assert_close(*means)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 def test_the_kernels_of_both_heads_are_what_they_average(window):
     for head in (AdjacentPrediction(3, window), WideControl(3, window)):

@@ -34,7 +34,7 @@ class ShiftedMean(autograd.Function):
             for group, here, there in _shifts(window, height, width, first, last, start):
                 if group != centre:
                     total[here] += groups[:, group][there]
-            torch.div(total, window**2, out=mean[image, :, first:last])
+            mean[image, :, first:last] = total.div_(window**2)
         return mean
 
     @staticmethod

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from exfuse.data.classification import LabelledBatch
 from exfuse.models.classifier import Classifier, Scores
 from exfuse.randomness import derive_seed
-from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.optimised import OptimisedTask, widened
 
 Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
@@ -95,4 +95,4 @@ def classification_losses(scores: Scores, target: Tensor, smoothing: float) -> d
         smoothing: label smoothing.
     """
     named = {"main": scores.main, **scores.branches}
-    return {name: F.cross_entropy(values.float(), target, label_smoothing=smoothing) for name, values in named.items()}
+    return {name: F.cross_entropy(widened(values), target, label_smoothing=smoothing) for name, values in named.items()}

@@ -43,6 +43,11 @@ def parameter_groups(
     ]
 
 
+def widened(values: Tensor) -> Tensor:
+    """Half-precision values in float32, in which sums of them are calculated; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 # What both LightningModules share: the model's layout, optimiser, schedule and clipping, and what their checkpoints say.
 
 
@@ -78,6 +83,7 @@ class OptimisedTask(pl.LightningModule):
         self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone = lr, encoder_lr_factor, weight_decay, backbone
         self._parts, self._possible = 1, 1
         self._counted: Tensor | None = None
+        self._format = torch.float32
 
     def build_optimizer(self) -> Optimizer:
         """The recipe's optimiser over the model's parameters, without a schedule."""
@@ -115,8 +121,8 @@ class OptimisedTask(pl.LightningModule):
         if self._parts == 1:
             return mean
         self._counted = counted if self._counted is None else self._counted + counted
-        self._possible = possible
-        return mean * (counted / possible)
+        self._possible, self._format = possible, mean.dtype
+        return mean * (counted.to(mean.dtype) / possible)
 
     @torch.no_grad()
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -124,7 +130,7 @@ class OptimisedTask(pl.LightningModule):
         if self._counted is None:
             return
         counted, self._counted = self.trainer.strategy.reduce(self._counted, reduce_op="sum"), None
-        factor = self._parts * self._possible / counted.clamp(min=1)  # type: ignore[union-attr]
+        factor = self._parts * self._possible / counted.clamp(min=1).to(self._format)  # type: ignore[union-attr]
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

@@ -16,7 +16,7 @@ from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.models.upsample import enlarge
 from exfuse.palette import VOID
 from exfuse.tasks.confusion import ConfusionMatrix
-from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.optimised import OptimisedTask, widened
 
 _VECTOR = 16  # floats that a CPU handles at once: its softmax over shorter rows takes several times as long as over maps
 
@@ -110,7 +110,7 @@ def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
         truth: (B, H, W) uint8 ids, 255 for void.
 
     Returns:
-        A scalar; zero, not a division by zero, if every pixel is void.
+        A scalar, float64 of float64 scores and float32 of all others; zero, not a division by zero, if every pixel is void.
     """
     if scores.shape[-2:] != truth.shape[-2:]:
         scores = enlarge(scores, truth.shape[-2:])
@@ -118,9 +118,9 @@ def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
     if scores.device.type == "cpu" and scores.stride(1) == 1 and scores.shape[1] >= _VECTOR:
         # Pixels as rows, the same sum: a CPU copies no map into another layout.
         rows = scores.permute(0, 2, 3, 1).flatten(0, 2)
-        total = F.cross_entropy(rows.float(), target.flatten(), ignore_index=VOID, reduction="sum")
+        total = F.cross_entropy(widened(rows), target.flatten(), ignore_index=VOID, reduction="sum")
     else:
-        total = F.cross_entropy(scores.float(), target, ignore_index=VOID, reduction="sum")
+        total = F.cross_entropy(widened(scores), target, ignore_index=VOID, reduction="sum")
     return total / (target != VOID).sum().clamp(min=1)
 
 

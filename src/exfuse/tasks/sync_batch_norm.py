@@ -6,6 +6,8 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
+from exfuse.tasks.optimised import widened
+
 
 class SyncBatchNormAnywhere(LayerSync):
     """Lightning's plugin: timm's and torch's layers on GPUs, the ones below elsewhere; names of weights stay as they are.
@@ -63,7 +65,7 @@ def _normalise(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     count = maps.numel() // maps.shape[1]
     # Around a common point, the running mean, so that the difference of large sums does not eat the variance.
     centre = norm.running_mean.detach().clone() if norm.running_mean is not None else maps.new_zeros(maps.shape[1])
-    wide = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps  # sums of half precision are worthless
+    wide = widened(maps)  # sums of half precision are worthless
     centred = wide - centre.view(1, -1, 1, 1)
     local = torch.cat([centred.sum((0, 2, 3)), centred.square().sum((0, 2, 3)), centred.new_tensor([count])])
     total = all_reduce(local)  # differentiable: each process's maps move the others' statistics
