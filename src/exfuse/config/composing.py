@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from yaml import YAMLError
 
@@ -20,6 +22,7 @@ from exfuse.config import search_path
 # as they are without any of this
 _list, _compose = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
 _read, _deepcopy, _choices = ConfigRepository.load_config, DictConfig.__deepcopy__, defaults_list._create_interpolation_map
+_parse = OverridesParser.parse_rule
 
 
 def compose_quickly() -> None:
@@ -27,12 +30,17 @@ def compose_quickly() -> None:
 
     What is typed beside groups it sets in a copy, as ever; copies are made by pickle, far faster than by `copy.deepcopy`.
     """
-    lists, kept = dict[object, Any](), dict[object, bytes]()
+    lists, kept, parsed = dict[object, Any](), dict[object, bytes](), dict[tuple[str, str], Any]()
 
     def copy_of(asked: object, make: Callable[[], Any]) -> Any:
         if asked not in kept:
             kept[asked] = pickle.dumps(make())
         return pickle.loads(kept[asked])
+
+    def parse_once(self: OverridesParser, text: str, rule: str) -> Any:
+        if (text, rule) not in parsed:
+            parsed[text, rule] = _parse(self, text, rule)
+        return parsed[text, rule]  # whoever gets it only reads it
 
     def list_once(repo: Any, config_name: str, overrides_list: Sequence[Any], *more: Any, **named: Any) -> Any:
         typed = [override for override in overrides_list if not override.is_sweep_override()]
@@ -72,6 +80,7 @@ def compose_quickly() -> None:
         (ConfigRepository, "load_config", read_once),
         (defaults_list, "_create_interpolation_map", choices_where_asked),
         (DictConfig, "__deepcopy__", copied),
+        (OverridesParser, "parse_rule", parse_once),
         *((module, "parse", _parse_once) for module in (omegaconf.base, omegaconf._utils)),
     ]
     for where, name, faster in patched:
@@ -79,20 +88,42 @@ def compose_quickly() -> None:
 
 
 def compose_each_job_once() -> None:
-    """Let the running Hydra hand the config by which it validated a job on to the job.
+    """Let the running Hydra hand the config by which it validated a job on to the job, and compose a row once for all seeds.
 
     For the launcher that runs jobs in this process: others take the composer along to theirs.
     """
     loader: Any = GlobalHydra.instance().config_loader()
-    compose, validated = loader.load_sweep_config, dict[tuple[str, ...], DictConfig]()
+    compose = loader.load_sweep_config
+    validated, rows = dict[tuple[str, ...], DictConfig](), dict[tuple[str, ...], bytes]()
 
     def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         job = tuple(sweep_overrides)
         if job in validated:
             return validated.pop(job)
-        return validated.setdefault(job, compose(master_config, sweep_overrides))
+        row = tuple("seed" if _SEED.fullmatch(word) else word for word in job)
+        if row in rows and row.count("seed") == 1:
+            validated[job] = _with_seed(pickle.loads(rows[row]), job, row.index("seed"))
+        else:
+            validated[job] = compose(master_config, sweep_overrides)
+            rows[row] = pickle.dumps(validated[job])
+        return validated[job]
 
     loader.load_sweep_config = load_sweep_config
+
+
+_SEED = re.compile("seed=(0|[1-9][0-9]*)")
+
+
+def _with_seed(config: DictConfig, job: Sequence[str], place: int) -> DictConfig:
+    """A job's config, made from that of the same row with another seed; ``place`` is where the seed was typed."""
+    config.seed = int(job[place].partition("=")[2])
+    hydra, named = config.hydra, config.hydra.job.config.override_dirname
+    hydra.overrides.task = [*job]
+    typed = OverridesParser.create().parse_overrides([*job])
+    hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(
+        overrides=typed, kv_sep=named.kv_sep, item_sep=named.item_sep, exclude_keys=named.exclude_keys
+    )
+    return config
 
 
 _parse_once = functools.cache(omegaconf.base.parse)  # of interpolations; whoever gets the tree only reads it
