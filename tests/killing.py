@@ -32,6 +32,22 @@ def kill_at_every_write(overrides: list[str], folder: Path) -> dict[str, list[in
     return _ask(_at_every_write, overrides, folder)
 
 
+def stop_at_every_write(overrides: list[str], folder: Path, kill: int) -> dict[str, list[int]]:
+    """Likewise, but one training leaves what a kill would leave before each file, and is killed itself before one of them.
+
+    A kill takes nothing from a file that has been written: the folder as it is at that moment, copied, is what it leaves.
+
+    Args:
+        overrides: of the run.
+        folder: of the runs.
+        kill: before which file, counted from 1, a training of its own is killed in truth.
+
+    Returns:
+        See `kill_at_every_write`; a copy has one status, that of the start that goes on with it.
+    """
+    return _ask(_copied_at_every_write, overrides, folder, kill)
+
+
 def kill_at_random(overrides: list[str], folder: Path, kills: int) -> dict[str, list[int]]:
     """Train once to the end; then runs that are killed at random moments, again and again, until all were killed so often."""
     return _ask(_at_random, overrides, folder, kills)
@@ -120,7 +136,25 @@ def _at_every_write(run: Any, folder: Path) -> dict[str, list[int]]:
         found[name] = [first, start(run, folder / name)]
 
 
+def _copied_at_every_write(run: Any, folder: Path, kill: int) -> dict[str, list[int]]:
+    place, copies = folder / "place", folder / "copies"  # each goes on where the first lay: a checkpoint knows its place
+    copies.mkdir()
+    found = {"killed": [start(run, folder / "killed", lambda: _die_at_write(kill)), start(run, folder / "killed")]}
+    assert start(run, place, lambda: _at_writes(lambda number: shutil.copytree(place, copies / f"write_{number:02}"))) == 0
+    for copy in sorted(copies.iterdir()):
+        shutil.rmtree(place)
+        copy.rename(place)
+        found[copy.name] = [start(run, place)]
+        shutil.copytree(place, folder / copy.name)
+    return found
+
+
 def _die_at_write(number: int) -> None:
+    _at_writes(lambda written: os.kill(os.getpid(), signal.SIGKILL) if written == number else None)
+
+
+def _at_writes(act: Callable[[int], object]) -> None:
+    """From now on call ``act`` with the number, from 1, of each file that is about to appear."""
     from exfuse import files
 
     usual, written = Path.replace, 0
@@ -129,8 +163,7 @@ def _die_at_write(number: int) -> None:
         nonlocal written
         if files._PART in self.name:
             written += 1
-            if written == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+            act(written)
         return usual(self, target)
 
     Path.replace = replace  # type: ignore[method-assign, assignment]

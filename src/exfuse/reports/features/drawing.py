@@ -189,7 +189,7 @@ def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
     panels += [(title, voc_palette()[run.prediction], True) for title, run in zip(predictions, runs, strict=True)]
     for axes, (title, picture, with_edges) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.imshow(picture, interpolation="nearest")
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title, fontsize=8, y=1)
         axes.set_axis_off()
         if with_edges:
             _draw_edges(axes, scene)
@@ -217,7 +217,7 @@ def _draw_block(figure: Figure | SubFigure, scene: Scene, level: LevelView, full
 def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Scene, pair: Pair, colours: str) -> None:
     for place, values in zip(axes, (pair.before, pair.after), strict=True):
         drawn = _imshow(place, scene, values, cmap=colours, vmin=pair.low, vmax=pair.high)
-    axes[0].set_title(pair.title, fontsize=8)
+    axes[0].set_title(pair.title, fontsize=8, y=1)
     if pair.before.ndim == 2:
         _colour_bar(figure, drawn, list(axes))
 
@@ -226,7 +226,7 @@ def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Scene, values: M
     distance = np.abs(values[np.isfinite(values)] - neutral)
     half = float(np.percentile(distance, 99)) if distance.size else 0.0
     drawn = _imshow(axes, scene, values, cmap="PuOr_r", norm=CenteredNorm(neutral, half or 1.0))
-    axes.set_title(title, fontsize=8)
+    axes.set_title(title, fontsize=8, y=1)
     _draw_edges(axes, scene)
     _colour_bar(figure, drawn, [axes])
 
