@@ -31,7 +31,8 @@ from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import RUNNING, Record
-from exfuse.sweeps.collect import DeclaredStudy, collect_study
+from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.rows import DeclaredStudy
 from tests.command import Command
 from tests.described import changed
 from tests.sharing import amount, make_once

@@ -126,6 +126,7 @@ def test_every_verb_works_from_a_checkout() -> None:
         ("report page study=S", "report page", [], {"study.folder": "S"}, ""),
         ("chain --plan seed=1", "chain", ["plan=true"], {"overrides": ["seed=1"]}, "plan=true"),
         ("budget +study=s tflops=9", "budget", ["tflops=9"], {"overrides": ["+study=s"]}, ""),
+        ("study vary a=1,2 baseline=a=1 -m", "train", ["+study=vary", "a=1,2", 'study.baseline="a=1"', "-m"], {}, ""),
         ("bench --only models --strict", "bench", ["only=[models]", "strict=true"], {}, "strict=true"),
     ],
 )
@@ -164,7 +165,7 @@ def test_completion_knows_verbs_groups_options_and_keys() -> None:
     done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     verb, words, key, option, handed_on = done.stdout.splitlines()
     assert verb.split() == ["export"]
-    assert words.split() == ["list", "tabulate", "check"]
+    assert words.split() == ["list", "vary", "tabulate", "check"]
     assert key.split() == ["recipe.epochs="]
     assert option.split() == ["product"]
     assert "backbone=" in handed_on.split()

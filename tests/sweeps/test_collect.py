@@ -14,7 +14,8 @@ from exfuse.files import sha256
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
-from exfuse.sweeps.collect import DeclaredRow, DeclaredStudy, collect_study, portable
+from exfuse.sweeps.collect import collect_study, portable
+from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from tests.records import SCORES, leave_record
 
 STUDY = DeclaredStudy(name="x", title="X", question="?")

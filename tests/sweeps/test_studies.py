@@ -6,8 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +14,8 @@ from exfuse.store.description import RunDescription, label_of
 from exfuse.store.outcome import Outcome
 from exfuse.store.study import RowFile
 from exfuse.store.variants import names
-from exfuse.sweeps.collect import DeclaredStudy, _rows
+from exfuse.sweeps.collect import _rows
+from exfuse.sweeps.rows import DeclaredStudy, declare_rows, split
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
 from tests.sharing import amount
@@ -32,10 +31,10 @@ def composed(path: Path) -> DictConfig:
 
 def jobs(path: Path) -> list[Outcome]:
     """Every job of the study's sweep, as its supervisors would see it."""
-    params = composed(path).hydra.sweeper.params
-    parsed = OverridesParser.create().parse_overrides([f"{name}={value}" for name, value in params.items()])
-    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [job(number, list(overrides)) for number, overrides in enumerate(batch)]
+    config = composed(path)
+    study = msgspec.convert(OmegaConf.to_container(config.study, resolve=True), DeclaredStudy)
+    _, batch = declare_rows(replace(study, baseline=None), split(config.hydra.sweeper.params, [f"+study={path.stem}"]))
+    return [job(number, overrides) for number, overrides in enumerate(batch)]
 
 
 described = functools.cache(lambda *overrides: describe_run(overrides))
@@ -71,7 +70,8 @@ def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[Declar
             own = declared.rows[row.name]
             assert own is not None
             assert row.on == own.builds_on
-    assert len({str((row.options, row.decoder, declared.varies and row.name)) for row in rows}) == len(rows)
+    by_name = bool(declared.varies or declared.overrides)
+    assert len({str((row.options, row.decoder, by_name and row.name)) for row in rows}) == len(rows)
 
 
 def test_a_factorial_has_every_combination_of_two_options(study: tuple[DeclaredStudy, list[RowFile]]) -> None:

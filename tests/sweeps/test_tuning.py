@@ -16,7 +16,8 @@ from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
 from exfuse.store.study import load_study
 from exfuse.store.tuning import DeclaredTune
-from exfuse.sweeps.collect import DeclaredRow, DeclaredStudy, collect_study
+from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
 from tests.analysis.synthetic import edit_study
 from tests.data.conftest import save_image, save_mask

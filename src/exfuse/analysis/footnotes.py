@@ -28,7 +28,7 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
     used = {mark for row in rows for cell in row.values() for mark in cell.marks}
     records = [record for _, _, record in study.done()]
     found = [note for note in _marked(study) if note.mark in used]
-    sentences = [*_unfinished(study), *_statistics(study, compared)]
+    sentences = [*_overrides(study), *_unfinished(study), *_statistics(study, compared)]
     if study.edge_radius is not None:
         sentences.append(_parts(study.edge_radius))
     if study.paper is not None and any(row.paper is not None for row in study.rows):
@@ -60,6 +60,13 @@ def _marked(study: Study) -> list[Footnote]:
         ),
         Footnote("SS is chosen, but the backbone's weights are public ones that know nothing of it.", UNSUPERVISED),
     ]
+
+
+def _overrides(study: Study) -> list[str]:
+    """What rows are that are lists of overrides, unless they are called so."""
+    told = {study.row(name).title: " ".join(own) for name, own in study.overrides.items()}
+    named = [f"{name}: {own}" for name, own in told.items() if own.replace("+", "") != name.replace("+", "")]
+    return [f"Rows are these settings. {'; '.join(named)}."] if named else []
 
 
 def _unfinished(study: Study) -> list[str]:

@@ -1,5 +1,6 @@
 """What ``exfuse --help`` and completion say: the table of verbs, and of each verb what its config files' comments say."""
 
+import itertools
 import re
 import signal
 from collections.abc import Sequence
@@ -95,7 +96,8 @@ def overview() -> str:
 def verb_help(verb: Verb) -> str:
     """Usage, examples, options and config groups of a verb, from the comments of its config files."""
     path = _file(verb.config)
-    header = [line.removeprefix("#").removeprefix(" ") for line in path.read_text().split("\ndefaults:")[0].splitlines()]
+    comments = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    header = [line.removeprefix("#").removeprefix(" ") for line in comments if "@package" not in line]
     parts = [f"Usage: {verb.usage}", *header]
     if options := own_options(verb.config):
         width = min(44, max(len(f"{option.key}={option.value}") for option in options))
@@ -128,10 +130,11 @@ def complete(line: str) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
 
     verb, rest, _ = find_verb(before)
-    config = "train" if any(thing.key == "overrides" for thing in verb.things) else verb.config
+    whole = "train" if any(thing.key == "overrides" for thing in verb.things) else verb.config
+    config, *chosen = (verb.short_for[0], f"+{verb.short_for[1]}") if verb.short_for else (whole,)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         overrides = [word for word in rest if "=" in word]
-        return BashCompletion(GlobalHydra.instance().config_loader())._query(config, " ".join([*overrides, typed]))
+        return BashCompletion(GlobalHydra.instance().config_loader())._query(config, " ".join([*chosen, *overrides, typed]))
 
 
 def options_of(group: str) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Verb(NamedTuple):
         things: words that it takes besides options.
         torch: whether its work loads torch.
         formerly: what it was called in earlier versions, which still works.
+        short_for: the verb and the chosen option that it stands for, whose file is then its config.
     """
 
     name: str
@@ -41,10 +42,11 @@ class Verb(NamedTuple):
     things: tuple[Thing, ...] = ()
     torch: bool = True
     formerly: str = ""
+    short_for: tuple[str, str] | None = None
 
     @property
     def config(self) -> str:
-        return self.name.replace(" ", "_")
+        return self.short_for[1].replace("=", "/") if self.short_for else self.name.replace(" ", "_")
 
     @property
     def describes(self) -> bool:
@@ -54,7 +56,7 @@ class Verb(NamedTuple):
     @property
     def target(self) -> str:
         """The function that does it; its arguments are the keys of the config."""
-        return f"exfuse.{_WORK.get(self.name) or f'cli.training.{self.name}'}"
+        return f"exfuse.{_WORK.get(self.name) or f'cli.training.{self.short_for[0] if self.short_for else self.name}'}"
 
     @property
     def asks(self) -> str:
@@ -88,6 +90,7 @@ VERBS = (
     Verb("runs summarise", "mean and spread over seeds, of runs or backbones", _FOLDER, torch=False, formerly="summarise"),
     Verb("runs rescore", "score finished runs again, after a measure was mended", _RUNS, formerly="rescore"),
     Verb("study list", "the studies that can be trained, and their questions", torch=False),
+    Verb("study vary", "any settings against each other, as rows of a table", short_for=("train", "study=vary")),
     Verb("study tabulate", "render tables and figures from records", _STUDIES, torch=False, formerly="tabulate"),
     Verb("study check", "fail if a table is not what its records give", _STUDIES, torch=False),
     Verb("report page", "one HTML file a study, to open in any browser", _STUDY),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from exfuse.cli.verbs import VERBS, Verb
 from exfuse.config import search_path
+from exfuse.config.words import as_typed
 from exfuse.errors import UsageError
 from exfuse.files import CONFIG_DIR
 
@@ -45,6 +46,9 @@ def read_command(words: Sequence[str]) -> Command:
         UsageError: if there is no such verb, or it does not take so many things.
     """
     verb, rest, notes = find_verb(words)
+    if verb.short_for is not None:
+        whole, choice = verb.short_for
+        return read_command([whole, f"+{choice}", *(_of_the_study(word, verb) for word in rest)])
     arguments: list[str] = []
     loose: list[str] = []
     things: dict[str, Any] = {}
@@ -77,6 +81,13 @@ def read_command(words: Sequence[str]) -> Command:
             arguments.append(word)
     _place(verb, loose, things, arguments)
     return Command(verb, arguments, things, notes)
+
+
+def _of_the_study(word: str, verb: Verb) -> str:
+    """A key of the option that a verb stands for, typed without its group: ``baseline=...``, with any value."""
+    key, given, value = word.partition("=")
+    place = f"{verb.config.partition('/')[0]}.{key}"
+    return f"{place}={as_typed(value)}" if given and key == "baseline" and value else word
 
 
 def find_verb(words: Sequence[str]) -> tuple[Verb, list[str], list[str]]:

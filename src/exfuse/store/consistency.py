@@ -1,7 +1,8 @@
 """Which settings the runs of one table must share, and where they do not."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -15,7 +16,8 @@ _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 # which no run is trained otherwise.
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
 ABSENT = "(absent)"
-_TUNED = "(tuned)"
+_SETTLED = "(settled)"
+_READ = ("data", "debug", "held_out", "paths")  # decide which images are read
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
 Named = tuple[str, int, Record]  # row, seed, record
@@ -46,7 +48,7 @@ class Deviation:
 
 
 def find_deviations(
-    runs: Sequence[Named], varies: Sequence[str] = (), tuned: Mapping[str, Mapping[str, Any]] | None = None
+    runs: Sequence[Named], varies: Sequence[str] = (), settled: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Deviation, ...]:
     """Compare finished runs in everything that may change a number but what a study varies.
 
@@ -55,29 +57,50 @@ def find_deviations(
     Args:
         runs: of one table.
         varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
-        tuned: what a search settled for each row, by override key; what stands in its place for a run that has just that.
+        settled: what a search, or its overrides, settled for each row, by key; what is shared for a run that has just that.
     """
-    # what manifests stand for in a key is compared by name here, but for places
-    ignored = aside() | {"data": {*_PLACES, "classes", "train", "val"}}
+    ignored = _ignored()
     settings = [_settings(record, ignored) for _, _, record in runs]
-    chosen = [(tuned or {}).get(row, {}) for row, _, _ in runs]
+    own = [(settled or {}).get(row, {}) for row, _, _ in runs]
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
         return ()
-    flat = [
-        {name: _untuned(name, value, own) for name, value in leaves(one)} for one, own in zip(settings, chosen, strict=True)
-    ]
+    flat = [dict(leaves(one)) for one in settings]
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
-        values = [_show(one.get(setting, ABSENT)) for one in flat]
-        if len(set(values)) == 1:
+        values = [_value(setting, one, chosen) for one, chosen in zip(flat, own, strict=True)]
+        if len({*values} - {None}) < 2:
             continue
-        usual = Counter(values).most_common(1)[0][0]
+        usual = Counter(value for value in values if value is not None).most_common(1)[0][0]
         others: dict[str, list[tuple[str, int]]] = {}
         for value, (row, seed, _) in zip(values, runs, strict=True):
-            if value != usual:
+            if value not in (usual, None):
                 others.setdefault(value, []).append((row, seed))
         found.append(Deviation(setting, usual, others))
     return tuple(found)
+
+
+def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The settings that rows differ in by what they are, with the value of each, by row.
+
+    Args:
+        rows: of each a finished run.
+        keys: of the overrides by which they differ; which images were read is among the settings where these decide it.
+    """
+    ignored = _ignored()
+    flat = {row: dict(leaves(_settings(record, ignored))) for row, record in rows.items()}
+    found: dict[str, dict[str, Any]] = {row: {} for row in rows}
+    reads = any(re.split(r"[./@]", key)[0] in _READ for key in keys)
+    for setting in sorted({name for one in flat.values() for name in one} - {"commit"}):
+        known = {row: one.get(setting, ABSENT) for row, one in flat.items() if setting in one or not _is_of_a_few(setting)}
+        if len({*map(str, known.values())}) > 1 and (reads or not setting.startswith("manifests.")):
+            for row, value in known.items():
+                found[row][setting] = value
+    return {row: settings for row, settings in found.items() if settings}
+
+
+def _is_of_a_few(setting: str) -> bool:
+    """Whether only some runs have it, which ``backbone.init`` says of them."""
+    return setting.startswith("pretraining.")
 
 
 def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
@@ -92,6 +115,11 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
         "Train them anew under one setting, or name a setting that rows differ in on purpose in the study's `varies`, or add "
         "sweep.mixed=true to the sweep's command to tabulate them all the same: the table then marks them."
     )
+
+
+def _ignored() -> dict[str, set[str] | None]:
+    # what manifests stand for in a key is compared by name here, but for places
+    return aside() | {"data": {*_PLACES, "classes", "train", "val"}}
 
 
 def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
@@ -122,13 +150,16 @@ def _without_places(node: Any, also: set[str] = frozenset()) -> Any:  # type: ig
     return [_without_places(value) for value in node] if isinstance(node, list) else node
 
 
-def _untuned(setting: str, value: Any, chosen: Mapping[str, Any]) -> Any:
-    """``tuned`` for a setting that a search has settled, or one that follows it; else its value."""
+def _value(setting: str, run: Mapping[str, Any], chosen: Mapping[str, Any]) -> str | None:
+    """What a run has, or that it was settled for its row, or follows from that; None if there is nothing to compare."""
+    if setting not in run and _is_of_a_few(setting):
+        return None
+    value = run.get(setting, ABSENT)
     for key, settled in chosen.items():
         place = key.lstrip("+").rpartition("@")[2].replace("/", ".")
         if setting.startswith(f"{place}.") or (setting in (place, _FOLLOWS.get(place)) and value == settled):
-            return _TUNED
-    return value
+            return _SETTLED
+    return _show(value)
 
 
 def _show(value: Any) -> str:

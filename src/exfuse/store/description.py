@@ -227,6 +227,7 @@ class Sweep(_Part, frozen=True):
     most: Most
     hung: PositiveFloat
     timeout: PositiveFloat | None
+    row: str | None = None
 
 
 class Described(_Part, frozen=True, kw_only=True):

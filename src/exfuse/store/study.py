@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -99,9 +99,16 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Collected(Heading, frozen=True, kw_only=True):
-    """What a sweep adds: its command, whether it is mixed, and how far a search or a sequence of looks is."""
+    """What a sweep adds: its command, whether it is mixed, and how far a search or a sequence of looks is.
+
+    Attributes:
+        overrides: of rows that are lists of them, by row.
+        settings: of such rows what they differ in, by row, see `exfuse.store.consistency.differences`.
+    """
 
     command: str
+    overrides: dict[str, list[str]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     mixed: bool = False
     tuning: Tuning | None = None
     sequential: Sequential | None = None
@@ -274,7 +281,9 @@ def load_study(folder: Path, measured: bool = True) -> Study:
     rows = tuple(_row(row, techniques, records, folder / "records", path) for row in file.rows)
     done = [(row.name, seed, record) for row in rows for seed, record in row.records.items()]
     searched = _read_search(file, folder / SEARCH, path)
-    deviations = find_deviations(done, file.varies, file.tuning.chosen if file.tuning else {})
+    chosen = file.tuning.chosen if file.tuning else {}
+    settled = {row.name: {**file.settings.get(row.name, {}), **chosen.get(row.name, {})} for row in file.rows}
+    deviations = find_deviations(done, file.varies, settled)
     if deviations and not file.mixed:
         refuse(file.name, deviations)
     study = Study(

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -20,12 +18,12 @@ from exfuse.composition.reading import labelled_counts, split_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.runs.plan import PRETRAINED
-from exfuse.store.checked import typed as typed_as
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
-from exfuse.store.tuning import DeclaredTune
+from exfuse.sweeps.rows import DeclaredStudy, read_study, split
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
+from exfuse.sweeps.tuning import Job
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
 
@@ -178,9 +176,9 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
     budgets: dict[str, Budget] = {}
     counted: dict[str, tuple[StepCost, int]] = {}
     known: set[str] = set()  # keys of backbones
-    jobs, study = _jobs(typed)
+    study, jobs = _jobs(typed)
     seed = describe_run(jobs[0]).seed
-    if (search := Plan(jobs, _tune(study), seed, describe_run).search) is not None:
+    if (search := Plan(jobs, study.tune, seed, describe_run).search) is not None:
         jobs = [*jobs, *search.jobs()]
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
@@ -203,12 +201,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
     return list(budgets.values())
 
 
-def _tune(study: Any) -> DeclaredTune | None:
-    declared = (study or {}).get("tune")
-    return typed_as(declared, DeclaredTune, "study.tune", "a search", "See docs/studies.md.") if declared else None
-
-
-def _jobs(typed: Sequence[str]) -> tuple[list[list[str]], Any]:
+def _jobs(typed: Sequence[str]) -> tuple[DeclaredStudy, list[Job]]:
     """Overrides of each single run, as Hydra's own sweeper splits them, and the study; what is typed wins over the study's."""
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(list(typed))
@@ -216,10 +209,9 @@ def _jobs(typed: Sequence[str]) -> tuple[list[list[str]], Any]:
     config = compose_hydra("train", fixed)
     swept = config.hydra.sweeper.params or {}
     named = {_key(override) for override in parsed}
-    declared = [f"{key}={value}" for key, value in swept.items() if key.lstrip("+") not in named]
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*declared, *typed]), max_batch_size=None)
-    study = OmegaConf.to_container(config.study, resolve=True) if config.get("study") else None
-    return [list(job) for job in jobs], study
+    jobs = split({key: value for key, value in swept.items() if key.lstrip("+") not in named}, typed, parser)
+    choices = config.hydra.runtime.choices
+    return read_study(config.get("study") or {"name": "multirun", "title": ""}, jobs, choices.get("study"))
 
 
 def _key(override: Override) -> str:

@@ -1,65 +1,30 @@
 """From a sweep's outcomes to a study's folder: which run stands in which cell, and a copy of each record."""
 
+import itertools
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
-from exfuse.store import variants
 from exfuse.store.checked import plain, typed
+from exfuse.store.consistency import differences
 from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, check_words, write_study
-from exfuse.store.tuning import FOLDER as SEARCH, DeclaredTune
-from exfuse.store.variants import chosen_options, label
+from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, write_study
+from exfuse.store.tuning import FOLDER as SEARCH
+from exfuse.store.variants import chosen_options
+from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name
 from exfuse.sweeps.tuning import Search, key_of
 
 _DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
-
-
-class DeclaredRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A row as conf/study declares it.
-
-    Attributes:
-        builds_on: the row whose difference is shown.
-        label: of the variant, where the row's name is another.
-        paper: the paper's mIoU in %; ``trust`` says how it is known, see `exfuse.analysis.paper.TRUST`.
-    """
-
-    builds_on: str | None = None
-    label: str | None = None
-    paper: float | None = None
-    trust: str = "P"
-
-
-class DeclaredStudy(Heading, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A study as conf/study declares it; without rows, each variant becomes one."""
-
-    rows: dict[str, DeclaredRow | None] = {}
-    tune: DeclaredTune | None = None
-
-
-def check_declared(study: DeclaredStudy) -> None:
-    """Refuse a study that could make no table before anything is trained.
-
-    Raises:
-        UserError: see `exfuse.store.study.check_words`; or if two rows have one label.
-    """
-    rows = {name: row.builds_on if row else None for name, row in study.rows.items()}
-    check_words("study", study, rows, variants.names())
-    labels = Counter(row.label for row in study.rows.values() if row and row.label)
-    if twice := [label for label, number in labels.items() if number > 1]:
-        raise UserError(f"study: two rows have the label {twice[0]}. A run can stand in one of them alone.")
 
 
 def collect_study(
@@ -88,7 +53,7 @@ def collect_study(
         Whether anything is other than it was at an earlier collection.
 
     Raises:
-        UserError: if two runs claim one cell.
+        UserError: if two runs claim one cell, or one run two rows that are overrides.
     """
     rows = _rows(outcomes, study.rows, search)
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
@@ -97,8 +62,23 @@ def collect_study(
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
+    kept |= _declared(rows, study, outcomes) if study.overrides else {}
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
     return write_study(output, file) or changed
+
+
+def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What study.json says of rows that are overrides."""
+    of_key: dict[str, str] = {}
+    for row in rows:
+        for key in filter(None, row.runs.values()):
+            if (other := of_key.setdefault(key, row.name)) != row.name:
+                raise UserError(f"Rows {other} and {row.name} are the same run, {key}. Take one of them out of the study.")
+    stores = {outcome.key: Path(outcome.store) for outcome in outcomes}
+    records = {row.name: [RunFolder(stores[key], key).record() for key in filter(None, row.runs.values())] for row in rows}
+    first = {name: done[0] for name, found in records.items() if (done := [one for one in found if one and one.done])}
+    overrides = {row.name: study.overrides[row.name] for row in rows}
+    return {"overrides": overrides, "settings": differences(first, map(key_of, itertools.chain(*overrides.values())))}
 
 
 def _rows(
@@ -123,12 +103,6 @@ def _name(outcome: Outcome, declared: Mapping[str, DeclaredRow | None]) -> str:
     return declared_name(declared, outcome.choices, outcome.row)
 
 
-def declared_name(declared: Mapping[str, DeclaredRow | None], choices: Mapping[str, str], row: str) -> str:
-    """What a study calls the row of a run with these choices; ``row`` where it declares no label for them."""
-    names = {row.label: name for name, row in declared.items() if row and row.label}
-    return names.get(label(chosen_options(choices), choices["decoder"]), row)
-
-
 def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[int, str | None]:
     """The key of the run of each seed; None for one that was not swept or could not even be planned."""
     cells: dict[int, Outcome] = {}
@@ -148,10 +122,10 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
 
     Args:
         outcomes: of the jobs.
-        settled: keys that a search has settled, which nobody swept.
+        settled: keys that a search has settled, or a row declares, which nobody swept.
     """
     everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if outcomes else set()
-    known = ("seed=", "+ablation=", "technique/", "decoder=")
+    known = ("seed=", "+ablation=", "technique/", "decoder=", f"{ROW}=")
     return [
         [
             override

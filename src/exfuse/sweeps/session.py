@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from msgspec.structs import replace
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.text import Text
 
-from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe
 from exfuse.errors import ConfigError, UserError, complain, user_error
-from exfuse.store.checked import read_plain, typed
+from exfuse.store.checked import read_plain
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
@@ -29,11 +29,12 @@ from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcom
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import check_place, load_sequential
-from exfuse.sweeps.collect import DeclaredStudy, check_declared, collect_study, declared_name, swept_besides
+from exfuse.sweeps.collect import collect_study, swept_besides
+from exfuse.sweeps.rows import DeclaredStudy, check_rows, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
-from exfuse.sweeps.tuning import Search
+from exfuse.sweeps.tuning import Job, Search, key_of
 from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
@@ -50,6 +51,7 @@ class _Sweep:
     waits: bool
     queued: bool
     tabulates: bool
+    jobs: list[Job]
     plan: Plan | None = None  # made with the first jobs
 
 
@@ -89,17 +91,21 @@ class StagedSweeper(BasicSweeper):
         if config.hydra.launcher._target_.endswith("BasicLauncher"):
             compose_each_job_once()
         forget_outcomes(Path(config.hydra.sweep.dir))
-        _running[:] = [_read_sweep(config, self.tabulates)]
+        parser = OverridesParser.create(config_loader=hydra_context.config_loader)
+        sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
+        if sweep.study.overrides and self.tabulates:
+            rows = dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in sweep.jobs)
+            check_rows(sweep.study, [list(row) for row in rows], self._describe)
+        _running[:] = [sweep]
 
     def is_done(self) -> bool:
         """Whether no stage follows; makes the next one."""
         sweep, console = _running[-1], Console()
         if sweep.plan is None:
-            jobs = [list(job) for batch in self.overrides or () for job in batch]
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
             until = bool(self.config and "sweep" in self.config and self.config.sweep.until) and sweep.tabulates
-            sweep.plan = Plan(jobs, tune, usual, self._describe, self._additions if until else None)
+            sweep.plan = Plan(sweep.jobs, tune, usual, self._describe, self._additions if until else None)
             self._started, self._batch = 0, list[list[str]]()
             self._stages = sweep.plan.stages(console)
             answer: list[Outcome] | None = None
@@ -150,16 +156,12 @@ class StagedSweeper(BasicSweeper):
         return describe(config, choices)
 
 
-def _read_sweep(config: DictConfig, tabulates: bool) -> _Sweep:
+def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -> _Sweep:
     hydra = config.hydra
-    study = OmegaConf.to_container(config.study, resolve=True) if "study" in config else None
     command = _command(hydra.job.config_name, hydra.overrides.task)
     own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
-    study = {"name": own, "title": "Multirun"} if study is None else study
-    file = search_path.find(f"study/{hydra.runtime.choices.get('study')}")
-    remedy = f"Mend {file}, or the override." if file else "Mend the override."
-    named = typed(study, DeclaredStudy, "study", "one that can be tabulated", remedy)
-    check_declared(named)
+    whole = config.study if "study" in config else {"name": own, "title": "Multirun"}
+    named, jobs = read_study(whole, jobs, hydra.runtime.choices.get("study"))
     typed_output = config.sweep.output
     if not isinstance(typed_output, (str, type(None))):
         raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
@@ -174,6 +176,7 @@ def _read_sweep(config: DictConfig, tabulates: bool) -> _Sweep:
         waits=config.sweep.missing != "skip",
         queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
         tabulates=tabulates,
+        jobs=jobs,
     )
 
 
@@ -209,7 +212,7 @@ def finish_sweep(error: BaseException | None) -> int:
     shown = [ended.get(outcome.job, outcome) for outcome in sweep.plan.found] if sweep.plan else outcomes
     outcomes += [outcome for outcome in shown if outcome.job not in ended]
     console.print(f"Sweep: {_counts(outcomes)}")
-    console.print(_table(outcomes, _names(outcomes, sweep.plan.search if sweep.plan else None)))
+    console.print(_table(outcomes, _names(outcomes, sweep)))
     if error is not None:
         return _ended_early(sweep, error, console)
     good = all(outcome.status in GOOD for outcome in shown)
@@ -318,13 +321,15 @@ def _counts(outcomes: list[Outcome]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
-def _names(outcomes: list[Outcome], search: Search | None) -> dict[int, str]:
+def _names(outcomes: list[Outcome], sweep: _Sweep) -> dict[int, str]:
     """What was swept, by the identity of each outcome: the row, and what else the jobs of its kind differ in."""
+    search: Search | None = sweep.plan.search if sweep.plan else None
     tried = {outcome.job for outcome in search.outcomes.values()} if search else set()
+    declared = {key_of(override) for overrides in sweep.study.overrides.values() for override in overrides}
     found = {}
     for of_search in (True, False):
         jobs = [outcome for outcome in outcomes if (outcome.job in tried) is of_search]
-        for outcome, besides in zip(jobs, swept_besides(jobs), strict=True):
+        for outcome, besides in zip(jobs, swept_besides(jobs, declared), strict=True):
             found[id(outcome)] = " ".join([outcome.row, *besides, *(["(search)"] if of_search else [])])
     return found
 

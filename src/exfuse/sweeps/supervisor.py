@@ -171,5 +171,5 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
 
 
 def row_name(described: Described) -> str:
-    """What a table calls the variant, whatever name was typed for its runs."""
-    return variant_name(described.choices, label_of(described))
+    """What a table calls the variant, whatever name was typed for its runs; of a study whose rows are overrides the row."""
+    return (described.sweep and described.sweep.row) or variant_name(described.choices, label_of(described))

@@ -29,7 +29,8 @@ from exfuse.store.history import read_history
 from exfuse.store.outcome import DONE, Outcome
 from exfuse.store.seal import write_sealed
 from exfuse.store.study import Study, load_study
-from exfuse.sweeps.collect import DeclaredStudy, collect_study
+from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.rows import DeclaredStudy
 from tests.analysis.synthetic import BASELINE
 from tests.described import changed
 from tests.small_runs import SMALL

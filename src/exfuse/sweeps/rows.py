@@ -1,0 +1,268 @@
+"""A study as conf/study declares it, and its rows: variants that a sweep makes, or lists of overrides."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from msgspec.structs import replace
+from omegaconf import OmegaConf
+
+from exfuse.composition.precision import possible_precisions
+from exfuse.config import search_path
+from exfuse.config.overrides import explain
+from exfuse.config.words import as_typed
+from exfuse.errors import ConfigError, UserError
+from exfuse.runs.plan import PRETRAINED
+from exfuse.store import variants
+from exfuse.store.checked import typed as typed_as
+from exfuse.store.description import RunDescription, encode_option, label_of
+from exfuse.store.key import backbone_key, run_key
+from exfuse.store.study import Heading, check_words
+from exfuse.store.tuning import DeclaredTune
+from exfuse.store.variants import chosen_options, label
+from exfuse.sweeps.tuning import Describe, Job, key_of
+
+ROW = "sweep.row"  # by which a job says whose it is, and a user which rows are wanted
+_OF_THE_STUDY = ("seed", "study", "sweep", "hydra")
+_LONGEST = 100  # letters of a folder's name
+
+
+class DeclaredRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row as conf/study declares it.
+
+    Attributes:
+        builds_on: the row whose difference is shown.
+        label: of the variant, where the row's name is another.
+        paper: the paper's mIoU in %; ``trust`` says how it is known, see `exfuse.analysis.paper.TRUST`.
+        overrides: that make its runs; None where the sweep makes variants and the row is one of them.
+    """
+
+    builds_on: str | None = None
+    label: str | None = None
+    paper: float | None = None
+    trust: str = "P"
+    overrides: list[str] | None = None
+
+
+class DeclaredStudy(Heading, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A study as conf/study declares it; without rows, each variant becomes one.
+
+    Attributes:
+        baseline: of a study without rows: whatever its sweep varies makes them, and this one, named by what it has of that, is
+            what the others build on; empty for the first.
+    """
+
+    rows: dict[str, DeclaredRow | None] = {}
+    tune: DeclaredTune | None = None
+    baseline: str | None = None
+
+    @property
+    def overrides(self) -> dict[str, list[str]]:
+        """Of the rows that declare some, by row."""
+        return {name: row.overrides for name, row in self.rows.items() if row and row.overrides is not None}
+
+
+def check_declared(study: DeclaredStudy) -> None:
+    """Refuse a study that could make no table before anything is trained.
+
+    Raises:
+        UserError: see `exfuse.store.study.check_words`; or if two rows have one label, or one's overrides cannot be used.
+    """
+    rows = {name: row.builds_on if row else None for name, row in study.rows.items()}
+    check_words("study", study, rows, variants.names())
+    labels = Counter(row.label for row in study.rows.values() if row and row.label and row.overrides is None)
+    if twice := [label for label, number in labels.items() if number > 1]:
+        raise UserError(f"study: two rows have the label {twice[0]}. A run can stand in one of them alone.")
+    if study.baseline is not None and rows:
+        raise UserError("study.baseline is for a study without rows; rows say themselves what they build on.")
+    if study.overrides and (bare := [name for name in rows if name not in study.overrides]):
+        raise UserError(
+            f"study: row {bare[0]} has no overrides and row {next(iter(study.overrides))} has some. Where one row is a list of "
+            "overrides, every row is."
+        )
+    for name, overrides in study.overrides.items():
+        if problem := _problem(overrides):
+            raise UserError(f"study: row {name}: {problem}")
+
+
+def _problem(overrides: Sequence[str]) -> str:
+    """What is wrong with a row's overrides by themselves; empty if nothing is."""
+    if not overrides:
+        return "its list of overrides is empty. Name what it is, such as +ablation=baseline."
+    for text in overrides:
+        key = key_of(text)
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            return f"{text!r} is no override, expected key=value: {' '.join(str(error).split())}"
+        if override.is_sweep_override():
+            return f"{text} would be swept. A row is one setting: make each value a row."
+        if re.split(r"[./@]", key)[0] in _OF_THE_STUDY:
+            return f"{text} is the study's to say, not a row's." + (
+                " Seeds belong to hydra.sweeper.params or the command line." if key == "seed" else ""
+            )
+        if sum(key_of(other) == key for other in overrides) > 1:
+            return f"{key} stands in it twice. Keep one."
+    return ""
+
+
+def read_study(study: Any, jobs: Sequence[Job], name: str | None = None) -> tuple[DeclaredStudy, list[Job]]:
+    """A study of a config, whose file has this name, and its jobs as `declare_rows` makes them.
+
+    Raises:
+        UserError: if it is none, or could make no table.
+    """
+    content = OmegaConf.to_container(study, resolve=True) if OmegaConf.is_config(study) else study
+    file = search_path.find(f"study/{name}")
+    remedy = f"Mend {file}, or the override." if file else "Mend the override."
+    declared = typed_as(content, DeclaredStudy, "study", "one that can be tabulated", remedy)
+    check_declared(declared)
+    return declare_rows(declared, jobs)
+
+
+def split(params: Mapping[str, Any], typed: Sequence[str], parser: OverridesParser | None = None) -> list[Job]:
+    """The jobs that Hydra's own sweeper makes of a study's ``hydra.sweeper.params`` and what is typed, which wins.
+
+    Raises:
+        ConfigError: if a value is listed twice.
+    """
+    texts = [*(f"{key}={value}" for key, value in params.items()), *typed]
+    parsed = (parser or OverridesParser.create()).parse_overrides(texts)
+    for override in parsed:
+        values = Counter(override.sweep_string_iterator() if override.is_discrete_sweep() else ())
+        if twice := [value for value, number in values.items() if number > 1]:
+            raise ConfigError(f"{override.input_line}: {twice[0]} is listed twice. List every value once.")
+    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def declare_rows(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, list[Job]]:
+    """The study with its rows, and every job of it, where rows are overrides; both as they are for any other study.
+
+    Args:
+        study: as declared.
+        jobs: of its sweep: of rows that are overrides all that they share, of a study with a `DeclaredStudy.baseline` each row
+            with each seed.
+
+    Raises:
+        ConfigError: if a row is asked for that there is not, or nothing is varied.
+    """
+    if not study.overrides and study.baseline is None:
+        if named := [override for job in jobs for override in job if key_of(override) == ROW]:
+            raise ConfigError(f"{named[0]}: rows can be picked of a study whose rows are overrides, which this is not.")
+        return study, [*jobs]
+    if not study.overrides:
+        study, jobs = _varied(study, jobs)
+    overrides = study.overrides
+    typed = {key_of(override) for job in jobs for override in job}  # wins over rows, as over all that a study says
+    own = {name: [one for one in ones if key_of(one) not in typed] for name, ones in overrides.items()}
+    found: dict[str, list[Job]] = {name: [] for name in overrides}
+    for job in jobs:
+        shared = [override for override in job if key_of(override) != ROW]
+        for name in [_value(override) for override in job if key_of(override) == ROW] or overrides:
+            if name not in found:
+                raise ConfigError(f"{ROW}={name}: there is no such row. Rows: {', '.join(overrides)}.")
+            found[name].append([*own[name], *shared, f"{ROW}={as_typed(name)}"])
+    rows = {name: replace(row, overrides=own[name]) for name, row in study.rows.items() if row}
+    return replace(study, rows={**rows}), [job for of_row in found.values() for job in of_row]
+
+
+def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, list[Job]]:
+    """A study of whatever its sweep varies but seeds, with rows that are called what they differ in; and what rows share."""
+    rows = [list(row) for row in dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in jobs)]
+    shared = set.intersection(*map(set, rows))
+    own = {" ".join(one.lstrip("+") for one in row if one not in shared): row for row in rows}
+    if len(own) < 2:
+        raise ConfigError("Nothing is varied: give a key several values, such as recipe.lr=1e-3,3e-3.")
+    baseline, there = next(iter(own)), f"Rows: {', '.join(own)}."
+    if study.baseline:
+        wanted = _spelt(study.baseline).difference(*map(_spelt, shared))
+        fitting = [name for name in own if study.baseline == name or (wanted and wanted <= _spelt(name))]
+        if len(fitting) != 1:
+            problem = f"this is {len(fitting)} rows, name one" if fitting else "there is no such row"
+            raise ConfigError(f"baseline={study.baseline}: {problem}. {there}")
+        baseline = fitting[0]
+    keys = list(dict.fromkeys(key_of(one) for row in rows for one in row if one not in shared))
+    made = {
+        name: DeclaredRow(None if name == baseline else baseline, overrides=[one for one in row if one not in shared])
+        for name, row in own.items()
+    }
+    title = study.title or f"{', '.join(keys)} varied"
+    name = study.name
+    if name == "vary":  # not one of somebody's own
+        name = re.sub(r"[^\w .+-]", "-", f"vary-{'+'.join(keys)}")[:_LONGEST]
+    common = list(dict.fromkeys(tuple(one for one in job if one in shared or key_of(one) == "seed") for job in jobs))
+    study = replace(study, name=name, title=title, rows={**made}, baseline=None)
+    check_declared(study)
+    return study, [list(job) for job in common]
+
+
+def _spelt(words: str) -> set[str]:
+    """Overrides as Hydra spells them, ``recipe.lr=0.001`` for ``recipe.lr=1e-3``; nothing if they are none."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(words.split())
+        return {f"{one.get_key_element().lstrip('+')}={one.get_value_element_as_str()}" for one in parsed}
+    except (HydraException, ValueError):
+        return set()
+
+
+def _value(override: str) -> str:
+    return str(OverridesParser.create().parse_override(override).value())
+
+
+def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) -> None:
+    """Refuse rows that are overrides and do not compose, or are the same run, before anything is trained.
+
+    Args:
+        study: with its rows, see `declare_rows`.
+        rows: overrides of each that is swept, without seeds; a row that stands there twice has two settings.
+        describe: composes a single run.
+
+    Raises:
+        ConfigError: naming the row, or both.
+    """
+    seen: dict[str, str] = {}
+    named = [next(_value(override) for override in row if key_of(override) == ROW) for row in rows]
+    for name, row in zip(named, rows, strict=True):
+        same = [other for other_name, other in zip(named, rows, strict=True) if other_name == name]
+        if besides := [override for override in row if any(override not in other for other in same)]:
+            raise ConfigError(
+                f"study: row {name} would have two settings, of which one is {' '.join(besides)}. Sweep seeds alone beside "
+                "rows that are overrides, or vary the setting by exfuse study vary."
+            )
+        try:
+            run = describe(row)
+        except (HydraException, UserError) as error:
+            said = " ".join((str(error) if isinstance(error, UserError) else explain(error, "train", row)).split())
+            raise ConfigError(f"study: row {name}: {said}") from error
+        declared = study.rows[name]
+        if declared and declared.label not in (None, label_of(run)):
+            raise ConfigError(f"study: row {name}: its label is {declared.label}, and its overrides make {label_of(run)}.")
+        if (other := seen.setdefault(_identity(run), name)) != name:
+            raise ConfigError(
+                f"study: rows {other} and {name} are the same run: nothing that changes a number tells them apart. Take one "
+                "out, or look for an override that is typed too and wins over both."
+            )
+
+
+def _identity(run: RunDescription) -> str:
+    """The key of a run as far as it is known before its data are read, by which their settings stand for themselves here."""
+    stands = {"data": str(encode_option(run.data))}
+    if run.init_from is not None:
+        stands["init_from"] = run.init_from
+    elif run.backbone.init == PRETRAINED:
+        made_of = {"start": run.pretraining.start, "data": str(encode_option(run.pretraining.data))}
+        stands["backbone"] = backbone_key(run, made_of)
+    return run_key(possible_precisions(run)[0], stands)
+
+
+def declared_name(declared: Mapping[str, DeclaredRow | None], choices: Mapping[str, str], row: str) -> str:
+    """What a study calls the row of a run with these choices; ``row`` where it declares no label for them."""
+    if (own := declared.get(row)) and own.overrides is not None:
+        return row
+    names = {one.label: name for name, one in declared.items() if one and one.label}
+    return names.get(label(chosen_options(choices), choices["decoder"]), row)
