@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from msgspec.structs import replace
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.text import Text
 
 from exfuse.config.composing import compose_each_job_once
@@ -161,7 +161,7 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
     command = _command(hydra.job.config_name, hydra.overrides.task)
     own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
     whole = config.study if "study" in config else {"name": own, "title": "Multirun"}
-    named, jobs = read_study(whole, jobs, hydra.runtime.choices.get("study"))
+    named, jobs = read_study(whole, jobs, OmegaConf.select(config, "hydra.runtime.choices.study"))
     typed_output = config.sweep.output
     if not isinstance(typed_output, (str, type(None))):
         raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
