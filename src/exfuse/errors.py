@@ -38,6 +38,8 @@ class SubmissionError(UserError):
     """An archive that the test server would refuse, or score wrongly."""
 
 
+# What would work on a terminal, or be no text at all: control characters but tab and line breaks, and halves of characters.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _OURS = f"{__name__}."  # how a trace names these
 HELD = 75  # exit status: another process is making it; EX_TEMPFAIL
 _PLACE = "Is that the place you meant?"
@@ -121,4 +123,5 @@ def complain(message: str) -> None:
     from rich.console import Console  # whoever never errs never waits for it
     from rich.text import Text
 
+    message = CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
     Console(stderr=True, highlight=False).print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)

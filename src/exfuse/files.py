@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ _added: list[Path] = []
 _outputs: set[Path] = set()  # that are being written now, see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
+_TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
@@ -72,6 +74,8 @@ def _ask_the_system(write: Callable[[Path], object], scratch: Path) -> None:
     except OSError:
         raise
     except Exception as hidden:
+        if told := _TOLD.search(str(hidden)):
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from hidden
         try:
             with scratch.open("ab") as file:
                 file.write(bytes(_BLOCK))

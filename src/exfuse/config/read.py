@@ -15,7 +15,7 @@ from exfuse.config import search_path
 from exfuse.config.options import checked, fitting, refusal
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest_key, shown
-from exfuse.errors import ConfigError
+from exfuse.errors import CONTROL, ConfigError
 from exfuse.store import variants
 from exfuse.store.checked import at
 from exfuse.store.description import Option, Paths, PretrainingDescription, RunDescription, Trainer, decode_option
@@ -136,6 +136,9 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     """
     written = OmegaConf.to_container(config, resolve=False)
     check_numbers(written)
+    for key, value in _leaves(written):
+        if isinstance(value, str) and CONTROL.search(value):
+            raise ConfigError(f"{key}={value}: expected text without control characters.")
     try:
         content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

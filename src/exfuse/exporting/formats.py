@@ -3,6 +3,7 @@
 Only this file knows onnx and onnxruntime.
 """
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +90,9 @@ def _load_onnx(path: Path) -> Scoring:
 
 
 def _write_torch(path: Path, program: ExportedProgram, description: Description) -> None:
-    torch.export.save(program, path, extra_files={_DESCRIPTION: json.dumps(description)})
+    packed = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
+    torch.export.save(program, packed, extra_files={_DESCRIPTION: json.dumps(description)})
+    path.write_bytes(packed.getbuffer())
 
 
 def _load_torch(path: Path) -> Scoring:

@@ -2,23 +2,37 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from exfuse.errors import UserError
+from exfuse.errors import CONTROL, UserError
 from exfuse.files import sha256, write_csv, write_json
 
 Kind = TypeVar("Kind")
 _SEAL = "checksum"
+_ESCAPES = re.compile(r"\\[bf]|\\u00[0189]|\\ud|\x7f")  # how JSON writes what may be a control character or half of one
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with a checksum over the rest of it."""
+    """The content with a checksum over the rest of it; control characters, which no reader takes, are replaced."""
     rest = {name: value for name, value in content.items() if name != _SEAL}
-    return rest | {_SEAL: hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+    text = json.dumps(rest, sort_keys=True)
+    if _ESCAPES.search(text):
+        rest = _readable(rest)
+        text = json.dumps(rest, sort_keys=True)
+    return rest | {_SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _readable(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {_readable(name): _readable(value) for name, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [*map(_readable, node)]
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", node) if isinstance(node, str) else node
 
 
 def write_sealed_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -60,7 +74,9 @@ def read_plain(path: Path, what: str, remedy: str, *schemas: int) -> dict[str, A
         known = " and ".join(map(str, schemas))
         raise UserError(f"{path} is not {what}: it has schema {found}, this version reads {known}. {remedy}")
     if content.pop(_SEAL, None) != sealed(content)[_SEAL]:
-        raise UserError(f"{path} is not {what}: its checksum does not fit, it was altered. {remedy}")
+        raise UserError(
+            f"{path} is not {what}: its checksum does not fit, it was altered or holds control characters. {remedy}"
+        )
     return content
 
 
