@@ -23,6 +23,7 @@ _added: list[Path] = []
 _outputs: set[Path] = set()  # that are being written now, see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
@@ -173,7 +174,12 @@ def write_json(path: Path, content: Any) -> None:
 def write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
     """Write lines of cells, the header first."""
     with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+        csv.writer(file, lineterminator="\n").writerows(map(as_cell, line) for line in lines)
+
+
+def as_cell(value: object) -> object:
+    """A cell of a CSV: text that a spreadsheet would calculate, such as ``=1+1``, gets the sign by which it stays text."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def sha256(path: Path) -> str:

@@ -21,6 +21,8 @@ Workers = NonNegative | Literal["auto"]  # see `exfuse.process.loader_workers`
 Id = Annotated[int, Meta(ge=0, le=255)]  # what a mask can hold
 PositiveFloat = Annotated[float, Meta(gt=0, le=MOST)]
 NonNegativeFloat = Annotated[float, Meta(ge=0, le=MOST)]
+Amount = Annotated[float, Meta(ge=0, le=1e15)]  # of a record: whatever was measured, and no infinity
+Count = Annotated[int, Meta(ge=0, le=2**53)]  # of a record: whatever a fraction tells apart
 Share = Annotated[float, Meta(ge=0, le=1)]
 PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]

@@ -1,22 +1,26 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from exfuse.cli.help import help_of
 from exfuse.data.transforms import EvalTransform
-from exfuse.errors import CheckpointError, UserError
+from exfuse.errors import CheckpointError, UserError, user_error
 from exfuse.exporting.command import agreement, export
 from exfuse.exporting.formats import FORMATS, describe
+from exfuse.files import write_atomically
 from exfuse.palette import voc_palette
-from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.checkpoint import SealedCheckpointIO, load_checkpoint
 from tests import entry_points
 from tests.exporting.conftest import CLASSES, NORMALISATION
 from tests.records import leave_record
@@ -219,3 +223,39 @@ def test_a_description_is_text_that_says_the_same(exported_run):
     assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 0, 0], "any")
     assert said["mean"] == record.config["backbone"]["normalisation"]["mean"]
     assert said["long_side"] == record.config["recipe"]["long_side"]
+
+
+class _Tiny(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 8, 9)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.convolution(image)
+
+
+@pytest.mark.parametrize("writer", ["onnx", "torch", "safetensors", "checkpoint"])
+def test_where_no_file_finds_space_the_one_before_stays_and_the_message_names_it(writer: str, tmp_path: Path) -> None:
+    program = torch.export.export(_Tiny().eval(), (torch.zeros(1, 3, 16, 16),))
+    path, tensors = tmp_path / f"file{FORMATS[writer].suffix if writer in FORMATS else '.safetensors'}", _Tiny().state_dict()
+
+    def write() -> None:
+        if writer == "checkpoint":
+            SealedCheckpointIO().save_checkpoint({"state_dict": tensors}, path)
+        elif writer == "safetensors":
+            write_atomically(path, lambda scratch: save_file(tensors, scratch))
+        else:
+            write_atomically(path, lambda scratch: FORMATS[writer].write(scratch, program, {"classes": "[]"}))
+
+    write()
+    before, usual = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (0, 100, len(before) // 2, len(before) - 200):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, usual[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as caught:
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        assert str(user_error(caught.value)).startswith(f"{path} cannot be read or written")
+        assert [*tmp_path.iterdir()] == [path]
+        assert path.read_bytes() == before

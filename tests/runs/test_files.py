@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exfuse.errors import UserError, user_error
-from exfuse.files import check_folder, remove_abandoned, sha256, write_atomically, write_folder, write_json
+from exfuse.files import check_folder, remove_abandoned, sha256, write_atomically, write_csv, write_folder, write_json
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -180,3 +180,11 @@ def test_what_a_library_hides_the_system_is_asked_again(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert str(user_error(caught.value)).startswith(f"{tmp_path / 'a.onnx'} cannot be read or written: it would be larger")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [("=1+1", "'=1+1"), ("+seb", "'+seb"), ("@a", "'@a"), ("-x", "'-x"), ("\t=1", "'\t=1")]
+)
+def test_text_that_a_spreadsheet_would_calculate_stays_text(value: str, cell: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [[value, "-1.5e-3", "+2", -1, None, "seb"]])
+    assert (tmp_path / "a.csv").read_text() == f"{cell},-1.5e-3,+2,-1,,seb\n"

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import math
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
+from exfuse.store.checked import read_plain, write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import find_studies, load_study
 from tests.analysis.synthetic import BASELINE, StudyBuilder, edit_study, make_counts, write_run
@@ -261,3 +264,39 @@ def test_five_thousand_records_become_tables_and_figures_in_ten_seconds(tmp_path
     render_study(tmp_path, Console(quiet=True))
     assert time.process_time() - started < seconds
     assert len((tmp_path / "table.csv").read_text().splitlines()) == rows + 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("costs__gigamacs", value) for value in (math.inf, math.nan, -1, 10**400)),
+        *(("scores__miou", value) for value in (math.nan, 1.5, -0.1, 10**400)),
+        *(("scores__confusion", [[10**40]]), ("scores__iou", {"background": math.inf}), ("parameters", 2**60)),
+    ],
+)
+def test_numbers_that_no_run_leaves_are_refused_by_name(place: str, value: object, tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path / "study")
+    builder.row("baseline", 0.6, (0,), change=put(**{place: value}))
+    with pytest.raises(UserError, match=r"record\.json is not"):
+        load_study(builder.finish())
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".a", "a.", "a ", "con", "NUL", "com1.x", "a\n", "x" * 81, "", "a\x1b"])
+def test_a_study_has_a_name_that_any_file_system_takes(name: str, tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path / "study", name=name)
+    builder.row("baseline", 0.6, (0,))
+    with pytest.raises(UserError, match=r"study\.json is not a whole study"):
+        load_study(builder.finish())
+
+
+def test_control_characters_are_replaced_in_what_is_written_and_refused_in_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed_json(path, {"a": "x\x1b[31m\x00\ud800 \N{GRINNING FACE}\n", "b\x9b": [{"c": "\x7f"}]})
+    mark = "\N{REPLACEMENT CHARACTER}"
+    expected = {"a": f"x{mark}[31m{mark}{mark} \N{GRINNING FACE}\n", f"b{mark}": [{"c": mark}]}
+    assert read_plain(path, "a file", "Mend it.") == expected
+    content = {"a": "\x1b[31m"}
+    seal = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content | {"checksum": seal}))
+    with pytest.raises(UserError, match="control characters"):
+        read_plain(path, "a file", "Mend it.")

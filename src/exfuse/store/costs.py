@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from exfuse.limits import Amount, Count
+
 
 class CostColumn(NamedTuple):
     """A cost as tables, pages and reports show it.
@@ -69,11 +71,11 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         memory_of: what the peak of memory is the peak of.
     """
 
-    parameters: int | None = None
-    gigamacs: float | None = None
-    latency_ms: float | None = None
-    train_images_per_second: float | None = None
-    peak_memory_mib: float | None = None
+    parameters: Count | None = None
+    gigamacs: Amount | None = None
+    latency_ms: Amount | None = None
+    train_images_per_second: Amount | None = None
+    peak_memory_mib: Amount | None = None
     input: tuple[int, ...] = ()
     counter: str = ""
     memory_of: str = ""

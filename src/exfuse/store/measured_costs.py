@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from exfuse.limits import Amount, Count
 from exfuse.store.checked import plain, read_json, write_sealed_json
 from exfuse.store.costs import RowCosts
 from exfuse.store.record import Record
@@ -42,15 +43,15 @@ class Conditions(msgspec.Struct, frozen=True):
 
     device: str
     name: str
-    cores: int
-    threads: int
+    cores: Count
+    threads: Count
     torch: str
     cuda: str | None
     commit: str | None
     uncommitted_changes: bool | None
-    load: float | None
-    rounds: int
-    repeats: int
+    load: Amount | None
+    rounds: Count
+    repeats: Count
     memory_of: str
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from exfuse.errors import UserError, reason_of
+from exfuse.limits import Amount, Count, Share
 from exfuse.store.checked import at, plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
 from exfuse.store.description import encoder_name
@@ -62,9 +63,9 @@ class BoundaryScores(msgspec.Struct, frozen=True):
     """Mean IoUs near borders and inside objects, one a radius in px, and boundary IoU; None where there is no such pixel."""
 
     radii: list[int]
-    edge: list[float | None]
-    interior: list[float | None]
-    boundary: float | None
+    edge: list[Share | None]
+    interior: list[Share | None]
+    boundary: Share | None
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -79,13 +80,13 @@ class Scores(msgspec.Struct, frozen=True):
         devkit_miou: with 0 for a class that is predicted but not in the truth, see `exfuse.metrics.iou`; None in old records.
     """
 
-    miou: float
-    pixel_accuracy: float
-    iou: dict[str, float | None]
-    images: int
-    confusion: list[list[int]]
+    miou: Share
+    pixel_accuracy: Share
+    iou: dict[str, Share | None]
+    images: Count
+    confusion: list[list[Count]]
     boundary: BoundaryScores | None = None
-    devkit_miou: float | None = None
+    devkit_miou: Share | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -121,8 +122,8 @@ class Backbone(msgspec.Struct, frozen=True):
     data: str
     classes: list[str]
     excludes: list[str] = []
-    accuracy: dict[str, float] = {}
-    gigamacs: float = 0.0
+    accuracy: dict[str, Share] = {}
+    gigamacs: Amount = 0.0
     precision: str = ""
     sha256: str = ""
 
@@ -162,8 +163,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: dict[str, Any] = {}
     init_from: InitFrom | None = None
     environment: Environment = Environment()
-    parameters: int = 0
-    seconds: float = 0.0
+    parameters: Count = 0
+    seconds: Amount = 0.0
     costs: Costs | None = None
     scored_by: Environment | None = None
     health: Health | None = None

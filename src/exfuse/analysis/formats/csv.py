@@ -4,6 +4,7 @@ import csv
 import io
 
 from exfuse.analysis.document import Table, Value
+from exfuse.files import as_cell
 
 _DIGITS = 6  # significant ones: far below any noise, and the same on every machine
 
@@ -27,4 +28,4 @@ def _show(value: Value) -> str:
         return ""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.{_DIGITS}g}"
-    return str(value)
+    return str(as_cell(value))
