@@ -276,7 +276,10 @@ def test_five_thousand_records_become_tables_and_figures_in_ten_seconds(tmp_path
 )
 def test_numbers_that_no_run_leaves_are_refused_by_name(place: str, value: object, tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path / "study")
-    builder.row("baseline", 0.6, (0,), change=put(**{place: value}))
+    (run,) = builder.row("baseline", 0.6, (0,))
+    content = json.loads((run.path / "record.json").read_text())
+    put(**{place: value})(content)
+    write_sealed_json(run.path / "record.json", content)
     with pytest.raises(UserError, match=r"record\.json is not"):
         load_study(builder.finish())
 
