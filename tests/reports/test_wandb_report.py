@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exfuse.palette import VARIANTS
 from exfuse.reports.wandb_study import StudyView, view_study
 from exfuse.store.costs import MEASURED
 from tests import entry_points
@@ -58,6 +59,15 @@ def test_each_row_of_the_table_is_a_run_set_of_its_runs_grouped_by_variant(specs
             (asked,) = runs["filters"]["filters"]
             assert (asked["key"]["name"], asked["op"], asked["value"]) == ("name", "IN", ids)
             assert runs["grouping"] == [{"section": "config", "name": "variant.value"}]
+
+
+def test_a_variant_has_its_pages_colour(specs: dict[str, Any], view: StudyView) -> None:
+    assert list(view.colours.values()) == list(VARIANTS[: len(view.rows)])
+    text = json.dumps(specs["workspace"])
+    for name, ids in view.rows.items():
+        for grid in grids(specs):
+            assert {grid["customRunColors"][id] for id in ids} == {view.colours[name]}
+        assert all(f'"{id}": "{view.colours[name]}"' in text for id in ids)
 
 
 def test_the_report_holds_the_committed_table(specs: dict[str, Any]) -> None:

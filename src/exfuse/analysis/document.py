@@ -11,12 +11,13 @@ MINUS, TIMES, EN_DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a key to find its cells, a header, and one line that explains it."""
+    """A column: a key to find its cells, a header, one line that explains it, and the columns that it is shown with."""
 
     key: str
     header: str
     explanation: str
     align: Literal["left", "right", "centre"] = "right"
+    group: str = "score"
 
 
 @dataclass(frozen=True)

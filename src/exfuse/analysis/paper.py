@@ -1,12 +1,9 @@
 """When a run's score may stand beside the paper's: the same data, classes, backbone and kind of pretraining."""
 
+from exfuse.palette import VOC_CLASSES
 from exfuse.store.record import Record
 from exfuse.store.study import Paper
 
-VOC_CLASSES = [
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
-    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-]
 _IMAGENET = ("imagenet", "imagenet_finetune")  # of the config group `pretraining`
 TRUST = {"P": "read from the paper's own table", "N": "from a second-hand note", "R": "recalled, no source at hand"}
 

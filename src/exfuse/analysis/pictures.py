@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from exfuse.files import write_atomically
-from exfuse.palette import VOID, palette_image, voc_palette
+from exfuse.palette import VOID, class_palette, palette_image
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
@@ -21,9 +21,9 @@ _CELL, _GAP, _LINE = 2.6, 0.03, 0.16  # inches: a picture's place, white around 
 _COLUMNS = 6  # of a legend
 
 
-def overlay(image: NDArray[np.uint8], ids: Ids) -> NDArray[np.uint8]:
+def overlay(image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> NDArray[np.uint8]:
     """Colour an image (H, W, 3) by its ids (H, W); background and void stay as they are."""
-    coloured = voc_palette()[ids]
+    coloured = class_palette(classes)[ids]
     blend = (1 - _OPACITY) * image + _OPACITY * coloured
     keep = (ids == 0) | (ids == VOID)
     return np.where(keep[..., None], image, blend).astype(np.uint8)
@@ -39,7 +39,7 @@ def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequen
     height, width = ids.shape
     figure = Figure(figsize=(6, 6 * height / width + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(overlay(image, ids), interpolation="nearest")
+    axes.imshow(overlay(image, ids, classes), interpolation="nearest")
     axes.set_axis_off()
     draw_legend(figure, [ids], classes)
     write_atomically(path, lambda scratch: figure.savefig(scratch))
@@ -66,18 +66,20 @@ def save_comparison(
     ratios = [image.shape[0] / image.shape[1] for image in images]  # rows as high as their images, without white between them
     shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
     width = _CELL * columns
-    below = 0.1 + _LINE * -(-len(_used(shown)) // _legend_columns(width, [classes[id] for id in _used(shown)]))  # of the legend
+    below = 0.1 + _LINE * -(
+        -len(_used(shown)) // _legend_columns(width, [_class_name(classes, id) for id in _used(shown)])
+    )  # of the legend
     above = 0.1 + _LINE * max(name.count("\n") + 1 for name in ["image", *predictions])
     height = above + sum(_CELL * ratio for ratio in ratios) + below
     figure = Figure(figsize=(width, height), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, measured in inches: one a picture takes most of a short training's end
     axes.set_axis_off()
-    top = above
+    top, colours = above, class_palette(classes)
     for row, (image, truth, ratio) in enumerate(zip(images, truths, ratios, strict=True)):
         cells = [("image", image)]
         if with_truth:
-            cells.append(("truth", image if truth is None else voc_palette()[truth]))
-        cells += [(name, voc_palette()[ids[row]]) for name, ids in predictions.items()]
+            cells.append(("truth", image if truth is None else colours[truth]))
+        cells += [(name, colours[ids[row]]) for name, ids in predictions.items()]
         for left, (title, picture) in zip(np.arange(columns) * _CELL, cells, strict=True):
             bottom = top + _CELL * ratio - _GAP
             place = (left + _GAP, left + _CELL - _GAP, bottom, top + _GAP)
@@ -94,9 +96,10 @@ def save_comparison(
 def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequence[str]) -> None:
     """Name the classes that occur in any of ``ids`` below the figure."""
     used = _used(ids)
-    colours = voc_palette() / 255
-    patches = [Patch(facecolor=colours[id], edgecolor="0.5", label=classes[id]) for id in used]
-    columns = _legend_columns(figure.bbox.width / figure.dpi, [classes[id] for id in used])
+    colours = class_palette(classes) / 255
+    names = [_class_name(classes, id) for id in used]
+    patches = [Patch(facecolor=colours[id], edgecolor="0.5", label=name) for id, name in zip(used, names, strict=True)]
+    columns = _legend_columns(figure.bbox.width / figure.dpi, names)
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
 
 
@@ -107,4 +110,8 @@ def _legend_columns(width: float, names: Sequence[str]) -> int:
 
 
 def _used(ids: Sequence[Ids]) -> list[int]:
-    return sorted({*np.unique(np.concatenate([part.ravel() for part in ids])).tolist()} - {VOID})
+    return sorted(np.unique(np.concatenate([part.ravel() for part in ids])).tolist())
+
+
+def _class_name(classes: Sequence[str], id: int) -> str:
+    return "void (not scored)" if id == VOID else classes[id]

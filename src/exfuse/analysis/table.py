@@ -49,29 +49,32 @@ def columns(study: Study) -> list[Column]:
                 technique.short,
                 f"{technique.title}, {cells.TICK}: the paper's option or the one named",
                 "centre",
+                "settings",
             )
             for technique in study.techniques
         ]
     if len({row.decoder for row in study.rows}) > 1:
-        found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left"))
+        found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left", "settings"))
     for setting in study.varies:
-        found.append(Column(setting, setting.rpartition(".")[2].replace("_", " "), f"{setting}, varied on purpose"))
+        found.append(
+            Column(setting, setting.rpartition(".")[2].replace("_", " "), f"{setting}, varied on purpose", group="settings")
+        )
     for key in study.tuning.grid if study.tuning else ():
         name = key.lstrip("+").rpartition(".")[2].replace("_", " ")
-        found.append(Column(key, name, f"{key}, the row's best in a search on a part of train"))
+        found.append(Column(key, name, f"{key}, the row's best in a search on a part of train", group="settings"))
     found.append(Column("miou", "mIoU %", "mean intersection over union, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):
         bold = f"bold: p below {ALPHA}"
         found.append(Column("difference", "Δ mIoU [95 %]", f"points above the row it builds on, 95 % interval; {bold}", "left"))
         found.append(Column("p", "p", f"of the difference, adjusted for the number of comparisons; {bold}"))
-    found += [Column(measure.key, measure.header, measure.explanation, "left") for measure in _measures(study)]
+    found += [Column(measure.key, measure.header, measure.explanation, "left", "parts") for measure in _measures(study)]
     if study.paper is not None and any(row.paper is not None for row in study.rows):
-        found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted"))
-        found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points"))
+        found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted", group="paper"))
+        found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points", group="paper"))
     worst = "highest mean loss of an epoch after warm-up over that of guessing, and what SEB's output keeps of its input (r)"
-    found.append(Column("health", "health", f"of the worst run: {worst}", "left"))
-    found += [Column(cost.key, cost.header, cost.explanation) for cost in COSTS]
+    found.append(Column("health", "health", f"of the worst run: {worst}", "left", "health"))
+    found += [Column(cost.key, cost.header, cost.explanation, group="cost") for cost in COSTS]
     return found
 
 

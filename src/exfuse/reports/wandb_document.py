@@ -41,7 +41,11 @@ def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
         sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
         settings=ws.WorkspaceSettings(max_runs=max(10, len(view.ids))),
         runset_settings=ws.RunsetSettings(
-            filters=expr.And(expr.Metric("ID").isin(view.ids)), groupby=[ws.Config("variant")], pinned_columns=_COLUMNS
+            filters=expr.And(expr.Metric("ID").isin(view.ids)),
+            groupby=[ws.Config("variant")],
+            run_settings={id: ws.RunSettings(color=view.colours[name]) for name, ids in view.rows.items() for id in ids},
+            group_colors={view.variants[name]: view.colours[name] for name in reversed(view.rows)},
+            pinned_columns=_COLUMNS,
         ),
     )
 
@@ -76,7 +80,11 @@ def _grid(view: StudyView, panels: list[Any], grouped: bool = True) -> wr.PanelG
         wr.Runset(name=name, filters=expr.And(expr.Metric("ID").isin(ids)), groupby=["config.variant"] if grouped else [])
         for name, ids in view.rows.items()
     ]
-    return wr.PanelGrid(runsets=runsets, panels=panels)
+    colours: dict[Any, Any] = {id: view.colours[name] for name, ids in view.rows.items() for id in ids}
+    if grouped:
+        keys = {name: wr.RunsetGroupKey(wr.Config("variant"), view.variants[name]) for name in view.rows}
+        colours |= {wr.RunsetGroup(name, (key,)): view.colours[name] for name, key in keys.items()}
+    return wr.PanelGrid(runsets=runsets, panels=panels, custom_run_colors=colours)
 
 
 def _curves() -> list[Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import UserError
+from exfuse.palette import variant_colours
 from exfuse.store.study import Study, load_study
 
 
@@ -16,6 +17,8 @@ class StudyView:
         name, title, question: of the study.
         table: its tables as Markdown.
         rows: ids of the finished runs of each row, by the row's title; a run's id is its key.
+        colours: of each row, by its title, as on its page.
+        variants: what W&B groups the runs of each row by.
         classes: names of the classes that the truth holds.
         measured: whether times and memory were measured anew beside one another, so that those of the runs do not count.
     """
@@ -25,6 +28,8 @@ class StudyView:
     question: str
     table: str
     rows: dict[str, list[str]]
+    colours: dict[str, str]
+    variants: dict[str, str]
     classes: list[str]
     measured: bool = False
 
@@ -44,8 +49,12 @@ def view_study(folder: Path) -> StudyView:
     rows = {row.title: [row.runs[seed].folder.key for seed in row.records] for row in study.rows if row.records}
     if not rows:
         raise UserError(f"{folder} has no finished run: there is nothing to report. Train the study first.")
+    colours = {row.title: colour for row, colour in zip(study.rows, variant_colours(len(study.rows)), strict=True)}
+    variants = {row.title: next(iter(row.records.values())).label for row in study.rows if row.records}
     table = Rendering(study).texts()["table.md"]
-    return StudyView(study.name, study.title, study.question, table, rows, _classes(study), study.measured is not None)
+    return StudyView(
+        study.name, study.title, study.question, table, rows, colours, variants, _classes(study), study.measured is not None
+    )
 
 
 def _classes(study: Study) -> list[str]:

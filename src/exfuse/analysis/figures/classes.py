@@ -35,29 +35,33 @@ def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
 
 
 def draw(study: Study) -> Figure:
-    """Rows against classes, blue for a gain and orange for a loss, numbers in points; absent classes are blank."""
+    """Rows against classes, blue for a gain and orange for a loss, numbers in points; classes absent from val are left out."""
     every = pairs(study)
     compared = style.shown(every)
     table = [changes(row, base) for row, base in compared]
-    classes = list(dict.fromkeys(name for one in table for name in one))
+    every_class = list(dict.fromkeys(name for one in table for name in one))
+    classes = [name for name in every_class if any(np.isfinite(one.get(name, np.nan)) for one in table)]
     values = np.array([[one.get(name, np.nan) for name in classes] for one in table])
     with style.look(axes__spines__left=False, axes__spines__bottom=False):
-        figure = Figure(figsize=(2.6 + 0.46 * max(len(classes), 8), 1.9 + 0.36 * len(table)), layout="constrained")
+        names = [f"{row.title} vs {base.title}" for row, base in compared]
+        width = 1.6 + style.width_of(names) + 0.46 * max(len(classes), 8)
+        figure = Figure(figsize=(width, 1.9 + 0.36 * len(table)), layout="constrained")
         axes = figure.subplots()
         largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
         colours = matplotlib.colormaps["PuOr"].with_extremes(bad="white")
         image = axes.imshow(values, cmap=colours, vmin=-largest, vmax=largest, aspect="auto")
         _write_numbers(axes, values, largest)
         axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(table)), [f"{row.title} vs {base.title}" for row, base in compared])
+        axes.set_yticks(range(len(table)), names)
         axes.tick_params(length=0)
         axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
         figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02)
-        blank = ", blank: absent from val" if np.isnan(values).any() else ""
-        axes.set_title(f"{study.title}: IoU per class{blank}{style.left_out(every)}")
+        absent = len(every_class) - len(classes)
+        left = f", without {absent} absent from val" if absent else ""
+        figure.suptitle(f"{study.title}: IoU per class{left}{style.left_out(every)}", fontsize=10)
     return figure
 
 

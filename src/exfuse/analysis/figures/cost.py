@@ -1,5 +1,6 @@
 """Accuracy against cost: where each row lies, labelled so that no label hides a point or another label."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,11 +13,13 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exfuse.analysis.figures import style
+from exfuse.palette import variant_colours
 from exfuse.store.study import Study, StudyRow
 
 Floats = NDArray[np.float64]
 Line = tuple[tuple[float, float], tuple[float, float]]
 _MOST_NAMES = 14  # rows whose names fit beside their points
+_APART = 0.02  # of the largest cost, between rows of one cost
 _LINE_POINTS = 60  # at which a line is seen
 _DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typographic points
 
@@ -27,29 +30,35 @@ def rows_with_cost(study: Study) -> list[StudyRow]:
 
 
 def draw(study: Study) -> Figure:
-    """GMACs against mean mIoU, with the standard deviation over seeds and a line to the row that each builds on.
+    """GMACs from zero against mean mIoU, with the standard deviation over seeds and the frontier: no cheaper row lies higher.
 
-    Many rows bear numbers instead of names, which a list beside the axes explains.
+    Rows of nearly the same cost stand side by side. Many bear numbers instead of names, which a list beside the axes explains.
     """
     every = rows_with_cost(study)
     rows = style.shown(every)
     numbered = len(rows) > _MOST_NAMES
     names = [str(number) if numbered else row.title for number, row in enumerate(rows, 1)]
-    places = {row.name: (row.cost("gigamacs") or 0.0, *_mean_and_spread(row)) for row in rows}
+    costs = [row.cost("gigamacs") or 0.0 for row in rows]
+    spread_out = dodged(costs, _APART * max(costs))
+    places = {row.name: (x, *_mean_and_spread(row)) for row, x in zip(rows, spread_out, strict=True)}
+    frontier = _frontier([(*places[row.name][:2], cost) for row, cost in zip(rows, costs, strict=True)])
+    colours = variant_colours(len(study.rows))
     with style.look():
         figure = Figure(figsize=(10 if numbered else 7.5, 5.6 if numbered else 4.8), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        lines: list[Line] = []
+        lines: list[Line] = [(start, end) for start, end in itertools.pairwise(frontier)]
+        axes.plot(*zip(*frontier, strict=True), color="#b4bac0", linewidth=1.2, linestyle="--", zorder=1, label="frontier")
         for row in rows:
             x, y, spread = places[row.name]
-            if row.on in places and not numbered:
-                lines.append((places[row.on][:2], (x, y)))
-                axes.plot(*zip(*lines[-1], strict=True), color="#c9ced3", linewidth=1, zorder=1)
+            at = study.rows.index(row)
             lines.append(((x, y - spread), (x, y + spread)))
-            axes.errorbar(x, y, yerr=spread or None, fmt="o", color=style.BLUE, ecolor="#8fb8d6", elinewidth=1.5, markersize=6)
+            axes.errorbar(x, y, yerr=spread or None, fmt=style.marker(at), color=colours[at], elinewidth=1.5, markersize=6)
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
         axes.margins(0.16, 0.14)
-        axes.set_xlabel("GMACs of one image (10⁹ multiply-adds)")
+        axes.set_xlim(0, 1.12 * max(*spread_out, 1e-9))
+        beside = "; rows of one cost side by side" if spread_out != costs else ""
+        axes.set_xlabel(f"GMACs of one image (10⁹ multiply-adds){beside}")
         spread_note = ", ± standard deviation over seeds" if any(place[2] for place in places.values()) else ""
         axes.set_ylabel(f"mIoU (%){spread_note}")
         axes.set_title(study.title + style.left_out(every))
@@ -63,6 +72,30 @@ def draw(study: Study) -> Figure:
         style.fix_layout(figure)
         label_points(figure, axes, [(*places[row.name][:2], name) for row, name in zip(rows, names, strict=True)], lines)
     return figure
+
+
+def dodged(values: Sequence[float], apart: float) -> list[float]:
+    """The values moved as little as it takes for neighbours to lie ``apart``, groups around their mean; their order stays."""
+    groups: list[list[int]] = []
+
+    def start(group: Sequence[int]) -> float:
+        return statistics.fmean(values[place] for place in group) - (len(group) - 1) / 2 * apart
+
+    for place in sorted(range(len(values)), key=values.__getitem__):
+        groups.append([place])
+        while len(groups) > 1 and start(groups[-1]) - start(groups[-2]) < (len(groups[-2]) - 1e-9) * apart:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = list(values)
+    for group in groups:
+        for place, at in enumerate(group):
+            moved[at] = start(group) + place * apart
+    return moved
+
+
+def _frontier(points: Sequence[tuple[float, float, float]]) -> list[tuple[float, float]]:
+    """Of points (x, y, cost), those above which none lies at the same or a lower cost, by cost."""
+    kept = [one for one in points if not any(other[1] > one[1] and other[2] <= one[2] for other in points)]
+    return [(x, y) for x, y, _ in sorted(kept)]
 
 
 def label_points(

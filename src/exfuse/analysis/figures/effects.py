@@ -26,11 +26,9 @@ def draw(study: Study, effects: FactorialEffects) -> Figure:
         for axes, (kind, found) in zip(grid, panels.items(), strict=True):
             axes.axvline(0, color=style.GREY, linewidth=1)
             for place, effect in enumerate(found):
-                interval, colour = effect.interval, style.ORANGE if effect.found else style.GREY
-                axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2)
-                axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=6)
+                style.draw_interval(axes, place, effect.interval, style.BLUE, effect.found)
             style.list_rows(axes, [effect.techniques for effect in found])
             axes.set_title(_TITLES[kind], loc="left", fontsize=9)
-        grid[-1].set_xlabel("points of mIoU, 95 % interval (orange: adjusted p below 0.05)")
+        grid[-1].set_xlabel("points of mIoU, 95 % interval (filled: adjusted p below 0.05)")
         figure.suptitle(study.title, fontsize=11)
     return figure

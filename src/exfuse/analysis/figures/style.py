@@ -1,6 +1,6 @@
 """How every figure looks and how it is saved: colour-blind-safe, and the same bytes each time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -8,8 +8,11 @@ from typing import Any, TypeVar, cast
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from exfuse.analysis.resampling import Interval
 from exfuse.files import write_atomically
+from exfuse.palette import variant_place
 
 matplotlib.use("Agg")
 
@@ -24,6 +27,7 @@ _SETTINGS = {
     "svg.fonttype": "path",  # looks the same without the fonts
     "text.parse_math": False,  # a dollar in a name is a dollar
 }
+_MARKERS = ("o", "D", "s", "^", "P", "X")
 MOST_ROWS = 40  # more cannot be read in one picture
 SUFFIXES = (".svg", ".png")
 Item = TypeVar("Item")
@@ -59,6 +63,28 @@ def fix_layout(figure: Figure) -> None:
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine(None)  # not "none": with that, matplotlib draws once more for every file
+
+
+def draw_interval(axes: Axes, place: int, interval: Interval, colour: str, decided: bool) -> None:
+    """An interval in points of mIoU at y = ``place``: a line, and the estimate on it, filled if it is decided, else hollow."""
+    axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+    axes.plot(100 * interval.estimate, place, "o", color=colour, mfc=colour if decided else "white", mew=1.6, markersize=6.5)
+
+
+def decided_handles() -> list[Line2D]:
+    """Of a legend: what filled and hollow marks mean."""
+    told = {"filled: adjusted p < 0.05": GREY, "hollow: not told from none": "white"}
+    return [Line2D([], [], color=GREY, marker="o", mfc=face, mew=1.6, linewidth=2, label=label) for label, face in told.items()]
+
+
+def marker(place: int) -> str:
+    """Of a study's row, by its place: told apart from others of the same colour."""
+    return _MARKERS[variant_place(place)[1] % len(_MARKERS)]
+
+
+def width_of(names: Iterable[str]) -> float:
+    """Inches that the longest of the names takes, at 9 points."""
+    return 0.075 * max(map(len, names), default=0)
 
 
 def shown(rows: Sequence[Item]) -> Sequence[Item]:

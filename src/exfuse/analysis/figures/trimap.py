@@ -2,17 +2,16 @@
 
 import statistics
 from collections.abc import Sequence
-from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from exfuse.analysis.cells import number
 from exfuse.analysis.figures import style
+from exfuse.palette import variant_colours, variant_place
 from exfuse.store.study import Study, StudyRow
 
 Curve = list[tuple[int, list[float]]]  # radius in px, and by seed a mean IoU or a difference, in % or points
-_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, "#CC79A7", "#E69F00", "#56B4E9", style.BLACK)
 _LINES = ("-", "--", ":", "-.")
 
 
@@ -39,7 +38,11 @@ def draw(study: Study) -> Figure:
     rows = style.shown(every)
     names = {row.name for row in rows}
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
-    looks = dict(zip([row.name for row in rows], cycle((c, line) for line in _LINES for c in _COLOURS), strict=False))
+    turns = [variant_place(place)[1] for place in range(len(rows))]
+    looks = {
+        row.name: (colour, _LINES[turn % len(_LINES)])
+        for row, colour, turn in zip(rows, variant_colours(len(rows)), turns, strict=True)
+    }
     with style.look():
         figure = Figure(figsize=(10.5 if pairs else 7.5, 4.5 + 0.03 * len(rows)), layout="constrained")
         panels = figure.subplots(1, 2 if pairs else 1, squeeze=False)[0]
@@ -56,7 +59,8 @@ def draw(study: Study) -> Figure:
         for axes in panels:
             _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=7.5, ncols=min(8, len(rows)))
+        columns = max(1, min(8, len(rows), int(figure.get_figwidth() / (0.6 + style.width_of(labels)))))
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=7.5, ncols=columns)
         note = ", ± standard deviation over seeds" if spread else ""
         figure.suptitle(f"{study.title}: edges{note}{style.left_out(every)}", fontsize=11)
     return figure

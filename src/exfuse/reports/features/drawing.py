@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from exfuse.analysis.figures import style
 from exfuse.analysis.pictures import draw_legend
-from exfuse.palette import voc_palette
+from exfuse.palette import class_palette
 from exfuse.reports.features.statistics import Borders
 from exfuse.reports.features.taps import Tapped
 
@@ -184,9 +184,10 @@ def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
     panels = [("image", scene.image, False)]
     if scene.borders is not None:
         panels.append(("image, true borders", scene.image, True))
-        panels.append(("truth", voc_palette()[scene.borders.ids], True))
+        panels.append(("truth", class_palette(scene.classes)[scene.borders.ids], True))
+    colours = class_palette(scene.classes)
     predictions = ["prediction"] if len(runs) == 1 else [f"prediction:\n{run.title.replace('+', chr(10))}" for run in runs]
-    panels += [(title, voc_palette()[run.prediction], True) for title, run in zip(predictions, runs, strict=True)]
+    panels += [(title, colours[run.prediction], True) for title, run in zip(predictions, runs, strict=True)]
     for axes, (title, picture, with_edges) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(title, fontsize=8, y=1)

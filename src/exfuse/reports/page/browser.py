@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exfuse.data.split import spread_evenly
 from exfuse.metrics.iou import iou_per_class
-from exfuse.palette import VOID, voc_palette
+from exfuse.palette import VOID, class_palette, is_background, voc_palette
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.examples import ExampleImage, Examples, read_ids
 from exfuse.store.study import Run
@@ -58,13 +58,17 @@ def section(data: PageData, room: int) -> Section | None:
 
 
 def _shared(data: PageData, examples: Examples) -> dict[str, Any]:
-    """What all images have in common. Whether class 0 is the background decides which kinds of errors there are."""
-    colours = voc_palette()
+    """What all images have in common; ``codes`` are the colours in their files.
+
+    Whether class 0 is the background decides which kinds of errors there are.
+    """
+    colours, codes = class_palette(examples.classes), voc_palette()
     return {
         "classes": list(examples.classes),
         "colours": [colours[id].tolist() for id in range(len(examples.classes))],
+        "codes": [codes[id].tolist() for id in range(len(examples.classes))],
         "void": colours[VOID].tolist(),
-        "background": examples.classes[0].lower() in ("background", "backgrounds"),
+        "background": is_background(examples.classes[0]),
         "variants": [
             {
                 "name": row.name,

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from exfuse.analysis.resampling import Interval
+from exfuse.palette import VARIANTS, variant_place
 from exfuse.store.study import StudyRow
 
 Trace = go.Scatter
@@ -109,9 +110,7 @@ def interval_chart(traces: Sequence[go.Scatter], names: Sequence[str], intervals
 
 # One colour a variant, the same in every chart, table and picture of a page, in light and dark.
 
-# Okabe and Ito's colours without black and yellow, told apart with any kind of colour vision; grey for the baseline. For a dark
-# ground the darker ones are lightened.
-_LIGHT = ("#5f6b76", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
+# For a dark ground the darker of `VARIANTS` are lightened.
 _DARK = ("#a3adb8", "#4ba3dd", "#f0b429", "#2bbf91", "#ee7733", "#8fd0f5", "#e39cc3")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -127,10 +126,7 @@ class Look:
     """
 
     def __init__(self, place: int) -> None:
-        colour, turn = place, 0
-        if place >= len(_LIGHT):  # grey is the first row's alone
-            turn, colour = divmod(place - 1, len(_LIGHT) - 1)
-            colour += 1
+        colour, turn = variant_place(place)
         self.colour = f"var(--v{colour})"
         self.band = f"var(--v{colour}-band)"
         self.symbol = _SYMBOLS[turn % len(_SYMBOLS)]
@@ -145,7 +141,7 @@ def looks(rows: Sequence[StudyRow]) -> dict[str, Look]:
 def css_variables(dark: bool) -> str:
     """Definitions of every colour that a `Look` names."""
     lines = []
-    for place, colour in enumerate(_DARK if dark else _LIGHT):
+    for place, colour in enumerate(_DARK if dark else VARIANTS):
         red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
         lines.append(f"--v{place}: {colour}; --v{place}-band: rgba({red}, {green}, {blue}, {_BAND});")
     return " ".join(lines)

@@ -7,8 +7,13 @@ from exfuse.reports.page.charts import Chart, Look, Trace, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.history import History, curve, metrics
 
-_FIRST = ("val/miou", "train/loss", "val/pixel_accuracy")
-_NAMES = {"val/miou": "mIoU on val (%)", "train/loss": "training loss", "val/pixel_accuracy": "pixel accuracy on val (%)"}
+_FIRST = ("val/miou", "val/pixel_accuracy", "train/loss_main")
+_NAMES = {
+    "val/miou": "mIoU on val (%)",
+    "val/pixel_accuracy": "pixel accuracy on val (%)",
+    "train/loss_main": "training loss of the scores",
+    "train/loss": "training loss",
+}
 _PERCENT = ("val/miou", "val/pixel_accuracy")
 _MOST = 120  # points of a curve; of more, neighbours are averaged. Chosen
 
@@ -25,15 +30,29 @@ def section(data: PageData) -> Section | None:
     lacking = [row.title for row in data.study.rows if row.records and len(data.histories[row.name]) < len(row.records)]
     choices = [{"chart": f"curves-{place}", "name": _title(metric)} for place, metric in enumerate(chosen)]
     several = any(len(by_seed) > 1 for by_seed in histories.values())
-    content = {"where": data.where, "choices": choices, "lacking": lacking, "several": several}
+    every = [values for by_seed in histories.values() for history in by_seed.values() for values in history.values()]
+    single = "val/miou" not in chosen and any("val/miou" in values for values in every)
+    content = {"single": single, "where": data.where, "choices": choices, "lacking": lacking, "several": several}
     return Section("curves", "Training curves", content, charts)
 
 
+def why_none(data: PageData) -> str:
+    """Why the finished runs leave no curve."""
+    if not any(data.histories.values()):
+        return "no logs of the runs were found when this page was made"
+    return "no run was validated or logged twice, as in a training of one epoch: a single value is no curve, see the table"
+
+
 def _chosen(histories: Mapping[str, Mapping[int, History]]) -> list[str]:
-    """Scores and losses, then one learning rate: its groups differ by a factor alone. What no run has twice is no curve."""
+    """Scores and each part of the loss by itself, then one learning rate: its groups differ by a factor alone.
+
+    What no run has twice is no curve. The whole loss is none either: it has other parts in other rows.
+    """
     every = [history for by_seed in histories.values() for history in by_seed.values()]
     known = [name for name in metrics(every) if any(len(curve(history, name)) > 1 for history in every)]
-    losses = [name for name in known if name.startswith("train/loss_")]
+    parts = any(name.startswith("train/loss_") for name in known)
+    losses = ["train/loss"] if "train/loss" in known and not parts else []
+    losses += [name for name in known if name.startswith("train/loss_") and name not in _FIRST]
     rates = [name for name in known if name.startswith("lr")][:1]
     return [name for name in _FIRST if name in known] + losses + rates
 
@@ -42,7 +61,7 @@ def _title(metric: str) -> str:
     if metric in _NAMES:
         return _NAMES[metric]
     if metric.startswith("train/loss_"):
-        return f"training loss: {metric.removeprefix('train/loss_').replace('_', ' ')}"
+        return f"auxiliary training loss: {metric.removeprefix('train/loss_').replace('_', ' ')}"
     return "learning rate" if metric.startswith("lr") else metric
 
 

@@ -3,15 +3,16 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from jinja2 import PackageLoader
 from markupsafe import Markup
 
-from exfuse.analysis.document import Value
+from exfuse.analysis.document import Table, Value
 from exfuse.analysis.formats.html import environment
-from exfuse.reports.page import browser, charts, classes, cost, curves, effects, features, ladder
+from exfuse.reports.page import answers, browser, charts, classes, cost, curves, effects, features, ladder
 from exfuse.reports.page.data import PageData, Section
 
 _REASONS = {
@@ -45,7 +46,7 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
         reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
         found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
     if "curves" not in sections:
-        found.append("No training curves: no logs of the runs were found when this page was made.")
+        found.append(f"No training curves: {curves.why_none(data)}.")
     if "browser" not in sections:
         found.append("No predictions on images: none were gathered from the runs' checkpoints.")
     return found + _left_out(data)
@@ -64,7 +65,7 @@ def _left_out(data: PageData) -> list[str]:
 
 # From a study to the text of its page.
 
-_SCRIPTS = ("theme.js", "charts.js", "variants.js", "masks.js", "browser.js")
+_SCRIPTS = ("theme.js", "charts.js", "variants.js", "columns.js", "masks.js", "browser.js")
 
 
 def render_page(data: PageData) -> str:
@@ -76,7 +77,7 @@ def render_page(data: PageData) -> str:
     Args:
         data: of one study.
     """
-    found = [ladder.section(data), curves.section(data), classes.section(data), cost.section(data), effects.section(data)]
+    found = [curves.section(data), ladder.section(data), classes.section(data), cost.section(data), effects.section(data)]
     sections = [section for section in found if section is not None]
     library = charts.library() if any(section.charts for section in sections) else ""
     text = _fill(data, sections, library)
@@ -97,7 +98,9 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
     variants = [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in study.rows]
     return template.render(
         study=study,
-        table=data.rendering.tables[0],
+        table=_shown(data.rendering.tables[0]),
+        answers=(answered := answers.answers(data)),
+        certainty=answers.certainty(data) if answered else "",
         sections=sections,
         notices=notices(data, {section.id for section in sections}),
         facts=_facts(data),
@@ -113,6 +116,17 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
         library=Markup(library),
         library_name=charts.library_name(),
     ).lstrip()
+
+
+def _shown(table: Table) -> Table:
+    """Without the columns, but for those of the score, that have no number in any row."""
+    empty = {
+        column.key for column in table.columns if all(row[column.key].state or not row[column.key].text for row in table.rows)
+    }
+    kept = [column for column in table.columns if column.group == "score" or column.key not in empty]
+    return replace(
+        table, columns=[*(one for one in kept if one.group == "score"), *(one for one in kept if one.group != "score")]
+    )
 
 
 def _asset(name: str) -> str:

@@ -117,7 +117,7 @@
   async function show() {
     const image = current, turn = (drawing += 1), errors = $("errors").checked;
     if (!image) return empty();
-    const { width, height } = image, load = (uri) => masks.ids(uri, width, height, data.colours);
+    const { width, height } = image, load = (uri) => masks.ids(uri, width, height, data.codes);
     const ground = await masks.pixels(image.image, width, height), pale = masks.pale(ground), truth = await load(image.truth);
     const used = new Set(truth), made = [], layers = [truth];
     const truthCanvas = canvas(image, `Truth: ${names(truth)}`);

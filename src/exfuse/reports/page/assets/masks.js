@@ -14,11 +14,11 @@ const masks = (() => {
   }
 
   // Class id of each pixel, 255 for void.
-  async function ids(source, width, height, colours) {
+  async function ids(source, width, height, codes) {
     if (!known.has(source)) {
       const data = await pixels(source, width, height);
       const found = new Uint8Array(width * height);
-      const table = new Map(colours.map(([red, green, blue], id) => [(red << 16) | (green << 8) | blue, id]));
+      const table = new Map(codes.map(([red, green, blue], id) => [(red << 16) | (green << 8) | blue, id]));
       for (let place = 0; place < found.length; place += 1) {
         const colour = (data[4 * place] << 16) | (data[4 * place + 1] << 8) | data[4 * place + 2];
         found[place] = table.get(colour) ?? 255;
