@@ -85,8 +85,8 @@ test-quick: $(STAMP)  ## likewise without those that take more than seconds
 test-all: $(STAMP)  ## all kills, simulations and variants, under an hour; the result goes into docs/test-all.md
 	$(RUN) -m tests.full
 
-test-gpu: $(STAMP)  ## every path of a CUDA GPU; without one it says so and skips
-	$(RUN) -m pytest -rs tests/gpu tests/benchmarks tests/metrics/test_confusion.py tests/tasks/test_protocols.py
+test-gpu: $(STAMP)  ## every path of a CUDA GPU, a line a test as it ends; without one it says so and skips
+	$(PYTEST) -vv -rsfE tests/gpu tests/benchmarks tests/metrics/test_confusion.py tests/tasks/test_protocols.py
 
 test-without-extras: $(STAMP)  ## show that the tests of extras skip where an extra is not installed
 	EXFUSE_WITHOUT=extras $(PYTEST) -m 'not slow' -p tests.without

@@ -1,4 +1,4 @@
-"""Trainings on a CUDA GPU: every variant in every number format, layouts, compiled, fused, resumed, on several processes."""
+"""Trainings on a CUDA GPU: every option in every number format, layouts, compiled, fused, resumed, on several processes."""
 
 import os
 import subprocess
@@ -13,12 +13,19 @@ from exfuse.config import search_path
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
+from exfuse.store.variants import names
 from exfuse.tasks.segmentation import SegmentationTask
 from tests.conftest import REPOSITORY
 from tests.gpu.conftest import DRY, TrainThere
 from tests.small_runs import only_run
 
 ABLATIONS = sorted(search_path.options("ablation"))
+OPTIONS = {name: sorted(search_path.options(f"technique/{name}")) for name in names()}
+# so many variants that every option of every technique is in one
+MIXTURES = [
+    [f"technique/{name}={found[number % len(found)]}" for name, found in OPTIONS.items()]
+    for number in range(max(map(len, OPTIONS.values())))
+]
 FORMATS = ["32-true", "bf16-mixed"] if DRY else ["32-true", "bf16-mixed", "16-mixed"]
 SHORT = ("recipe.epochs=1", "debug.images=8")
 
@@ -34,25 +41,40 @@ def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
     return torch.load(run.last, weights_only=True, map_location="cpu")["state_dict"]
 
 
-@pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_every_variant_trains_in_every_format(train_there: TrainThere, ablation: str, precision: str) -> None:
-    run = train_there(f"+ablation={ablation}", f"trainer.precision={precision}", *SHORT)
+def check_training(run: RunFolder, precision: str, device: torch.device) -> None:
     record = record_of(run)
     assert record.config["trainer"]["precision"] == precision
+    assert record.environment is not None
+    there = device.type == "cuda"
+    assert record.environment.cuda == (torch.version.cuda if there else None)
+    assert not there or record.environment.device == torch.cuda.get_device_name(device)
     assert all(value.isfinite().all() for value in weights_of(run).values())
 
 
 @pytest.mark.parametrize("precision", FORMATS)
+@pytest.mark.parametrize("options", MIXTURES, ids=lambda options: ",".join(word.partition("=")[2] for word in options))
+def test_every_option_trains_in_every_format(
+    train_there: TrainThere, options: list[str], precision: str, device: torch.device
+) -> None:
+    check_training(train_there(*options, f"trainer.precision={precision}", *SHORT), precision, device)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_variant_trains(train_there: TrainThere, ablation: str, device: torch.device) -> None:
+    check_training(train_there(f"+ablation={ablation}", "trainer.precision=bf16-mixed", *SHORT), "bf16-mixed", device)
+
+
 @pytest.mark.parametrize("recipe", sorted(search_path.options("recipe")))
-def test_every_recipe_trains_in_every_format(train_there: TrainThere, recipe: str, precision: str) -> None:
+def test_every_recipe_trains(train_there: TrainThere, recipe: str, device: torch.device) -> None:
     sizes = ("recipe.batch_size=4", "recipe.augmentation.crop=64", "recipe.val_every=1")
-    run = train_there(f"recipe={recipe}", f"trainer.precision={precision}", *sizes, *SHORT)
-    assert all(value.isfinite().all() for value in weights_of(run).values())
+    run = train_there(f"recipe={recipe}", "trainer.precision=bf16-mixed", *sizes, *SHORT)
+    check_training(run, "bf16-mixed", device)
 
 
-@pytest.mark.parametrize("layout", ["true", "false", "auto"])
-@pytest.mark.parametrize("ablation", ["baseline", "exfuse", "exfuse_last"])
+@pytest.mark.parametrize(
+    ("ablation", "layout"),
+    [("baseline", "auto"), ("exfuse", "true"), ("exfuse", "false"), ("exfuse", "auto"), ("exfuse_last", "auto")],
+)
 def test_every_layout_trains_and_scores_alike(train_there: TrainThere, ablation: str, layout: str) -> None:
     run = train_there(f"+ablation={ablation}", f"runtime.channels_last={layout}", "trainer.precision=bf16-mixed", *SHORT)
     content = torch.load(run.last, weights_only=True, map_location="cpu")
@@ -73,8 +95,9 @@ def test_layers_composed_and_one_after_another_learn_alike(train_there: TrainThe
             torch.testing.assert_close(other[name], value, rtol=1e-2, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("ablation", ["baseline", "exfuse", "exfuse_last"])
+@pytest.mark.parametrize(
+    ("ablation", "precision"), [("exfuse", "32-true"), ("exfuse", "bf16-mixed"), ("exfuse_last", "bf16-mixed")]
+)
 def test_compiled_models_train(train_there: TrainThere, ablation: str, precision: str) -> None:
     """By Inductor, with Triton on a GPU."""
     run = train_there(f"+ablation={ablation}", f"trainer.precision={precision}", "runtime.compile=true", *SHORT)

@@ -2,16 +2,24 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.trainer.connectors import data_connector
+from pytorch_lightning.utilities import rank_zero_warn
 
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.metrics.iou import mean_iou
+from exfuse.runs import training
 from exfuse.store.folder import RunFolder
+from exfuse.tasks.segmentation import SegmentationTask
 from tests.records import leave_record
 
 TrainSmall = Callable[..., RunFolder]
@@ -79,6 +87,46 @@ def test_a_finished_run_is_not_trained_again(train_small: TrainSmall, capsys: py
     train_small()
     assert "already trained" in capsys.readouterr().out
     assert folder.last.stat().st_mtime_ns == before
+
+
+def test_lightning_gives_no_advice_against_what_was_chosen_and_other_warnings_are_seen(
+    train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(data_connector, "suggested_max_num_workers", lambda _: 16)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    end = SegmentationTask.on_validation_epoch_end
+
+    def stop(task: SegmentationTask) -> None:
+        end(task)
+        if task.current_epoch == 1 and not task.trainer.sanity_checking:
+            rank_zero_warn("The disk is nearly full.")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(SegmentationTask, "on_validation_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_small("runtime.workers=1")
+    train_small("runtime.workers=1")
+    assert [str(one.message) for one in recwarn if "lightning" in one.filename] == []
+    assert "The disk is nearly full." in [str(one.message) for one in recwarn]
+
+
+def test_what_follows_the_training_asks_the_trainer_for_its_device(
+    train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model itself lies on the CPU again. No tensor says cpu:0: whoever is told that was told by the trainer."""
+    there, told = torch.device("cpu", 0), []
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: there))
+
+    def ask(name: str, wanted: Callable[..., Any], *arguments: Any) -> Any:
+        told.append((name, [one for one in arguments if isinstance(one, torch.device)]))
+        return wanted(*arguments)
+
+    for name in ("describe_environment", "report_outcome", "show_scores"):
+        monkeypatch.setattr(training, name, partial(ask, name, getattr(training, name)))
+    train_small("recipe.epochs=1", "debug.images=4")
+    assert dict(told) == {"describe_environment": [there], "report_outcome": [there], "show_scores": [there]}
+    assert all(device.index == 0 for _, (device,) in told)
 
 
 def test_the_number_of_loader_workers_does_not_change_a_weight(train_small: TrainSmall, tmp_path: Path) -> None:

@@ -32,15 +32,23 @@ from exfuse.tracking.progress import ProgressBar
 from exfuse.tracking.run_info import run_info
 
 _Described = RunDescription | PretrainingDescription
+# What Lightning says against what was chosen here.
+_ADVICE = (
+    r".*does not have many workers",  # runtime.workers
+    r"GPU available but not used",  # trainer=cpu
+    r"Checkpoint directory .* exists and is not empty",  # a run goes on
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # confusion counts are already those of all processes
+    r".*`srun` command is available",  # a run is no SLURM task of Lightning's
+    r".*smaller than the logging interval",
+    r".*isinstance\(treespec, LeafSpec\)",
+)
 
 
 def prepare_process(described: _Described, seed: int) -> None:
     """Seed, set threads and number formats, silence what would bury our own news."""
-    # Lightning's own news: device tables, advertisements, advice on loaders that does not apply here.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
-    warnings.filterwarnings("ignore", message=r".*`srun` command is available")  # a run is no SLURM task of Lightning's
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # not its own news: device tables, advertisements
+    for advice in _ADVICE:
+        warnings.filterwarnings("ignore", message=advice)
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")  # it goes on from there
     # Nothing should draw from the global generators; seed them all the same.
     pl.seed_everything(seed, verbose=False)
