@@ -71,11 +71,13 @@ def test_edges_do_not_depend_on_where_distances_lie_in_memory(monkeypatch):
     monkeypatch.setattr(cv2, "distanceTransform", measure_somewhere)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # as in a loader worker; several threads part the rows otherwise
-    found = [(complete(truth).tobytes(), border_distance(truth).tobytes()) for _ in range(16)]
+    found = [tuple(np.asarray(part).tobytes() for part in (complete(truth), *find_edges(truth))) for _ in range(16)]
     cv2.setNumThreads(threads)
     assert len(set(found)) == 1
     whole = border_distance(truth)[truth != VOID].astype(np.float64) ** 2
     np.testing.assert_allclose(whole, np.rint(whole), rtol=1e-6)
+    rings = [np.rint(whole) > radius**2 for radius in RADII]
+    np.testing.assert_array_equal(find_edges(truth).ring[truth != VOID], np.sum(rings, 0))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -47,12 +47,12 @@ class Edges(NamedTuple):
 
 
 def find_edges(truth: Ids, radii: Sequence[int] = RADII) -> Edges:
-    """Prepare one mask (H, W) with 255 for void; ``radii`` in px, ascending, at most 254 of them."""
+    """Prepare one mask (H, W) with 255 for void; ``radii`` in whole px up to 400, ascending, at most 254 of them."""
     width = boundary_width(*truth.shape)
     distance = border_distance(truth)
     ring = np.zeros(truth.shape, np.uint8)
     for radius in radii:
-        ring += distance > radius
+        ring += distance > math.sqrt(radius**2 + 0.5)  # squares are whole numbers
     return Edges(ring, boundary_region(complete(truth), width), width)
 
 
@@ -90,16 +90,15 @@ def border_distance(ids: Ids) -> NDArray[np.float32]:
     """Distance of each labelled pixel to the nearest pixel with another id, in px; infinite if there is none, and at void.
 
     A nearest pixel with another id touches the pixel's own region, so each id is measured within the smallest box
-    around its pixels and their neighbours.
+    around its pixels and their neighbours. See `_distance` for the last bit.
     """
     distance = np.full(ids.shape, np.inf, np.float32)
-    for id in np.setdiff1d(ids, [VOID]):
+    for id in _labels(ids):
         here = ids == id
         if here.all():
             break
         box = _box_around(here)
-        inside = here[box]
-        distance[box][inside] = np.sqrt(_squared_distance(inside)[inside], dtype=np.float32)
+        np.copyto(distance[box], _distance(here[box]), where=here[box])
     return distance
 
 
@@ -111,23 +110,25 @@ def complete(truth: Ids) -> Ids:
     completed = truth.copy()
     box = _box_around(void)  # the nearest labelled pixel touches void
     part, void = completed[box], void[box]
-    labels = np.setdiff1d(part, [VOID])
-    nearest = np.full(part.shape, np.iinfo(np.int32).max, np.int32)
-    for label in labels:
-        distance = _squared_distance(truth[box] != label)
-        nearer = void & (distance < nearest)
-        part[nearer], nearest[nearer] = label, distance[nearer]
+    labels = _labels(part)
+    # whole numbers again, or a last bit would decide between equally near labels
+    squares = [np.rint(np.square(_distance(part != label)[void], dtype=np.float64)) for label in labels]
+    part[void] = labels[np.argmin(squares, 0)]
     return completed
 
 
-def _squared_distance(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Of each pixel of ``inside`` to the nearest one outside, of which there must be one, in px^2; 0 outside.
+def _labels(ids: Ids) -> Ids:
+    """The ids that occur, ascending, without void."""
+    return np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256])[:VOID]).astype(np.uint8)
 
-    The last bit of OpenCV's float32 distances depends on where in memory they come to lie, which decides between equally near
-    labels. Squared they are whole numbers, which rounding restores up to distances of 1,400 px or so.
+
+def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Of each pixel of ``inside`` to the nearest one outside, of which there must be one, in px; 0 outside.
+
+    The last bit of OpenCV's float32 distances depends on where in memory they come to lie. Their squares are whole numbers,
+    which rounding restores up to distances of 1,400 px or so.
     """
-    distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.rint(np.square(distance, dtype=np.float64)).astype(np.int32)
+    return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def boundary_width(height: int, width: int) -> int:
