@@ -13,8 +13,9 @@ def test_every_line_is_measured_and_its_ratio_is_that_of_its_two_sides(device: s
     monkeypatch.setattr(validation, "_mask", lambda: validation.np.zeros((48, 64), validation.np.uint8))
     said: list[str] = []
     found = validation.measure(device, said.append)
-    assert len(found) == 2
+    assert len(found) == 4
     assert len(said) == 1
     for one in found:
         assert one.ratio == pytest.approx(one.ours / one.reference)
     assert found[0].met == (found[0].ratio <= 0.02)
+    assert found[2].met == (found[2].ratio >= 0.85)
