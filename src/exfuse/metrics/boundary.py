@@ -128,7 +128,7 @@ def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     The last bit of OpenCV's float32 distances depends on where in memory they come to lie. Their squares are whole numbers,
     which rounding restores up to distances of 1,400 px or so.
     """
-    return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float32, copy=False)
 
 
 def boundary_width(height: int, width: int) -> int:
