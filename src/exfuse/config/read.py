@@ -114,7 +114,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
     if isinstance(content.get("name"), (list, dict, bool)):
         raise ConfigError(refusal("name", content["name"], str, written))
-    of_study = (content.get("sweep") or {}).get("row")
+    of_study = at(content, "sweep.row")
     content["name"] = str(content.get("name") or of_study or variant_name(groups, label))
     return _converted(content, kind, written)
 
