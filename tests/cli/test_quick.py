@@ -1,5 +1,6 @@
 """What is finished is shown again at once: no torch, and little of a processor's time."""
 
+import math
 import os
 import subprocess
 import sys
@@ -64,14 +65,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def processor_seconds(folder: Path, *words: str, starts: int = 2) -> tuple[float, str]:
-    """Of the command in a process of its own, the best of some starts, and what it printed; torch must not load."""
+def processor_seconds(folder: Path, *words: str, enough: float) -> tuple[float, str]:
+    """Of the command in a process of its own, the better of two starts unless the first takes no more than ``enough``.
+
+    Also what it printed; torch must not load.
+    """
     code = (
         "import os, sys\nfrom exfuse.__main__ import do\ntry:\n    do(sys.argv[1:])\n"
         "finally:\n    print('torch' in sys.modules, sum(os.times()[:2]), file=sys.stderr)"
     )
-    found = []
-    for _ in range(starts):
+    found = list[float]()
+    while len(found) < 2 and min(found, default=enough) >= enough:
         done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         torch, seconds = done.stderr.split()[-2:]
@@ -83,18 +87,18 @@ def processor_seconds(folder: Path, *words: str, starts: int = 2) -> tuple[float
 def test_a_finished_study_starts_again_in_little_time(finished: Path) -> None:
     rows = f"+ablation={','.join(ROWS)}"
     study = ("train", "-m", rows, "seed=0,1,2", f"paths.runs={finished}/outputs/runs", "sweep.missing=skip", *SMALL)
-    processor_seconds(finished, *study, starts=1)  # draws the figures
-    seconds, printed = processor_seconds(finished, *study)
+    processor_seconds(finished, *study, enough=math.inf)  # draws the figures
+    seconds, printed = processor_seconds(finished, *study, enough=SECOND_START)
     assert "21 skipped" in printed
     assert seconds < SECOND_START
 
 
 def test_the_scores_of_a_finished_run_are_there_at_once(finished: Path) -> None:
     runs = f"paths.runs={finished}/outputs/runs"
-    seconds, printed = processor_seconds(finished, "train", "+ablation=exfuse", runs, *SMALL)
+    seconds, printed = processor_seconds(finished, "train", "+ablation=exfuse", runs, *SMALL, enough=SCORES)
     assert "is already trained" in printed
     assert seconds < SCORES
     key = next((finished / "outputs" / "runs").glob("*/record.json")).parent.name
-    seconds, printed = processor_seconds(finished, "runs", "show", key, runs)
+    seconds, printed = processor_seconds(finished, "runs", "show", key, runs, enough=SCORES)
     assert key in printed
     assert seconds < SCORES
