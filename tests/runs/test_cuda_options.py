@@ -199,7 +199,7 @@ def _added_in(dtype: torch.dtype, gradient: torch.Tensor, scale: int) -> torch.T
     return total.double()
 
 
-@pytest.mark.parametrize("variant", amount(["exfuse", "exfuse_last"], ["exfuse", "exfuse_last", "seb"]))
+@pytest.mark.parametrize("variant", amount(["exfuse"], ["exfuse", "exfuse_last", "seb"]))
 def test_no_training_step_enlarges_gradients_in_half_precision(variant, train_small):
     seen: set[torch.dtype] = set()
 
