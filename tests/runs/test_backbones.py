@@ -113,7 +113,7 @@ def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
     supervised: RunFolder, asked: Asked, other: str
 ) -> None:
     config = asked("technique/ss=heads_removed", other)
-    with pytest.raises(ConfigError, match=r"No pretrained backbone resnet18 \(.*\) with key") as refusal:
+    with pytest.raises(ConfigError, match=r"No pretrained backbone resnet_tiny \(.*\) with key") as refusal:
         choose_weights(refuse(config), QUIET)
     command = next(line for line in str(refusal.value).splitlines() if "exfuse pretrain" in line)
     # the command leads to the very key that is missing
