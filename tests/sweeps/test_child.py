@@ -14,7 +14,8 @@ from exfuse.runs.backbones import run_pretraining
 from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_child
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
-from exfuse.sweeps.session import _names
+from exfuse.sweeps.collect import DeclaredStudy
+from exfuse.sweeps.session import _names, _Sweep
 from exfuse.sweeps.supervisor import judge
 from tests.records import leave_record
 
@@ -155,4 +156,6 @@ def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -
 
 def test_a_summary_names_jobs_by_what_was_swept() -> None:
     jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
-    assert [*_names(jobs, None).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
+    study = DeclaredStudy(name="swept", title="Swept")
+    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True)
+    assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
