@@ -157,5 +157,5 @@ def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -
 def test_a_summary_names_jobs_by_what_was_swept() -> None:
     jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
     study = DeclaredStudy(name="swept", title="Swept")
-    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True)
+    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, jobs=[])
     assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
