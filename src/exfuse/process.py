@@ -28,12 +28,18 @@ HEARTBEAT = "EXFUSE_HEARTBEAT"  # environment variable: a file whose time of cha
 _beaten = 0.0
 
 
-def beat() -> None:
-    """Tell whoever started this process that it makes progress; at most every second, and nobody where none asked."""
+def beat(said: Callable[[], str] | None = None) -> None:
+    """Tell whoever started this process that it makes progress; at most every second, and nobody where none asked.
+
+    Args:
+        said: gives the text that the file is to hold; what it held stays there without.
+    """
     global _beaten
     if (path := os.environ.get(HEARTBEAT)) and time.monotonic() > _beaten + 1:
         _beaten = time.monotonic()
         with contextlib.suppress(OSError):
+            if said is not None:
+                Path(path).write_text(said())
             os.utime(path)
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -22,6 +22,7 @@ from exfuse.process import HEARTBEAT
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 _KEPT = 200  # lines of the error stream
 _ERROR = "Error: "  # see `exfuse.errors.complain`
+_LOOKS = 2.0  # seconds between two looks at a child
 _GRACE = 10.0  # seconds that a child has to end by itself
 
 
@@ -53,15 +54,22 @@ class Patience(NamedTuple):
         hung: after which ``say`` is told so, once for each standstill.
         timeout: after which it is ended; None for never.
         say: takes a sentence.
+        hear: takes what the child says of its progress, whenever that has changed.
     """
 
     hung: float = 1800.0
     timeout: float | None = None
     say: Callable[[str], object] = complain
+    hear: Callable[[str], object] = lambda _: None
 
 
 def run_child(
-    verb: str, overrides: Sequence[str], log: Path | None, patience: Patience | None = None, relayed: bool = True
+    verb: str,
+    overrides: Sequence[str],
+    log: Path | None,
+    patience: Patience | None = None,
+    relayed: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
@@ -75,6 +83,8 @@ def run_child(
         patience: with a child that makes no progress: trains no step, scores no image and prints nothing. Where somebody
             watches this process in the same way, the child's progress is this process's, and nobody else watches.
         relayed: whether its own ``Error: ...`` goes where the rest of what it prints goes, or is left to the caller.
+        patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
+        environment: what it finds besides this process's.
     """
     command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
     output, watched = None, os.environ.get(HEARTBEAT)
@@ -89,7 +99,7 @@ def run_child(
     try:
         with subprocess.Popen(
             command,
-            env=_environment() | {HEARTBEAT: heart},
+            env=_environment() | dict(environment or {}) | {HEARTBEAT: heart},
             stdout=output,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on exactly once
@@ -116,12 +126,16 @@ class _Watch:
     def __init__(self, heart: Path, patience: Patience, process: "subprocess.Popen[bytes]") -> None:
         self.heart, self.patience, self.process = heart, patience, process
         self.said = self.ended = 0.0
+        self.heard = ""
         bounds = [patience.hung, *([patience.timeout] if patience.timeout else [])]
-        self.every = min(10.0, *(bound / 4 for bound in bounds))
+        self.every = min(_LOOKS, *(bound / 4 for bound in bounds))
 
     def look(self) -> None:
         """Say that the child hangs, or end it, if it is time to."""
         beat = self.heart.stat().st_mtime
+        if (heard := self.heart.read_text()) != self.heard and heard:
+            self.heard = heard
+            self.patience.hear(heard)
         still = time.time() - beat
         if self.patience.timeout and still > self.patience.timeout:
             if not self.ended:

@@ -15,13 +15,14 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
-from exfuse.errors import ConfigError, UserError, user_error
+from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.files import write_atomically
 from exfuse.process import allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.runs.saving import InBackground, LastCheckpoint
-from exfuse.store.description import PretrainingDescription, RunDescription
+from exfuse.store.description import D, PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import Progress
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
@@ -58,6 +59,20 @@ def prepare_process(described: _Described, seed: int) -> None:
     allow_tf32(False)  # until its steps
 
 
+def keep_threads(described: D, folder: RunFolder) -> D:
+    """The description with the number of threads of this process, which is the one that the run began with.
+
+    Sums are added up in another order with another number, which changes their last bits.
+    """
+    before, asked = folder.record(), described.runtime.threads
+    began = (before.config.get("runtime") or {}).get("threads") if before and folder.last.exists() else None
+    if began and asked not in (None, began):
+        complain(f"runtime.threads={asked}: the run goes on with {began}, as it began. Another number would change its bits.")
+    threads = began or asked or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    return replace(described, runtime=replace(described.runtime, threads=threads))
+
+
 def build_trainer(
     described: _Described,
     folder: RunFolder,
@@ -79,7 +94,7 @@ def build_trainer(
         LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
-        _Heartbeat(),
+        _Heartbeat(monitor),
         FiniteNumbers(),
         *extra,
         *logging_to.callbacks,
@@ -127,13 +142,25 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
 
 
 class _Heartbeat(Callback):
-    """Tells the supervisor of a sweep with every batch that the training goes on."""
+    """Tells the supervisor of a sweep with every batch that the training goes on, and how far it is."""
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        beat()
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.score: float | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
+        beat(lambda: self._said(trainer, rest[-1]))
 
     def on_validation_batch_start(self, *_: Any) -> None:
         beat()
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.monitor in trainer.callback_metrics:
+            self.score = float(trainer.callback_metrics[self.monitor])
+
+    def _said(self, trainer: pl.Trainer, batch: int) -> str:
+        epoch = trainer.current_epoch + batch / max(1, trainer.num_training_batches)
+        return msgspec.json.encode(Progress(epoch, trainer.max_epochs or 0, self.score)).decode()
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from exfuse.process import is_first_process
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
 from exfuse.runs.costs import count_cost
 from exfuse.runs.environment import describe_environment
-from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
+from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
 from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
 from exfuse.store.checked import plain as as_plain
 from exfuse.store.description import Normalisation, PretrainingDescription, to_plain
@@ -74,6 +74,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
             return
         check_labelled(train, val)
         check_excludes(train, held_out)
+        wanted = keep_threads(wanted, folder)
         origin = Record(
             key=folder.key,
             status=RUNNING,

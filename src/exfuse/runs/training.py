@@ -19,7 +19,7 @@ from exfuse.runs.checkpoint import load_weights
 from exfuse.runs.costs import TrainingCosts, describe_costs
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.finished import show_outcome
-from exfuse.runs.fitting import build_trainer, fit, prepare_process, recorded
+from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
 from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
 from exfuse.runs.start import Start, find_start
@@ -58,6 +58,8 @@ def train(run: RunDescription) -> None:
             console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
             show_outcome(folder, record, console)
             return
+        run = keep_threads(run, folder)
+        plan = plan._replace(run=run)
         origin = Record(
             key=folder.key,
             status=RUNNING,

@@ -11,8 +11,23 @@ from exfuse.store.record import DONE
 STARTED = "started"  # a supervisor that never got further: its machine or launcher failed
 SKIPPED, ELSEWHERE = "skipped", "done elsewhere"  # trained before, or by another sweep meanwhile
 BUSY, MISSING = "busy", "missing"
+WAITING = "waiting"  # its turn has not come
 FAILED_BEFORE = "failed before"  # a run of a search at an earlier start, which is what the search wants to know
 GOOD = (DONE, SKIPPED, ELSEWHERE)
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs that are over, with the part of the present one.
+        epochs: of the whole training.
+        score: the last mIoU or accuracy, 0 to 1; None before the first validation.
+    """
+
+    epoch: float
+    epochs: int
+    score: float | None = None
 
 
 class Outcome(msgspec.Struct):
@@ -29,6 +44,8 @@ class Outcome(msgspec.Struct):
         reason: one line that says why it is not good.
         log: what the training printed, where that did not go to the terminal.
         seconds: that the job took.
+        began: when, in seconds since 1970.
+        progress: of its training.
     """
 
     job: int
@@ -42,6 +59,8 @@ class Outcome(msgspec.Struct):
     reason: str = ""
     log: str = ""
     seconds: float = 0.0
+    began: float = 0.0
+    progress: Progress | None = None
 
     def write(self, sweep: Path) -> None:
         """Write or replace the job's file in the sweep's folder, atomically."""

@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,11 +31,13 @@ from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import check_place, load_sequential
 from exfuse.sweeps.collect import collect_study, swept_besides
+from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Job, Search, key_of
+from exfuse.sweeps.watching import watched
 from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
@@ -55,7 +58,7 @@ class _Sweep:
     plan: Plan | None = None  # made with the first jobs
 
 
-_OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in ("missing", "output", "mixed", "hung", "timeout")))
+_OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in ("parallel", "missing", "output", "mixed", "hung", "timeout")))
 _SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 _running: list[_Sweep] = []  # at most one: Hydra hands its callbacks nothing that the caller could get back
 
@@ -88,9 +91,16 @@ class StagedSweeper(BasicSweeper):
             UserError: if what is said of the study is none, or its folder is somebody else's.
         """
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        folder = Path(config.hydra.sweep.dir)
+        forget_outcomes(folder)
         if config.hydra.launcher._target_.endswith("BasicLauncher"):
             compose_each_job_once()
-        forget_outcomes(Path(config.hydra.sweep.dir))
+            trainer = config.trainer
+            alone = trainer.devices not in (1, "1", [0]) or trainer.num_nodes != 1
+            assert self.launcher is not None
+            if (most := at_once(config.sweep.parallel, trainer.accelerator, alone)) > 1:
+                self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
+                self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
         parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
         if sweep.study.overrides and self.tabulates:
@@ -105,7 +115,7 @@ class StagedSweeper(BasicSweeper):
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
             until = bool(self.config and "sweep" in self.config and self.config.sweep.until) and sweep.tabulates
-            sweep.plan = Plan(sweep.jobs, tune, usual, self._describe, self._additions if until else None)
+            sweep.plan = Plan(sorted(sweep.jobs, key=_seed_typed), tune, usual, self._describe, self._additions if until else None)
             self._started, self._batch = 0, list[list[str]]()
             self._stages = sweep.plan.stages(console)
             answer: list[Outcome] | None = None
@@ -247,6 +257,12 @@ def _wait(outcome: Outcome, console: Console) -> None:
     ):
         finished = folder.finished()
     outcome.status, outcome.reason = (ELSEWHERE, "") if finished else (INTERRUPTED, "the other sweep did not finish it")
+
+
+def _seed_typed(job: Sequence[str]) -> int:
+    """By which jobs are sorted: all rows with one seed make a table before the first row has all of them."""
+    seeds = [override.partition("=")[2] for override in job if override.startswith("seed=")]
+    return int(seeds[-1]) if seeds and seeds[-1].isdigit() else 0
 
 
 def _groups(config: DictConfig) -> GroupRule | None:

@@ -5,10 +5,11 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
 
@@ -21,8 +22,9 @@ from exfuse.runs.child import Ended, Patience, run_child
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, Outcome
+from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
+from exfuse.sweeps.parallel import is_beside_others, only_looks, place
 from exfuse.terminal import Console
 
 _Read = TypeVar("_Read", bound=Callable[..., dict[str, Split] | LabelledSplit])
@@ -71,15 +73,13 @@ def supervise(described: RunDescription | PretrainingDescription) -> None:
     outcome = Outcome(int(hydra.job.num), overrides, row_name(described), described.seed, described.choices)
     outcome.write(sweep)
     # Terminal output of jobs that run side by side would be a jumble.
-    in_process = hydra.launcher._target_.endswith("BasicLauncher")
+    in_process = hydra.launcher._target_.endswith("BasicLauncher") and not is_beside_others()
     log = None if in_process else sweep / f"job_{outcome.job}.log"
     outcome.log = str(log or "")
     interrupted = False
     with _always_written(outcome, sweep, started):
         folder = plan_folder(described)
         outcome.store, outcome.key = str(folder.root), folder.key
-        if in_process:
-            Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
         interrupted = _bring_to_an_end(described, folder, outcome, log, sweep)
     if interrupted and in_process:
         raise KeyboardInterrupt
@@ -97,19 +97,37 @@ def _bring_to_an_end(
         outcome.status = BUSY
     elif _is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
         outcome.status, outcome.reason = FAILED_BEFORE, before.why
+    elif only_looks():
+        outcome.status = WAITING
     else:
-        verb = "train" if isinstance(described, RunDescription) else "pretrain"
-        patience = _patience(described, outcome, sweep)
-        while (ended := run_child(verb, outcome.overrides, log, patience)).held and described.overwrite:
-            if ended.interrupted:
-                break
-            with folder.locked(on_wait=lambda: None):  # another sweep trains it: what that makes is not what was asked for
-                pass
+        ended = _run(described, folder, outcome, log, sweep)
         for read in (_read_splits, _labelled_split):
             read.cache_clear()  # type: ignore[union-attr]
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
+
+
+def _run(
+    described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None, sweep: Path
+) -> Ended:
+    """Train it in a process of its own: alone on this machine, or in a place beside others, where it takes one thread."""
+    verb = "train" if isinstance(described, RunDescription) else "pretrain"
+    patience = _patience(described, outcome, sweep)
+    if log is None:
+        Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
+    beside = is_beside_others() and described.sweep is not None
+    overrides = [*outcome.overrides, *(["runtime.threads=1"] if beside and described.runtime.threads is None else [])]
+    where: AbstractContextManager[dict[str, str]] = place(sweep, described.trainer.accelerator) if beside else nullcontext({})
+    with where as environment:
+        outcome.began = time.time()
+        outcome.write(sweep)
+        while (ended := run_child(verb, overrides, log, patience, environment)).held and described.overwrite:
+            if ended.interrupted:
+                break
+            with folder.locked(on_wait=lambda: None):  # another sweep trains it: what that makes is not what was asked for
+                pass
+    return ended
 
 
 def _patience(described: RunDescription | PretrainingDescription, outcome: Outcome, sweep: Path) -> Patience:
@@ -120,8 +138,12 @@ def _patience(described: RunDescription | PretrainingDescription, outcome: Outco
         outcome.reason = sentence
         outcome.write(sweep)
 
+    def hear(text: str) -> None:
+        outcome.progress = msgspec.json.decode(text, type=Progress)
+        outcome.write(sweep)
+
     asked = described.sweep
-    return Patience(asked.hung, asked.timeout, say) if asked else Patience(say=say)
+    return Patience(asked.hung, asked.timeout, say, hear) if asked else Patience(say=say, hear=hear)
 
 
 def _is_searched(described: RunDescription | PretrainingDescription) -> bool:

@@ -1,0 +1,180 @@
+"""How far the runs of a sweep are, from the files that its jobs leave: rows by seeds, what failed, and the time left."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from exfuse.errors import UserError
+from exfuse.store.folder import RunFolder
+from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
+from exfuse.sweeps.collect import swept_besides
+from exfuse.sweeps.tuning import key_of
+from exfuse.terminal import Console, columns
+
+_EVERY = 1.0  # seconds between two looks
+_OPEN = (WAITING, STARTED)
+_SHARE = 0.05  # of a training, from which on it tells how long it will take
+
+
+def watch(sweep: str | None) -> None:
+    """Show a sweep of this folder until it has ended; in a pipe once.
+
+    Args:
+        sweep: its folder; None for the latest.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = _latest() if sweep is None else Path(sweep)
+    if not read_outcomes(folder):
+        raise UserError(f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps.")
+    console = Console()
+    console.print(f"{folder}", highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.print(view(read_outcomes(folder)))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while any(one.status in _OPEN for one in _shown(live, folder)):
+            time.sleep(_EVERY)
+
+
+@contextmanager
+def watched(sweep: Path, runs: int) -> Iterator[None]:
+    """Show the jobs of ``sweep``, of which so many are trained at once, while this lasts; without a terminal a line each."""
+    console, ended = Console(), threading.Event()
+    show = _show_live if console.is_terminal else _tell
+    thread = threading.Thread(target=show, args=(console, sweep, runs, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+
+
+def view(outcomes: Sequence[Outcome], runs: int = 1) -> Group:
+    """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended."""
+    search = [one for one in outcomes if any(override.startswith("held_out.share=") for override in one.overrides)]
+    finals = [one for one in outcomes if one not in search]
+    tried = [" ".join(besides) for besides in swept_besides(search)]
+    settled = {key_of(override) for besides in swept_besides(search) for override in besides}
+    named = [" ".join([one.row, *besides]) for one, besides in zip(finals, swept_besides(finals, settled), strict=True)]
+    grids = [
+        _grid("search", [(one.row, value, one) for one, value in zip(search, tried, strict=True)]),
+        _grid("run", [(row, f"seed {one.seed}", one) for row, one in zip(named, finals, strict=True)]),
+    ]
+    failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
+    reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
+    return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs)))
+
+
+def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
+    rows, heads = (
+        (list(dict.fromkeys(names)) for names in zip(*((row, head) for row, head, _ in cells), strict=True))
+        if cells
+        else ([], [])
+    )
+    found = {(row, head): one for row, head, one in cells}
+    table = Table(*columns([title, *heads], [title]), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row, *(_cell(found.get((row, head))) for head in heads))
+    return table
+
+
+def summary(outcomes: Sequence[Outcome], runs: int = 1) -> str:
+    """How many runs are over, how many are trained, and about how long the rest takes."""
+    over = sum(one.status not in _OPEN for one in outcomes)
+    trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
+    left = seconds_left(outcomes, runs)
+    time_left = "" if left is None else f", about {_duration(left)} left"
+    return f"{over} of {len(outcomes)} over, {trained} in training{time_left}"
+
+
+def seconds_left(outcomes: Sequence[Outcome], runs: int, now: float | None = None) -> float | None:
+    """Seconds until all are over, ``runs`` at a time, by what runs of the same row took or are about to take.
+
+    None while nothing is known. A row of which nothing is known yet is taken for the mean of the others.
+    """
+    now = time.time() if now is None else now
+    took: dict[str, list[float]] = {}
+    for one in outcomes:
+        if one.status == "done":
+            took.setdefault(one.row, []).append(one.seconds)
+        elif one.status == STARTED and (share := _share(one)) > _SHARE:
+            took.setdefault(one.row, []).append((now - one.began) / share)
+    if not took:
+        return None
+    usual = mean(mean(seconds) for seconds in took.values())
+    rest = [
+        mean(took.get(one.row, [usual])) * (1 - (_share(one) if one.status == STARTED else 0))
+        for one in outcomes
+        if one.status in _OPEN
+    ]
+    return max([sum(rest) / max(1, runs), *rest], default=0.0)
+
+
+def _share(one: Outcome) -> float:
+    return min(1.0, one.progress.epoch / max(1, one.progress.epochs)) if one.progress else 0.0
+
+
+def _cell(one: Outcome | None) -> Text:
+    if one is None:
+        return Text("")
+    if one.status in GOOD:
+        record = RunFolder(Path(one.store), one.key).record()
+        return Text(f"{100 * record.scores.miou:.1f} %" if record and record.scores else "done", "green")
+    if one.status == STARTED:
+        if one.progress is None:
+            return Text("starts" if one.began else "·")
+        score = "" if one.progress.score is None else f", {100 * one.progress.score:.1f} %"
+        return Text(f"epoch {int(one.progress.epoch) + 1} of {one.progress.epochs}{score}", "cyan")
+    return Text("·" if one.status == WAITING else one.status, "" if one.status in (WAITING, BUSY) else "red")
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _shown(live: Live, folder: Path, runs: int = 1) -> list[Outcome]:
+    outcomes = read_outcomes(folder)
+    live.update(view(outcomes, runs), refresh=True)
+    return outcomes
+
+
+def _show_live(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+        while not ended.wait(_EVERY):
+            _shown(live, sweep, runs)
+        _shown(live, sweep, runs)
+
+
+def _tell(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:
+    """A line for each run that starts or ends."""
+    told: dict[int, str] = {}
+    while True:
+        over = ended.wait(_EVERY)
+        outcomes = read_outcomes(sweep)
+        for one in outcomes:
+            state = one.status if one.status != STARTED else "starts" if one.began else WAITING
+            if state != told.setdefault(one.job, WAITING if state in ("starts", "done") else state):
+                told[one.job] = state
+                cell = _cell(one).plain if one.status in GOOD else state
+                console.print(f"{one.row}, seed {one.seed}: {cell}; {summary(outcomes, runs)}", highlight=False, soft_wrap=True)
+        if over:
+            return
+
+
+def _latest() -> Path:
+    found = sorted((path.parent for path in Path("outputs/sweeps").glob("*/jobs")), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError("outputs/sweeps: no sweep was started in this folder. exfuse train +study=NAME starts one.")
+    return found[-1]
