@@ -19,6 +19,7 @@ from exfuse.config import search_path
 from exfuse.errors import HELD, complain, reason_of
 from exfuse.process import HEARTBEAT
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 _KEPT = 200  # lines of the error stream
 _ERROR = "Error: "  # see `exfuse.errors.complain`
@@ -70,6 +71,7 @@ def run_child(
     patience: Patience | None = None,
     relayed: bool = True,
     environment: Mapping[str, str] | None = None,
+    signals: Sequence[signal.Signals] = INTERRUPTIONS,
 ) -> Ended:
     """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
@@ -85,6 +87,7 @@ def run_child(
         relayed: whether its own ``Error: ...`` goes where the rest of what it prints goes, or is left to the caller.
         patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
         environment: what it finds besides this process's.
+        signals: that are handed on.
     """
     command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
     output, watched = None, os.environ.get(HEARTBEAT)
@@ -110,7 +113,7 @@ def run_child(
             to = output or sys.stderr.buffer
             reader = threading.Thread(target=_copy, args=(process.stderr, to, kept, Path(heart), relayed), daemon=True)
             reader.start()
-            interrupted, hung = _wait(process, _Watch(Path(heart), patience or Patience(), process))
+            interrupted, hung = _wait(process, _Watch(Path(heart), patience or Patience(), process), signals)
             reader.join(timeout=10)
     finally:
         if output is not None:
@@ -155,7 +158,7 @@ class _Watch:
             os.killpg(self.process.pid, kind)
 
 
-def _wait(process: "subprocess.Popen[bytes]", watch: _Watch) -> tuple[bool, float]:
+def _wait(process: "subprocess.Popen[bytes]", watch: _Watch, signals: Sequence[signal.Signals]) -> tuple[bool, float]:
     """Wait, handing on interruptions; whether there was one, and after how long without progress the child was ended."""
     interrupted = 0
 
@@ -166,9 +169,8 @@ def _wait(process: "subprocess.Popen[bytes]", watch: _Watch) -> tuple[bool, floa
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.killpg(process.pid, kind)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python lets only the main thread handle them
-    before = {kind: signal.signal(kind, hand_on) for kind in signals}
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python lets no other handle them
+    before = {kind: signal.signal(kind, hand_on) for kind in signals} if in_main_thread else {}
     try:
         while True:
             try:

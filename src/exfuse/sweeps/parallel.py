@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,13 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 from exfuse.process import gpus_of_machine, memory_limit
+from exfuse.runs.child import INTERRUPTIONS
 from exfuse.store.outcome import WAITING, read_outcomes
 
 _BYTES = 3 * 2**30  # that a training takes on a CPU with its libraries and loader; chosen
 _ON_CPU = ("cpu", "mps")
+_ENDING = "ending"  # a file among the places: the sweep is ending
+_LOOKS = 0.5  # seconds
 
 Asked = int | Literal["auto"]
 
@@ -53,22 +57,51 @@ def is_beside_others() -> bool:
 
 
 @contextmanager
-def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str]]:
-    """The first free place of a sweep, until the end: what the environment of its run is to say."""
+def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
+    """The first free place of a sweep, until the end: what the environment of its run is to say; None if the sweep is ending.
+
+    Inside, this process gets SIGTERM when the sweep ends, or is no more. Ctrl-C, which reaches it too, it leaves to the sweep.
+    """
     gpus = [] if accelerator in _ON_CPU else visible_gpus()
-    folder = sweep / "places"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _places(sweep)
     for number in count():
         lock = FileLock(folder / f"{number}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
             continue
-        try:
+        break
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _nothing)
+    over = threading.Event()
+    threading.Thread(target=_end_with_sweep, args=(os.getppid(), folder / _ENDING, over), daemon=True).start()
+    try:
+        if (folder / _ENDING).exists():
+            yield None
+        else:
             yield {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-        finally:
-            lock.release()
-        return
+    finally:
+        over.set()
+        lock.release()
+
+
+def _end_with_sweep(parent: int, ending: Path, over: threading.Event) -> None:
+    """Interrupt the run of this process when its sweep ends or is no more."""
+    while not over.wait(_LOOKS):
+        has_run = signal.getsignal(signal.SIGTERM) is not _nothing
+        if has_run and (os.getppid() != parent or ending.exists()):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _nothing(*_: object) -> None:
+    """Before there is a run to hand a signal on to."""
+
+
+def _places(sweep: Path) -> Path:
+    folder = sweep / "places"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def only_looks() -> bool:
@@ -90,20 +123,30 @@ def _looking() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the sweep as Ctrl-C does, its trainings with it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _handing_on(sweep: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end all runs at their last saved epoch, and then this; a second one at once.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    Raises:
+        KeyboardInterrupt: if there was one.
+    """
+    asked = 0
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def hand_on(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        (_places(sweep) / _ENDING).touch()
+        if asked > 1:
+            raise KeyboardInterrupt
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python lets no other handle them
+    before = {kind: signal.signal(kind, hand_on) for kind in INTERRUPTIONS} if in_main_thread else {}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 class SideBySide(Launcher):
@@ -127,10 +170,11 @@ class SideBySide(Launcher):
         """Look at every job in this process, then train those that are not done."""
         from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
+        sweep = Path(self.context["config"].hydra.sweep.dir)
+        shutil.rmtree(_places(sweep))  # of an earlier sweep in this folder
         with _looking():
             returned = self.own.launch(job_overrides, initial_job_idx)
         jobs = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        sweep = Path(self.context["config"].hydra.sweep.dir)
         waiting = sum(one.job in jobs and one.status == WAITING for one in read_outcomes(sweep))
         if not waiting:
             return returned
@@ -139,6 +183,6 @@ class SideBySide(Launcher):
             return self.own.launch(job_overrides, initial_job_idx)
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
         launcher.setup(**self.context)
-        with self.watched(runs), _ended_by_sigterm():
+        with self.watched(runs), _handing_on(sweep):
             found: Sequence[JobReturn] = launcher.launch(job_overrides, initial_job_idx)
         return found

@@ -115,7 +115,9 @@ class StagedSweeper(BasicSweeper):
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
             until = bool(self.config and "sweep" in self.config and self.config.sweep.until) and sweep.tabulates
-            sweep.plan = Plan(sorted(sweep.jobs, key=_seed_typed), tune, usual, self._describe, self._additions if until else None)
+            sweep.plan = Plan(
+                sorted(sweep.jobs, key=_seed_typed), tune, usual, self._describe, self._additions if until else None
+            )
             self._started, self._batch = 0, list[list[str]]()
             self._stages = sweep.plan.stages(console)
             answer: list[Outcome] | None = None

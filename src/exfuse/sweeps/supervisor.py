@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
 from exfuse.errors import complain, reason_of, user_error
-from exfuse.runs.child import Ended, Patience, run_child
+from exfuse.runs.child import INTERRUPTIONS, Ended, Patience, run_child
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
@@ -118,11 +119,18 @@ def _run(
         Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
     beside = is_beside_others() and described.sweep is not None
     overrides = [*outcome.overrides, *(["runtime.threads=1"] if beside and described.runtime.threads is None else [])]
-    where: AbstractContextManager[dict[str, str]] = place(sweep, described.trainer.accelerator) if beside else nullcontext({})
+    signals = (signal.SIGTERM,) if beside else INTERRUPTIONS
+    where: AbstractContextManager[dict[str, str] | None] = (
+        place(sweep, described.trainer.accelerator) if beside else nullcontext({})
+    )
     with where as environment:
+        if environment is None:
+            return Ended(-signal.SIGINT, "", interrupted=True)  # the sweep is ending
         outcome.began = time.time()
         outcome.write(sweep)
-        while (ended := run_child(verb, overrides, log, patience, environment)).held and described.overwrite:
+        while (
+            ended := run_child(verb, overrides, log, patience, environment=environment, signals=signals)
+        ).held and described.overwrite:
             if ended.interrupted:
                 break
             with folder.locked(on_wait=lambda: None):  # another sweep trains it: what that makes is not what was asked for
