@@ -163,6 +163,7 @@ def test_the_record_of_a_backbone_is_refused(tmp_path):
 
 DIFFERENT = [
     ("environment.commit", "cccccccc", "dddddddd", {"environment__commit": "d" * 40}),
+    ("environment.threads", "1", "3", {"environment__threads": 3}),  # on CPUs
     ("manifests.train", "aaaaaaaa", "eeeeeeee", {"manifests__train": "e" * 64}),
     ("recipe.epochs", "12", "16", {"config__recipe__epochs": 16}),
     ("recipe.augmentation.crop", "128", "96", {"config__recipe__augmentation": {"crop": 96}}),

@@ -219,7 +219,7 @@ class Most(_Part, frozen=True):
 
 
 class Sweep(_Part, frozen=True):
-    parallel: Positive | Literal["auto"]
+    parallel: Positive | Literal["auto"] = "auto"
     missing: Literal["train", "skip"]
     output: str | None
     mixed: bool

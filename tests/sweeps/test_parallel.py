@@ -1,0 +1,127 @@
+"""How many runs a sweep trains at once, where each goes, and how far they are."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from exfuse.errors import UserError
+from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
+from exfuse.sweeps import parallel
+from exfuse.sweeps.watching import seconds_left, summary, view, watch
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """Pretend to be another machine."""
+
+    def pretend(cores: int, gpus: int, gib: float) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+        monkeypatch.setattr(parallel, "gpus_of_machine", lambda: gpus)
+        monkeypatch.setattr(parallel, "memory_limit", lambda: int(gib * 2**30))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerator", "alone", "cores", "gpus", "gib", "expected"),
+    [
+        ("auto", "auto", False, 8, 0, 64, 8),  # a core each
+        ("auto", "auto", False, 8, 0, 13, 4),  # as far as there is memory
+        ("auto", "auto", False, 8, 0, 1, 1),
+        ("auto", "auto", False, 64, 4, 256, 4),  # a GPU each
+        ("auto", "cpu", False, 16, 4, 256, 16),
+        ("auto", "gpu", True, 64, 4, 256, 1),  # a run that takes all GPUs
+        (3, "auto", False, 2, 0, 4, 3),  # as asked
+        (1, "gpu", False, 64, 4, 256, 1),
+    ],
+)
+def test_as_many_runs_at_once_as_the_machine_has_room_for(
+    machine, asked, accelerator, alone, cores, gpus, gib, expected
+) -> None:
+    machine(cores, gpus, gib)
+    assert parallel.at_once(asked, accelerator, alone) == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, ["0", "1"]), ("1", ["1"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"]), ("", [])]
+)
+def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, visible, expected) -> None:
+    machine(4, 2, 8)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert parallel.visible_gpus() == expected
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Puts back what a place sets in its process, which is otherwise one of joblib's."""
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_each_run_has_a_place_of_its_own_and_the_next_gpu(machine, tmp_path: Path) -> None:
+    machine(8, 2, 64)
+    place = parallel.place
+    with place(tmp_path, "gpu") as first, place(tmp_path, "gpu") as second, place(tmp_path, "gpu") as third:
+        found = [one["CUDA_VISIBLE_DEVICES"] for one in (first, second, third) if one]
+    assert found == ["0", "1", "0"]
+    with place(tmp_path, "gpu") as again, place(tmp_path, "cpu") as cpu:
+        assert again == {"CUDA_VISIBLE_DEVICES": "0"}
+        assert cpu == {}
+
+
+def job(number: int, row: str, seed: int, status: str, **more) -> Outcome:
+    return Outcome(number, [f"+ablation={row}", f"seed={seed}", *more.pop("swept", [])], row, seed, {}, status=status, **more)
+
+
+def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
+    outcomes = [
+        job(0, "narrow", 0, "done", seconds=100),
+        job(1, "wide", 0, STARTED, began=1000.0, progress=Progress(3.0, 12)),  # a quarter in 250 s: 1,000 s in all, 750 left
+        job(2, "narrow", 1, WAITING),
+        job(3, "wide", 1, WAITING),
+        job(4, "other", 0, WAITING),  # like the mean of the others: 550 s
+    ]
+    assert seconds_left(outcomes, 1, now=1250.0) == pytest.approx(750 + 100 + 1000 + 550)
+    assert seconds_left(outcomes, 2, now=1250.0) == pytest.approx((750 + 100 + 1000 + 550) / 2)
+    assert seconds_left(outcomes, 99, now=1250.0) == pytest.approx(1000)  # none is faster than its longest run
+    assert seconds_left(outcomes[2:], 1) is None
+    assert summary(outcomes, 2).startswith("1 of 5 over, 1 in training, about ")
+
+
+def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:
+    searched = [
+        job(number, row, 1000, WAITING, swept=[f"recipe.lr={lr}", "held_out.share=0.2"])
+        for number, (row, lr) in enumerate([("baseline", 0.1), ("baseline", 0.3), ("seb", 0.1), ("seb", 0.3)])
+    ]
+    finals = [
+        job(4, "baseline", 0, STARTED, swept=["recipe.lr=0.1"], began=1.0, progress=Progress(3.4, 12, 0.412)),
+        job(5, "seb", 0, "failed", swept=["recipe.lr=0.3"], reason="out of memory"),
+        job(6, "baseline", 1, WAITING, swept=["recipe.lr=0.1"]),
+        job(7, "seb", 1, WAITING, swept=["recipe.lr=0.3"]),
+    ]
+    console = Console(width=120, record=True)
+    console.print(view([*searched, *finals], 2))
+    told = console.export_text()
+    lines = [line.split() for line in told.splitlines()]
+    assert ["search", "recipe.lr=0.1", "recipe.lr=0.3"] in lines
+    assert ["run", "seed", "0", "seed", "1"] in lines
+    assert "epoch 4 of 12, 41.2 %" in told
+    assert "seb, seed 0: failed. out of memory" in told
+    assert sum(line[:1] == ["seb"] for line in lines) == 2  # a row in either table
+
+
+def test_without_a_sweep_it_is_said_how_one_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no sweep was started in this folder"):
+        watch(None)
+    with pytest.raises(UserError, match="there are no jobs of a sweep"):
+        watch(str(tmp_path))
