@@ -219,7 +219,6 @@ class Most(_Part, frozen=True):
 
 
 class Sweep(_Part, frozen=True):
-    parallel: Positive | Literal["auto"] = "auto"
     missing: Literal["train", "skip"]
     output: str | None
     mixed: bool
@@ -229,6 +228,7 @@ class Sweep(_Part, frozen=True):
     hung: PositiveFloat
     timeout: PositiveFloat | None
     row: str | None = None
+    parallel: Positive | Literal["auto"] = "auto"
 
 
 class Described(_Part, frozen=True, kw_only=True):
