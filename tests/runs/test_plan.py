@@ -45,8 +45,9 @@ def test_a_planned_key_is_the_one_under_which_training_writes(
 def test_a_run_is_the_same_whatever_study_asks_for_it(
     compose_config: Callable[..., RunDescription], small_overrides: list[str], study: str, tmp_path: Path
 ) -> None:
-    alone = plan_run(compose_config(*_settings(study), *small_overrides, f"paths.runs={tmp_path}")).folder
-    asked = plan_run(compose_config(*small_overrides, f"paths.runs={tmp_path}", f"+study={study}", "sweep.mixed=true")).folder
+    shared = ["data=scenes", *small_overrides, f"paths.runs={tmp_path}"]  # a study's own data need not be here
+    alone = plan_run(compose_config(*_settings(study), *shared)).folder
+    asked = plan_run(compose_config(*shared, f"+study={study}", "sweep.mixed=true")).folder
     assert asked == alone
 
 
@@ -54,7 +55,8 @@ def _settings(study: str) -> list[str]:
     """What a study's file says of its runs, as a user would type it."""
     said = yaml.safe_load((REPOSITORY / "conf" / "study" / f"{study}.yaml").read_text())
     chosen = [entry for entry in said.pop("defaults", []) if isinstance(entry, dict)]
-    options = [f"{group.removeprefix('override /')}={option}" for entry in chosen for group, option in entry.items()]
+    named = [(group.removeprefix("override /"), option) for entry in chosen for group, option in entry.items()]
+    options = [f"{group}={option}" for group, option in named if group != "data"]
     return [*options, *(f"{key}={value}" for key, value in leaves(said) if not key.startswith(("hydra.", "study.")))]
 
 
