@@ -29,7 +29,7 @@ def test_a_run_that_another_process_trains_is_trained_anew_once_that_has_ended(
             held.set()
             let_go.wait(30)
 
-    def child(*_: object) -> Ended:
+    def child(*_: object, **__: object) -> Ended:
         starts.append(folder.is_held())
         if starts[-1]:
             threading.Timer(0.2, let_go.set).start()

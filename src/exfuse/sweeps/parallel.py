@@ -1,5 +1,6 @@
 """Runs of a sweep side by side on this machine: how many at once, and which GPU each of them gets."""
 
+import copy
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
 
 from exfuse.process import gpus_of_machine, memory_limit
 from exfuse.runs.child import INTERRUPTIONS
@@ -149,6 +151,13 @@ def _handing_on(sweep: Path) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def _without_memory(context: HydraContext) -> HydraContext:
+    """For other processes: what this one has composed stays here, see `exfuse.config.composing.compose_each_job_once`."""
+    loader = copy.copy(context.config_loader)
+    vars(loader).pop("load_sweep_config", None)
+    return HydraContext(loader, context.callbacks)
+
+
 class SideBySide(Launcher):
     """Hydra's own launcher for what is done already, then joblib's for what has yet to be trained.
 
@@ -182,7 +191,7 @@ class SideBySide(Launcher):
         if runs == 1:
             return self.own.launch(job_overrides, initial_job_idx)
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
-        launcher.setup(**self.context)
+        launcher.setup(**self.context | {"hydra_context": _without_memory(self.context["hydra_context"])})
         with self.watched(runs), _handing_on(sweep):
             found: Sequence[JobReturn] = launcher.launch(job_overrides, initial_job_idx)
         return found

@@ -16,7 +16,6 @@ from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.sweeps.collect import swept_besides
-from exfuse.sweeps.tuning import key_of
 from exfuse.terminal import Console, columns
 
 _EVERY = 1.0  # seconds between two looks
@@ -64,9 +63,8 @@ def view(outcomes: Sequence[Outcome], runs: int = 1) -> Group:
     """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended."""
     search = [one for one in outcomes if any(override.startswith("held_out.share=") for override in one.overrides)]
     finals = [one for one in outcomes if one not in search]
-    tried = [" ".join(besides) for besides in swept_besides(search)]
-    settled = {key_of(override) for besides in swept_besides(search) for override in besides}
-    named = [" ".join([one.row, *besides]) for one, besides in zip(finals, swept_besides(finals, settled), strict=True)]
+    tried = [" ".join(besides) for besides in _besides(search)]
+    named = [" ".join([one.row, *besides]) for one, besides in zip(finals, _besides(finals), strict=True)]
     grids = [
         _grid("search", [(one.row, value, one) for one, value in zip(search, tried, strict=True)]),
         _grid("run", [(row, f"seed {one.seed}", one) for row, one in zip(named, finals, strict=True)]),
@@ -74,6 +72,15 @@ def view(outcomes: Sequence[Outcome], runs: int = 1) -> Group:
     failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
     reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
     return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs)))
+
+
+def _besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
+    """Of each job what jobs of its row do not share: what a search tries, or what was swept besides variants and seeds."""
+    found: dict[int, list[str]] = {}
+    for row in dict.fromkeys(one.row for one in outcomes):
+        jobs = [one for one in outcomes if one.row == row]
+        found |= {one.job: besides for one, besides in zip(jobs, swept_besides(jobs), strict=True)}
+    return [found[one.job] for one in outcomes]
 
 
 def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
