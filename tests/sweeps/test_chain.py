@@ -142,7 +142,7 @@ def test_a_stage_that_began_with_a_model_that_is_no_longer_there_is_trained_anew
         (folder.path / "confusion.npz").touch()
         leave_record(folder, "done", scores=SCORES, checkpoint_sha256=checkpoint, **more)
 
-    def trains(_: str, overrides: list[str], log: None) -> Ended:
+    def trains(_: str, overrides: list[str], log: None, **__: object) -> Ended:
         number = next(number for number, stage in enumerate(stages) if f"data={_DATA[stage.name]}" in overrides)
         before = stages[number - 1].folder.record()
         assert before is not None

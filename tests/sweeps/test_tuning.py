@@ -68,7 +68,7 @@ def plan(tune=TUNE, jobs=JOBS):
 
 def peak(at):
     """Scores that are highest at one rate."""
-    return lambda _, lr: 0.5 - abs(lr - at)
+    return lambda _, lr: 1 / (1 + abs(lr - at))
 
 
 def settled(trainings):
