@@ -100,7 +100,7 @@ def test_every_row_tries_the_same_grid_then_takes_its_best(tmp_path):
     (0.0, 1, [0.001, 0.003, 0.01, 0.00033]), (0.003, 2, [0.001, 0.003, 0.01]),
 ])  # fmt: skip
 def test_a_best_at_the_end_widens_the_grid_for_all_rows_within_bounds(tmp_path, best, widen, grid):
-    trainings = Trainings(tmp_path, lambda row, lr: 0.5 - abs(lr - (best if row == "seb" else 0.003)))
+    trainings = Trainings(tmp_path, lambda row, lr: peak(best if row == "seb" else 0.003)(row, lr))
     planned = trainings.run(plan(replace(TUNE, widen=widen)))
     assert planned.search.grid == {"recipe.lr": grid}
     tried = {(dict(o.split("=") for o in job)["+ablation"], dict(o.split("=") for o in job)["recipe.lr"])
