@@ -18,6 +18,7 @@ SMALL = (
     "trainer.enable_progress_bar=false",
     "runtime.workers=0",
     "runtime.threads=1",
+    "sweep.parallel=1",  # children of a test's own process start faster than those of joblib's
     "data.images.train=16",
     "data.images.val=5",
     "data.size=64",

@@ -246,7 +246,7 @@ def words(verb: str, run: RunFolder, study: Path, scratch: Path, small_overrides
     raise AssertionError(f"exfuse {verb} calculates: say here how it is called in a test")
 
 
-ELSEWHERE = {"budget": "counts operations without numbers", "bench": "below"}
+ELSEWHERE = {"study vary": "trains as exfuse train does", "budget": "counts operations without numbers", "bench": "below"}
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS if verb.torch and verb.name not in ELSEWHERE])

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 from rich.console import Console
 
 from exfuse.analysis.comparisons import compare
 from exfuse.analysis.document import Table
-from exfuse.analysis.figures import ladder, style
+from exfuse.analysis.figures import ladder
 from exfuse.analysis.formats import csv, html, latex, markdown, terminal
 from exfuse.analysis.rendering import Rendering, check_study, render_study
 from exfuse.analysis.table import build_table
@@ -66,12 +67,14 @@ def test_every_format_sets_findings_in_bold_and_nothing_else(folder):
     assert sum(line.count(",yes,") for line in csv.render(table).splitlines()) == len(found)
 
 
-def test_figures_colour_findings_alone(folder):
+def test_figures_fill_the_marks_of_findings_alone(folder):
     study = load_study(folder)
     compared = compare(study)
     axes = ladder.draw(study, compared.rows).axes[1]
-    colours = [line.get_color() for line in axes.lines if line.get_marker() == "o"]
-    assert colours == [style.ORANGE if one.found else style.GREY for one in compared.rows.values()]
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    filled = [to_hex(line.get_markerfacecolor()) == to_hex(line.get_color()) for line in marks]
+    assert filled == [one.found for one in compared.rows.values()]
+    assert {*filled} == {True, False}
 
 
 def test_a_claim_is_tested_against_its_nearest_rival_beside_the_rows(tmp_path):

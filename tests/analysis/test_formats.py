@@ -15,6 +15,7 @@ from exfuse.analysis.document import Cell, Column, Footnote, Table
 from exfuse.analysis.formats import csv, html, latex, markdown, terminal
 from exfuse.analysis.rendering import render_study
 from exfuse.analysis.table import build_table
+from exfuse.files import as_cell
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 
@@ -105,7 +106,8 @@ def test_markdown_shows_text_as_it_is():
 def test_csv_reads_back(text):
     names, *rows = csv_reader.reader(io.StringIO(csv.render(table_with(text)), newline=""))
     assert names == ["one", "two", "marks"]
-    assert rows == [[text, "1.5", "†"]] * 2
+    shown = as_cell(text)  # with a sign before what a spreadsheet would calculate
+    assert rows == [[shown, "1.5", "†"]] * 2
 
 
 def test_csv_keeps_small_and_large_numbers():

@@ -186,7 +186,7 @@ def test_options_of_a_folder_of_ones_own_are_found_checked_and_built(tmp_path: P
     assert len(config_dirs()) == 1
     with pytest.raises(ConfigError, match="There is no schedule=flat among the config files, only cosine, poly"):
         build("schedule", Option("flat"))
-    with pytest.raises(ConfigError, match="--config-dir /nowhere: there is no such folder"):
+    with pytest.raises(ConfigError, match="/nowhere: there is no such folder of config files \\(--config-dir"):
         search_path.use_words(["--config-dir=/nowhere"])
 
 

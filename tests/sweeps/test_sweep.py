@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 
 from exfuse.store.folder import RunFolder
@@ -109,6 +110,27 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
         assert sweep.returncode == 130
         assert "The same command goes on" in output
         assert f"{parallel} interrupted" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_run_that_was_killed_alone_ends_beside_others_with_the_same_bits(command: list[str], tmp_path: Path) -> None:
+    alone = [word for word in command if word != "-m" and not word.startswith(("hydra.", "sweep."))]
+    short = ["recipe.epochs=6", "seed=0"]
+    other = [word.replace(f"{tmp_path}/runs", f"{tmp_path}/whole") for word in alone]
+    assert run(other, *short).returncode == 0
+    training = start(alone, *short)
+    folder = running(tmp_path / "runs", training)
+    os.kill(training_of(folder), signal.SIGKILL)
+    training.communicate(timeout=60)
+    beside = run([*command, "sweep.parallel=2"], "recipe.epochs=6", "seed=0,1")
+    assert beside.returncode == 0, beside.stdout + beside.stderr
+    assert "seed 1" in beside.stdout  # a line for each run, as there is no terminal
+    whole, killed = (
+        torch.load(tmp_path / runs / folder.key / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for runs in ("whole", "runs")
+    )
+    assert all(torch.equal(value, killed[name]) for name, value in whole.items())
+    assert {record["status"] for record in records(tmp_path / "runs").values()} == {"done"}
 
 
 def test_two_sweeps_on_one_store_share_the_work_and_train_nothing_twice(command: list[str], tmp_path: Path) -> None:

@@ -95,18 +95,16 @@ class StagedSweeper(BasicSweeper):
         forget_outcomes(folder)
         if config.hydra.launcher._target_.endswith("BasicLauncher"):
             compose_each_job_once()
-            trainer = config.trainer
-            alone = trainer.devices not in (1, "1", [0]) or trainer.num_nodes != 1
-            assert self.launcher is not None
-            if (most := at_once(config.sweep.parallel, trainer.accelerator, alone)) > 1:
-                self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
-                self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
         parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
         if sweep.study.overrides and self.tabulates:
             rows = dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in sweep.jobs)
             check_rows(sweep.study, [list(row) for row in rows], self._describe)
         _running[:] = [sweep]
+        if config.hydra.launcher._target_.endswith("BasicLauncher") and (most := _at_once(config)) > 1:
+            assert self.launcher is not None
+            self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
+            self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def is_done(self) -> bool:
         """Whether no stage follows; makes the next one."""
@@ -166,6 +164,15 @@ class StagedSweeper(BasicSweeper):
         with open_dict(config):
             del config["hydra"]
         return describe(config, choices)
+
+
+def _at_once(config: DictConfig) -> int:
+    """How many runs are trained at the same time; 1 where what is said of it is a mistake, which each run then says."""
+    asked, trainer = OmegaConf.select(config, "sweep.parallel"), config.trainer
+    if asked != "auto" and not (isinstance(asked, int) and asked > 0):
+        return 1
+    alone = OmegaConf.select(trainer, "devices") not in (1, "1", [0]) or OmegaConf.select(trainer, "num_nodes") != 1
+    return at_once(asked, str(OmegaConf.select(trainer, "accelerator")), alone)
 
 
 def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -> _Sweep:

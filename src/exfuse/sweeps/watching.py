@@ -9,14 +9,13 @@ from statistics import mean
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.sweeps.collect import swept_besides
-from exfuse.terminal import Console, columns
+from exfuse.terminal import Console, Table, columns
 
 _EVERY = 1.0  # seconds between two looks
 _OPEN = (WAITING, STARTED)
