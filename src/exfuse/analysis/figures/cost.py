@@ -139,7 +139,9 @@ def _free_place(
     reach = np.array(_DISTANCES)[:, None, None] * scale + np.array([width / 2, height / 2])
     offsets = (np.stack([np.cos(angles), np.sin(angles)], -1) * reach).reshape(-1, 2)  # nearest first
     boxes = _boxes(centre + offsets, width, height)
-    blocked = _shared_areas(boxes, taken).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    near = taken[(taken[:, 2:] > low).all(1) & (taken[:, :2] < high).all(1)]  # the others touch no place
+    blocked = _shared_areas(boxes, near).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
     best = int(np.argmax(blocked < 1e-6)) if (blocked < 1e-6).any() else int(np.argmin(blocked))
     return offsets[best], boxes[best]
 
