@@ -177,6 +177,11 @@ def write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(map(as_cell, line) for line in lines)
 
 
+def folder_name(text: str) -> str:
+    """A folder's name of a text such as a data set's name, whatever stands in it: lower-case words, one folder on any disk."""
+    return re.sub(r"[^\w.+-]+", "_", text.lower()).strip("._")[:80] or "data"
+
+
 def as_cell(value: object) -> object:
     """A cell of a CSV: text that a spreadsheet would calculate, such as ``=1+1``, gets the sign by which it stays text."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value

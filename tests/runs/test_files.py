@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from exfuse.errors import UserError, user_error
-from exfuse.files import check_folder, remove_abandoned, sha256, write_atomically, write_csv, write_folder, write_json
+from exfuse.files import (
+    check_folder,
+    folder_name,
+    remove_abandoned,
+    sha256,
+    write_atomically,
+    write_csv,
+    write_folder,
+    write_json,
+)
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -188,3 +197,19 @@ def test_what_a_library_hides_the_system_is_asked_again(tmp_path: Path) -> None:
 def test_text_that_a_spreadsheet_would_calculate_stays_text(value: str, cell: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [[value, "-1.5e-3", "+2", -1, None, "seb"]])
     assert (tmp_path / "a.csv").read_text() == f"{cell},-1.5e-3,+2,-1,,seb\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("generated scenes val", "generated_scenes_val"),
+        ("VOC animals, augmented (subset) val", "voc_animals_augmented_subset_val"),
+        ("../../tmp/mine", "tmp_mine"),
+        ("/etc", "etc"),
+        ("..", "data"),
+        ("a\nb\x1b[31m", "a_b_31m"),
+        ("é" * 200, "é" * 80),
+    ],
+)
+def test_any_text_names_one_folder(text: str, name: str) -> None:
+    assert folder_name(text) == name

@@ -14,7 +14,7 @@ from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.errors import CheckpointError, DataError
-from exfuse.files import outputs, write_json
+from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
@@ -69,7 +69,7 @@ def evaluate(
     decide = build_protocol(protocol, trained)
     where = choose_device(device)
     run = path if path.is_dir() else path.parent.parent
-    name = scored_on.name.lower().replace(" ", "_")
+    name = folder_name(scored_on.name)
     folder = Path(output) if output else run / "evaluation" / name / protocol.name
     with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
         counted = score(model, dataset, where, workers, decide)
