@@ -162,9 +162,13 @@ def loader_workers(asked: int | Literal["auto"]) -> int:
     """
     if asked != "auto":
         return asked
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores, gpus = usable or 1, gpus_of_machine()
+    cores, gpus = usable_cores(), gpus_of_machine()
     return max(2, min(_MOST_WORKERS, cores // gpus - 1)) if gpus else min(2, cores)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: fewer than the machine has where it is bound to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus_of_machine() -> int:

@@ -95,6 +95,7 @@ def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     assert seconds_left(outcomes, 99, now=1250.0) == pytest.approx(1000)  # none is faster than its longest run
     assert seconds_left(outcomes[2:], 1) is None
     assert summary(outcomes, 2).startswith("1 of 5 over, 1 in training, about ")
+    assert summary(outcomes[:1], 2) == "1 of 1 over, 0 in training"
 
 
 def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:

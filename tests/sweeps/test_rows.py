@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert, to_builtins
 
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.errors import UserError
@@ -260,3 +261,11 @@ def test_the_verb_makes_a_study_of_its_line_and_trains_nothing_where_rows_are_wr
         ("recipe.lr=0.003", None),
     ]
     assert "'study.baseline=\"recipe.lr=3e-3\"'" in study["command"]
+
+
+def test_a_study_of_many_settings_has_a_name_that_its_file_may_have() -> None:
+    keys = [f"recipe.augmentation.{name}" for name in ("crop", "flip", "colour")] + ["trainer.gradient_clip_val", "recipe.lr"]
+    jobs = [[f"{key}={value}" for key in keys] for value in (1, 2)]
+    study, _ = read_study({"name": "vary", "title": "Vary", "baseline": ""}, jobs)
+    assert len(study.name) <= 80
+    assert convert(to_builtins(study), DeclaredStudy) == study  # as a file is read back

@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 
-from exfuse.process import gpus_of_machine, memory_limit
+from exfuse.process import gpus_of_machine, memory_limit, usable_cores
 from exfuse.runs.child import INTERRUPTIONS
 from exfuse.store.outcome import WAITING, read_outcomes
 
@@ -42,7 +42,7 @@ def at_once(asked: Asked, accelerator: str, alone: bool) -> int:
     if alone:
         return 1
     gpus = 0 if accelerator in _ON_CPU else len(visible_gpus())
-    return gpus or max(1, min(len(os.sched_getaffinity(0)), memory_limit() // _BYTES))
+    return gpus or max(1, min(usable_cores(), memory_limit() // _BYTES))
 
 
 def visible_gpus() -> list[str]:

@@ -29,7 +29,7 @@ from exfuse.sweeps.tuning import Describe, Job, key_of
 
 ROW = "sweep.row"  # by which a job says whose it is, and a user which rows are wanted
 _OF_THE_STUDY = ("seed", "study", "sweep", "hydra")
-_LONGEST = 100  # letters of a folder's name
+_LONGEST = 80  # letters of a study's name, see `exfuse.store.study.Heading`
 
 
 class DeclaredRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,7 +194,7 @@ def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, l
     title = study.title or f"{', '.join(keys)} varied"
     name = study.name
     if name == "vary":  # not one of somebody's own
-        name = re.sub(r"[^\w .+-]", "-", f"vary-{'+'.join(keys)}")[:_LONGEST]
+        name = re.sub(r"[^\w .+-]", "-", f"vary-{'+'.join(keys)}")[:_LONGEST].rstrip(". ")
     common = list(dict.fromkeys(tuple(one for one in job if one in shared or key_of(one) == "seed") for job in jobs))
     study = replace(study, name=name, title=title, rows={**made}, baseline=None)
     check_declared(study)

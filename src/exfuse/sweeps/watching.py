@@ -100,7 +100,7 @@ def summary(outcomes: Sequence[Outcome], runs: int = 1) -> str:
     over = sum(one.status not in _OPEN for one in outcomes)
     trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
     left = seconds_left(outcomes, runs)
-    time_left = "" if left is None else f", about {_duration(left)} left"
+    time_left = "" if left is None or over == len(outcomes) else f", about {_duration(left)} left"
     return f"{over} of {len(outcomes)} over, {trained} in training{time_left}"
 
 

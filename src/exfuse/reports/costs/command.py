@@ -10,7 +10,7 @@ from exfuse.analysis.document import count
 from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
 from exfuse.limits import Device, Positive
-from exfuse.process import choose_device, keep_freed_memory
+from exfuse.process import choose_device, keep_freed_memory, usable_cores
 from exfuse.reports.costs.turns import Subject, find_variants, peak_mib, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
@@ -91,7 +91,7 @@ def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
     return Conditions(
         device=device.type,
         name=str(environment.device),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         torch=str(environment.packages["torch"]),
         cuda=environment.cuda,
