@@ -9,7 +9,6 @@ from exfuse.analysis.effects import FactorialEffects, factorial_effects
 from exfuse.analysis.resampling import Interval, OneGroupError, Resampled, Scored, TooFewLabelledError
 from exfuse.analysis.sequential import adjusted_p
 from exfuse.errors import UserError
-from exfuse.store import variants
 from exfuse.store.sequential import Rule
 from exfuse.store.study import BELOW, Claim, Run, Study, StudyRow
 
@@ -181,7 +180,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
     """
     factors = study.factors or []
     by_techniques: dict[frozenset[str], StudyRow] = {}
-    baseline = variants.baseline() | {technique.name: technique.baseline for technique in study.techniques}
+    baseline = {technique.name: technique.baseline for technique in study.techniques}
     for row in study.rows:
         used = frozenset(name for name in factors if row.options[name] != baseline[name])
         if used in by_techniques:

@@ -11,6 +11,7 @@ from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.resampling import Interval
 from exfuse.store.costs import COSTS
 from exfuse.store.study import Study, StudyRow
+from exfuse.store.variants import Technique
 
 
 def build_table(study: Study, compared: Compared | None = None) -> Table:
@@ -42,17 +43,11 @@ def build_table(study: Study, compared: Compared | None = None) -> Table:
 def columns(study: Study) -> list[Column]:
     """Only columns that say something: ticks where techniques vary, the paper's numbers where the study has some."""
     found = [Column("variant", "variant", "name of the row", "left")]
-    if _vary(study):
-        found += [
-            Column(
-                technique.name,
-                technique.short,
-                f"{technique.title}, {cells.TICK}: the paper's option or the one named",
-                "centre",
-                "settings",
-            )
-            for technique in study.techniques
-        ]
+    for technique in study.techniques:
+        if _varies(study, technique):
+            options = "the paper's option or the one named" if technique.paper else "the option named"
+            explanation = f"{technique.title}, {cells.TICK}: {options}"
+            found.append(Column(technique.name, technique.short, explanation, "centre", "settings"))
     if len({row.decoder for row in study.rows}) > 1:
         found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left", "settings"))
     for setting in study.varies:
@@ -72,7 +67,9 @@ def columns(study: Study) -> list[Column]:
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted", group="paper"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points", group="paper"))
-    worst = "highest mean loss of an epoch after warm-up over that of guessing, and what SEB's output keeps of its input (r)"
+    worst = "highest mean loss of an epoch after warm-up over that of guessing"
+    if any(record.health and record.health.correlations for _, _, record in study.done()):
+        worst += ", and what enters the decoder keeps of what left the encoder (r)"
     found.append(Column("health", "health", f"of the worst run: {worst}", "left", "health"))
     found += [Column(cost.key, cost.header, cost.explanation, group="cost") for cost in COSTS]
     return found
@@ -204,12 +201,11 @@ def _row(
 
 def _shared(study: Study) -> list[Footnote]:
     """What every row has where no column says it."""
-    if _vary(study):
-        return []
     options = study.rows[0].options
-    used = [f"{used.short} {options[used.name]}" for used in study.techniques if options[used.name] != used.baseline]
-    return [Footnote(f"Every row: {', '.join(used) if used else 'no technique of ExFuse'}.")]
+    fixed = [technique for technique in study.techniques if not _varies(study, technique)]
+    used = [f"{one.short} {options[one.name]}" for one in fixed if options[one.name] != one.baseline]
+    return [Footnote(f"Every row: {', '.join(used)}.")] if used else []
 
 
-def _vary(study: Study) -> bool:
-    return any(row.options != study.rows[0].options for row in study.rows)
+def _varies(study: Study, technique: Technique) -> bool:
+    return len({row.options[technique.name] for row in study.rows}) > 1

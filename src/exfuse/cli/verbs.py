@@ -9,7 +9,8 @@ class Thing(NamedTuple):
     """A word of the command line that is neither an option nor a verb.
 
     Attributes:
-        word: as the help shows it, such as ``RUN``; ``...`` behind it allows several, brackets let it be left out.
+        word: as the help shows it, such as ``RUN``; ``...`` behind it allows several, brackets let it be left out. One such as
+            ``techniques=A,B`` is typed behind its key, as a list that is no sweep.
         key: of the config that it sets.
     """
 
@@ -74,6 +75,7 @@ _STUDY = (Thing("STUDY", "study.folder"),)
 _STUDIES = (Thing("STUDY...", "studies"),)
 _FOLDER = (Thing("FOLDER", "folder"),)
 _SET = (Thing("SET", "source"),)
+_NEW = (Thing("KIND", "kind"), Thing("techniques=A,B", "techniques"))
 _OVERRIDES = (Thing("[OVERRIDE...]", "overrides"),)
 
 VERBS = (
@@ -90,6 +92,7 @@ VERBS = (
     Verb("runs summarise", "mean and spread over seeds, of runs or backbones", _FOLDER, torch=False, formerly="summarise"),
     Verb("runs rescore", "score finished runs again, after a measure was mended", _RUNS, formerly="rescore"),
     Verb("study list", "the studies that can be trained, and their questions", torch=False),
+    Verb("study new", "write the file of a study of your techniques", _NEW, torch=False),
     Verb("study vary", "any settings against each other, as rows of a table", short_for=("train", "study=vary")),
     Verb("study watch", "how far a sweep is, from another terminal", (Thing("[SWEEP]", "sweep"),), torch=False),
     Verb("study tabulate", "render tables and figures from records", _STUDIES, torch=False, formerly="tabulate"),
@@ -120,6 +123,7 @@ _WORK = {  # by verb, what does it
     "runs summarise": "runs.summary.summarise",
     "runs rescore": "runs.evaluation.rescore",
     "study list": "cli.study.list_all",
+    "study new": "sweeps.new_study.write_new_study",
     "study watch": "sweeps.watching.watch",
     "study tabulate": "cli.study.tabulate",
     "study check": "cli.study.check",

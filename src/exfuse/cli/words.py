@@ -54,6 +54,7 @@ def read_command(words: Sequence[str]) -> Command:
     things: dict[str, Any] = {}
     keys = own_keys(verb)
     filters = {*_PLAIN.findall(_text(verb))} & {*search_path.groups()}  # keys that are called as config groups are
+    listed = {thing.key for thing in verb.things if "=" in thing.word}
     hands_on = any(thing.key == "overrides" for thing in verb.things)
     rest = list(reversed(rest))
     while rest:
@@ -75,6 +76,8 @@ def read_command(words: Sequence[str]) -> Command:
             things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
         elif override["key"] in filters:
             things[override["key"]] = word.partition("=")[2]
+        elif override["key"] in listed:
+            things[override["key"]] = [one.strip() for one in word.partition("=")[2].strip("[]").split(",")]
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
@@ -167,7 +170,7 @@ _LISTS = {"only", "classes"}
 def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: list[str]) -> None:
     """Give each loose word to the thing that it is."""
     left = list(loose)
-    for thing in verb.things:
+    for thing in (thing for thing in verb.things if "=" not in thing.word):
         if thing.key == "source" and left:
             arguments.append(f"source={left.pop(0)}")  # a config group
         elif thing.many and left:

@@ -1,5 +1,6 @@
 """A study folder read back: which rows its table has, which runs they rest on, and what became of each run."""
 
+import math
 import os
 import re
 import statistics
@@ -115,10 +116,11 @@ class _Collected(Heading, frozen=True, kw_only=True):
 
 
 class StudyFile(_Collected, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of study.json, see `Study`."""
+    """The content of study.json, see `Study`; ``techniques`` are those of its rows that the package does not hold."""
 
     schema: int
     rows: list[RowFile]
+    techniques: list[variants.Technique] = []
 
 
 def write_study(folder: Path, study: StudyFile) -> bool:
@@ -191,6 +193,7 @@ class StudyRow:
         paper: the paper's mIoU in %, or None.
         paper_trust: how far that number can be trusted: P read from the paper, N second-hand, R recalled.
         runs: by seed.
+        techniques: the study's.
         costs: that stand for the records' own, by their names; None for one that was not measured beside the other rows'.
     """
 
@@ -201,12 +204,13 @@ class StudyRow:
     paper: float | None
     paper_trust: str | None
     runs: Mapping[int, Run]
+    techniques: Sequence[variants.Technique] = ()
     costs: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The name as tables and figures show it, see `exfuse.store.variants.short_name`."""
-        return variants.short_name(self.name, self.options, self.decoder)
+        return variants.short_name(self.name, self.options, self.decoder, self.techniques)
 
     def cost(self, key: str) -> float | None:
         """Mean over the finished seeds that know this cost, or what stands for it in ``costs``; None if there is neither."""
@@ -277,7 +281,7 @@ def load_study(folder: Path, measured: bool = True) -> Study:
     _check(file, path)
     keys = {key for row in file.rows for key in row.runs.values() if key}
     records = _read_records(folder / "records", keys, path)
-    techniques = _techniques(file.rows)
+    techniques = _techniques(file)
     rows = tuple(_row(row, techniques, records, folder / "records", path) for row in file.rows)
     done = [(row.name, seed, record) for row in rows for seed, record in row.records.items()]
     searched = _read_search(file, folder / SEARCH, path)
@@ -425,10 +429,12 @@ def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, Record 
     return dict(zip(found, read, strict=True))
 
 
-def _techniques(rows: Sequence[RowFile]) -> tuple[variants.Technique, ...]:
-    """Those that the rows name: a technique that came to the config search path later is no column of an older study."""
-    named = {name for row in rows for name in row.options}
-    return tuple(sorted(map(variants.known_or_named, named), key=lambda technique: (technique.order, technique.name)))
+def _techniques(file: StudyFile) -> tuple[variants.Technique, ...]:
+    """Those that the rows name, as the package and the study itself know them, whatever the config search path holds now."""
+    known = {technique.name: technique for technique in (*file.techniques, *variants.own())}
+    named = {name for row in file.rows for name in row.options}
+    found = [known.get(name) or variants.Technique(name, math.inf, "", "levels", None, name.upper(), name) for name in named]
+    return tuple(sorted(found, key=lambda technique: (technique.order, technique.name)))
 
 
 def _row(
@@ -440,8 +446,8 @@ def _row(
         if record is not None:
             _check_claim(record, row, seed, path)
         runs[seed] = Run(seed, record.status if record else MISSING, record, RunFolder(folder, key or ""))
-    options = {technique.name: technique.baseline for technique in techniques} | variants.complete(row.options)
-    return StudyRow(row.name, options, row.decoder, row.on, row.paper, row.paper_trust, runs)
+    options = {technique.name: technique.baseline for technique in (*variants.own(), *techniques)} | row.options
+    return StudyRow(row.name, options, row.decoder, row.on, row.paper, row.paper_trust, runs, techniques)
 
 
 def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = "records") -> None:
@@ -474,5 +480,5 @@ def _check(study: StudyFile, path: Path) -> None:
     for row in study.rows:
         if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
             raise UserError(f"{path}: row {row.name} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
-    slots = dict.fromkeys([*variants.names(), *(name for row in study.rows for name in row.options)])
+    slots = dict.fromkeys(name for row in study.rows for name in row.options)
     check_words(path, study, {row.name: row.on for row in study.rows}, slots)

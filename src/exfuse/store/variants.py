@@ -1,7 +1,8 @@
 """THE table of techniques, read from ``slot/*.yaml`` of the config search path, and what variants are called by it."""
 
+import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -54,13 +55,15 @@ def technique(name: str) -> Technique:
     for known in techniques():
         if known.name == name:
             return known
-    raise ConfigError(f"no technique {name!r}: there are {', '.join(names())}. Another one's folder comes with --config-dir.")
+    close = difflib.get_close_matches(name, names(), n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    there = ", ".join(names())
+    raise ConfigError(f"no technique {name!r}.{hint} There are {there}. Another one's folder comes with --config-dir.")
 
 
-def known_or_named(name: str) -> Technique:
-    """The technique of this name, or, where the config search path holds none, one that is known by its name alone."""
-    found = [known for known in techniques() if known.name == name]
-    return found[0] if found else Technique(name, float("inf"), "", "levels", short=name.upper(), name=name)
+def own() -> tuple[Technique, ...]:
+    """The techniques that the package holds, whatever folders were added."""
+    return _read(config_dirs()[:1])
 
 
 def names() -> tuple[str, ...]:
@@ -84,22 +87,28 @@ def chosen_options(choices: Mapping[str, str]) -> dict[str, str]:
     return complete({name.removeprefix(group): option for name, option in choices.items() if name.startswith(group)})
 
 
-def label(options: Mapping[str, str], decoder: str = USUAL_DECODER) -> str:
-    """The options and the decoder of a variant, the baseline's left out: ``ss-second_conv_features+seb-product``."""
-    usual = baseline()
-    named = [f"{name}-{option}" for name, option in complete(options).items() if option != usual.get(name)]
+def label(options: Mapping[str, str], decoder: str = USUAL_DECODER, known: Sequence[Technique] = ()) -> str:
+    """The options and the decoder of a variant, the baseline's left out: ``ss-second_conv_features+seb-product``.
+
+    Args:
+        options: by technique.
+        decoder: its option.
+        known: techniques; without, those of the config search path.
+    """
+    usual = {technique.name: technique.baseline for technique in known} or baseline()
+    named = [f"{name}-{option}" for name, option in ({**usual} | dict(options)).items() if option != usual.get(name)]
     return "+".join([*named, *([] if decoder == USUAL_DECODER else [decoder])]) or "baseline"
 
 
-def short_name(name: str, options: Mapping[str, str], decoder: str) -> str:
-    """A row's name with the paper's options left out, where the name is the variant's label or begins with it.
+def short_name(name: str, options: Mapping[str, str], decoder: str, known: Sequence[Technique] = ()) -> str:
+    """A row's name with the paper's options left out, where the name is the variant's `label` or begins with it.
 
     ``ss-second_conv_features+dap-last`` becomes ``ss+dap-last``; a name that somebody chose stays as it is.
     """
-    whole = label(options, decoder)
+    whole = label(options, decoder, known)
     if name != whole and not name.startswith(f"{whole} "):
         return name
-    papers = {f"{technique.name}-{technique.paper}": technique.name for technique in techniques()}
+    papers = {f"{technique.name}-{technique.paper}": technique.name for technique in known or techniques()}
     return "+".join(papers.get(part, part) for part in whole.split("+")) + name[len(whole) :]
 
 

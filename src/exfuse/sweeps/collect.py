@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
+from exfuse.store import variants
 from exfuse.store.checked import plain, typed
 from exfuse.store.consistency import differences
 from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
@@ -63,6 +64,8 @@ def collect_study(
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
     kept |= _declared(rows, study, outcomes) if study.overrides else {}
+    named, own = {name for row in rows for name in row.options}, {technique.name for technique in variants.own()}
+    kept["techniques"] = [one for one in variants.techniques() if one.name in named - own]
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
     return write_study(output, file) or changed
 
