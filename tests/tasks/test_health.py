@@ -21,7 +21,7 @@ def mask(labelled: int) -> torch.Tensor:
     return torch.tensor([0] * labelled + [VOID] * (4 - labelled), dtype=torch.uint8).view(1, 2, 2)
 
 
-def fit(losses, parts: int = 1, stop_after: int | None = None) -> TrainingHealth:
+def fit(losses, parts: int = 1, stop_after: int | None = None, minimised=None) -> TrainingHealth:
     """Go through a training of nine steps, each divided into so many parts; killed and resumed after some epochs, if asked."""
     health = TrainingHealth()
     trainer = SimpleNamespace(
@@ -40,6 +40,9 @@ def fit(losses, parts: int = 1, stop_after: int | None = None) -> TrainingHealth
         for step in range(epoch * PER_EPOCH, (epoch + 1) * PER_EPOCH):
             for part in range(parts):
                 trainer.callback_metrics["train/loss_main"] = torch.tensor(losses[step])
+                if minimised is not None:
+                    trainer.callback_metrics["train/loss_cross_entropy"] = torch.tensor(losses[step])
+                    trainer.callback_metrics["train/loss_main"] = torch.tensor(minimised(losses[step]))
                 if part == parts - 1:
                     trainer.global_step += 1
                     trainer.optimizers[0].param_groups[0]["lr"] = RATES[step + 1]
@@ -61,6 +64,11 @@ def test_the_highest_epoch_after_warm_up_is_kept_however_steps_are_divided_and_w
     assert found.first_loss == LOSSES[0]
     assert found.gradient_norms == {"decoder": 1.0}
     assert found == fit(LOSSES, parts).health({})
+
+
+def test_health_is_that_of_the_plain_cross_entropy_whatever_else_is_minimised():
+    health, plain = fit(LOSSES, minimised=lambda loss: 100 - loss), fit(LOSSES)
+    assert health.health({}) == plain.health({})
 
 
 @pytest.mark.parametrize("place", [4, 8])

@@ -16,6 +16,7 @@ from exfuse.data.cache import NO_CACHE
 from exfuse.data.loading import LoadedData, TrainSampler
 from exfuse.models.segmenter import Prediction
 from exfuse.palette import VOID
+from exfuse.tasks.losses import CrossEntropy, Dice, Focal, HardPixels
 from exfuse.tasks.schedule import poly
 from exfuse.tasks.segmentation import SegmentationTask
 from tests.entry_points import SERVER
@@ -57,7 +58,7 @@ class _Network(nn.Module):
         return Prediction(scores, {"half": F.avg_pool2d(scores, 2)})
 
 
-def _fit(parts: int, processes: int, clip: float | None) -> _Network:
+def _fit(parts: int, processes: int, clip: float | None, loss: nn.Module | None = None) -> _Network:
     images = _Images()
     data = LoadedData(images, images, "images", _BATCH, parts, 0, seed=0, val_batch=1, cache=NO_CACHE, prefetch=2)  # type: ignore[arg-type]
     data._cached = True  # there are no files
@@ -72,6 +73,7 @@ def _fit(parts: int, processes: int, clip: float | None) -> _Network:
         0.0,
         0,
         {},
+        loss=loss,
     )
     task.backbone = "backbone"
     trainer = pl.Trainer(
@@ -93,15 +95,17 @@ def _fit(parts: int, processes: int, clip: float | None) -> _Network:
     return model
 
 
-def _one_of_two(rank: int, folder: Path, port: str, parts: int, clip: float | None) -> None:
+def _one_of_two(rank: int, folder: Path, port: str, parts: int, clip: float | None, loss: nn.Module | None = None) -> None:
     os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
-    model = _fit(parts, 2, clip)
+    model = _fit(parts, 2, clip, loss)
     if rank == 0:
         torch.save(model.state_dict(), folder / "weights.pt")
 
 
-def _by_the_formula(clip: float | None) -> dict[str, Tensor]:
-    """The steps written out: every image of a batch at once, one sum over one number."""
+def _by_the_formula(
+    clip: float | None, loss: nn.Module | None = None, parts: int = 1, turns: bool = False
+) -> dict[str, Tensor]:
+    """The steps written out: every image of a batch at once, one sum over one number; or the mean of its parts' own losses."""
     images, model = _Images(), _Network()
     optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=0.9)
     sampler = TrainSampler(images, 0, 1, 0, _BATCH)
@@ -109,14 +113,25 @@ def _by_the_formula(clip: float | None) -> dict[str, Tensor]:
         sampler.set_epoch(epoch)
         order = [position for _, position in sampler]
         for first in range(0, _IMAGES - _BATCH + 1, _BATCH):
-            chosen = order[first : first + _BATCH]
-            prediction, truth = model(images.images[chosen]), images.masks[chosen].long()
-            enlarged = F.interpolate(prediction.auxiliary["half"], (6, 6), mode="bilinear")
-            sums = [
-                F.cross_entropy(scores, truth, ignore_index=VOID, reduction="sum") for scores in (prediction.scores, enlarged)
-            ]
+            total, labelled, batch, size = (
+                torch.zeros((), dtype=torch.float64),
+                0,
+                order[first : first + _BATCH],
+                _BATCH // parts,
+            )
+            for part in range(parts):  # processes take turns on the images, accumulated parts follow each other
+                chosen = batch[part::parts] if turns else batch[part * size : (part + 1) * size]
+                prediction, truth = model(images.images[chosen]), images.masks[chosen].long()
+                enlarged = F.interpolate(prediction.auxiliary["half"], (6, 6), mode="bilinear")
+                number = int((truth != VOID).sum())
+                for scores, weight in ((prediction.scores, 1.0), (enlarged, 0.4)):
+                    if loss is None:
+                        total = total + weight * F.cross_entropy(scores, truth, ignore_index=VOID, reduction="sum")
+                    else:
+                        total = total + weight * number * loss(scores, truth)
+                labelled += number
             optimizer.zero_grad()
-            ((sums[0] + 0.4 * sums[1]) / (truth != VOID).sum()).backward()
+            (total / labelled).backward()
             if clip:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
@@ -134,12 +149,32 @@ def test_accumulated_parts_make_the_steps_of_the_whole_batch(parts, clip):
     _assert_equal(_fit(parts, 1, clip).state_dict(), _by_the_formula(clip))
 
 
+@pytest.mark.parametrize(
+    ("loss", "divides"),
+    [(CrossEntropy((5, 2, 1), 0.1, "enet"), True), (Focal(()), True), (Dice(()), False), (HardPixels((), 0.2, 0.3), False)],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_loss_over_pixels_knows_no_parts_and_any_other_is_the_mean_of_theirs_by_labelled_pixels(loss, divides):
+    found = _fit(2, 1, None, loss).state_dict()
+    _assert_equal(found, _by_the_formula(None, loss, parts=2))
+    whole = _by_the_formula(None, loss)
+    assert divides == all(torch.allclose(found[name], value, rtol=1e-10, atol=1e-12) for name, value in whole.items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2])
 def test_two_processes_make_the_steps_of_one(tmp_path, parts):
     port = str(20000 + os.getpid() % 20000 + parts)
     start_processes(_one_of_two, (tmp_path, port, parts, 0.1), nprocs=2, start_method=SERVER.get_start_method())
     _assert_equal(torch.load(tmp_path / "weights.pt", weights_only=True), _by_the_formula(0.1))
+
+
+@pytest.mark.slow
+def test_two_processes_take_a_loss_that_is_no_sum_over_pixels_each_for_its_own_images(tmp_path):
+    port = str(20000 + os.getpid() % 20000 + 3)
+    start_processes(_one_of_two, (tmp_path, port, 1, None, Dice(())), nprocs=2, start_method=SERVER.get_start_method())
+    found = torch.load(tmp_path / "weights.pt", weights_only=True)
+    _assert_equal(found, _by_the_formula(None, Dice(()), parts=2, turns=True))
 
 
 @pytest.mark.parametrize(("images", "batch"), [(437, 16), (437, 8), (40, 8), (9, 8)])

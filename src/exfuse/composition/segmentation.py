@@ -111,7 +111,9 @@ def _load_encoder(encoder: nn.Module, weights: str) -> None:
         ) from error
 
 
-def build_task(run: RunDescription, model: Segmenter, classes: Sequence[str], val_images: int) -> SegmentationTask:
+def build_task(
+    run: RunDescription, model: Segmenter, classes: Sequence[str], val_images: int, counts: Sequence[int] = ()
+) -> SegmentationTask:
     """The LightningModule around a model.
 
     Args:
@@ -119,6 +121,7 @@ def build_task(run: RunDescription, model: Segmenter, classes: Sequence[str], va
         model: of as many classes as are named.
         classes: their names.
         val_images: how many images a whole validation counts.
+        counts: train's labelled pixels by class, by which a loss may weigh them; nothing for as many of each.
     """
     recipe = run.recipe
     return SegmentationTask(
@@ -132,4 +135,5 @@ def build_task(run: RunDescription, model: Segmenter, classes: Sequence[str], va
         val_images=val_images,
         description={"config": to_plain(run), "classes": list(classes), "numbers_version": NUMBERS_VERSION},
         channels_last=run.runtime.channels_last,
+        loss=build("loss", run.loss)(counts or [1] * len(classes)),
     )

@@ -84,7 +84,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content, written = _plain(config)
     chosen = _by_place(choices)
     options = [f"technique.{slot}" for slot in content["technique"]]
-    options += ["decoder", "data", "logger", "pretraining.data"]
+    options += ["decoder", "data", "logger", "pretraining.data", *(["loss"] if "loss" in content else [])]
     options += [f"{recipe}.{part}" for recipe in ("recipe", "pretraining.recipe") for part in ("optimizer", "schedule")]
     for place in options:
         group, name = chosen[place] if place in chosen else chosen[f"pretraining.{place}"]  # a pretraining's recipe is its own
@@ -102,6 +102,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
             brought = search_path.read_whole(*(chosen.get(above) or chosen[f"pretraining.{above}"])).get(leaf, {})
             node[leaf] = _taken(search_path.read_whole(group, name), node[leaf], brought)
         node[leaf] = _option(place, group, name, node[leaf], written)
+    _check_sum(content.get("loss") or {})
     usual = variants.baseline()
     content["technique"] = {
         slot: option
@@ -117,6 +118,22 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     of_study = at(content, "sweep.row")
     content["name"] = str(content.get("name") or of_study or variant_name(groups, label))
     return _converted(content, kind, written)
+
+
+def _check_sum(loss: Mapping[str, Any]) -> None:
+    """Refuse weights of a sum of losses that none of its parts has, or that are all zero.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if (parts := loss.get("parts")) is None:
+        return
+    if unknown := [name for name in loss["weights"] if name not in parts]:
+        raise ConfigError(
+            f"loss.weights.{unknown[0]}: nothing reads this key. {nearest_key(unknown[0], parts, 'loss.weights')}"
+        )
+    if not any(loss["weights"].values()):
+        raise ConfigError("loss.weights: all are 0, so that nothing would be learnt. Give one of them more.")
 
 
 def _taken(file: Mapping[str, Any], node: Mapping[str, Any], brought: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 
 from exfuse.composition.segmentation import build_data, build_model, build_task
-from exfuse.data.census import census_lines
+from exfuse.data.census import census_lines, count_classes
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_json
@@ -27,6 +27,7 @@ from exfuse.store.checked import plain
 from exfuse.store.description import RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.health import TrainingHealth, level_correlations
+from exfuse.tasks.losses import weights_of_classes
 from exfuse.tasks.segmentation import SegmentationTask
 from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_scores
@@ -96,6 +97,7 @@ def train(run: RunDescription) -> None:
                         checkpoint_sha256=sha256(folder.last),
                         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
                         seconds=seconds,
+                        class_weights=dict(zip(task.classes, weights_of_classes(task.loss) or (), strict=False)),
                         costs=describe_costs(task.model.to(device), run.recipe.augmentation.crop, costs),
                     )
                     val = data_module.val_set
@@ -119,7 +121,8 @@ def _assemble(
         model.pretrained.add("encoder")  # all of it was trained there, what SS keeps of its branches included
     if run.runtime.compile:
         model.compile()  # in place, so that the names in checkpoints stay as they are
-    task = build_task(run, model, data_module.classes, len(data_module.val_set))
+    counts = count_classes(plan.splits["train"]).pixels.tolist()
+    task = build_task(run, model, data_module.classes, len(data_module.val_set), counts)
     return task, data_module, build_trainer(run, plan.folder, origin, "train", monitor="val/miou", extra=watching)
 
 

@@ -1,13 +1,17 @@
 """Which settings the runs of one table must share, and where they do not."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
+
 from exfuse.errors import UserError
 from exfuse.store.checked import leaves
+from exfuse.store.description import RunDescription, encode_option
 from exfuse.store.key import aside
 from exfuse.store.record import Record
 
@@ -123,7 +127,7 @@ def _ignored() -> dict[str, set[str] | None]:
 
 
 def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
-    config = record.config
+    config = _later() | record.config
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
         "threads": None if record.environment.cuda else record.environment.threads,  # they order the sums of a CPU
@@ -143,6 +147,13 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
         if backbone["init"] == "pretrained" and config.get("pretraining"):
             settings["pretraining"] = _without_places(config["pretraining"], {"seed"})
     return settings
+
+
+@functools.cache
+def _later() -> dict[str, Any]:
+    """The parts of a run's description that earlier versions did not write, as whatever they wrote has them."""
+    added = (field for field in msgspec.structs.fields(RunDescription) if field.default is not msgspec.NODEFAULT)
+    return {field.name: msgspec.to_builtins(field.default, enc_hook=encode_option) for field in added}
 
 
 def _without_places(node: Any, also: set[str] = frozenset()) -> Any:  # type: ignore[assignment]

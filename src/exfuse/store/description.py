@@ -207,6 +207,7 @@ class HeldOut(_Part, frozen=True, kw_only=True):
 
 
 NOTHING = HeldOut()
+CROSS_ENTROPY = Option("cross_entropy", {"smoothing": 0.0, "class_weights": None})
 
 
 class Most(_Part, frozen=True):
@@ -272,6 +273,7 @@ class RunDescription(Described, frozen=True, kw_only=True):
     """
 
     recipe: Recipe
+    loss: Option = CROSS_ENTROPY
     init_from: Annotated[str | None, ASIDE]
 
 

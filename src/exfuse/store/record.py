@@ -144,6 +144,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seconds: of its last start.
         confusion_sha256, boundary_sha256, checkpoint_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
+        class_weights: by which the loss counted a pixel of each class, where it weighs them.
         health: of a finished segmentation; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
         pretraining: of a backbone.
@@ -167,6 +168,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: Amount = 0.0
     costs: Costs | None = None
     scored_by: Environment | None = None
+    class_weights: dict[str, float] = {}
     health: Health | None = None
     scored: Scores | None = msgspec.field(default=None, name="scores")
     pretraining: Backbone | None = msgspec.field(default=None, name="backbone")

@@ -45,7 +45,8 @@ class TrainingHealth(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *arguments: Any) -> None:
         counted = (arguments[1]["mask"] != VOID).sum()
-        loss = trainer.callback_metrics["train/loss_main"].double()
+        logged = trainer.callback_metrics
+        loss = logged.get("train/loss_cross_entropy", logged["train/loss_main"]).double()  # whatever else is minimised
         self._step = self._step + torch.stack([loss * counted, counted.double()])
         if trainer.global_step == self._steps:
             return  # a part of a step, its gradients accumulated

@@ -13,12 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from exfuse.data.segmentation import Batch
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
-from exfuse.models.upsample import enlarge
 from exfuse.palette import VOID
 from exfuse.tasks.confusion import ConfusionMatrix
-from exfuse.tasks.optimised import OptimisedTask, widened
-
-_VECTOR = 16  # floats that a CPU handles at once: its softmax over shorter rows takes several times as long as over maps
+from exfuse.tasks.losses import CrossEntropy, is_plain, segmentation_loss
+from exfuse.tasks.optimised import OptimisedTask
 
 
 class SegmentationTask(OptimisedTask):
@@ -28,6 +26,7 @@ class SegmentationTask(OptimisedTask):
         model: the segmenter.
         classes: names of the classes, as many as the model scores.
         val_images: how many images one whole validation must count, asserted.
+        loss: of the scores and of every auxiliary output, see `exfuse.tasks.losses`; None for the cross entropy.
         others: see `OptimisedTask`.
     """
 
@@ -45,18 +44,22 @@ class SegmentationTask(OptimisedTask):
         val_images: int,
         description: dict[str, Any],
         channels_last: bool | Literal["auto"] = True,
+        loss: nn.Module | None = None,
     ) -> None:
         super().__init__(
             model, optimizer, schedule, lr, encoder_lr_factor, weight_decay, "encoder.backbone", description, channels_last
         )
         self.classes, self.val_images = list(classes), val_images
         self.confusion = ConfusionMatrix(len(self.classes))
+        self.loss = loss or CrossEntropy(())
         self.first_gradients: dict[str, float] = {}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         image = batch["image"].contiguous(memory_format=self.memory_format)
         prediction = self.model(image)
-        total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights)
+        total, losses = training_loss(prediction, batch["mask"], self.model.auxiliary_weights, self.loss)
+        if not is_plain(self.loss):  # by which the health of any training is judged
+            losses["cross_entropy"] = segmentation_loss(prediction.scores.detach(), batch["mask"])
         self.log("train/loss", total.detach())  # not for the bar: Lightning would ask for its value at every step
         self.log_dict({f"train/loss_{name}": loss.detach() for name, loss in losses.items()})
         return self.share_of_step(total, (batch["mask"] != VOID).sum(), batch["mask"].numel())
@@ -85,7 +88,10 @@ class SegmentationTask(OptimisedTask):
 
 
 def training_loss(
-    prediction: Prediction, truth: Tensor, auxiliary_weights: Mapping[str, float]
+    prediction: Prediction,
+    truth: Tensor,
+    auxiliary_weights: Mapping[str, float],
+    loss: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What training minimises, and its parts by name: ``main`` and the auxiliary ones before their weights.
 
@@ -93,35 +99,14 @@ def training_loss(
         prediction: of the model in training.
         truth: (B, H, W) uint8 ids, 255 for void.
         auxiliary_weights: by name.
+        loss: of each output.
     """
-    losses = {"main": segmentation_loss(prediction.scores, truth)}
+    losses = {"main": loss(prediction.scores, truth)}
     total = losses["main"]
     for name, scores in prediction.auxiliary.items():
-        losses[name] = segmentation_loss(scores, truth)
+        losses[name] = loss(scores, truth)
         total = total + auxiliary_weights[name] * losses[name]
     return total, losses
-
-
-def segmentation_loss(scores: Tensor, truth: Tensor) -> Tensor:
-    """Cross entropy averaged over the labelled pixels.
-
-    Args:
-        scores: (B, C, h, w) before softmax; upsampled bilinearly to the truth's size where that differs.
-        truth: (B, H, W) uint8 ids, 255 for void.
-
-    Returns:
-        A scalar, float64 of float64 scores and float32 of all others; zero, not a division by zero, if every pixel is void.
-    """
-    if scores.shape[-2:] != truth.shape[-2:]:
-        scores = enlarge(scores, truth.shape[-2:])
-    target = truth.long()
-    if scores.device.type == "cpu" and scores.stride(1) == 1 and scores.shape[1] >= _VECTOR:
-        # Pixels as rows, the same sum: a CPU copies no map into another layout.
-        rows = scores.permute(0, 2, 3, 1).flatten(0, 2)
-        total = F.cross_entropy(widened(rows), target.flatten(), ignore_index=VOID, reduction="sum")
-    else:
-        total = F.cross_entropy(widened(scores), target, ignore_index=VOID, reduction="sum")
-    return total / (target != VOID).sum().clamp(min=1)
 
 
 def gradient_norms(model: nn.Module, scale: float) -> dict[str, float]:
