@@ -159,7 +159,7 @@ def test_a_record_that_contradicts_its_row_is_refused_by_name(tmp_path, change, 
 def test_the_record_of_a_backbone_is_refused(tmp_path):
     builder = StudyBuilder(tmp_path)
     builder.row("baseline", 0.7, (0,), change=lambda record: record.pop("scores"))
-    with pytest.raises(UserError, match="not the record of a segmentation run"):
+    with pytest.raises(UserError, match="not the record of a run that was scored"):
         load_study(builder.finish())
 
 

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from exfuse.analysis.comparisons import Comparison
-from exfuse.analysis.document import EMPTY, EN_DASH, MINUS, Cell, Value
+from exfuse.analysis.document import EMPTY, EN_DASH, Cell, Value
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
 from exfuse.metrics.iou import Areas, mean_iou
 from exfuse.store.costs import CostColumn
-from exfuse.store.study import MISSING, Run, Study, StudyRow
+from exfuse.store.metric import MIOU, Metric, number
+from exfuse.store.record import Scores
+from exfuse.store.study import MISSING, Run, Study, StudyRow, setting_name
 from exfuse.store.variants import Technique
 
 MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED, AT_END, DIVERGED = "†", "‡", "§", "¶", "‖", "⊣", "◊"  # marks of footnotes
@@ -48,11 +50,6 @@ def measures(radius: int) -> tuple[Measure, ...]:
     )
 
 
-def number(value: float, digits: int = 1, signed: bool = False) -> str:
-    """A rounded number with a true minus sign."""
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
-
-
 def tick(row: StudyRow, technique: Technique) -> Cell:
     """Whether the row uses a technique; any option but the paper's is named."""
     option = row.options[technique.name]
@@ -68,7 +65,7 @@ def setting(row: StudyRow, name: str) -> Cell:
     """The value of a setting that the study varies, such as ``backbone.output_stride``."""
     values = {str(record.setting(name)) for record in row.records.values()}
     text = " or ".join(sorted(values)) or NOTHING
-    return Cell(text, {name: text if values else None}, state=not values)
+    return Cell(text, {setting_name(name): text if values else None}, state=not values)
 
 
 def tuned(row: StudyRow, study: Study, key: str) -> Cell:
@@ -96,26 +93,34 @@ def seeds(row: StudyRow) -> Cell:
     return Cell(f"{done} of {planned}: {states(row)}" if planned else "0", values, state=True)
 
 
-def miou(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
-    """Mean and standard deviation (n - 1) over the finished seeds, in %."""
-    scores = {seed: 100 * record.scores.miou for seed, record in row.records.items()}
-    values: dict[str, Value] = {"miou_mean": None, "miou_sd": None, "miou_devkit": None}
-    values |= {f"miou_seed_{seed}": scores.get(seed) for seed in all_seeds}
+def score(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
+    """Mean and standard deviation (n - 1) over the finished seeds, as people read the study's metric."""
+    metric = study.metric
+    key, scores = metric.key, row.scores(metric.scale)
+    values: dict[str, Value] = {f"{key}_mean": None, f"{key}_sd": None}
+    values |= {"miou_devkit": None} if metric == MIOU else {}
+    values |= {f"{key}_seed_{seed}": scores.get(seed) for seed in all_seeds}
     if not scores:
         statuses = {run.status for run in row.runs.values()} or {MISSING}
         return Cell(statuses.pop() if len(statuses) == 1 else states(row), values, state=True)
-    values["miou_mean"] = mean = statistics.fmean(scores.values())
-    confusions = [np.array(record.scores.confusion) for record in row.records.values()]
-    values["miou_devkit"] = statistics.fmean(100 * float(mean_iou(counts, devkit=True)) for counts in confusions)
-    text = number(mean)
+    values[f"{key}_mean"] = mean = statistics.fmean(scores.values())
+    if metric == MIOU:
+        values["miou_devkit"] = statistics.fmean(100 * _devkit(record.scores) for record in row.records.values())
+    text = number(mean, metric.digits)
     if len(scores) > 1:
-        values["miou_sd"] = spread = statistics.stdev(scores.values())
-        text += f" ± {number(spread)}"
+        values[f"{key}_sd"] = spread = statistics.stdev(scores.values())
+        text += f" ± {number(spread, metric.digits)}"
     return Cell(text, values, _marks(row, study))
 
 
+def _devkit(scores: Scores) -> float:
+    """By the devkit's definition, which records of earlier versions do not tell."""
+    known = scores.devkit_miou
+    return float(mean_iou(np.array(scores.confusion), devkit=True)) if known is None else known
+
+
 def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Cell:
-    """The row's mIoU minus that of the row it builds on, with its interval, in points."""
+    """The row's score minus that of the row it builds on, with its interval."""
     values: dict[str, Value] = dict.fromkeys(("on", "difference", "low", "high", "p", "p_holm", "finding"))
     if comparison is None:
         return Cell("", values)
@@ -123,11 +128,12 @@ def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Ce
     interval = comparison.interval
     if interval is None:
         return Cell(comparison.reason, values, state=True)
-    points = {"difference": 100 * interval.estimate, "low": 100 * interval.low, "high": 100 * interval.high}
+    scale = study.metric.scale
+    points = {"difference": scale * interval.estimate, "low": scale * interval.low, "high": scale * interval.high}
     values |= points | {"p": interval.p_value, "p_holm": comparison.adjusted, "finding": "yes" if comparison.found else "no"}
     both = {*_marks(row, study), *_marks(study.row(comparison.base), study)}
     marks = [mark for mark, bears in ((MIXED, MIXED in both), (ONE_SEED, interval.seeds == 1)) if bears]
-    text = f"{points_text(interval)} vs {study.row(comparison.base).title}"
+    text = f"{points_text(interval, study.metric)} vs {study.row(comparison.base).title}"
     return Cell(text, values, tuple(marks), strong=comparison.found)
 
 
@@ -155,9 +161,9 @@ def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell
     return Cell(f"{number(mean)} ({points_text(interval)})", values, marks, strong=comparison.found)
 
 
-def points_text(interval: Interval) -> str:
-    """``+1.2 [+0.1, +2.3]``: the estimate and its interval, in points of mIoU."""
-    estimate, low, high = (number(100 * value, signed=True) for value in (interval.estimate, interval.low, interval.high))
+def points_text(interval: Interval, metric: Metric = MIOU) -> str:
+    """``+1.2 [+0.1, +2.3]``: the estimate and its interval, as people read the metric."""
+    estimate, low, high = (metric.text(value, signed=True) for value in (interval.estimate, interval.low, interval.high))
     return f"{estimate} [{low}, {high}]"
 
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from exfuse.analysis.effects import FactorialEffects, factorial_effects
@@ -10,7 +11,7 @@ from exfuse.analysis.resampling import Interval, OneGroupError, Resampled, Score
 from exfuse.analysis.sequential import adjusted_p
 from exfuse.errors import UserError
 from exfuse.store.sequential import Rule
-from exfuse.store.study import BELOW, Claim, Run, Study, StudyRow
+from exfuse.store.study import BELOW, SETTINGS, Claim, Run, Study, StudyRow
 
 Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
 ALPHA = 0.05  # the chance, for a whole table, of calling a difference a finding where there is none
@@ -18,7 +19,7 @@ ALPHA = 0.05  # the chance, for a whole table, of calling a difference a finding
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row's mIoU, or another mean IoU, minus that of the row it builds on.
+    """A row's score, or another mean IoU, minus that of the row it builds on.
 
     Attributes:
         base: the other row; of a claim about several, the one that comes nearest to refuting it.
@@ -47,14 +48,14 @@ class Compared(NamedTuple):
     claims: list[Comparison]
 
 
-def compare(study: Study, scoring: Scoring = Run.counts) -> Compared:
+def compare(study: Study, scoring: Scoring = Run.additive) -> Compared:
     """Every row that builds on another, and every claim.
 
     All runs that were scored on the same images share one set of resamples. p is adjusted over rows and claims together.
 
     Args:
         study: with its records.
-        scoring: what is compared, by default mIoU.
+        scoring: what is compared, by default the study's score.
 
     Raises:
         UserError: if runs that were scored on the same images list them differently.
@@ -70,7 +71,7 @@ def compare(study: Study, scoring: Scoring = Run.counts) -> Compared:
     return Compared({one.row: one for one in found[: len(rows)]}, found[len(rows) :])
 
 
-def compare_rows(study: Study, scoring: Scoring = Run.counts) -> dict[str, Comparison]:
+def compare_rows(study: Study, scoring: Scoring = Run.additive) -> dict[str, Comparison]:
     """`compare`, the rows alone, by name."""
     return compare(study, scoring).rows
 
@@ -138,7 +139,7 @@ class _Drawn:
             except OneGroupError:
                 reason = "one group"
             except TooFewLabelledError:  # of mIoU that is a mistake, of a part of the pixels it may be
-                if self.scoring is Run.counts:
+                if self.scoring is Run.additive:
                     raise
                 reason = "too few pixels"
         return Comparison(row.name, base.name, reason=reason)
@@ -178,27 +179,40 @@ def effects_of(study: Study) -> FactorialEffects | str:
 
     Only seeds that every combination has finished take part.
     """
-    factors = study.factors or []
+    asked = ", ".join(study.factors or ())
+    factors = [name if study.imported else name.upper() for name in study.factors or ()]
     by_techniques: dict[frozenset[str], StudyRow] = {}
-    baseline = {technique.name: technique.baseline for technique in study.techniques}
     for row in study.rows:
-        used = frozenset(name for name in factors if row.options[name] != baseline[name])
+        used = frozenset(name for name, is_on in zip(factors, _switched(row, study), strict=True) if is_on)
         if used in by_techniques:
-            return f"rows {by_techniques[used].name} and {row.name} are the same combination of {', '.join(factors)}"
+            return f"rows {by_techniques[used].name} and {row.name} are the same combination of {asked}"
         by_techniques[used] = row
     if len(by_techniques) < 2 ** len(factors):
-        return f"the study has {len(by_techniques)} of the {2 ** len(factors)} combinations of {', '.join(factors)}"
+        return f"the study has {len(by_techniques)} of the {2 ** len(factors)} combinations of {asked}"
     seeds = sorted(set.intersection(*(set(row.records) for row in study.rows)))
     if not seeds:
         return "no seed has finished in every combination"
     if len({record.manifests["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
     first = _check_images(list(study.rows))
-    cells = {used: {seed: row.runs[seed].counts() for seed in seeds} for used, row in by_techniques.items()}
+    cells = {used: {seed: row.runs[seed].additive() for seed in seeds} for used, row in by_techniques.items()}
     try:
         return factorial_effects(cells, factors, resamples(len(study.done())), grouping=study.grouping(first))
     except OneGroupError:
         return "all images are one group and there is one seed"
+
+
+def _switched(row: StudyRow, study: Study) -> list[bool]:
+    """Which of the study's factors a row has on; a setting of other code is off as in the first row that builds on none."""
+    if study.imported:
+        base = next((one for one in study.rows if one.on is None), study.rows[0])
+        return [_setting(row, name) != _setting(base, name) for name in study.factors or ()]
+    usual = {technique.name: technique.baseline for technique in study.techniques}
+    return [row.options[name] != usual[name] for name in study.factors or ()]
+
+
+def _setting(row: StudyRow, name: str) -> object:
+    return next((record.setting(f"{SETTINGS}.{name}") for record in row.records.values()), None)
 
 
 def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored]:
@@ -213,10 +227,14 @@ def _check_images(rows: list[StudyRow]) -> Run:
     for run in runs[1:]:
         if run.image_ids() != expected:
             raise UserError(
-                f"{run.folder.path / 'confusion.npz'} counts other images, or in another order, than "
-                f"{runs[0].folder.path / 'confusion.npz'}: they cannot be compared image by image. Train one of them anew."
+                f"{_counted(run)} counts other images, or in another order, than "
+                f"{_counted(runs[0])}: they cannot be compared image by image. Train one of them anew."
             )
     return runs[0]
+
+
+def _counted(run: Run) -> Path:
+    return run.folder.path / run.folder.counted_in(run.record)[0]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from exfuse.store.metric import MINUS as MINUS
+
 SHOWN = 6  # names in a list before "and N more"
 Value = float | int | str | None
-MINUS, TIMES, EN_DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"  # easily mistaken for -, x and -
+TIMES, EN_DASH = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"  # easily mistaken for x and -
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from exfuse.analysis.resampling import Counts, Interval, Resampled
+from exfuse.analysis.resampling import Interval, Resampled, Scored
 from exfuse.errors import UserError
 from exfuse.store.grouping import Grouping
 
@@ -14,14 +14,14 @@ Subset = frozenset[str]  # the techniques that are on in a cell
 
 @dataclass(frozen=True)
 class FactorialEffects:
-    """Effects of k techniques on mIoU, in units of IoU.
+    """Effects of k techniques on the score, in its unit.
 
-    main: by technique, mIoU with it minus without it, averaged over all 2^(k-1) settings of the others.
+    main: by technique, the score with it minus without it, averaged over all 2^(k-1) settings of the others.
     interactions: by pair in the order of the factors, (both - first) - (second - neither), averaged over all 2^(k-2)
         settings of the rest: by how much the one's gain grows when the other is on. (Some books halve it.)
     shapley: by technique, its gain averaged over all k! orders in which the techniques can be added one by one.
         Together they are exactly ``total``. Where no gain depends on the others, it equals the main effect.
-    total: mIoU with all techniques minus with none.
+    total: the score with all techniques minus with none.
     """
 
     main: dict[str, Interval]
@@ -31,7 +31,7 @@ class FactorialEffects:
 
 
 def factorial_effects(
-    cells: Mapping[Subset, Mapping[int, Counts]],
+    cells: Mapping[Subset, Mapping[int, Scored]],
     factors: Sequence[str],
     resamples: int = 10_000,
     level: float = 0.95,
@@ -41,7 +41,7 @@ def factorial_effects(
     """Main effects, interactions and Shapley values, all from one set of resamples and the seeds that all cells have.
 
     Args:
-        cells: by the techniques that are on, confusion counts (images, C, C) by seed, for each of the 2^k subsets.
+        cells: by the techniques that are on, what images contribute by seed, such as counts (images, C, C), of the 2^k subsets.
         factors: the k techniques.
         resamples: of the images, see `Resampled`.
         level: of confidence, each interval for itself.
@@ -105,7 +105,7 @@ def _name(subset: Subset, factors: Sequence[str]) -> str:
     return "+".join(factor for factor in factors if factor in subset) or "none of them"
 
 
-def _check(cells: Mapping[Subset, Mapping[int, Counts]], factors: Sequence[str], subsets: Iterable[Subset]) -> None:
+def _check(cells: Mapping[Subset, Mapping[int, Scored]], factors: Sequence[str], subsets: Iterable[Subset]) -> None:
     if not factors or len(set(factors)) < len(factors):
         raise UserError(f"A factorial needs one or more different techniques, got: {', '.join(factors) or 'none'}.")
     if missing := [_name(subset, factors) for subset in subsets if not cells.get(subset)]:

@@ -12,10 +12,12 @@ from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
+from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
+from exfuse.store.metric import MIOU
 from exfuse.store.record import Record, changes
-from exfuse.store.study import TOLERANCE, Study
+from exfuse.store.study import SETTINGS, TOLERANCE, Study
 from exfuse.store.tuning import Trial
 
 FEW = 200
@@ -34,15 +36,19 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         sentences += _paper(study)
     if records:
-        sentences += [
-            _data(records),
-            *_search(study),
-            *_looks(study),
-            _recipe(records),
-            _backbone(records),
-            _machine(study, records),
-            *_cost_sentences(study, records),
-        ]
+        sentences += (
+            _other_code(records)
+            if study.imported
+            else [
+                _data(records),
+                *_search(study),
+                *_looks(study),
+                _recipe(records),
+                _backbone(records),
+                _machine(study, records),
+                *_cost_sentences(study, records),
+            ]
+        )
     return found + [Footnote(sentence) for sentence in sentences]
 
 
@@ -85,8 +91,12 @@ def _statistics(study: Study, compared: Compared) -> list[str]:
     if not done:
         return ["No run has finished."]
     fewest, most = done[0], done[-1]
-    spread = f"mIoU in %: mean ± standard deviation (n {MINUS} 1) over seeds" if most > 1 else "mIoU in %, of one seed"
-    sentences = [f"{spread}; the score is that of the last epoch."]
+    metric = study.metric
+    read = f"{metric.name} in {metric.sign}"
+    spread = f"{read}: mean ± standard deviation (n {MINUS} 1) over seeds" if most > 1 else f"{read}, of one seed"
+    imported = "of counts summed over the images" if metric == MIOU else "the mean over its images"
+    a_score = f"a run's score is {imported}{metric.lower}" if study.imported else "the score is that of the last epoch"
+    sentences = [f"{spread}; {a_score}."]
     if fewest < most:
         sentences.append(f"Rows rest on {fewest} to {most} seeds; a difference uses those that both rows have.")
     intervals = [one.interval for one in compared.rows.values() if one.interval]
@@ -124,7 +134,8 @@ def _adjustment(study: Study) -> str:
 def _drawn(intervals: Sequence[Interval], study: Study) -> str:
     """What the resamples are of."""
     images, units = _range(one.images for one in intervals), [one.units for one in intervals]
-    drawn = f"{resamples(len(study.done())):,} bootstrap resamples of val's {images} images"
+    split = "the" if study.imported else "val's"
+    drawn = f"{resamples(len(study.done())):,} bootstrap resamples of {split} {images} images"
     kind = units[0].kind
     if kind == NOTHING:
         return "no resampling of images"
@@ -176,12 +187,31 @@ def _paper(study: Study) -> list[str]:
 def _data(records: Sequence[Record]) -> str:
     names = _distinct(records, lambda record: record.data)
     train, val = (_range(record.images[split] for record in records) for split in ("train", "val"))
-    scores = records[0].scores.iou
+    return f"Data: {names}, {train} images to train on, {val} to score on; {_classes(records[0], 'val')}."
+
+
+def _classes(record: Record, where: str) -> str:
+    scores = record.scores.iou
     absent = [name for name, value in scores.items() if value is None]
-    over = f"mIoU is over the {len(scores) - len(absent)} classes present in val"
+    over = f"mIoU is over the {len(scores) - len(absent)} classes present in {where}"
     devkit = "; VOC's devkit counts such a class as 0 where it is predicted: miou_devkit in the CSV"
-    note = f" (absent: {', '.join(absent)}{devkit})" if absent else ""
-    return f"Data: {names}, {train} images to train on, {val} to score on; {over}{note}."
+    return over + (f" (absent: {', '.join(absent)}{devkit})" if absent else "")
+
+
+def _other_code(records: Sequence[Record]) -> list[str]:
+    """What is known of runs that other code made: what its files say."""
+    names, images = _distinct(records, lambda record: record.data), _range(record.images["val"] for record in records)
+    over = f"; {_classes(records[0], 'them')}" if records[0].scored else ""
+    shared = dict(leaves(records[0].config[SETTINGS]))
+    for record in records[1:]:
+        own = dict(leaves(record.config[SETTINGS]))
+        shared = {name: value for name, value in shared.items() if name in own and own[name] == value}
+    said = ", ".join(f"{name} {value}" for name, value in shared.items() if name)
+    return [
+        f"Data: {names}, scored on {images} images{over}; seeds {_seeds(records)}.",
+        *([f"Every run: {said}."] if said else []),
+        "Trained and scored by other code; means, intervals and p are computed here, from what its files say of each image.",
+    ]
 
 
 def _looks(study: Study) -> list[str]:

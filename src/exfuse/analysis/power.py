@@ -114,7 +114,7 @@ class Pilot:
     def spreads(self) -> dict[tuple[str, str], Spread | None]:
         """The noise of every comparison, from one set of resamples."""
         names = {name for pair in self.pairs for name in pair}
-        cells = {name: {seed: run.counts() for seed, run in self.runs[name].items()} for name in names}
+        cells = {name: {seed: run.additive() for seed, run in self.runs[name].items()} for name in names}
         drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 

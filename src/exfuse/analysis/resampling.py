@@ -1,4 +1,4 @@
-"""Is a difference of mIoU more than chance? Confidence intervals over validation images and over training seeds."""
+"""Is a difference of scores more than chance? Confidence intervals over validation images and over training seeds."""
 
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
@@ -11,18 +11,19 @@ from scipy.special import stdtrit
 
 from exfuse.errors import UserError
 from exfuse.metrics.iou import Areas
+from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping
 
 Counts = NDArray[np.int64]  # of one run: (images, C, C), row = true class, column = predicted class, void left out
-Scored = (
-    Counts | Areas
-)  # of one run: areas (images, C) are all that IoU takes from counts, and all there is of a part of an image
+# Of one run, image by image: areas (images, C) are all that IoU takes from counts, and all there is of a part of an image.
+Additive = Areas | Means
+Scored = Counts | Additive
 Cell = TypeVar("Cell", bound=Hashable)  # a variant's name
 Floats = NDArray[np.float64]
 
 IMAGES, GROUPS, FRAMES, NOTHING = "images", "groups", "frames", "nothing"
 _DRAWS_AT_ONCE = 1 << 20  # image draws held in memory at a time: 8 MiB, in a few arrays of that size
-_NOTHING = 1e-12  # differences of IoU below this are rounding errors
+_NOTHING = 1e-12  # differences below this, of scores up to 1, are rounding errors
 _SEQUENCES = 2  # as many ordered groups, at most, are drawn in blocks of frames; of more, whole ones are drawn
 
 
@@ -47,7 +48,7 @@ class Units(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An estimate with its confidence interval, in units of IoU (0.01 is one point).
+    """An estimate with its confidence interval, in units of the score (0.01 is one point of IoU).
 
     ``p_value < 1 - level`` exactly where the interval leaves out zero. ``resampled`` says what chance stands for: "images" (the
     very models that were trained, on other images), "seeds and images" (other trainings as well) or "seeds" (other trainings
@@ -74,14 +75,15 @@ class OneGroupError(UserError):
 
 
 class Resampled(Generic[Cell]):
-    """Dataset mIoU of every run on the same bootstrap resamples of the images, for any number of contrasts.
+    """The score of every run on the same bootstrap resamples of the images, for any number of contrasts.
 
-    A resample draws as many images as there are, with replacement, adds their counts and takes the mean IoU of the sums,
-    over the classes that occur in the truth of the drawn images. All runs share the draws.
+    A resample draws as many images as there are, with replacement, adds what they contribute and takes the score of the sums:
+    of counts and areas the mean IoU over the classes that occur in the truth of the drawn images, of `Means` the mean. All
+    runs share the draws.
 
     Args:
-        cells: by the variant's name, the counts or areas of its runs by seed. All runs were scored on the same images in
-            the same order.
+        cells: by the variant's name, the counts, areas or `Means` of its runs by seed. All runs were scored on the same images
+            in the same order.
         resamples: how many.
         seed: of the draws.
         grouping: which images are not independent; None where all are.
@@ -118,7 +120,8 @@ class Resampled(Generic[Cell]):
         if resamples < 2:
             raise UserError(f"{resamples} resamples have no spread: take thousands.")
         scored = {
-            cell: {run: _areas(each, f"{cell}, seed {run}") for run, each in by_seed.items()} for cell, by_seed in cells.items()
+            cell: {run: _additive(each, f"{cell}, seed {run}") for run, each in by_seed.items()}
+            for cell, by_seed in cells.items()
         }
         self.images = _check(scored)
         self._resamples, self._draws_seed = resamples, seed
@@ -127,15 +130,16 @@ class Resampled(Generic[Cell]):
         self._frames = groups if ordered and len(groups) <= _SEQUENCES else None
         self._sizes = np.array([len(group) for group in groups], np.float64)
         self._seeds = {cell: sorted(by_seed) for cell, by_seed in cells.items()}
-        runs = {(cell, number): areas for cell, by_seed in scored.items() for number, areas in by_seed.items()}
+        runs = {(cell, number): each for cell, by_seed in scored.items() for number, each in by_seed.items()}
         self._column = {run: column for column, run in enumerate(runs)}
         drawn_whole = groups if self._frames is None and len(groups) < self.images else None
-        self._hit_and_predicted = []
-        for areas in runs.values():  # float64 holds sums of counts exactly, in whatever order they are added
-            both = np.concatenate([areas.hit, areas.predicted], axis=1).astype(np.float64)
-            self._hit_and_predicted.append(_summed(both, drawn_whole))
-        self._true = _summed(areas.true.astype(np.float64), drawn_whole)
-        self._scores = np.array([_mean_iou(self._true.sum(0), both.sum(0)) for both in self._hit_and_predicted])
+        first = next(iter(runs.values()))
+        self._score, self._parts = first.score, first.parts
+        # float64 holds sums of counts exactly, in whatever order they are added
+        self._own = [_summed(each.own.astype(np.float64), drawn_whole) for each in runs.values()]
+        self._shared = _summed(first.shared.astype(np.float64), drawn_whole)
+        self._scores = np.array([self._score(self._shared.sum(0), own.sum(0)) for own in self._own])
+        self._nothing = _NOTHING * max(1.0, float(np.abs(self._scores).max()))
         self._resampled: dict[int, Floats] = {}  # by the length of a block: (resamples, runs)
 
     def contrast(
@@ -145,7 +149,7 @@ class Resampled(Generic[Cell]):
         paired_seeds: bool = True,
         seeds: Collection[int] | None = None,
     ) -> Interval:
-        """Interval of the sum of ``weights[cell] * mIoU(cell)``, a cell's mIoU being the mean over its seeds.
+        """Interval of the sum of ``weights[cell] * score(cell)``, a cell's score being the mean over its seeds.
 
         Args:
             weights: by cell; cells that are not named, or weigh 0, do not take part.
@@ -211,34 +215,32 @@ class Resampled(Generic[Cell]):
 
     @cached_property
     def _influence(self) -> Floats:
-        """By how much each unit, if it is left out, lowers each run's mIoU: (units, runs)."""
-        true = self._true.sum(0) - self._true
-        return np.stack(
-            [
-                score - _mean_iou(true, both.sum(0) - both)
-                for score, both in zip(self._scores, self._hit_and_predicted, strict=True)
-            ],
-            axis=1,
-        )
+        """By how much each unit, if it is left out, lowers each run's score: (units, runs)."""
+        shared = self._shared.sum(0) - self._shared
+        found = [score - self._score(shared, own.sum(0) - own) for score, own in zip(self._scores, self._own, strict=True)]
+        return np.stack(found, axis=1)
 
     @cached_property
     def _accuracy(self) -> Floats:
-        """The share of each unit's pixels that each run hits: (units, runs); that of all where a unit has none."""
-        classes, true = self._true.shape[1], self._true.sum(1)
-        hit = np.stack([both[:, :classes].sum(1) for both in self._hit_and_predicted], axis=1)
-        return np.where(true[:, None] > 0, hit / np.maximum(true, 1)[:, None], hit.sum(0) / true.sum())
+        """The quotient of the parts of each unit's score, of pixels the share that a run hits: (units, runs).
+
+        That of all where a unit has none.
+        """
+        parts = [self._parts(self._shared, own) for own in self._own]
+        above, below = np.stack([one for one, _ in parts], axis=1), parts[0][1]
+        return np.where(below[:, None] > 0, above / np.maximum(below, 1)[:, None], above.sum(0) / below.sum())
 
     def _draw(self, length: int) -> Floats:
-        """mIoU of all runs on the resamples (resamples, runs), units of so many images being drawn."""
+        """Scores of all runs on the resamples (resamples, runs), units of so many images being drawn."""
         if length not in self._resampled:
-            sequences = self._frames or [np.arange(len(self._true))]
+            sequences = self._frames or [np.arange(len(self._shared))]
             found = np.empty((self._resamples, len(self._column)), order="F")  # a contrast reads a few columns
             start = 0
             for drawn in draws(sequences, self._resamples, self._draws_seed, length):
                 rows = slice(start, start := start + len(drawn))
-                true = drawn @ self._true
-                for column, both in enumerate(self._hit_and_predicted):
-                    found[rows, column] = _mean_iou(true, drawn @ both)
+                shared = drawn @ self._shared
+                for column, own in enumerate(self._own):
+                    found[rows, column] = self._score(shared, drawn @ own)
             if np.isnan(found).any():
                 raise TooFewLabelledError("A resample of the images has no labelled pixel at all: too few images are labelled.")
             self._resampled[length] = found
@@ -265,9 +267,9 @@ class Resampled(Generic[Cell]):
                 squares += spread**2 / (size - 1)
         freedom = of_seeds**2 / squares if squares else 0.0  # Welch's for several parts, S - 1 for one
         noise = Noise(units.grown * max(common, of_images / 16), units.freedom, of_seeds, freedom)
-        estimate = estimate if abs(estimate) > _NOTHING else 0.0
+        estimate = estimate if abs(estimate) > self._nothing else 0.0
         half = float(noise.half_width(1 - level))
-        if half > _NOTHING:
+        if half > self._nothing:
             p_value = noise.p_value(estimate)
         else:  # the rows agree, or differ alike, in every resample
             half, p_value = 0.0, float(estimate == 0)
@@ -418,28 +420,19 @@ def _groups(grouping: Grouping | None, images: int) -> list[NDArray[np.int64]]:
 
 
 def _summed(of_images: Floats, groups: Sequence[NDArray[np.int64]] | None) -> Floats:
-    """Areas (images, ...) summed by group; as they are without."""
+    """What images add (images, ...) summed by group; as it is without."""
     return of_images if groups is None else np.stack([of_images[group].sum(0) for group in groups])
 
 
-def _mean_iou(true: Floats, hit_and_predicted: Floats) -> Floats:
-    """`exfuse.metrics.iou.mean_iou` of resampled sums: true (..., C) and hit | predicted (..., 2C) -> (...)."""
-    hit, predicted = np.split(hit_and_predicted, 2, axis=-1)
-    present = true > 0
-    ious = np.divide(hit, true + predicted - hit, out=np.zeros_like(hit), where=present)
-    classes = np.asarray(present.sum(-1))
-    return np.divide(ious.sum(-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0)
-
-
-def _areas(scored: Scored, name: str) -> Areas:
-    if isinstance(scored, Areas):
+def _additive(scored: Scored, name: str) -> Additive:
+    if isinstance(scored, (Areas, Means)):
         return scored
     if scored.ndim != 3 or scored.shape[1] != scored.shape[2]:
         raise UserError(f"Counts of {name} have shape {scored.shape}, expected (images, classes, classes).")
     return Areas.of_counts(scored.astype(np.int64, copy=False))
 
 
-def _check(cells: Mapping[Cell, Mapping[int, Areas]]) -> int:
+def _check(cells: Mapping[Cell, Mapping[int, Additive]]) -> int:
     """The number of images, which like their true pixels per class is the same for all runs."""
     if not cells:
         raise UserError("No variant to resample: give at least one with a finished run.")
@@ -447,8 +440,8 @@ def _check(cells: Mapping[Cell, Mapping[int, Areas]]) -> int:
         raise UserError(f"No finished run of {', '.join(empty)}: train it, or leave it out.")
     first, reference = None, None
     for cell, by_seed in cells.items():
-        for seed, areas in by_seed.items():
-            name, true = f"{cell}, seed {seed}", areas.true
+        for seed, each in by_seed.items():
+            name, true = f"{cell}, seed {seed}", each.shared
             if reference is None:
                 first, reference = name, true
             if true.shape != reference.shape:

@@ -10,7 +10,8 @@ from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.resampling import Interval
 from exfuse.store.costs import COSTS
-from exfuse.store.study import Study, StudyRow
+from exfuse.store.metric import MIOU, Metric
+from exfuse.store.study import Study, StudyRow, setting_name
 from exfuse.store.variants import Technique
 
 
@@ -51,28 +52,31 @@ def columns(study: Study) -> list[Column]:
     if len({row.decoder for row in study.rows}) > 1:
         found.append(Column("decoder", "decoder", "which levels of the encoder it reads, or which head", "left", "settings"))
     for setting in study.varies:
-        found.append(
-            Column(setting, setting.rpartition(".")[2].replace("_", " "), f"{setting}, varied on purpose", group="settings")
-        )
+        name = setting_name(setting)
+        found.append(Column(setting, name.rpartition(".")[2].replace("_", " "), f"{name}, varied on purpose", group="settings"))
     for key in study.tuning.grid if study.tuning else ():
         name = key.lstrip("+").rpartition(".")[2].replace("_", " ")
         found.append(Column(key, name, f"{key}, the row's best in a search on a part of train", group="settings"))
-    found.append(Column("miou", "mIoU %", "mean intersection over union, mean ± standard deviation over seeds"))
+    metric = study.metric
+    meaning = "mean intersection over union" if metric == MIOU else f"{metric.name}{metric.lower}, mean over the images"
+    found.append(Column(metric.key, metric.header, f"{meaning}, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):
         bold = f"bold: p below {ALPHA}"
-        found.append(Column("difference", "Δ mIoU [95 %]", f"points above the row it builds on, 95 % interval; {bold}", "left"))
+        above = f"{metric.points} above the row it builds on{metric.lower}, 95 % interval; {bold}"
+        found.append(Column("difference", f"Δ {metric.name} [95 %]", above, "left"))
         found.append(Column("p", "p", f"of the difference, adjusted for the number of comparisons; {bold}"))
     found += [Column(measure.key, measure.header, measure.explanation, "left", "parts") for measure in _measures(study)]
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted", group="paper"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points", group="paper"))
-    worst = "highest mean loss of an epoch after warm-up over that of guessing"
-    if any(record.health and record.health.correlations for _, _, record in study.done()):
-        worst += ", and what enters the decoder keeps of what left the encoder (r)"
-    found.append(Column("health", "health", f"of the worst run: {worst}", "left", "health"))
-    found += [Column(cost.key, cost.header, cost.explanation, group="cost") for cost in COSTS]
-    return found
+    if not study.imported:
+        worst = "highest mean loss of an epoch after warm-up over that of guessing"
+        if any(record.health and record.health.correlations for _, _, record in study.done()):
+            worst += ", and what enters the decoder keeps of what left the encoder (r)"
+        found.append(Column("health", "health", f"of the worst run: {worst}", "left", "health"))
+    costs = [cost for cost in COSTS if not study.imported or any(row.cost(cost.key) is not None for row in study.rows)]
+    return found + [Column(cost.key, cost.header, cost.explanation, group="cost") for cost in costs]
 
 
 Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
@@ -99,21 +103,28 @@ def build_effects_table(study: Study, effects: FactorialEffects | str | None = N
     if not study.factors:
         return None
     found = effects_of(study) if effects is None else effects
-    names = ", ".join(name.upper() for name in study.factors)
+    metric = study.metric
+    what, named = ("setting", study.factors) if study.imported else ("technique", [name.upper() for name in study.factors])
+    names = ", ".join(named)
     title = f"{study.title}: effects of {names}"
     chosen = [
         Column("kind", "effect", "what kind of effect", "left"),
-        Column("of", "of", "techniques", "left"),
-        Column("effect", "points [95 %]", f"points of mIoU, with the 95 % interval; bold: p below {ALPHA}", "left"),
+        Column("of", "of", f"{what}s", "left"),
+        Column(
+            "effect",
+            f"{metric.points} [95 %]",
+            f"{metric.points} of {metric.name}, with the 95 % interval; bold: p below {ALPHA}",
+            "left",
+        ),
         Column("p", "p", "adjusted for the number of effects"),
     ]
     if isinstance(found, str):
         return Table(f"{study.name}_effects", title, chosen, [], [Footnote(f"No effects: {found}.")])
-    rows = [_effect_row(effect) for effect in list_effects(found)]
+    rows = [_effect_row(effect, metric) for effect in list_effects(found)]
     notes = [
-        "Main effect: mIoU with the technique minus without, averaged over all combinations of the others.",
-        "Interaction: how much the effect of one technique is larger where the other is used too.",
-        "Shapley value: the technique's gain averaged over all orders of adding techniques; together they are the total.",
+        f"Main effect: {metric.name} with the {what} minus without, averaged over all combinations of the others.",
+        f"Interaction: how much the effect of one {what} is larger where the other is used too.",
+        f"Shapley value: the {what}'s gain averaged over all orders of adding {what}s; together they are the total.",
         f"Intervals of 95 %, each for itself, from the seeds that all combinations have: {found.total.seeds}. p: two-sided, "
         f"adjusted by Holm's method over the table's {count(len(rows), 'effect')}; bold: below {ALPHA}, a finding.",
     ]
@@ -141,21 +152,21 @@ class Effect(NamedTuple):
 def list_effects(effects: FactorialEffects) -> list[Effect]:
     """Every effect, in the order of the table."""
     found = [
-        *(("main", name.upper(), interval) for name, interval in effects.main.items()),
-        *(("interaction", f" {TIMES} ".join(pair).upper(), interval) for pair, interval in effects.interactions.items()),
-        *(("Shapley", name.upper(), interval) for name, interval in effects.shapley.items()),
-        ("total", " + ".join(effects.main).upper(), effects.total),
+        *(("main", name, interval) for name, interval in effects.main.items()),
+        *(("interaction", f" {TIMES} ".join(pair), interval) for pair, interval in effects.interactions.items()),
+        *(("Shapley", name, interval) for name, interval in effects.shapley.items()),
+        ("total", " + ".join(effects.main), effects.total),
     ]
     adjusted = holm([interval.p_value for _, _, interval in found])
     return [Effect(*one, p_value) for one, p_value in zip(found, adjusted, strict=True)]
 
 
-def _effect_row(effect: Effect) -> dict[str, Cell]:
+def _effect_row(effect: Effect, metric: Metric) -> dict[str, Cell]:
     interval = effect.interval
     values: dict[str, Value] = {
-        "effect": 100 * interval.estimate,
-        "low": 100 * interval.low,
-        "high": 100 * interval.high,
+        "effect": metric.scale * interval.estimate,
+        "low": metric.scale * interval.low,
+        "high": metric.scale * interval.high,
         "p": interval.p_value,
         "p_holm": effect.adjusted,
         "finding": "yes" if effect.found else "no",
@@ -163,7 +174,7 @@ def _effect_row(effect: Effect) -> dict[str, Cell]:
     return {
         "kind": Cell(effect.kind, {"kind": effect.kind}),
         "of": Cell(effect.techniques, {"of": effect.techniques}),
-        "effect": Cell(cells.points_text(interval), values, strong=effect.found),
+        "effect": Cell(cells.points_text(interval, metric), values, strong=effect.found),
         "p": Cell(cells.p_text(effect.adjusted), strong=effect.found),
     }
 
@@ -185,7 +196,7 @@ def _row(
         "decoder": Cell(row.decoder, {"decoder": row.decoder}),
         **{setting: cells.setting(row, setting) for setting in study.varies},
         **{key: cells.tuned(row, study, key) for key in (study.tuning.grid if study.tuning else ())},
-        "miou": cells.miou(row, study, seeds),
+        study.metric.key: cells.score(row, study, seeds),
         "difference": cells.difference(row, study, comparison),
         "p": cells.adjusted_p(comparison),
         "paper": paper,

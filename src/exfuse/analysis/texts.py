@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scipy.special import stdtr, stdtrit
 
+from exfuse.analysis import cells
 from exfuse.analysis.cells import number, p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
 from exfuse.analysis.document import MINUS, count
@@ -104,8 +105,8 @@ def findings(study: Study, compared: Compared) -> list[str]:
     rows = [one for one in compared.rows.values() if one.interval]
     if not rows:
         return ["No two rows can be compared."]
-    clear = [f"- **{_pair(study, one)}: {_said(one)}**" for one in rows if one.found]
-    unclear = [f"{_pair(study, one)} {_said(one)}" for one in rows if not one.found]
+    clear = [f"- **{_pair(study, one)}: {_said(study, one)}**" for one in rows if one.found]
+    unclear = [f"{_pair(study, one)} {_said(study, one)}" for one in rows if not one.found]
     without = [f"{_pair(study, one)} ({one.reason})" for one in compared.rows.values() if not one.interval]
     lines = clear or ["- No difference is a finding."]
     if unclear:
@@ -115,7 +116,9 @@ def findings(study: Study, compared: Compared) -> list[str]:
     for claim, one in zip(study.claims, compared.claims, strict=True):
         others = ", ".join(escape(study.row(name).title) for name in claim.of)
         what = f"{escape(study.row(claim.row).title)} lies {claim.lies} each of {others}"
-        nearest = f"; nearest is {escape(study.row(one.base).title)}, {_said(one)}" if one.interval else f" ({one.reason})"
+        nearest = (
+            f"; nearest is {escape(study.row(one.base).title)}, {_said(study, one)}" if one.interval else f" ({one.reason})"
+        )
         lines.append(f"- **Established: {what}{nearest}.**" if one.found else f"- Not established: that {what}{nearest}.")
     claims = sum(one.interval is not None for one in compared.claims)
     family = count(len(rows), "comparison") + (f" and {count(claims, 'claim')}" if claims else "")
@@ -127,8 +130,10 @@ def _pair(study: Study, one: Comparison) -> str:
     return f"{escape(study.row(one.row).title)} vs {escape(study.row(one.base).title)}"
 
 
-def _said(one: Comparison) -> str:
-    return f"{points_text(one.interval)}, p {p_text(one.adjusted)}" if one.interval and one.adjusted is not None else one.reason
+def _said(study: Study, one: Comparison) -> str:
+    if one.interval is None or one.adjusted is None:
+        return one.reason
+    return f"{points_text(one.interval, study.metric)}, p {p_text(one.adjusted)}"
 
 
 def _findings(folder: Path) -> list[str]:
@@ -138,9 +143,8 @@ def _findings(folder: Path) -> list[str]:
 def _scores(folder: Path) -> list[str]:
     study, _ = _compared(folder)
     rows = [row for row in study.rows if row.records]
-    scores = [[100 * record.scores.miou for record in row.records.values()] for row in rows]
-    shown = [number(statistics.mean(one)) + (f" ± {number(statistics.stdev(one))}" if len(one) > 1 else "") for one in scores]
-    return _table(["mIoU %", *(escape(row.title) for row in rows)], [[escape(study.name), *shown]])
+    shown = [cells.score(row, study, ()).text for row in rows]
+    return _table([study.metric.header, *(escape(row.title) for row in rows)], [[escape(study.name), *shown]])
 
 
 def _probes(folder: Path) -> list[str]:

@@ -29,6 +29,30 @@ class Areas(NamedTuple):
         """From confusion counts (..., C, C), row = true class."""
         return cls(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2))
 
+    @property
+    def shared(self) -> NDArray[np.int64]:
+        """What is of the images alone, and so the same for all runs: see `score`."""
+        return self.true
+
+    @property
+    def own(self) -> NDArray[np.int64]:
+        """What each run adds to it: (..., 2 C)."""
+        return np.concatenate([self.hit, self.predicted], axis=-1)
+
+    @staticmethod
+    def score(shared: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`mean_iou` of sums of `shared` (..., C) and `own` (..., 2 C); not a number where no pixel was counted."""
+        hit, predicted = np.split(own, 2, axis=-1)
+        present = shared > 0
+        ious = np.divide(hit, shared + predicted - hit, out=np.zeros_like(hit), where=present)
+        classes = np.asarray(present.sum(-1))
+        return np.divide(ious.sum(-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0)
+
+    @staticmethod
+    def parts(shared: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixels that a run hits, and all that it could hit: (...) each, whose quotient is the pixel accuracy."""
+        return own[..., : shared.shape[-1]].sum(-1), shared.sum(-1)
+
     def total(self) -> "Areas":
         """Summed over the first dimension, such as the images."""
         return Areas(*(area.sum(0) for area in self))

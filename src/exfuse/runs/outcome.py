@@ -13,7 +13,7 @@ from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_atomically, write_csv
 from exfuse.limits import Workers
 from exfuse.metrics.boundary_areas import EDGE_RADIUS
-from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from exfuse.metrics.iou import Areas, iou_per_class
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.record import DONE, BoundaryScores, Record, Scores
@@ -63,18 +63,8 @@ def write_scores(path: Path, scored: ScoredImages, dataset: SegmentationDataset)
 
 def summarise(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
     """Scores over all images; IoU is None for a class that the truth does not hold."""
-    counts = scored.counts.sum(0)
-    scores = iou_per_class(counts)
-    by_class = zip(dataset.split.classes, scores, strict=True)
-    return Scores(
-        miou=float(mean_iou(counts)),
-        pixel_accuracy=float(pixel_accuracy(counts)),
-        iou={name: float(value) if np.isfinite(value) else None for name, value in by_class},
-        images=len(scored.counts),
-        confusion=counts.tolist(),
-        boundary=BoundaryScores(**scored.areas.summary()),
-        devkit_miou=float(mean_iou(counts, devkit=True)),
-    )
+    boundary = BoundaryScores(**scored.areas.summary())
+    return Scores.of(Areas.of_counts(scored.counts), dataset.split.classes, scored.counts.sum(0), boundary)
 
 
 def save_examples(

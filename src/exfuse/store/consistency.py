@@ -130,6 +130,7 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
     config = _later() | record.config
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
+        "metric": msgspec.structs.astuple(record.metric),
         "threads": None if record.environment.cuda else record.environment.threads,  # they order the sums of a CPU
         "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }

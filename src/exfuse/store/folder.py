@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -18,11 +18,13 @@ from exfuse.errors import HeldError, UserError
 from exfuse.files import remove_abandoned, sha256
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
+from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping, grouping_of, rule_of
 from exfuse.store.record import Record, read_record, write_record
 
 RECORD = "record.json"
 COUNTS = "confusion.npz"
+IMPORTED = "scores.npz"
 BOUNDARY = "boundary.npz"
 WEIGHTS = "backbone.safetensors"
 _READERS = 4  # threads: they overlap waiting for the disk
@@ -37,6 +39,7 @@ class RunFolder:
     record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C), the images' ids and, where they are not independent, groups
+    scores.npz          in its place where other code counted areas (images, C) alone, or scores (images,) are no counts at all
     boundary.npz        per-image areas near borders, inside objects and along contours, see `exfuse.metrics.boundary_areas`
     per_class.csv       IoU of each class
     predictions.png     images, truth and predictions side by side
@@ -78,7 +81,7 @@ class RunFolder:
         record = self.record()
         if record is None or not record.done:
             return None
-        return record if (self.path / (COUNTS if record.scored else WEIGHTS)).is_file() else None
+        return record if (self.path / (WEIGHTS if record.pretraining else self.counted_in(record)[0])).is_file() else None
 
     def write(self, record: Record) -> Record:
         """Write the record atomically and return it."""
@@ -93,15 +96,43 @@ class RunFolder:
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        path, record = self.path / COUNTS, record or self.record()
-        content = path.read_bytes() if path.is_file() else b""
-        if record is None or record.confusion_sha256 != hashlib.sha256(content).hexdigest():
+        arrays = self._counted(record or self.record())
+        return arrays["counts"].astype(np.int64), arrays["ids"].tolist()
+
+    def additive(self, record: Record | None = None) -> tuple[Areas | Means, list[str]]:
+        """What each image contributes to the score, and the images' ids.
+
+        Args:
+            record: the run's, if it is known already.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        arrays = self._counted(record or self.record())
+        ids = arrays["ids"].tolist()
+        if "scores" in arrays:
+            return Means(arrays["scores"].astype(np.float64)), ids
+        if "counts" in arrays:
+            return Areas.of_counts(arrays["counts"].astype(np.int64)), ids
+        return Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)), ids
+
+    def counted_in(self, record: Record | None) -> tuple[str, str | None]:
+        """The file of what each image contributes to the score, and the hash that the record knows of it."""
+        if record is not None and record.imported_sha256:
+            return IMPORTED, record.imported_sha256
+        return COUNTS, record.confusion_sha256 if record is not None else None
+
+    def _counted(self, record: Record | None) -> dict[str, NDArray[Any]]:
+        name, expected = self.counted_in(record)
+        content = path.read_bytes() if (path := self.path / name).is_file() else b""
+        if expected != hashlib.sha256(content).hexdigest():
+            again = "import it anew" if record and record.imported else "add overwrite=true to train this run anew"
             raise UserError(
-                f"{path} does not hold the confusion counts that its record describes: it was cut short, altered or removed. "
-                "Copy it anew, or add overwrite=true to train this run anew."
+                f"{path} does not hold the confusion counts or scores that its record describes: it was cut short, altered or "
+                f"removed. Copy it anew, or {again}."
             )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return arrays["counts"].astype(np.int64), arrays["ids"].tolist()
+            return {name: arrays[name] for name in arrays.files}
 
     def grouping(self, record: Record) -> Grouping | None:
         """Which of the images that `counts` counted are not independent; None where all are.
@@ -111,7 +142,7 @@ class RunFolder:
         Args:
             record: of the finished run.
         """
-        with np.load(self.path / COUNTS, allow_pickle=False) as arrays:
+        with np.load(self.path / self.counted_in(record)[0], allow_pickle=False) as arrays:
             if "groups" in arrays:
                 return Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
             ids = [str(id) for id in arrays["ids"]]

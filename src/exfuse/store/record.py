@@ -2,17 +2,21 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from exfuse.errors import UserError, reason_of
 from exfuse.limits import Amount, Count, Share
+from exfuse.metrics.iou import Areas
 from exfuse.store.checked import at, plain, read_plain, sealed, typed, write_sealed_json
 from exfuse.store.costs import Costs
 from exfuse.store.description import encoder_name
+from exfuse.store.metric import MIOU, Metric
 
 SCHEMA = 3
 OLD = 2  # of keys and configs that hold import paths; read, shown and marked, never made again
@@ -75,7 +79,8 @@ class Scores(msgspec.Struct, frozen=True):
         miou, pixel_accuracy: fractions.
         iou: of each class; None for a class that the truth does not hold.
         images: how many were scored.
-        confusion: counts (C, C) over all of them, row = true class, column = predicted.
+        confusion: counts (C, C) over all of them, row = true class, column = predicted; empty where
+            other code counted areas alone.
         boundary: near borders; None where that was not counted.
         devkit_miou: with 0 for a class that is predicted but not in the truth, see `exfuse.metrics.iou`; None in old records.
     """
@@ -87,6 +92,34 @@ class Scores(msgspec.Struct, frozen=True):
     confusion: list[list[Count]]
     boundary: BoundaryScores | None = None
     devkit_miou: Share | None = None
+
+    @classmethod
+    def of(
+        cls,
+        areas: Areas,
+        classes: Sequence[str],
+        confusion: NDArray[np.int64] | None = None,
+        boundary: BoundaryScores | None = None,
+    ) -> "Scores":
+        """From areas of each image (images, C), and the confusion counts (C, C) of all, where they are known."""
+        total = areas.total()
+        return cls(
+            miou=float(total.mean_iou()),
+            pixel_accuracy=float(total.hit.sum() / total.true.sum()),
+            iou={name: float(one) if math.isfinite(one) else None for name, one in zip(classes, total.iou(), strict=True)},
+            images=len(areas.true),
+            confusion=[] if confusion is None else confusion.tolist(),
+            boundary=boundary,
+            devkit_miou=float(total.mean_iou(devkit=True)),
+        )
+
+
+class Averaged(msgspec.Struct, frozen=True):
+    """What a run of other code scored: ``value``, a mean over ``images``, of ``metric``."""
+
+    value: float
+    images: Count
+    metric: Metric
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -142,11 +175,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         images: how many each split has.
         config: plain.
         seconds: of its last start.
-        confusion_sha256, boundary_sha256, checkpoint_sha256: of the files beside the record.
+        confusion_sha256, boundary_sha256, checkpoint_sha256, imported_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
         class_weights: by which the loss counted a pixel of each class, where it weighs them.
         health: of a finished segmentation; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
+        averaged: of a run whose score is no mIoU.
+        imported: the file that other code wrote of its run; empty for a run of this project.
         pretraining: of a backbone.
         reason, traceback: why it is not done.
     """
@@ -171,10 +206,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     class_weights: dict[str, float] = {}
     health: Health | None = None
     scored: Scores | None = msgspec.field(default=None, name="scores")
+    averaged: Averaged | None = None
+    imported: str = ""
     pretraining: Backbone | None = msgspec.field(default=None, name="backbone")
     checkpoint_sha256: str | None = None
     confusion_sha256: str | None = None
     boundary_sha256: str | None = None
+    imported_sha256: str | None = None
     reason: str = ""
     traceback: str = ""
 
@@ -216,6 +254,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.scored
 
     @property
+    def has_score(self) -> bool:
+        """Whether it is that of a run that was scored, and no backbone's."""
+        return self.scored is not None or self.averaged is not None
+
+    @property
+    def score(self) -> float:
+        """What a finished run scored, in units of its `metric`.
+
+        Raises:
+            ValueError: if the record is of anything else.
+        """
+        return self.averaged.value if self.averaged else self.scores.miou
+
+    @property
+    def metric(self) -> Metric:
+        """Of `score`."""
+        return self.averaged.metric if self.averaged else MIOU
+
+    @property
     def backbone(self) -> Backbone:
         """What a pretraining leaves beside a run.
 
@@ -255,7 +312,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def weights_name(self) -> str:
-        """A word for what the encoder started from: random, timm, package, pretrained, file or run."""
+        """What the encoder started from: random, timm, package, pretrained, file or run; empty where other code trained it."""
+        if self.imported:
+            return ""
         if self.init_from is not None:
             return "run"
         init = str(self.config["backbone"]["init"])

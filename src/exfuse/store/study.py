@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from exfuse.errors import UserError
 from exfuse.files import as_json, write_json
 from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
+from exfuse.metrics.iou import Areas
+from exfuse.metrics.means import Means
 from exfuse.store import variants
 from exfuse.store.checked import plain, read_json, read_plain, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
@@ -27,12 +29,14 @@ from exfuse.store.costs import MEASURED, TIMED
 from exfuse.store.folder import RunFolder
 from exfuse.store.grouping import Grouping, GroupRule, grouping_of
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
+from exfuse.store.metric import MIOU, Metric
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import FOLDER as SEARCH, Tuning, best
 
 FILE, SCHEMA = "study.json", 1
 MISSING = "missing"
+SETTINGS = "settings"  # where a record's config holds those of other code
 _REMEDY = "Run the study's sweep again to write it anew."
 _KEY = re.compile(r"[0-9a-f]{16}")
 _READERS = 4  # threads: they overlap waiting for the disk, not parsing
@@ -81,7 +85,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of its folder.
-        factors: techniques whose combinations its rows are; None for a study that is no factorial.
+        factors: techniques, or settings of other code, whose combinations its rows are; None for a study that is no factorial.
         varies: settings, such as backbone.output_stride, that rows differ in on purpose.
         edge_radius: px from borders that part edges from interiors in columns of their own; None for a table without.
         groups: says anew which images are not independent; None leaves it to what the runs say.
@@ -160,9 +164,17 @@ class Run:
         """
         return self._counted[0]
 
+    def additive(self) -> Areas | Means:
+        """What each image contributes to a finished run's score, read when first asked for.
+
+        Raises:
+            UserError: if the file is not the one that the record describes.
+        """
+        return self._additive[0]
+
     def image_ids(self) -> list[str]:
-        """Which images `counts` counted, in its order."""
-        return self._counted[1]
+        """Which images `additive` holds, in its order."""
+        return self._additive[1]
 
     @cached_property
     def grouping(self) -> Grouping | None:
@@ -181,6 +193,10 @@ class Run:
     @cached_property
     def _counted(self) -> tuple[NDArray[np.int64], list[str]]:
         return self.folder.counts(self.record)
+
+    @cached_property
+    def _additive(self) -> tuple[Areas | Means, list[str]]:
+        return self.folder.additive(self.record)
 
 
 @dataclass(frozen=True)
@@ -219,6 +235,10 @@ class StudyRow:
         known = [float(value) for record in self.records.values() if (value := record.cost(key)) is not None]
         return statistics.fmean(known) if known else None
 
+    def scores(self, scale: float = 1.0) -> dict[int, float]:
+        """Of the finished runs by seed, multiplied by ``scale``."""
+        return {seed: scale * record.score for seed, record in self.records.items()}
+
     @cached_property
     def records(self) -> dict[int, Record]:
         """Records of the finished runs by seed."""
@@ -246,6 +266,16 @@ class Study(_Collected, frozen=True, kw_only=True, dict=True):
     def row(self, name: str) -> StudyRow:
         """The row of this name."""
         return self._by_name[name]
+
+    @property
+    def imported(self) -> bool:
+        """Whether other code made its runs: its rows then name no technique."""
+        return not self.techniques
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What its runs are scored by."""
+        return next((record.metric for _, _, record in self.done()), MIOU)
 
     @cached_property
     def _by_name(self) -> dict[str, StudyRow]:
@@ -330,6 +360,11 @@ def _part(times: Iterable[float | None]) -> bool:
     return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
 
 
+def setting_name(key: str) -> str:
+    """What people call a setting that a study varies: by its key, and where other code has it, as that calls it."""
+    return key.removeprefix(f"{SETTINGS}.")
+
+
 def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None], slots: Iterable[str]) -> None:
     """Refuse a study whose words name no row, technique or radius that there is.
 
@@ -354,7 +389,9 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
         if not claim.of or claim.row in claim.of:
             raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
     if unknown := [name for name in study.factors or () if name not in slots]:
-        raise UserError(f"{path}: factor {unknown[0]!r} is no technique. There are {', '.join(slots)}.")
+        raise UserError(
+            f"{path}: factor {unknown[0]!r} is no technique or setting that rows differ in. There are {', '.join(slots)}."
+        )
 
 
 def check_place(folder: Path) -> None:
@@ -453,8 +490,8 @@ def _row(
 def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = "records") -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
     path = study.parent / folder / record.key / "record.json"
-    if record.done and record.scored is None:
-        raise UserError(f"{path} is not the record of a segmentation run, but {study} names it in row {row.name}.")
+    if record.done and not record.has_score:
+        raise UserError(f"{path} is not the record of a run that was scored, but {study} names it in row {row.name}.")
     claimed = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}
     differing = [
         f"{group} is {record.choices[group]}, the row says {option}"
@@ -480,5 +517,6 @@ def _check(study: StudyFile, path: Path) -> None:
     for row in study.rows:
         if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
             raise UserError(f"{path}: row {row.name} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
-    slots = dict.fromkeys(name for row in study.rows for name in row.options)
+    techniques = [name for row in study.rows for name in row.options]
+    slots = dict.fromkeys(techniques or map(setting_name, study.varies))
     check_words(path, study, {row.name: row.on for row in study.rows}, slots)

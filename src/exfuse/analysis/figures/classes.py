@@ -18,7 +18,8 @@ def pairs(study: Study) -> list[tuple[StudyRow, StudyRow]]:
             continue
         base = study.row(row.on)
         images = {record.manifests["val"] for one in (row, base) for record in one.records.values()}
-        if set(row.records) & set(base.records) and len(images) == 1:
+        classes = all(record.scored for record in row.records.values())
+        if set(row.records) & set(base.records) and len(images) == 1 and classes:
             found.append((row, base))
     return found
 

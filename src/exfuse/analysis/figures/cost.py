@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,18 +30,19 @@ def rows_with_cost(study: Study) -> list[StudyRow]:
 
 
 def draw(study: Study) -> Figure:
-    """GMACs from zero against mean mIoU, with the standard deviation over seeds and the frontier: no cheaper row lies higher.
+    """GMACs from zero against the mean score, its standard deviation over seeds and the frontier: no cheaper row is better.
 
     Rows of nearly the same cost stand side by side. Many bear numbers instead of names, which a list beside the axes explains.
     """
-    every = rows_with_cost(study)
+    every, metric = rows_with_cost(study), study.metric
     rows = style.shown(every)
     numbered = len(rows) > _MOST_NAMES
     names = [str(number) if numbered else row.title for number, row in enumerate(rows, 1)]
     costs = [row.cost("gigamacs") or 0.0 for row in rows]
     spread_out = dodged(costs, _APART * max(costs))
-    places = {row.name: (x, *_mean_and_spread(row)) for row, x in zip(rows, spread_out, strict=True)}
-    frontier = _frontier([(*places[row.name][:2], cost) for row, cost in zip(rows, costs, strict=True)])
+    places = {row.name: (x, *_mean_and_spread(row, metric.scale)) for row, x in zip(rows, spread_out, strict=True)}
+    points = [(*places[row.name][:2], cost) for row, cost in zip(rows, costs, strict=True)]
+    frontier = _frontier(points, metric.gains)
     colours = variant_colours(len(study.rows))
     with style.look():
         figure = Figure(figsize=(10 if numbered else 7.5, 5.6 if numbered else 4.8), layout="constrained")
@@ -60,7 +61,7 @@ def draw(study: Study) -> Figure:
         beside = "; rows of one cost side by side" if spread_out != costs else ""
         axes.set_xlabel(f"GMACs of one image (10⁹ multiply-adds){beside}")
         spread_note = ", ± standard deviation over seeds" if any(place[2] for place in places.values()) else ""
-        axes.set_ylabel(f"mIoU (%){spread_note}")
+        axes.set_ylabel(f"{metric.axis}{spread_note}")
         axes.set_title(study.title + style.left_out(every))
         axes.grid(color="#eceef0", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -92,9 +93,9 @@ def dodged(values: Sequence[float], apart: float) -> list[float]:
     return moved
 
 
-def _frontier(points: Sequence[tuple[float, float, float]]) -> list[tuple[float, float]]:
-    """Of points (x, y, cost), those above which none lies at the same or a lower cost, by cost."""
-    kept = [one for one in points if not any(other[1] > one[1] and other[2] <= one[2] for other in points)]
+def _frontier(points: Sequence[tuple[float, float, float]], better: Callable[[float], bool]) -> list[tuple[float, float]]:
+    """Of points (x, y, cost), those to which none at the same or a lower cost is a difference for the better, by cost."""
+    kept = [one for one in points if not any(better(other[1] - one[1]) and other[2] <= one[2] for other in points)]
     return [(x, y) for x, y, _ in sorted(kept)]
 
 
@@ -159,7 +160,7 @@ def _shared_areas(boxes: Floats, others: Floats) -> Floats:
     return np.clip(high - low, 0, None).prod(-1)
 
 
-def _mean_and_spread(row: StudyRow) -> tuple[float, float]:
-    """Of mIoU in %; no spread for one seed."""
-    scores = [100 * record.scores.miou for record in row.records.values()]
+def _mean_and_spread(row: StudyRow, scale: float) -> tuple[float, float]:
+    """Of the scores times ``scale``; no spread for one seed."""
+    scores = [*row.scores(scale).values()]
     return statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0

@@ -16,7 +16,7 @@ _TITLES = {
 
 
 def draw(study: Study, effects: FactorialEffects) -> Figure:
-    """One panel a kind of effect, on one axis in points of mIoU."""
+    """One panel a kind of effect, on one axis."""
     panels = {kind: [one for one in list_effects(effects) if one.kind == kind] for kind in _TITLES}
     panels = {kind: found for kind, found in panels.items() if found}
     heights = [len(found) + 1 for found in panels.values()]
@@ -26,9 +26,9 @@ def draw(study: Study, effects: FactorialEffects) -> Figure:
         for axes, (kind, found) in zip(grid, panels.items(), strict=True):
             axes.axvline(0, color=style.GREY, linewidth=1)
             for place, effect in enumerate(found):
-                style.draw_interval(axes, place, effect.interval, style.BLUE, effect.found)
+                style.draw_interval(axes, place, effect.interval, style.BLUE, effect.found, study.metric.scale)
             style.list_rows(axes, [effect.techniques for effect in found])
             axes.set_title(_TITLES[kind], loc="left", fontsize=9)
-        grid[-1].set_xlabel("points of mIoU, 95 % interval (filled: adjusted p below 0.05)")
+        grid[-1].set_xlabel(f"{study.metric.points} of {study.metric.name}, 95 % interval (filled: adjusted p below 0.05)")
         figure.suptitle(study.title, fontsize=11)
     return figure

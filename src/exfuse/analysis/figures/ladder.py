@@ -1,4 +1,4 @@
-"""The ladder: each row's mIoU, seed by seed, beside its difference to the row that it builds on."""
+"""The ladder: each row's score, seed by seed, beside its difference to the row that it builds on."""
 
 import statistics
 from collections import Counter
@@ -12,11 +12,12 @@ from exfuse.analysis.cells import states
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.figures import style
 from exfuse.palette import variant_colours
+from exfuse.store.metric import Metric
 from exfuse.store.study import MISSING, Study, StudyRow
 
 
 def draw(study: Study, comparisons: Mapping[str, Comparison]) -> Figure:
-    """Rows from top to bottom as in the table; differences in points with their 95 % interval."""
+    """Rows from top to bottom as in the table; differences with their 95 % interval."""
     rows = style.shown(study.rows)
     if not study.done():
         return _nothing(study)
@@ -24,7 +25,7 @@ def draw(study: Study, comparisons: Mapping[str, Comparison]) -> Figure:
         width = 6.5 + 2 * style.width_of(row.title for row in rows)
         figure = Figure(figsize=(width, 1.6 + 0.34 * len(rows)), layout="constrained")
         panels = figure.subplots(1, 2 if comparisons else 1, sharey=True, squeeze=False)[0]
-        _scores(panels[0], rows)
+        _scores(panels[0], rows, study.metric)
         style.list_rows(panels[0], [_name(row) for row in rows])
         if comparisons:
             _differences(panels[1], rows, comparisons, study)
@@ -48,16 +49,16 @@ def _name(row: StudyRow) -> str:
     return row.title if done in (0, planned) else f"{row.title} ({done} of {planned})"
 
 
-def _scores(axes: Axes, rows: Sequence[StudyRow]) -> None:
+def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
     for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True)):
-        scores = [100 * record.scores.miou for record in row.records.values()]
+        scores = [*row.scores(metric.scale).values()]
         if not scores:
             beside = axes.get_yaxis_transform()  # x as a share of the panel
             axes.text(0.02, place, states(row) or MISSING, transform=beside, va="center", style="italic", color=style.GREY)
             continue
         axes.plot(scores, [place] * len(scores), style.marker(place), color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
         axes.plot(statistics.mean(scores), place, "|", color=style.BLACK, markersize=13, markeredgewidth=2)
-    axes.set_xlabel("mIoU (%)")
+    axes.set_xlabel(metric.axis)
     handles = [
         Line2D([], [], marker="o", color=style.GREY, alpha=0.6, linewidth=0, label="one seed"),
         Line2D([], [], marker="|", color=style.BLACK, markersize=10, markeredgewidth=2, linewidth=0, label="mean"),
@@ -75,9 +76,9 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str,
         if interval is None:
             label += f": {comparison.reason}"
         else:
-            style.draw_interval(axes, place, interval, colour, comparison.found)
+            style.draw_interval(axes, place, interval, colour, comparison.found, study.metric.scale)
         axes.text(1.01, place, label, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=style.BLACK)
-    axes.set_xlabel("difference in mIoU (points), 95 % interval")
+    axes.set_xlabel(f"difference in {study.metric.name} ({study.metric.points}), 95 % interval")
     axes.grid(axis="y", color="#e3e6e9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)

@@ -65,10 +65,10 @@ def fix_layout(figure: Figure) -> None:
         figure.set_layout_engine(None)  # not "none": with that, matplotlib draws once more for every file
 
 
-def draw_interval(axes: Axes, place: int, interval: Interval, colour: str, decided: bool) -> None:
-    """An interval in points of mIoU at y = ``place``: a line, and the estimate on it, filled if it is decided, else hollow."""
-    axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-    axes.plot(100 * interval.estimate, place, "o", color=colour, mfc=colour if decided else "white", mew=1.6, markersize=6.5)
+def draw_interval(axes: Axes, place: int, interval: Interval, colour: str, decided: bool, scale: float) -> None:
+    """An interval, times ``scale``, at y = ``place``: a line, and the estimate on it, filled if it is decided, else hollow."""
+    axes.plot([scale * interval.low, scale * interval.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+    axes.plot(scale * interval.estimate, place, "o", color=colour, mfc=colour if decided else "white", mew=1.6, markersize=6.5)
 
 
 def decided_handles() -> list[Line2D]:

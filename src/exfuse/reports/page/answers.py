@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-from exfuse.analysis.cells import number, p_text
+from exfuse.analysis.cells import p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Comparison
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.resampling import Interval
 from exfuse.analysis.table import list_effects
 from exfuse.reports.page.data import PageData
+from exfuse.store.metric import Metric
 from exfuse.store.study import StudyRow
 
 
@@ -24,7 +25,10 @@ def answers(data: PageData) -> list[Answer]:
     study, compared, effects = data.study, data.rendering.compared, data.rendering.effects
     if isinstance(effects, FactorialEffects):
         main = [one for one in list_effects(effects) if one.kind == "main"]
-        found = [Answer(one.techniques, _said(one.interval, one.adjusted, "on average", one.found), one.found) for one in main]
+        found = [
+            Answer(one.techniques, _said(study.metric, one.interval, one.adjusted, "on average", one.found), one.found)
+            for one in main
+        ]
     else:
         found = [_of_row(data, one, one.interval) for one in compared.rows.values() if one.interval]
     for claim, one in zip(study.claims, compared.claims, strict=True):
@@ -38,17 +42,20 @@ def answers(data: PageData) -> list[Answer]:
 def certainty(data: PageData) -> str:
     """What the answers' certainty means."""
     seeds = {one.interval.seeds for one in data.rendering.comparisons.values() if one.interval}
+    metric = data.study.metric
     few = " One seed: the noise of training is not in it." if seeds == {1} else ""
     return (
-        f"Points of mIoU with the 95 % interval; {data.where}. Decided: p, adjusted for all comparisons of its table, is below "
-        f"{ALPHA}.{few} Other data, recipes and backbones may answer otherwise."
+        f"{metric.differences}, with the 95 % interval; {data.where}. Decided: p, adjusted for all comparisons of its table, "
+        f"is below {ALPHA}.{few} Other data, recipes and backbones may answer otherwise."
     )
 
 
 def _of_row(data: PageData, one: Comparison, interval: Interval) -> Answer:
     row, base = data.study.row(one.row), data.study.row(one.base)
     return Answer(
-        _added(data, row, base), _said(interval, one.adjusted, f"({row.title} over {base.title})", one.found), one.found
+        _added(data, row, base),
+        _said(data.study.metric, interval, one.adjusted, f"({row.title} over {base.title})", one.found),
+        one.found,
     )
 
 
@@ -64,9 +71,9 @@ def _added(data: PageData, row: StudyRow, base: StudyRow) -> str:
     return " and ".join(names) if names and row.decoder == base.decoder else row.title
 
 
-def _said(interval: Interval, adjusted: float | None, where: str, decided: bool) -> str:
-    estimate, low, high = (number(100 * value, signed=True) for value in (interval.estimate, interval.low, interval.high))
+def _said(metric: Metric, interval: Interval, adjusted: float | None, where: str, decided: bool) -> str:
+    found = points_text(interval, metric)
     p = "" if adjusted is None else f", p {p_text(adjusted)}"
     if not decided:
-        return f"not decided: {estimate} [{low}, {high}] {where}{p}."
-    return f"{'gains' if interval.estimate > 0 else 'loses'}: {estimate} [{low}, {high}] {where}{p}."
+        return f"not decided: {found} {where}{p}."
+    return f"{'gains' if metric.gains(interval.estimate) else 'loses'}: {found} {where}{p}."

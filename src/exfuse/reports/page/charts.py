@@ -89,20 +89,22 @@ def row_height(rows: int) -> int:
     return 70 + 34 * max(rows, 2)
 
 
-def interval_traces(place: int, interval: Interval, colour: str, hover: str, clear: bool) -> list[go.Scatter]:
-    """An interval in points of mIoU at a place of `row_axis`: a line, and the estimate on it, hollow unless ``clear``."""
+def interval_traces(place: int, interval: Interval, colour: str, hover: str, clear: bool, scale: float) -> list[go.Scatter]:
+    """An interval times ``scale`` at a place of `row_axis`: a line, and the estimate on it, hollow unless ``clear``."""
     described = {"hovertext": hover, "hoverinfo": "text"}
-    ends = [100 * interval.low, 100 * interval.high]
+    ends = [scale * interval.low, scale * interval.high]
     marker = {"color": colour if clear else "var(--paper)", "size": 11, "line": {"color": colour, "width": 2.5}}
     return [
         points(ends, [place, place], mode="lines", line={"color": colour, "width": 3}, **described),
-        points([100 * interval.estimate], [place], mode="markers", marker=marker, **described),
+        points([scale * interval.estimate], [place], mode="markers", marker=marker, **described),
     ]
 
 
-def interval_chart(traces: Sequence[go.Scatter], names: Sequence[str], intervals: Iterable[Interval], x_title: str) -> Chart:
-    """Rows of `interval_traces` under one another, on an axis that holds zero and all ``intervals`` with a margin."""
-    known = [0.0, *(100 * end for one in intervals for end in (one.low, one.high))]
+def interval_chart(
+    traces: Sequence[go.Scatter], names: Sequence[str], intervals: Iterable[Interval], x_title: str, scale: float
+) -> Chart:
+    """Rows of `interval_traces` under one another, on an axis that holds zero and all ``intervals`` times ``scale``."""
+    known = [0.0, *(scale * end for one in intervals for end in (one.low, one.high))]
     margin = 0.06 * (max(known) - min(known)) or 1.0
     zero = {"zeroline": True, "zerolinewidth": 1.5, "range": [min(known) - margin, max(known) + margin]}
     return chart(traces, row_height(len(names)), x_title, yaxis=row_axis(names), xaxis=zero)

@@ -4,9 +4,9 @@ import math
 import statistics
 from typing import Any
 
-from exfuse.analysis.cells import number
 from exfuse.analysis.figures.classes import changes, pairs
 from exfuse.reports.page.data import PageData, Section
+from exfuse.store.metric import number
 from exfuse.store.study import StudyRow
 
 Line = tuple[tuple[str, str], str, dict[str, float]]  # name and base of a row, its colour, a value by class
@@ -15,8 +15,8 @@ _STEPS = 8  # shades on either side of nothing; chosen
 
 
 def section(data: PageData) -> Section | None:
-    """None where no run has finished. A table, not a chart: it reads without a script and scrolls on a phone."""
-    rows = [row for row in data.study.rows if row.records]
+    """None where no run was scored by class. A table, not a chart: it reads without a script and scrolls on a phone."""
+    rows = [row for row in data.study.rows if row.records and all(record.scored for record in row.records.values())]
     if not rows:
         return None
     absolute = [((row.title, ""), data.looks[row.name].colour, _means(row)) for row in rows]

@@ -1,9 +1,10 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
-from exfuse.analysis.cells import miou, number
+from exfuse.analysis.cells import score
 from exfuse.reports.page.charts import Chart, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS
+from exfuse.store.metric import number
 
 _AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first is shown first
 
@@ -16,14 +17,17 @@ def section(data: PageData) -> Section | None:
     charts = {f"cost-{cost.key}": _draw(cost.key, cost.title, cost.scale, data) for cost in known}
     choices = [{"chart": f"cost-{cost.key}", "name": cost.title} for cost in known]
     several = any(len(row.records) > 1 for row in data.study.rows)
-    return Section("cost", "Cost", {"where": data.where, "choices": choices, "several": several}, charts)
+    return Section(
+        "cost", "Cost", {"where": data.where, "choices": choices, "several": several, "metric": data.study.metric}, charts
+    )
 
 
 def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
-    places = {}
+    places, metric = {}, data.study.metric
+    digits = metric.digits + 1
     for row in data.study.rows:
-        cost, scores = row.cost(key), miou(row, data.study, ()).values
-        mean, spread = scores["miou_mean"], scores["miou_sd"]
+        cost, scores = row.cost(key), score(row, data.study, ()).values
+        mean, spread = scores[f"{metric.key}_mean"], scores[f"{metric.key}_sd"]
         if cost is not None and isinstance(mean, float):
             places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
     traces = []
@@ -38,10 +42,10 @@ def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
         x, y, spread = places[row.name]
         look = data.looks[row.name]
         error = {"type": "data", "array": [spread], "color": look.colour, "thickness": 1.5, "width": 4} if spread else None
-        hover = f"{escape(row.title)}<br>{title}: {x:.4g}<br>mIoU {number(y, 2)} %" + (
-            f" ± {number(spread, 2)}" if spread else ""
+        hover = f"{escape(row.title)}<br>{title}: {x:.4g}<br>{escape(f'{metric.name} {number(y, digits)} {metric.sign}')}" + (
+            f" ± {number(spread, digits)}" if spread else ""
         )
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
         described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
         traces.append(points([x], [y], mode="markers", marker=marker, error_y=error, **described))
-    return chart(traces, 420, title, "mIoU (%)")
+    return chart(traces, 420, title, escape(metric.axis))

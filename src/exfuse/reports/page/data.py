@@ -54,7 +54,8 @@ class PageData:
         names = " and ".join(dict.fromkeys(record.data for record in records))
         images = " or ".join(dict.fromkeys(str(record.images["val"]) for record in records))
         seeds = sorted({record.seed for record in records})
-        return f"{names}, val ({images} images), seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        split = f"{images} images" if self.study.imported else f"val ({images} images)"
+        return f"{names}, {split}, seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 @dataclass(frozen=True)

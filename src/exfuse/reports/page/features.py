@@ -4,9 +4,9 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from exfuse.analysis.cells import number
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.features import FeatureIndex, FeaturePicture, SummaryRow, find_features
+from exfuse.store.metric import number
 
 _ARROW = "\N{RIGHTWARDS ARROW}"
 _AROUND = 400  # bytes of HTML around a picture, at most

@@ -1,8 +1,8 @@
-"""The ladder: each row's mIoU seed by seed, and its difference to the row that it builds on with the interval."""
+"""The ladder: each row's score seed by seed, and its difference to the row that it builds on with the interval."""
 
 import statistics
 
-from exfuse.analysis.cells import number, p_text, points_text, states
+from exfuse.analysis.cells import p_text, points_text, states
 from exfuse.analysis.comparisons import Comparison
 from exfuse.reports.page.charts import (
     Chart,
@@ -30,6 +30,7 @@ def section(data: PageData) -> Section | None:
     one_seed = any(one.interval and one.interval.seeds == 1 for one in intervals.values())
     content = {
         "where": data.where,
+        "metric": data.study.metric,
         "intervals": bool(intervals),
         "one_seed": one_seed,
         "without": _without(data),
@@ -51,27 +52,40 @@ def _name(row: StudyRow) -> str:
 
 def _scores(data: PageData) -> Chart:
     traces = []
-    rows = data.study.rows
+    rows, metric = data.study.rows, data.study.metric
     for place, row in enumerate(rows):
-        scores = {seed: 100 * record.scores.miou for seed, record in row.records.items()}
+        scores = row.scores()
         if not scores:
             continue
         look = data.looks[row.name]
         marker = {"color": look.colour, "symbol": look.symbol}
-        hover = [f"{escape(row.title)}, seed {seed}<br>mIoU {number(score, 2)} %" for seed, score in scores.items()]
+        hover = [
+            f"{escape(row.title)}, seed {seed}<br>{escape(f'{metric.name} {metric.precisely(score)}')}"
+            for seed, score in scores.items()
+        ]
         hovering = {"hovertext": hover, "hoverinfo": "text"}
         dots = {"mode": "markers", "marker": {**marker, "size": 9, "opacity": 0.6}}
-        traces.append(points(list(scores.values()), [place] * len(scores), name=escape(row.title), **dots, **hovering))
+        traces.append(
+            points(
+                [metric.scale * score for score in scores.values()],
+                [place] * len(scores),
+                name=escape(row.title),
+                **dots,
+                **hovering,
+            )
+        )
         mean = statistics.mean(scores.values())
         line = {"color": look.colour, "width": 3}
-        text = f"{escape(row.title)}<br>mean {number(mean, 2)} %"
-        bar = points([mean, mean], [place - 0.3, place + 0.3], mode="lines", line=line, hovertext=text, hoverinfo="text")
+        text = f"{escape(row.title)}<br>mean {escape(metric.precisely(mean))}"
+        bar = points(
+            [metric.scale * mean] * 2, [place - 0.3, place + 0.3], mode="lines", line=line, hovertext=text, hoverinfo="text"
+        )
         traces.append(bar)
-    return chart(traces, row_height(len(rows)), "mIoU (%)", yaxis=row_axis([escape(_name(row)) for row in rows]))
+    return chart(traces, row_height(len(rows)), escape(metric.axis), yaxis=row_axis([escape(_name(row)) for row in rows]))
 
 
 def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
-    traces, names = list[Trace](), list[str]()
+    traces, names, metric = list[Trace](), list[str](), data.study.metric
     for place, row in enumerate(data.study.rows):
         comparison = intervals.get(row.name)
         title, base = escape(row.title), f" vs {escape(data.study.row(row.on).title)}" if row.on else ""
@@ -80,7 +94,8 @@ def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
             continue
         interval, look = comparison.interval, data.looks[row.name]
         adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
-        hover = f"{title}{base}<br>{points_text(interval)} points{adjusted}<br>resampled: {interval.resampled}"
-        traces += interval_traces(place, interval, look.colour, hover, clear=comparison.found)
+        found = escape(f"{points_text(interval, metric)} {metric.points}")
+        hover = f"{title}{base}<br>{found}{adjusted}<br>resampled: {interval.resampled}"
+        traces += interval_traces(place, interval, look.colour, hover, comparison.found, metric.scale)
     known = [one.interval for one in intervals.values() if one.interval]
-    return interval_chart(traces, names, known, "difference in mIoU (points)")
+    return interval_chart(traces, names, known, escape(f"difference in {metric.name} ({metric.points})"), metric.scale)

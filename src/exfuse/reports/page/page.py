@@ -14,6 +14,7 @@ from exfuse.analysis.document import Table, Value
 from exfuse.analysis.formats.html import environment
 from exfuse.reports.page import answers, browser, charts, classes, cost, curves, effects, features, ladder
 from exfuse.reports.page.data import PageData, Section
+from exfuse.store.metric import number
 
 _REASONS = {
     "missing": "no seed has finished in both rows of a comparison",
@@ -45,6 +46,8 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
     if not intervals:
         reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
         found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
+    if study.imported:
+        return found
     if "curves" not in sections:
         found.append(f"No training curves: {curves.why_none(data)}.")
     if "browser" not in sections:
@@ -149,27 +152,30 @@ def _facts(data: PageData) -> list[tuple[str, str]]:
     def of(values: list[Any]) -> str:
         return " or ".join(dict.fromkeys(map(str, values)))
 
-    return [
-        ("data", of([record.data for record in records])),
-        ("train images", of([record.images["train"] for record in records])),
-        ("val images", of([record.images["val"] for record in records])),
-        ("backbone", of([record.encoder for record in records])),
-        ("epochs", of([record.config["recipe"]["epochs"] for record in records])),
-        *found,
-        ("seeds", ", ".join(map(str, sorted({record.seed for record in records})))),
-    ]
+    metric, images = data.study.metric, of([record.images["val"] for record in records])
+    told = [("score", f"{metric.header}{metric.lower}"), ("images", images)]
+    if not data.study.imported:
+        told = [
+            ("train images", of([record.images["train"] for record in records])),
+            ("val images", images),
+            ("backbone", of([record.encoder for record in records])),
+            ("epochs", of([record.config["recipe"]["epochs"] for record in records])),
+        ]
+    seeds = ", ".join(map(str, sorted({record.seed for record in records})))
+    return [("data", of([record.data for record in records])), *told, *found, ("seeds", seeds)]
 
 
 def _runs(data: PageData) -> list[dict[str, Value]]:
     """One line a run: where the numbers come from."""
+    metric = data.study.metric
     return [
         {
             "title": row.title,
             "seed": seed,
             "status": run.status,
-            "miou": f"{100 * run.done.scores.miou:.2f}" if run.done else "",
+            "score": number(metric.scale * run.done.score, metric.digits + 1) if run.done else "",
             "key": run.folder.key,
-            "commit": str(run.record.environment.commit or "")[:7] if run.record else "",
+            "origin": (run.record.imported or str(run.record.environment.commit or "")[:7]) if run.record else "",
         }
         for row in data.study.rows
         for seed, run in row.runs.items()
