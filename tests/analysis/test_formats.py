@@ -13,8 +13,10 @@ from rich.console import Console
 
 from exfuse.analysis.document import Cell, Column, Footnote, Table
 from exfuse.analysis.formats import csv, html, latex, markdown, terminal
-from exfuse.analysis.rendering import render_study
+from exfuse.analysis.printed import printed
+from exfuse.analysis.rendering import Choice, Rendering, render_study
 from exfuse.analysis.table import build_table
+from exfuse.errors import UserError
 from exfuse.files import as_cell
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
@@ -71,7 +73,6 @@ def test_every_format_shows_every_cell(rendered):
     for cell in (cell for row in table.cells() for cell in row if cell.text):
         assert markdown.escape(cell.text) in shown[".md"]
         assert cell.text.replace("<", "&lt;") in shown[".html"]
-        assert latex.escape(cell.text) in (rendered / "table.tex").read_text()
     drawn = console.export_text()
     for row in table.rows:
         assert all(cell.text in drawn for cell in row.values())
@@ -130,7 +131,7 @@ class Reader(HTMLParser):
         self.attributes += attrs
         if tag != "meta":
             self.open.append(tag)
-        if self.in_cell():
+        if tag in ("td", "th") and "tbody" in self.open:
             self.cells.append("")
 
     def handle_endtag(self, tag: str) -> None:
@@ -142,7 +143,7 @@ class Reader(HTMLParser):
 
     def in_cell(self) -> bool:
         """Within a cell of the table's body, of which the first of each row is a heading."""
-        return "tbody" in self.open and self.open[-1] in ("td", "th")
+        return "tbody" in self.open and self.open[-1] in ("td", "th", "i", "strong", "b")
 
 
 @settings(max_examples=60)
@@ -155,28 +156,110 @@ def test_html_is_well_formed_and_shows_the_text_whatever_it_is(text):
     assert reader.cells == [text, text, ""] * 2
 
 
+@settings(max_examples=20)
+@given(TEXTS)
+def test_html_for_word_shows_the_text_whatever_it_is(text):
+    page = html.render_for_word([table_with(text)])
+    reader = Reader()
+    reader.feed(page.replace('<meta charset="utf-8">', ""))
+    reader.close()
+    assert reader.open == []
+    assert reader.cells == [text, text, ""] * 2
+    assert not re.search(r"var\(|@media|<script|class=", page)
+
+
+def test_latex_knows_which_quote_opens():
+    assert latex.escape('"a b" and \'c\', it\'s ("d")') == "``a b'' and `c', it's (``d'')"
+
+
+def test_print_names_rows_by_what_they_add_and_marks_findings(rendered):
+    study = load_study(rendered)
+    rendering = Rendering(study)
+    table = printed(study, rendering.tables[0], rendering.compared)
+    names = [(row["number"].text, row["variant"].text) for row in table.rows]
+    assert names == [
+        ("1", "baseline"),
+        ("2", "(1) + SS"),
+        ("3", "(2) + LR"),
+        ("4", "(1) + SS + LR + DAP"),
+        ("5", "(3) + SEB + DAP"),
+    ]
+    assert [column.key for column in table.columns] == ["number", "variant", "miou", "seeds", "difference"]
+    for row in study.rows[1:4]:
+        one, cell = rendering.compared.rows[row.name], table.rows[study.rows.index(row)]["difference"]
+        assert ("*" in cell.marks) is one.found
+        assert "vs" not in cell.text
+    assert any("DAP: last" in note for note in table.brief)
+    assert sum(map(len, table.brief)) < 400
+    called = printed(
+        study, rendering.tables[0], rendering.compared, ["variant", "miou"], {"exfuse": "all of it", "miou": "score"}
+    )
+    assert called.rows[4]["variant"].text == "all of it"
+    assert called.columns[-1].header == "score"
+    for wrong in ({"chosen": ["vriant"]}, {"names": {"nobody": "x"}}):
+        with pytest.raises(UserError, match=r"vriant|nobody"):
+            printed(study, rendering.tables[0], rendering.compared, **wrong)
+
+
+def test_every_number_of_every_run_is_in_one_file(rendered):
+    study = load_study(rendered)
+    lines = list(csv_reader.DictReader(io.StringIO(Rendering(study).text("numbers.csv"))))
+    found = {(line["row"], line["seed"], line["of"], line["class"]): line["value"] for line in lines}
+    assert len(found) == len(lines)
+    for row, seed, record in study.done():
+        assert float(found[row.name, str(seed), "miou", ""]) == record.scores.miou
+        for name, value in record.scores.iou.items():
+            assert found[row.name, str(seed), "iou", name] == ("" if value is None else repr(value))
+    assert float(found["ss", "", "difference to baseline: low", ""]) < float(
+        found["ss", "", "difference to baseline: high", ""]
+    )
+
+
 def test_html_needs_no_network_and_knows_dark_rooms(rendered):
     page = (rendered / "table.html").read_text()
     assert not re.search(r"https?:|src=|href=|url\(|@import|<script", page)
     assert "prefers-color-scheme: dark" in page
 
 
-def compiles(folder: Path, body: str) -> str:
+ARTICLE = r"\documentclass{article}"
+CVPR = r"""\documentclass[10pt,twocolumn,letterpaper]{article}\usepackage{times}
+\setlength{\textwidth}{6.875in}\setlength{\columnsep}{0.3125in}\setlength{\oddsidemargin}{-0.1875in}"""
+PAPERS = {"IEEEtran": r"\documentclass[conference]{IEEEtran}", "article": r"\documentclass[twocolumn]{article}", "CVPR": CVPR}
+
+
+def compiles(folder: Path, body: str, preamble: str = ARTICLE) -> str:
     """The text of a document with ``body`` as pdflatex's log has it; skips where LaTeX is not installed."""
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
     packages = "".join(f"\\usepackage{{{package}}}" for package in latex.PACKAGES)
     document = folder / "document.tex"
-    document.write_text(f"\\documentclass{{article}}{packages}\\begin{{document}}{body}\\end{{document}}")
+    document.write_text(f"{preamble}{packages}\\begin{{document}}{body}\\end{{document}}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", document.name]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+    if "IEEEtran.cls' not found" in done.stdout:
+        pytest.skip("IEEEtran is not installed: texlive-publishers")
     assert done.returncode == 0, done.stdout[-2000:]
     return done.stdout
 
 
-def test_latex_compiles(rendered, tmp_path):
-    shutil.copy(rendered / "table.tex", tmp_path)
-    log = compiles(tmp_path, r"\input{table}")
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", PAPERS)
+def test_tables_fit_the_columns_and_pages_of_papers(rendered, tmp_path, paper):
+    rendering = Rendering(load_study(rendered))
+    every = [column.key for column in rendering.tables[0].columns]
+    choices = [
+        Choice(("miou", "difference")),
+        Choice(("variant", "ss", "lr", "seb", "miou", "difference", "p")),
+        Choice(every),
+        Choice(every, width="column"),
+    ]
+    long = Table(
+        "e", NASTY, [Column("a", "a", "")], [{"a": Cell("a_long_" * 30, marks=("†",))}], [Footnote("/path/of_a" * 30, "†")]
+    )
+    texts = [*(rendering.text("tex", choice) for choice in choices), latex.render([long])]
+    assert [text.count("{table*}") for text in texts] == [0, 2, 2, 0, 2]
+    log = compiles(tmp_path, "words " * 900 + "".join(texts), PAPERS[paper])
+    assert "Overfull" not in log
     assert "Missing character" not in log
 
 

@@ -1,16 +1,17 @@
 """A study folder's tables and figures: written, or compared with what was written before."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exfuse.analysis.comparisons import Compared, Comparison, compare, effects_of
 from exfuse.analysis.document import Table
 from exfuse.analysis.effects import FactorialEffects
-from exfuse.analysis.formats import csv, html, latex, markdown, terminal
+from exfuse.analysis.formats import csv, html, latex, markdown, numbers, terminal
+from exfuse.analysis.printed import printed
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
@@ -86,6 +87,41 @@ def check_study(folder: Path) -> None:
                 raise UserError(f"{path} is missing. {remedy}")
 
 
+class Choice(NamedTuple):
+    """What of a study's table is written, for print above all.
+
+    Attributes:
+        columns: keys, in order; none: those that the format shows by itself.
+        names: see `exfuse.analysis.printed.printed`.
+        width: see `exfuse.analysis.formats.latex.render`.
+    """
+
+    columns: Sequence[str] = ()
+    names: Mapping[str, str] = {}
+    width: latex.Place = "auto"
+
+
+_NOTHING_CHOSEN = Choice()
+KEPT = ("md", "tex", "csv", "html")  # what every study keeps, and is checked by
+SUFFIXES = {"tex": "tex", "csv": "csv", "html": "html", "md": "md", "word": "doc.html", "numbers": "numbers.csv"}  # by format
+
+
+def render_choice(folder: Path, formats: Sequence[str], choice: Choice) -> list[Path]:
+    """Write a study's table as chosen, in formats of `SUFFIXES`, and nothing else; the files.
+
+    What differs from the study's own table is called ``chosen``, so that both stay as they are told from each other.
+
+    Raises:
+        UserError: if the study, or what was chosen of it, is not there; nothing is written then.
+    """
+    rendering = Rendering(load_study(folder))
+    stem = "table" if choice == _NOTHING_CHOSEN else "chosen"
+    texts = {folder / f"{stem}.{SUFFIXES[one]}": rendering.text(SUFFIXES[one], choice) for one in formats}
+    for path, text in texts.items():
+        _write_text(path, text)
+    return list(texts)
+
+
 @dataclass(frozen=True)
 class Rendering:
     """Everything that a study's files show, each number computed once."""
@@ -111,13 +147,28 @@ class Rendering:
 
     def texts(self) -> dict[str, str]:
         """Content of each text file by name."""
-        found = {
-            "table.md": markdown.render(self.tables),
-            "table.tex": latex.render(self.tables),
-            "table.csv": csv.render(self.tables[0]),
-            "table.html": html.render(self.tables),
-        }
+        found = {f"table.{suffix}": self.text(suffix) for suffix in KEPT}
         return found | ({"effects.csv": csv.render(self.tables[1])} if len(self.tables) > 1 else {})
+
+    def text(self, suffix: str, choice: Choice = _NOTHING_CHOSEN) -> str:
+        """Content of one file, see `SUFFIXES`; of chosen columns without the table of effects.
+
+        Raises:
+            UserError: if what was chosen is not there.
+        """
+        if suffix == "numbers.csv":
+            return numbers.render(self.study, self.compared)
+        first, *others = self.tables
+        if suffix in ("tex", "doc.html"):
+            first = printed(self.study, first, self.compared, choice.columns, choice.names)
+        elif choice.columns:
+            first = first.choose(choice.columns)
+        tables = [first] if choice.columns else [first, *others]
+        if suffix == "csv":
+            return csv.render(first)
+        if suffix == "tex":
+            return latex.render(tables, choice.width)
+        return {"md": markdown.render, "html": html.render, "doc.html": html.render_for_word}[suffix](tables)
 
     def figures(self) -> dict[str, "Callable[[], Figure]"]:
         """What draws each figure that the records allow, by name."""

@@ -1,6 +1,7 @@
 """``exfuse study``: what can be studied, and what was, as tables and figures."""
 
 from pathlib import Path
+from typing import Literal
 
 from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
@@ -15,12 +16,31 @@ def list_all() -> None:
     Console().print(table)
 
 
-def tabulate(studies: list[str], quiet: bool) -> None:
-    """Render studies in these folders from their records; ``quiet`` prints nothing."""
-    from exfuse.analysis.rendering import render_study
+def tabulate(
+    studies: list[str],
+    quiet: bool,
+    format: list[Literal["tex", "csv", "html", "md", "word", "numbers"]] | None,
+    columns: list[str] | None,
+    names: dict[str, str] | None,
+    width: Literal["auto", "column", "page"],
+) -> None:
+    """Render studies in these folders from their records.
+
+    Args:
+        quiet: prints nothing.
+        format: one or several; None: tables of all kinds that a study keeps, and its figures.
+        columns, names, width: see `exfuse.analysis.rendering.Choice`.
+    """
+    from exfuse.analysis.rendering import SUFFIXES, Choice, render_choice, render_study
     from exfuse.analysis.texts import write_texts
 
     console, folders = Console(quiet=quiet), [Path(study) for study in studies]
+    choice = Choice(columns or (), names or {}, width)
+    if format or choice != Choice():
+        formats: list[str] = [*format] if format else [one for one in SUFFIXES if one != "numbers"]
+        for path in (path for folder in find_studies(folders) for path in render_choice(folder, formats, choice)):
+            console.print(str(path), soft_wrap=True, highlight=False)
+        return
     for folder in find_studies(folders):
         render_study(folder, console)
     for path in write_texts(folders):

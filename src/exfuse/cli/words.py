@@ -81,7 +81,7 @@ def read_command(words: Sequence[str]) -> Command:
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
-            arguments.append(word)
+            arguments.append(word if verb.describes or override["key"] not in keys else _listed(word))
     _place(verb, loose, things, arguments)
     return Command(verb, arguments, things, notes)
 
@@ -158,13 +158,17 @@ def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) ->
         typed.append(value)
     else:
         value = "true"
-    if key in _LISTS and not value.startswith("["):
-        value = f"[{value}]"
-    return f"{key}={value}", [*notes, f"{' '.join(typed)} is now {key}={value}"]
+    return (new := _listed(f"{key}={value}")), [*notes, f"{' '.join(typed)} is now {new}"]
+
+
+def _listed(word: str) -> str:
+    """An option that takes a list, typed without brackets, with them."""
+    key, _, value = word.partition("=")
+    return f"{key}=[{value}]" if key in _LISTS and value not in ("", "null") and not value.startswith("[") else word
 
 
 _SWITCHES = {"plan", "strict", "quiet"}
-_LISTS = {"only", "classes"}
+_LISTS = {"only", "classes", "columns", "format"}
 
 
 def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: list[str]) -> None:

@@ -27,7 +27,6 @@ from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
-from exfuse.tasks.stopping import Stopping, TimeLimit
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
 from exfuse.tracking.progress import ProgressBar
@@ -101,8 +100,6 @@ def build_trainer(
         *logging_to.callbacks,
     ]
     arguments = asdict(described.trainer)
-    if limit := arguments.pop("max_time"):
-        callbacks.append(TimeLimit(limit))
     if arguments["enable_progress_bar"]:
         callbacks.append(ProgressBar(described.trainer.log_every_n_steps))
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
@@ -132,8 +129,7 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
     try:
         with training_formats(tf32):
             trainer.fit(task, data, ckpt_path=began, weights_only=True)
-        by_rule = any(isinstance(one, Stopping) and one.is_over(trainer) for one in trainer.callbacks)  # type: ignore[attr-defined]
-        if trainer.current_epoch < (trainer.max_epochs or 0) and not by_rule:
+        if trainer.current_epoch < (trainer.max_epochs or 0):
             raise UserError(
                 f"Training stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: the run is not done."
             )

@@ -23,9 +23,14 @@ def environment(*loaders: BaseLoader) -> Environment:
     )
 
 
-_TEMPLATE = environment().get_template("standalone.html.jinja")
+_TEMPLATE, _FOR_WORD = (environment().get_template(f"{name}.html.jinja") for name in ("standalone", "word"))
 
 
 def render(tables: Sequence[Table]) -> str:
     """All tables on one page; headers explain themselves when pointed at."""
     return _TEMPLATE.render(tables=tables).lstrip()
+
+
+def render_for_word(tables: Sequence[Table]) -> str:
+    """All tables as word processors import them: sizes in points, borders at the cells, nothing that they do not know."""
+    return _FOR_WORD.render(tables=tables).lstrip()

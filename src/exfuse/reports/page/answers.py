@@ -5,11 +5,11 @@ from typing import NamedTuple
 from exfuse.analysis.cells import p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Comparison
 from exfuse.analysis.effects import FactorialEffects
+from exfuse.analysis.printed import added
 from exfuse.analysis.resampling import Interval
 from exfuse.analysis.table import list_effects
 from exfuse.reports.page.data import PageData
 from exfuse.store.metric import Metric
-from exfuse.store.study import StudyRow
 
 
 class Answer(NamedTuple):
@@ -52,23 +52,9 @@ def certainty(data: PageData) -> str:
 
 def _of_row(data: PageData, one: Comparison, interval: Interval) -> Answer:
     row, base = data.study.row(one.row), data.study.row(one.base)
-    return Answer(
-        _added(data, row, base),
-        _said(data.study.metric, interval, one.adjusted, f"({row.title} over {base.title})", one.found),
-        one.found,
-    )
-
-
-def _added(data: PageData, row: StudyRow, base: StudyRow) -> str:
-    """The techniques in whose options a row differs from its base, or else its title."""
-    changed = [known for known in data.study.techniques if row.options[known.name] != base.options[known.name]]
-    names = [
-        known.short
-        if row.options[known.name] == known.paper and base.options[known.name] == known.baseline
-        else f"{known.short} {row.options[known.name]}"
-        for known in changed
-    ]
-    return " and ".join(names) if names and row.decoder == base.decoder else row.title
+    about = " and ".join(added(data.study, row, base)) or row.title
+    said = _said(data.study.metric, interval, one.adjusted, f"({row.title} over {base.title})", one.found)
+    return Answer(about, said, one.found)
 
 
 def _said(metric: Metric, interval: Interval, adjusted: float | None, where: str, decided: bool) -> str:
