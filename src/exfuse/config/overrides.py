@@ -139,7 +139,7 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
             return nearest(key, search_path.groups(), "Groups")
         parent, leaf = _deepest(base, key)
         node = OmegaConf.select(base, parent) if parent else base
-        if leaf in node:
+        if leaf in [*node]:  # also one that is yet to be set, which a config says that it lacks
             continue
         if parent in chosen and (owners := whose(chosen[parent].partition("@")[0], leaf)):
             return owners

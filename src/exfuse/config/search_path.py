@@ -83,6 +83,13 @@ def arguments() -> list[str]:
     return ["--config-dir", str(added()[0])] if len(added()) == 1 else overrides()
 
 
+def typed() -> list[str]:
+    """The same as a user types it here, for texts: a folder elsewhere by its last name alone."""
+    near = [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name for path in added()]
+    several = [f"hydra.searchpath=[{','.join(f'file://{name}' for name in near)}]"] if near else []
+    return ["--config-dir", *near] if len(near) == 1 else several
+
+
 def is_group(name: str) -> bool:
     """Whether ``name``, such as ``technique/dap`` or ``optimizer@recipe.optimizer``, is a config group."""
     return any((folder / name.partition("@")[0]).is_dir() for folder in config_dirs())

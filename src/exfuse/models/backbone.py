@@ -101,4 +101,7 @@ def check_name(name: str) -> None:
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3) or ["resnet50"]
-        raise ConfigError(f"backbone.name={name}: timm has no such model. Did you mean {' or '.join(close)}?")
+        raise ConfigError(
+            f"backbone.name={name}: timm has no such model. Did you mean {' or '.join(close)}? "
+            "One of your own comes with --config-dir."
+        )

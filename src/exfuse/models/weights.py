@@ -132,6 +132,8 @@ def _from_hub(backbone: Backbone, key: str) -> dict[str, Tensor]:
         )
     try:
         return backbone.create(pretrained=True).state_dict()
+    except ConfigError:
+        raise
     except Exception as error:  # the hub client raises many kinds; all mean the same to the user
         raise ConfigError(
             f"{key}=timm: the public weights of {backbone.name} could not be had from the model hub "

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from exfuse.composition.reading import split_of
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_backbone
+from exfuse.config.read import own_backbone
 from exfuse.config.words import as_typed
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256
@@ -135,7 +136,8 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
     record = _done(folder)
     what = f"{run.encoder} ({backbone_label(run)})"
     if record is None and run.backbone.missing == "make":
-        check_name(run.backbone.name)
+        if not own_backbone(run.choices.get("backbone"), run.backbone.name):
+            check_name(run.backbone.name)
         overrides = pretrain_overrides(run)
         console.print(
             f"No pretrained backbone {what} yet, key {folder.key}: making it.\n  {as_command(overrides)}", soft_wrap=True

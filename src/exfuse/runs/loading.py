@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from exfuse.composition.reading import photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.config import search_path
 from exfuse.data.pixels import read_image
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError
@@ -64,18 +65,23 @@ class TrainedModel:
         )
 
 
-def load(run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs") -> TrainedModel:
+def load(
+    run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs", config_dir: str | Path | None = None
+) -> TrainedModel:
     """The trained model of a run. This process calculates float32 as such from here on, not as TensorFloat-32.
 
     Args:
         run: its name, its key or the first digits of it, its folder, or a checkpoint.
         device: cpu, cuda, or auto for a GPU where there is one.
         runs: the folder that holds the runs.
+        config_dir: a folder of config files of one's own, which this process uses from here on.
 
     Raises:
         UserError: if no run, or several, are called so.
         CheckpointError: if its checkpoint is missing or broken.
     """
+    if config_dir is not None:
+        search_path.use([config_dir])
     model, described, classes = load_checkpoint(find_run(str(run), Path(runs)))
     return TrainedModel(
         model.to(choose_device(device)), build_eval_transform(described), classes, photographs_upright(described.data)

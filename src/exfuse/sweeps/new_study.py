@@ -84,11 +84,11 @@ def write_new_study(
     else:
         read_study(content["study"], [])
         describe_run([one.on for one in picks])
-    at = [] if folder == CONFIG_DIR else ["--config-dir", _near(folder)]
+    at = search_path.typed() or ([] if folder == CONFIG_DIR else ["--config-dir", folder.name])
     command = shlex.join(["exfuse", "train", f"+study={name}", *at])
     write_atomically(path, lambda scratch: scratch.write_text(_text(content, command)))
     found = f"{len(rows)} rows" if rows else f"{2 ** len(picks)} combinations"
-    Console().print(f"{_near(path)}: {found}, each with seeds {_SEEDS}.\n{command}", soft_wrap=True, highlight=False)
+    Console().print(f"{path}: {found}, each with seeds {_SEEDS}.\n{command}", soft_wrap=True, highlight=False)
 
 
 def _pick(text: str) -> _Pick:
@@ -152,9 +152,3 @@ def _text(content: dict[str, Any], command: str) -> str:
     """The file: what it is and how it is run first, as in every study's file."""
     first = f"# @package _global_\n# {content['study']['title']}.\n#   {command} [seed=0 data=... backbone=... recipe=...]\n"
     return first + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-
-
-def _near(path: Path) -> str:
-    """As it is typed here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.text import Text
 
+from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe
 from exfuse.errors import ConfigError, UserError, complain, user_error
@@ -190,7 +191,7 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),
         output=output,
-        command=command,
+        command=shlex.join([*shlex.split(command), *search_path.typed()]),
         mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
         waits=config.sweep.missing != "skip",
         queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process

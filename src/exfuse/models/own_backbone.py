@@ -1,0 +1,75 @@
+"""Encoders that somebody brings who needs no timm: a module of four maps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from exfuse.errors import ConfigError
+from exfuse.models.backbone import Backbone, Depths
+
+_STRIDES = (4, 8, 16, 32)
+_TRIAL = (65, 97)  # rows and columns, which no stride divides
+
+
+class OwnBackbone(Backbone):
+    """An encoder of other code, by what `exfuse.models.backbone.Backbone` promises.
+
+    Args:
+        make: makes the module from ``arguments``. Its ``channels`` are those of its four maps, shallow to deep, whose strides
+            are 4, 8, 16 and 32: ceil(H / stride) rows and ceil(W / stride) columns of an image (B, 3, H, W).
+        name, levels, output_stride, rearrange, arguments: see `Backbone`; there is one output stride, 32, and nothing for LR.
+
+    Raises:
+        ConfigError: if it cannot be made, or its maps are others.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., nn.Module],
+        name: str,
+        levels: Sequence[int] = (2, 3, 4, 5),
+        output_stride: int = 32,
+        rearrange: Callable[[Depths], Depths] = lambda depths: depths,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        nn.Module.__init__(self)
+        if timm.is_model(name):
+            raise ConfigError(f"backbone.name={name}: timm has a model of this name. Call your own otherwise.")
+        if output_stride != _STRIDES[-1]:
+            raise ConfigError(f"backbone.output_stride={output_stride}: {name} is code of its own, whose stride is 32.")
+        self.name, self.levels, self.output_stride = name, tuple(levels), output_stride
+        self.arguments, self.reductions = dict(arguments or {}), _STRIDES[-len(levels) :]
+        try:
+            rearrange(None)
+            self.features = make(**self.arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
+        channels = getattr(self.features, "channels", None)
+        sizes = [tuple(-(-side // stride) for side in _TRIAL) for stride in _STRIDES]
+        expected = [(wide, *size) for wide, size in zip(channels or (), sizes, strict=False)]
+        if (found := self._trial()) != expected or len(expected) != len(_STRIDES):
+            raise ConfigError(
+                f"backbone={name}: of an image of {_TRIAL[0]}x{_TRIAL[1]} it makes maps of (channels, rows, columns) {found} "
+                f"and says channels={channels}; expected four maps of these channels, of strides 4, 8, 16 and 32, rounded up."
+            )
+        self.channels = tuple(channels or ())[-len(levels) :]
+
+    @torch.no_grad()
+    def _trial(self) -> list[tuple[int, ...]]:
+        maps = self.features.eval()(torch.zeros(1, 3, *_TRIAL))
+        self.features.train()
+        return [tuple(each.shape[1:]) for each in maps]
+
+    def create(self, **_: Any) -> nn.Module:
+        """There are no public weights of it.
+
+        Raises:
+            ConfigError: that says so.
+        """
+        raise ConfigError(f"backbone.init=timm: {self.name} is code of its own. Choose random, a weight file or pretrained.")
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [*self.features(image)][-len(self.levels) :]
