@@ -57,6 +57,10 @@ OF_TRAINING = (
         "optimizer@recipe.optimiser=sgd",
     ),
 )
+OF_A_SWEEP = (  # in its last row, which is said before the first is trained
+    *("seed=0,-1", "seed=0,x", "seed=0,1.5", "debug.images=4,0", "sweep.hung=-1 seed=0,1", "sweep.parallel=1,2"),
+    *("technique/dap=none,wide technique.dap.window=4", "name=a,[1]", "trainer.max_epochs=1,3"),
+)
 
 
 def typed(verb: Verb) -> list[list[str]]:
@@ -76,6 +80,7 @@ def typed(verb: Verb) -> list[list[str]]:
         found += [[*words, *(["FOLDER/empty"] * len(given)), wrong] for wrong in OF_A_DEVICE]
     if verb.describes:
         found += [[*words, wrong] for wrong in OF_TRAINING[:: 1 if verb.name == "train" else 4]]
+        found += [[*words, "-m", *wrong.split()] for wrong in OF_A_SWEEP[:: 1 if verb.name == "train" else 4]]
     return found
 
 
@@ -121,7 +126,8 @@ def main(folder: Path) -> None:
             except BaseException as error:
                 errors.write(f"Traceback: {type(error).__name__}: {str(error).splitlines()[:1]}")
             told = errors.getvalue()
-            if status not in (1, 2) or "Error: " not in told or "Traceback" in told or WORD in told:
+            told_otherwise = any(bad in told for bad in ("Traceback", "Error executing", WORD))
+            if status not in (1, 2) or "Error: " not in told or told_otherwise:
                 wrong.append(f"{' '.join(words)}: {status}, {told[-300:]}")
     print(json.dumps({"tried": tried, "wrong": wrong}))
 

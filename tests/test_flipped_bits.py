@@ -1,5 +1,6 @@
 """One flipped bit in any kind of file: it is refused by name, read anew from what it was made of, or makes other data."""
 
+import io
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from exfuse.files import sha256
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.runs.backbones import choose_weights
 from exfuse.runs.plan import find_backbone
+from exfuse.runs.submission_archive import check_archive, results_folder, write_archive
 from exfuse.store.examples import load_examples
 from exfuse.store.features import FeatureIndex, read_features
 from exfuse.store.folder import WEIGHTS, RunFolder
@@ -197,6 +199,18 @@ def caches(folder: Path) -> Iterator[tuple[str, Victim]]:
     yield "memory of hashes", Victim([memory], lambda: contents.content_hashes(files))
 
 
+def submission(folder: Path) -> Iterator[tuple[str, Victim]]:
+    masks, noise = {}, np.random.default_rng(0)
+    for id in ("2008_000001", "2008_000002"):
+        file = io.BytesIO()
+        Image.fromarray(noise.integers(0, 21, (12, 16), dtype=np.uint8)).convert("P").save(file, "PNG")
+        masks[id] = file.getvalue()
+    archive, inside = folder / "submission.tar.gz", results_folder("comp6", "test")
+    folder.mkdir()
+    write_archive(archive, inside, masks.items())
+    yield "submission", Victim([archive], lambda: check_archive(archive, inside, dict.fromkeys(masks, (16, 12)), 21))
+
+
 def backbone(folder: Path, overrides: list[str]) -> Iterator[tuple[str, Victim]]:
     run = describe_run(
         [*overrides, "backbone.init=pretrained", "backbone.missing=refuse", f"paths.backbones={folder / 'made'}"]
@@ -230,6 +244,7 @@ def test_a_flipped_bit_is_refused_by_name_read_anew_or_makes_other_data(
         *checkpoints(tmp_path / "checkpoints"),
         *data(tmp_path / "data"),
         *caches(tmp_path / "caches"),
+        *submission(tmp_path / "submission"),
         *backbone(tmp_path / "backbones", small_overrides),
     ]
     chance, wrong, flipped = random.Random(17), list[str](), 0

@@ -49,7 +49,7 @@ def run(command: Command) -> None:
         try:
             search_path.use_words(command.arguments)
             check_groups(arguments.overrides)
-            _run_hydra(arguments, parser, _task(command), str(CONFIG_DIR), command.verb.config)
+            _run_hydra(arguments, parser, _task(command, arguments.overrides), str(CONFIG_DIR), command.verb.config)
         except BaseException as error:
             if status := _finish(error):
                 sys.exit(status)
@@ -66,12 +66,9 @@ def run(command: Command) -> None:
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if wants_trace:
             raise
-        handed = command.things.get("overrides")  # of runs that the verb composes itself
-        name, typed = (command.verb.config, arguments.overrides) if handed is None else ("train", handed)
-        mistake = user_error(error)
-        if mistake is None and isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
+        if (mistake := _in_words(error, command, arguments.overrides)) is None:
             raise
-        _fail(mistake or UserError(explain(error, name, typed)), error)
+        _fail(mistake, error)
     sys.stdout.flush()
     for refused in unprinted if command.verb.name not in _LASTING else ():  # what was asked for is what was to be printed
         complain(f"standard output could not be written: {os.strerror(refused.errno or 0)}.")
@@ -83,7 +80,16 @@ def is_multirun() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def _task(command: Command) -> Callable[[DictConfig], None]:
+def _in_words(error: Exception, command: Command, typed: list[str]) -> UserError | None:
+    """A mistake of the user's, in words; None for anything else."""
+    mistake = user_error(error)
+    if mistake is None and isinstance(error, (HydraException, OmegaConfBaseException)):
+        handed = command.things.get("overrides")  # of runs that the verb composes itself
+        mistake = UserError(explain(error, *((command.verb.config, typed) if handed is None else ("train", handed))))
+    return mistake
+
+
+def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
     """What Hydra runs: a user's mistake ends a single job before Hydra dresses it up as a crash."""
     verb, things = command.verb, command.things
 
@@ -96,7 +102,7 @@ def _task(command: Command) -> Callable[[DictConfig], None]:
                 get_object(verb.asks)(**{name: arguments[name] for name in signature(verb.asks).arguments})
             get_object(verb.target)(**arguments)
         except Exception as error:
-            mistake = user_error(error)
+            mistake = _in_words(error, command, typed)
             if mistake is None or is_multirun():
                 raise
             raise _Mistake(mistake) from error

@@ -137,6 +137,8 @@ def split(params: Mapping[str, Any], typed: Sequence[str], parser: OverridesPars
         values = Counter(override.sweep_string_iterator() if override.is_discrete_sweep() else ())
         if twice := [value for value, number in values.items() if number > 1]:
             raise ConfigError(f"{override.input_line}: {twice[0]} is listed twice. List every value once.")
+        if override.is_sweep_override() and (key := key_of(override.input_line or "")).startswith("sweep.") and key != ROW:
+            raise ConfigError(f"{override.input_line}: expected one value. {key} is about the sweep, not about a run of it.")
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
-from exfuse.config.read import describe
+from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.store.checked import read_plain
 from exfuse.store.description import RunDescription
@@ -98,9 +98,14 @@ class StagedSweeper(BasicSweeper):
             compose_each_job_once()
         parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
+        rows = {tuple(one for one in job if key_of(one) != "seed"): job for job in reversed(sweep.jobs)}
+        checked = {tuple(one for one in job if key_of(one) == "seed"): job for job in reversed(sweep.jobs)}
         if sweep.study.overrides and self.tabulates:
-            rows = dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in sweep.jobs)
-            check_rows(sweep.study, [list(row) for row in rows], self._describe)
+            check_rows(sweep.study, [list(row) for row in reversed(rows)], self._describe)
+        else:
+            checked |= rows
+        for job in {tuple(job): job for job in reversed(checked.values())}.values():
+            self._describe(job)  # a mistake in the last of them is said before hours go into the first
         _running[:] = [sweep]
         if config.hydra.launcher._target_.endswith("BasicLauncher") and (most := _at_once(config)) > 1:
             assert self.launcher is not None
@@ -157,14 +162,15 @@ class StagedSweeper(BasicSweeper):
 
         return additions, names, save
 
-    def _describe(self, overrides: Sequence[str]) -> RunDescription:
+    def _describe(self, overrides: Sequence[str]) -> Any:
+        """The run or pretraining of a job, composed as Hydra will."""
         assert self.hydra_context is not None
         assert self.config is not None
         config = copy.deepcopy(self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides]))
         choices = dict(config.hydra.runtime.choices)
         with open_dict(config):
             del config["hydra"]
-        return describe(config, choices)
+        return (describe if self.tabulates else describe_pretraining)(config, choices)
 
 
 def _at_once(config: DictConfig) -> int:
