@@ -24,7 +24,6 @@ from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, user_error
 from exfuse.store.checked import read_plain
-from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
