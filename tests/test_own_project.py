@@ -17,8 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from exfuse import files
-from exfuse.config.slots import register_slots
+from exfuse.config import search_path
 from exfuse.runs.loading import load
 from exfuse.store.study import load_study
 from exfuse.sweeps.rows import read_study, split
@@ -87,8 +86,7 @@ def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     yield folder
-    files.set_config_dirs([])
-    register_slots()
+    search_path.use([])
 
 
 def test_the_page_prints_the_files_that_are_run() -> None:
@@ -245,7 +243,7 @@ def test_each_kind_of_study_declares_its_rows(
         assert {*jobs[0]} == {"technique/channel=none", "technique/spatial=none", "seed=0"}
 
 
-def test_a_decoder_a_head_a_reader_and_a_backbone_of_ones_own_train_and_predict(
+def test_a_decoder_a_head_a_reader_a_backbone_and_a_loss_of_ones_own_train_and_predict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     shutil.copytree(PARTS, tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))

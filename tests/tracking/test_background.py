@@ -3,7 +3,7 @@
 import threading
 import time
 
-from exfuse.tracking.wandb_tracker import Background
+from exfuse.tracking.background import Background
 
 
 def test_calls_run_in_order_and_one_that_raises_holds_up_no_other() -> None:

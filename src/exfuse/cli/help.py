@@ -23,6 +23,7 @@ _OVERLAYS = {  # groups that no defaults list names, for verbs that have the slo
 }
 _HOW = ("trainer", "logger", "debug")
 _WIDTH = 110
+_MANY = 8  # options, too many for a line each
 _BASH = """_exfuse() {
     mapfile -t COMPREPLY < <(exfuse --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
     [[ $COMP_WORDBREAKS == *=* && ${COMP_LINE:0:COMP_POINT} == *=* ]] && COMPREPLY=("${COMPREPLY[@]#*=}")
@@ -109,7 +110,7 @@ def verb_help(verb: Verb) -> str:
         prefix = "+" if group in _OVERLAYS else ""
         parts.append(f"{prefix}{group}={chosen or 'NAME'}  {meaning}".rstrip())
         options_there = options_of(group)
-        if group in _OVERLAYS or group in _HOW:  # too many for a line each, or not what makes a run what it is
+        if group in _OVERLAYS or group in _HOW or len(options_there) > _MANY:  # or not what makes a run what it is
             parts += _wrapped([*options_there], 4)
         else:
             parts += _lines(options_there)

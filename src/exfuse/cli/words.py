@@ -61,6 +61,8 @@ def read_command(words: Sequence[str]) -> Command:
         word = rest.pop()
         option, _, value = word.removeprefix("--").partition("=")
         override = _OVERRIDE.match(word)
+        if override and re.split(r"[./]", override["key"] or "")[0] == "tracker" and "logger" in keys:
+            word = word.replace("tracker", "logger", 1)  # which trackers are to people, and Lightning's word is not
         if word in _FLAGS or word.startswith(("-i=", "--info=")):
             arguments += [word, *(rest.pop() for _ in range(min(_FLAGS.get(word, 0), len(rest))))]
             if word in ("--info", "-i") and rest and rest[-1] in ("all", "config", "defaults", "defaults-tree", "searchpath"):

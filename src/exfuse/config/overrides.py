@@ -102,7 +102,7 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None and "Did you mean" not in message:
-        return message
+        return " ".join(message.split())
     advice = re.compile(r"\nTo append to your (config|default list) use .*")  # would only hide the typing error
     return " ".join([*advice.sub("", message).splitlines(), *([choices] if choices else [])])
 

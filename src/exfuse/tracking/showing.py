@@ -14,7 +14,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.store.checked import plain
 from exfuse.store.costs import Costs
 from exfuse.store.record import Scores
-from exfuse.tasks.prediction import EvaluationProtocol, predict_split
+from exfuse.tasks.prediction import EvaluationProtocol, PredictedImage, predict_split
 from exfuse.tasks.segmentation import SegmentationTask, gradient_norms, predict_ids
 from exfuse.tracking.tracker import Tracker, trackers_of
 
@@ -43,7 +43,12 @@ def show_scores(
         return
     positions = spread_evenly(len(dataset), max(tracker.examples for tracker in trackers))
     examples = list(predict_split(model, dataset, positions, device, decide))
-    classes = dataset.split.classes
+    show_outcome(trackers, scores, costs, examples)
+
+
+def show_outcome(trackers: Sequence[Tracker], scores: Scores, costs: Costs | None, examples: Sequence[PredictedImage]) -> None:
+    """See `show_scores`; with pictures that are known already, or none."""
+    classes = [*scores.iou]
     values = _numbers("final", plain(scores))
     values |= {f"final/iou/{name}": value for name, value in scores.iou.items() if value is not None}
     for tracker in trackers:

@@ -1,10 +1,8 @@
 """W&B as a tracker of runs: the only place that knows wandb's runs."""
 
 import os
-import queue
 import shutil
 import struct
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
 from exfuse.terminal import Console
+from exfuse.tracking.background import Background
 from exfuse.tracking.tracker import RunInfo, Tracker
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
@@ -283,39 +282,3 @@ def _end_of_records(data: bytes) -> int:
         if kind in (_FULL, _LAST):
             end = position
     return end
-
-
-# Calls one after another in a thread of their own, so that whoever asks for them never waits for a network.
-
-
-class Background:
-    """Run calls in the order in which they come.
-
-    A call that hangs holds up the later ones and nobody else: the thread ends with the process, whatever it does.
-
-    Args:
-        on_error: gets what a call raises, in the thread; the next call runs all the same.
-    """
-
-    def __init__(self, on_error: Callable[[Exception], object]) -> None:
-        self._calls: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self._on_error = on_error
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def do(self, call: Callable[[], object]) -> None:
-        """Have ``call`` run after those before it; returns at once."""
-        self._calls.put(call)
-
-    def finish(self, seconds: float) -> bool:
-        """Wait for the calls so far, at most so long; whether all are done. No further call may come."""
-        self._calls.put(None)
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call()
-            except Exception as error:  # whatever it is, the thread that asked must not see it
-                self._on_error(error)

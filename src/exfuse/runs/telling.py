@@ -1,0 +1,75 @@
+"""What `exfuse runs log` does: tell a tracker of runs that have ended."""
+
+from pathlib import Path
+
+from exfuse.composition.reading import split_of
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.config.options import build
+from exfuse.data.segmentation import SegmentationDataset
+from exfuse.data.split import spread_evenly
+from exfuse.errors import ConfigError, UserError
+from exfuse.limits import Device
+from exfuse.process import choose_device
+from exfuse.runs.asked import scored
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.checked import plain
+from exfuse.store.description import Option
+from exfuse.store.folder import RunFolder
+from exfuse.store.history import merge_logs
+from exfuse.store.record import Record
+from exfuse.tasks.prediction import PredictedImage, predict_split
+from exfuse.terminal import Console
+from exfuse.tracking.run_info import run_info
+from exfuse.tracking.showing import show_accuracy, show_outcome
+from exfuse.tracking.tracker import Tracker, tracked, trackers_of
+
+
+def log_runs(runs: list[str], logger: Option, device: Device) -> None:
+    """Tell of each finished run its curves, scores, costs and pictures, as if it had been told while it trained.
+
+    Args:
+        runs: folders of runs, or of stores of runs.
+        logger: who is told.
+        device: that pictures are predicted on.
+
+    Raises:
+        ConfigError: if it tells nobody.
+        UserError: if a folder holds no finished run.
+        DataError: if pictures are wanted and a run's data are not there.
+    """
+    console = Console()
+    for folder in scored(runs):
+        record = folder.finished()
+        assert record is not None
+        stage = "pretrain" if record.scored is None else "train"
+        loggers = build("logger", logger)(run_info(folder.path, record.key, stage, record, None)).loggers
+        told = trackers_of(loggers)
+        if not told:
+            raise ConfigError(
+                f"tracker={logger.name} is of the run's folder alone. Choose wandb, tensorboard, mlflow or several."
+            )
+        most = max(tracker.examples for tracker in told)
+        examples = _examples(folder, most, device) if most and record.scored is not None else []
+        with tracked(loggers) as trackers:
+            _tell(trackers, folder, record, examples)
+        console.print(f"{record.title}, seed {record.seed}: {logger.name} has it.", soft_wrap=True, highlight=False)
+
+
+def _tell(trackers: list[Tracker], folder: RunFolder, record: Record, examples: list[PredictedImage]) -> None:
+    for step, values in merge_logs(folder.path).items():
+        for tracker in trackers:
+            tracker.log(values, step)
+    if record.scored is not None:
+        show_outcome(trackers, record.scores, record.costs, examples)
+    elif record.backbone is not None:
+        show_accuracy(trackers, record.backbone.accuracy, plain(record.costs) if record.costs else {})
+
+
+def _examples(folder: RunFolder, number: int, device: Device) -> list[PredictedImage]:
+    model, trained, _ = load_checkpoint(Path(folder.path))
+    try:
+        split = split_of(trained, "val")
+    except UserError as error:
+        raise type(error)(f"{error} Without pictures the data are not needed: tracker.examples=0.") from error
+    dataset, where = SegmentationDataset(split, build_eval_transform(trained)), choose_device(device)
+    return list(predict_split(model.to(where), dataset, spread_evenly(len(dataset), number), where))

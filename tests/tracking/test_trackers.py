@@ -1,0 +1,170 @@
+"""What TensorBoard, MLflow and any logger of Lightning are told of a run, read back from what they wrote."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
+
+from exfuse.config import search_path
+from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
+from exfuse.store.folder import RunFolder
+from exfuse.store.history import merge_logs
+from exfuse.tracking.loggers import lightning_logging
+from exfuse.tracking.tracker import RunInfo, tracked
+from tests.command import Command
+from tests.small_runs import only_run
+
+event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no TensorBoard")
+mlflow = pytest.importorskip("mlflow", reason="no MLflow")
+TRACKED = (
+    "logger=several",
+    "logger.names=[tensorboard,mlflow]",
+    *(f"logger.parts.{name}.{key}" for name in ("tensorboard", "mlflow") for key in ("examples=2", "examples_every=2")),
+    *("recipe.epochs=2", "data.images.train=8", "trainer.log_every_n_steps=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trackers")
+
+
+@pytest.fixture(scope="module")
+def run(compose_config: Callable[..., RunDescription], small_overrides: list[str], place: Path) -> RunFolder:
+    """One run that two trackers were told of at once."""
+    more = (*TRACKED, f"logger.parts.mlflow.uri=sqlite:///{place}/mlflow.db", f"paths.runs={place}/runs")
+    train(compose_config(*small_overrides, *more, "+ablation=seb"))
+    return only_run(place / "runs")
+
+
+def events(folder: Path) -> "event_accumulator.EventAccumulator":
+    (written,) = {path.parent for path in folder.rglob("events.*")}
+    everything = dict.fromkeys(("scalars", "images", "tensors"), 0)
+    return event_accumulator.EventAccumulator(str(written), everything).Reload()
+
+
+def test_tensorboard_has_curves_pictures_classes_as_text_and_settings_with_scores(run: RunFolder) -> None:
+    found, record = events(run.path / "tensorboard"), run.record()
+    assert record is not None
+    assert record.scored is not None
+    assert [path.name for path in (run.path / "tensorboard").iterdir()] == ["seb_seed_0"]
+    curves = merge_logs(run.path)
+    for name in ("train/loss", "val/miou"):
+        told = {point.step: point.value for point in found.Scalars(name)}
+        assert told == pytest.approx({step: values[name] for step, values in curves.items() if name in values}, rel=1e-5)
+    (score,) = found.Scalars("final/miou")
+    assert score.value == pytest.approx(record.scored.miou)
+    tags = found.Tags()
+    pictures = [tag for tag in tags["images"] if tag.startswith(("val/", "final/"))]
+    assert len(pictures) == 4
+    picture = found.Images(pictures[0])[0]
+    assert max(picture.height, (picture.width - 3 * 4) / 4) == 64  # four of an image's size, three gaps between
+    (text,) = found.Tensors("final/classes/text_summary")
+    assert "| class | IoU % |" in text.tensor_proto.string_val[0].decode()
+    settings = found.summary_metadata
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= settings.keys()
+    assert b"technique_seb" in settings["_hparams_/session_start_info"].plugin_data.content
+
+
+def test_mlflow_has_the_same_in_its_database(run: RunFolder, place: Path) -> None:
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{place}/mlflow.db")
+    experiment = client.get_experiment_by_name("exfuse")
+    (told,) = client.search_runs([experiment.experiment_id])
+    record = run.record()
+    assert record is not None
+    assert record.scored is not None
+    assert (told.data.tags["exfuse.key"], told.info.run_name, told.info.status) == (record.key, "seb, seed 0", "FINISHED")
+    assert told.data.params["technique_seb"] == "product"
+    assert told.data.metrics["final/miou"] == pytest.approx(record.scored.miou)
+    assert told.data.metrics["cost/parameters"] == record.parameters
+    for name in ("train/loss", "val/miou"):
+        found = {point.step: point.value for point in client.get_metric_history(told.info.run_id, name)}
+        assert found == pytest.approx({step: values[name] for step, values in merge_logs(run.path).items() if name in values})
+    kept = Path(told.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in kept.iterdir()} == {"config.json", "final", "val"}
+    assert len([*kept.glob("final/*.png")]) == 2
+    assert "| class | IoU % |" in (kept / "final" / "classes.md").read_text()
+    assert json.loads((kept / "config.json").read_text())["variant"] == "seb-product"
+    strip = np.asarray(Image.open(next(kept.glob("final/*.png"))))
+    assert strip.shape[1] % 4 == 0  # three gaps of four pixels between four pictures of one width
+    assert (strip[:, strip.shape[1] // 4 - 3 : strip.shape[1] // 4 + 1] == 255).all()
+
+
+def test_a_finished_run_is_sent_afterwards_and_again_adds_nothing(run: RunFolder, place: Path, command: Command) -> None:
+    database = f"sqlite:///{place}/mlflow.db"
+    words = ("tracker=mlflow", f"tracker.uri={database}", "tracker.experiment=later", "tracker.examples=0", "device=cpu")
+    for _ in range(2):
+        status, told, complaint = command("runs", "log", run.path, *words)
+        assert status == 0, complaint
+        assert "mlflow has it" in told
+    client = mlflow.MlflowClient(tracking_uri=database)
+    (later,) = client.search_runs([client.get_experiment_by_name("later").experiment_id])
+    (first,) = client.search_runs([client.get_experiment_by_name("exfuse").experiment_id])
+    assert later.data.metrics == pytest.approx(first.data.metrics)
+    assert later.data.params == first.data.params | {"stage": "train"}
+    number = {one.info.experiment_id: len(client.get_metric_history(one.info.run_id, "train/loss")) for one in (first, later)}
+    assert len({*number.values()}) == 1
+
+
+def test_pictures_of_a_finished_run_are_predicted_anew(run: RunFolder, place: Path, command: Command) -> None:
+    kept = run.path / "tensorboard"
+    kept.rename(place / "told_while_it_trained")
+    assert command("runs", "log", run.path, "tracker=tensorboard", "tracker.examples=2", "device=cpu")[0] == 0
+    before, after = events(place / "told_while_it_trained"), events(kept)
+    tags = [tag for tag in after.Tags()["images"] if tag.startswith("final/")]
+    assert len(tags) == 2
+    for tag in tags:
+        assert before.Images(tag)[0].encoded_image_string == after.Images(tag)[0].encoded_image_string
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("tracker=csv",), "Choose wandb, tensorboard, mlflow or several"),
+        (("tracker=tensorbord",), "Did you mean 'tensorboard'?"),
+        ((), "logger"),
+        (("tracker=several", "tracker.names=[comet]"), "there is no such part"),
+    ],
+)
+def test_who_is_told_nothing_is_refused_in_a_line(run: RunFolder, command: Command, words: tuple[str, ...], says: str) -> None:
+    status, _, complaint = command("runs", "log", run.path, *words)
+    assert status == 1
+    assert says in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+def test_a_tracker_that_fails_is_said_once_and_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(save_dir: str) -> CSVLogger:
+        raise OSError("nobody is there")
+
+    info = RunInfo(tmp_path, "0" * 16, "train", "x, seed 0", None, (), {"seed": 0})
+    with tracked(lightning_logging(info, gradients=None, logger=broken, timeout=5.0).loggers) as trackers:
+        trackers[0].log({"train/loss": 1.0}, 0)
+    told = capsys.readouterr().err
+    assert told.count("nobody is there") == 1
+    assert f"exfuse runs log {'0' * 16}" in told
+
+
+def test_any_logger_of_lightning_is_told_by_one_file(
+    run: RunFolder, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "logger").mkdir(parents=True)
+    (tmp_path / "conf" / "logger" / "other.yaml").write_text(
+        "# Lightning's own CSV files, as any other logger.\n"
+        "_target_: exfuse.tracking.loggers.lightning_logging\n_partial_: true\ngradients: null\ntimeout: 20\n"
+        "logger:\n  _target_: pytorch_lightning.loggers.CSVLogger\n  _partial_: true\n  save_dir: told\n  version: mine\n"
+    )
+    status, _, complaint = command("runs", "log", run.path, "tracker=other", "--config-dir", "conf")
+    assert status == 0, complaint
+    (table,) = (tmp_path / "told").rglob("metrics.csv")
+    assert table.parent.name == "mine"
+    assert table.parent.parent.name == "seb, seed 0"
+    assert {"train/loss", "val/miou", "final/miou"} <= {*table.read_text().splitlines()[0].split(",")}
+    assert "technique_seb: product" in (table.parent / "hparams.yaml").read_text()
+    search_path.use([])
