@@ -30,6 +30,7 @@ Part = Annotated[float, Meta(gt=0, lt=1)]
 Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2, extra={"rising": True})]
 ShareRange = Annotated[list[PositiveShare], Meta(min_length=2, max_length=2, extra={"rising": True})]
 Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
+Duration = Annotated[str, Meta(pattern=r"^\d+:\d\d:\d\d:\d\d$", title="days, hours, minutes and seconds, 00:12:00:00")]
 Size = Annotated[list[Positive], Meta(min_length=2, max_length=2, title="[HEIGHT,WIDTH], two positive numbers of pixels")]
 Text = Annotated[str, Meta(min_length=1, title="text")]
 Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5

@@ -93,6 +93,15 @@ def seeds(row: StudyRow) -> Cell:
     return Cell(f"{done} of {planned}: {states(row)}" if planned else "0", values, state=True)
 
 
+def epochs(row: StudyRow) -> Cell:
+    """Where a rule stopped the row's trainings, seed by seed: ``stopped at 16, 22 of 60``."""
+    stopped = [record.stopped for record in row.records.values() if record.stopped]
+    each = [one.stopped.epochs if one.stopped else one.setting("recipe.epochs") for one in row.records.values()]
+    listed = ", ".join(f"{number:.4g}" for number in (each if stopped else dict.fromkeys(each)) if number is not None)
+    of = " or ".join(dict.fromkeys(str(one.of) for one in stopped))
+    return Cell(f"stopped at {listed} of {of}" if stopped else listed or NOTHING, {"epochs": listed}, state=not listed)
+
+
 def score(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
     """Mean and standard deviation (n - 1) over the finished seeds, as people read the study's metric."""
     metric = study.metric

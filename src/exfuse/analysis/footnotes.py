@@ -22,6 +22,7 @@ from exfuse.store.tuning import Trial
 
 FEW = 200
 FEW_IMAGES = f"One seed and fewer than {FEW} images: up to 10 % of such intervals missed in simulations, not 5 %."
+_PLAIN = "cross_entropy"
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
 
 
@@ -304,8 +305,34 @@ def _recipe(records: Sequence[Record]) -> str:
         f"{_distinct(records, _optimizer)}, learning rate {of('lr')}",
         f"precision {_distinct(records, lambda record: record.config['trainer']['precision'])}",
     ]
+    if any((record.setting("loss.option") or _PLAIN) != _PLAIN or record.setting("loss.smoothing") for record in records):
+        parts.append(f"loss {_distinct(records, _loss)}")
+    if any(record.setting("recipe.ema_decay") for record in records):
+        parts.append(f"moving average of the weights, decay {_distinct(records, lambda one: one.setting('recipe.ema_decay'))}")
     name = _distinct(records, lambda record: record.choices.get("recipe"))
-    return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; seeds {_seeds(records)}."
+    rule = "".join(f" {sentence}" for sentence in dict.fromkeys(filter(None, map(_rule, records))))
+    return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; seeds {_seeds(records)}.{rule}"
+
+
+def _loss(record: Record) -> str:
+    """Its option; of a sum its parts with their weights."""
+    loss = record.setting("loss") or {"option": _PLAIN}
+    name = str(loss["option"])
+    if weights := {part: weight for part, weight in (loss.get("weights") or {}).items() if weight}:
+        name = " + ".join(f"{weight:g} {part}" for part, weight in weights.items())
+    return f"{name}{' smoothed' if loss.get('smoothing') else ''}".replace("_", " ")
+
+
+def _rule(record: Record) -> str:
+    """By which rule its training stopped before its recipe's epochs; empty if by none."""
+    stop = record.setting("stop") or {}
+    limits = [f"after {count(stop[unit], unit.removesuffix('s'))}" for unit in ("epochs", "steps") if stop.get(unit)]
+    if patience := stop.get("patience"):
+        limits.append(
+            f"once {count(patience, 'validation')}, one every {count(stop['every'], 'epoch')}, found no better mIoU on "
+            f"{_percent(stop['share'])} of train, which is held out for that, val being read at the end alone"
+        )
+    return f"A training stops {' or '.join(limits)}." if limits else ""
 
 
 def _optimizer(record: Record) -> str:

@@ -70,6 +70,8 @@ def columns(study: Study) -> list[Column]:
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted", group="paper"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points", group="paper"))
+    if any(record.stopped for _, _, record in study.done()):
+        found.append(Column("epochs", "epochs", "at which its trainings stopped, of the recipe's", "left"))
     if not study.imported:
         worst = "highest mean loss of an epoch after warm-up over that of guessing"
         if any(record.health and record.health.correlations for _, _, record in study.done()):
@@ -203,6 +205,7 @@ def _row(
         "paper": paper,
         "difference_to_paper": ahead,
         "seeds": cells.seeds(row),
+        "epochs": cells.epochs(row),
         "health": cells.health(row),
     }
     for measure in _measures(study):

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
+from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -18,7 +19,15 @@ from exfuse.config.words import expected, nearest_key, shown
 from exfuse.errors import CONTROL, ConfigError
 from exfuse.store import variants
 from exfuse.store.checked import at
-from exfuse.store.description import Option, Paths, PretrainingDescription, RunDescription, Trainer, decode_option
+from exfuse.store.description import (
+    NO_STOP,
+    Option,
+    Paths,
+    PretrainingDescription,
+    RunDescription,
+    Trainer,
+    decode_option,
+)
 
 _TRAINER = "pytorch_lightning.Trainer"
 _CODE = ("_target_", "_partial_")
@@ -40,7 +49,7 @@ def describe(config: DictConfig, choices: Choices) -> RunDescription:
     Raises:
         ConfigError: naming the key that nothing reads, or whose value is of another kind or out of range.
     """
-    return _described(config, choices, RunDescription)
+    return _with_looks(_described(config, choices, RunDescription))
 
 
 def describe_pretraining(config: DictConfig, choices: Choices) -> PretrainingDescription:
@@ -119,6 +128,25 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     of_study = at(content, "sweep.row")
     content["name"] = str(content.get("name") or of_study or variant_name(groups, label))
     return _converted(content, kind, written)
+
+
+def _with_looks(run: RunDescription) -> RunDescription:
+    """The description with its rule for stopping complete.
+
+    Raises:
+        ConfigError: if that makes no sense.
+    """
+    stop = run.stop
+    if stop.every is not None:
+        raise ConfigError("stop.every: set recipe.val_every, by which a training is validated and this looks.")
+    if stop.epochs is not None and stop.epochs > run.recipe.epochs:
+        raise ConfigError(f"stop.epochs={stop.epochs}: expected at most recipe.epochs, {run.recipe.epochs}.")
+    if stop.patience is not None:
+        return replace(run, stop=replace(stop, every=run.recipe.val_every))
+    for name in ("min_delta", "share", "seed"):
+        if getattr(stop, name) != getattr(NO_STOP, name):
+            raise ConfigError(f"stop.{name}: this is of stop.patience, which is null. Set that, or leave this out.")
+    return run
 
 
 def _check_sum(loss: Mapping[str, Any]) -> None:

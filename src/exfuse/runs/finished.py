@@ -31,6 +31,8 @@ def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:
     title = f"{record.title}, seed {record.seed}: {record.data} val, {scores.images} images"
     if record.weights_name == "random":
         title += " (backbone from random weights)"
+    if record.stopped:
+        title += f" ({record.stopped} epochs)"
     if record.diverged:
         title += " (diverged: an epoch's mean loss after warm-up lay above that of guessing)"
     console.print(per_class_table(np.array(scores.confusion), record.classes, title))

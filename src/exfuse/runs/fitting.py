@@ -27,6 +27,7 @@ from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
+from exfuse.tasks.stopping import Stopping, TimeLimit
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
 from exfuse.tracking.progress import ProgressBar
@@ -100,6 +101,8 @@ def build_trainer(
         *logging_to.callbacks,
     ]
     arguments = asdict(described.trainer)
+    if limit := arguments.pop("max_time"):
+        callbacks.append(TimeLimit(limit))
     if arguments["enable_progress_bar"]:
         callbacks.append(ProgressBar(described.trainer.log_every_n_steps))
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
@@ -129,7 +132,8 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
     try:
         with training_formats(tf32):
             trainer.fit(task, data, ckpt_path=began, weights_only=True)
-        if trainer.current_epoch < (trainer.max_epochs or 0):
+        by_rule = any(isinstance(one, Stopping) and one.is_over(trainer) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        if trainer.current_epoch < (trainer.max_epochs or 0) and not by_rule:
             raise UserError(
                 f"Training stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: the run is not done."
             )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from exfuse.composition.precision import possible_precisions
 from exfuse.composition.reading import read_labelled_split, read_split
-from exfuse.data.census import count_classes
+from exfuse.data.census import check_labels, count_classes
 from exfuse.data.labelled import LabelledSplit
-from exfuse.data.split import Split, check_disjoint
+from exfuse.data.split import Split, check_disjoint, divide
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC, weights_file
@@ -32,8 +32,8 @@ class RunPlan(NamedTuple):
     Attributes:
         run: what it is, its precision resolved.
         folder: where it lies or will lie; knows the key.
-        splits: ``train`` and ``val``.
-        manifests: of both and, where ``backbone.init`` itself does not say what they are, of the weights to start from: under
+        splits: ``train``, ``val`` and, where a rule stops the training by its score, ``stop``, by which that looks.
+        manifests: of them and, where ``backbone.init`` itself does not say what they are, of the weights to start from: under
             ``backbone``, or under ``init_from`` the key of the run whose model that is.
     """
 
@@ -167,6 +167,11 @@ def start_folder(run: RunDescription) -> RunFolder | None:
 
 def _read_splits(run: RunDescription, read: ReadSplits) -> dict[str, Split]:
     splits = dict(read(run.data, run.held_out))
+    if run.stop.patience:  # what learns is divided once more: val decides nothing
+        parts = divide(splits["train"], run.stop.share, run.stop.seed)
+        splits |= {"train": parts["train"], "stop": parts["val"]}
+        check_labels(splits["train"])
+        check_labels(splits["stop"])
     if run.debug.images:
         splits = {name: replace(split, items=split.items[: run.debug.images]) for name, split in splits.items()}
         if void := [split.name for split in splits.values() if not count_classes(split).labelled]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from msgspec.structs import replace
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 
 from exfuse.analysis.console import accuracy_table
 from exfuse.composition.common import normalisation
@@ -35,6 +35,7 @@ from exfuse.store.description import Normalisation, PretrainingDescription, to_p
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import DONE, RUNNING, Backbone, Record
 from exfuse.tasks.classification import ClassificationTask
+from exfuse.tasks.stopping import AveragedWeights
 from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_accuracy
 from exfuse.tracking.tracker import tracked
@@ -154,7 +155,7 @@ def _exclude_more(folder: RunFolder, record: Record, train: LabelledSplit, held_
 
 def _averaging(wanted: PretrainingDescription) -> list[Callback]:
     decay = wanted.pretraining.recipe.ema_decay
-    return [EMAWeightAveraging(decay=decay)] if decay else []
+    return [AveragedWeights(decay=decay)] if decay else []
 
 
 def _validate(trainer: pl.Trainer, task: ClassificationTask, data: ClassificationData) -> dict[str, float]:

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 
-from exfuse.composition.segmentation import build_data, build_model, build_task
+from exfuse.composition.segmentation import build_data, build_eval_transform, build_model, build_task
 from exfuse.data.census import census_lines, count_classes
-from exfuse.data.segmentation import SegmentationData
+from exfuse.data.segmentation import SegmentationData, SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
@@ -24,15 +24,17 @@ from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
 from exfuse.runs.start import Start, find_start
 from exfuse.store.checked import plain
-from exfuse.store.description import RunDescription, label_of, to_plain
-from exfuse.store.record import RUNNING, Record
+from exfuse.store.description import NO_STOP, RunDescription, label_of, to_plain
+from exfuse.store.record import RUNNING, Record, Stopped
 from exfuse.tasks.health import TrainingHealth, level_correlations
 from exfuse.tasks.losses import weights_of_classes
 from exfuse.tasks.segmentation import SegmentationTask
+from exfuse.tasks.stopping import AveragedWeights, Stopping, epochs_done
 from exfuse.terminal import Console, afterwards
 from exfuse.tracking.showing import show_scores
 from exfuse.tracking.tracker import tracked
 
+_MONITOR = "val/miou"
 _CORRELATED = 8  # images of val on which SEB's output is compared with its input
 
 
@@ -76,7 +78,15 @@ def train(run: RunDescription) -> None:
         )
         with recorded(folder, origin):
             costs, health = TrainingCosts(run.recipe.batch_size), TrainingHealth()
-            task, data_module, trainer = _assemble(plan, weights, start, origin, [costs, health])
+            watching: list[Callback] = [costs, health]
+            if run.stop != NO_STOP:
+                watching.append(Stopping(run.stop, _MONITOR))
+            if run.recipe.ema_decay:
+                watching.append(AveragedWeights(decay=run.recipe.ema_decay))
+            task, data_module, trainer = _assemble(plan, weights, start, origin, watching)
+            val = data_module.val_set
+            if "stop" in splits:
+                val = SegmentationDataset(splits["val"], build_eval_transform(run))
             console.print(_headline(origin, plan, task), soft_wrap=True)
             for line in (line for split in splits.values() for line in census_lines(split)):
                 console.print(line, soft_wrap=True, highlight=False)
@@ -97,16 +107,16 @@ def train(run: RunDescription) -> None:
                         checkpoint_sha256=sha256(folder.last),
                         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
                         seconds=seconds,
+                        stopped=_stopped(trainer),
                         class_weights=dict(zip(task.classes, weights_of_classes(task.loss) or (), strict=False)),
                         costs=describe_costs(task.model.to(device), run.recipe.augmentation.crop, costs),
                     )
-                    val = data_module.val_set
                     shown = (val[place]["image"].to(device) for place in spread_evenly(len(val), _CORRELATED))
                     trained = replace(trained, health=health.health(level_correlations(task.model, shown)))
                     workers = run.runtime.workers
-                    record = report_outcome(folder, trained, task.model, data_module.val_set, device, workers)
+                    record = report_outcome(folder, trained, task.model, val, device, workers)
                     with afterwards():
-                        show_scores(trackers, record.scores, record.costs, task.model, data_module.val_set, device)
+                        show_scores(trackers, record.scores, record.costs, task.model, val, device)
                         show_outcome(folder, record, console)
 
 
@@ -114,7 +124,7 @@ def _assemble(
     plan: RunPlan, weights: ChosenWeights, start: Start | None, origin: Record, watching: Sequence[Callback]
 ) -> tuple[SegmentationTask, SegmentationData, pl.Trainer]:
     run = plan.run
-    data_module = build_data(run, plan.splits["train"], plan.splits["val"])
+    data_module = build_data(run, plan.splits["train"], plan.splits.get("stop", plan.splits["val"]))
     model = build_model(run, len(data_module.classes), weights.init)
     if start is not None:
         load_weights(model, start.folder.last)
@@ -123,7 +133,12 @@ def _assemble(
         model.compile()  # in place, so that the names in checkpoints stay as they are
     counts = count_classes(plan.splits["train"]).pixels.tolist()
     task = build_task(run, model, data_module.classes, len(data_module.val_set), counts)
-    return task, data_module, build_trainer(run, plan.folder, origin, "train", monitor="val/miou", extra=watching)
+    return task, data_module, build_trainer(run, plan.folder, origin, "train", monitor=_MONITOR, extra=watching)
+
+
+def _stopped(trainer: pl.Trainer) -> Stopped | None:
+    epochs, planned = round(epochs_done(trainer), 3), trainer.max_epochs or 0
+    return Stopped(epochs, trainer.global_step, planned) if epochs < planned else None
 
 
 def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:

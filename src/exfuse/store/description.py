@@ -16,9 +16,11 @@ from exfuse.limits import (
     BelowOne,
     DeviceList,
     Devices,
+    Duration,
     FromMinusOne,
     NonNegative,
     NonNegativeFloat,
+    Part,
     Positive,
     PositiveFloat,
     PositiveShare,
@@ -103,6 +105,7 @@ class Recipe(_Steps, frozen=True):
     encoder_lr_factor: NonNegativeFloat
     long_side: Positive | None
     augmentation: Augmentation
+    ema_decay: Part | None = None
 
 
 class ClassificationAugmentation(_Part, frozen=True):
@@ -166,6 +169,7 @@ class Trainer(_Part, frozen=True, kw_only=True):
     enable_model_summary: Annotated[bool, ASIDE]
     use_distributed_sampler: Annotated[bool, ASIDE]
     num_sanity_val_steps: FromMinusOne
+    max_time: Annotated[Duration | None, ASIDE] = None
     more: dict[str, Any] = {}
 
 
@@ -207,6 +211,30 @@ class HeldOut(_Part, frozen=True, kw_only=True):
 
 
 NOTHING = HeldOut()
+
+
+class Stop(_Part, frozen=True, kw_only=True):
+    """By which rule a training ends before its recipe's epochs, whose schedule stays as long as they are.
+
+    Attributes:
+        epochs, steps: after so many; steps are the optimiser's.
+        patience: after so many validations without a better mIoU of a part of train that is held out for that. val is read at
+            the end alone.
+        min_delta: by how much a better mIoU is better.
+        share, seed: of train, that part, and of its draw; see `exfuse.data.split.divide`.
+        every: epochs between two validations where there is a patience, the recipe's ``val_every``: they then count.
+    """
+
+    epochs: Positive | None = None
+    steps: Positive | None = None
+    patience: Positive | None = None
+    min_delta: BelowOne = 0.0
+    share: Part = 0.2
+    seed: Seed = 0
+    every: Positive | None = None
+
+
+NO_STOP = Stop()
 CROSS_ENTROPY = Option("cross_entropy", {"smoothing": 0.0, "class_weights": None})
 
 
@@ -274,6 +302,7 @@ class RunDescription(Described, frozen=True, kw_only=True):
 
     recipe: Recipe
     loss: Option = CROSS_ENTROPY
+    stop: Stop = NO_STOP
     init_from: Annotated[str | None, ASIDE]
 
 

@@ -140,6 +140,22 @@ class Health(msgspec.Struct, frozen=True):
     correlations: dict[str, float] = {}
 
 
+class Stopped(msgspec.Struct, frozen=True):
+    """Where a rule ended a training before its recipe's epochs.
+
+    Attributes:
+        epochs: by the optimiser's ``steps``.
+        of: the recipe's.
+    """
+
+    epochs: Amount
+    steps: Count
+    of: Count
+
+    def __str__(self) -> str:
+        return f"stopped at {self.epochs:.4g} of {self.of}"
+
+
 class Backbone(msgspec.Struct, frozen=True):
     """What a pretraining's record holds beside a run's.
 
@@ -178,6 +194,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         confusion_sha256, boundary_sha256, checkpoint_sha256, imported_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
         class_weights: by which the loss counted a pixel of each class, where it weighs them.
+        stopped: where a rule ended the training; None where it went through all of its epochs.
         health: of a finished segmentation; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
         averaged: of a run whose score is no mIoU.
@@ -204,6 +221,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     costs: Costs | None = None
     scored_by: Environment | None = None
     class_weights: dict[str, float] = {}
+    stopped: Stopped | None = None
     health: Health | None = None
     scored: Scores | None = msgspec.field(default=None, name="scores")
     averaged: Averaged | None = None

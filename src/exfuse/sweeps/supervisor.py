@@ -165,7 +165,7 @@ def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
         return DONE, ""
     if ended.hung:
         status, reason = FAILED, f"it made no progress for {ended.hung:.0f} s, and sweep.timeout ended it"
-    elif ended.interrupted:
+    elif ended.interrupted or ended.returncode == 130:  # the latter by trainer.max_time
         status, reason = INTERRUPTED, "interrupted; the same command goes on from the last saved epoch"
     elif ended.returncode < 0:
         status, reason = (

@@ -1,0 +1,96 @@
+"""Trainings that end before their recipe's epochs: by a rule, which leaves them whole, or by the clock, which interrupts."""
+
+import math
+import re
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+
+from exfuse.errors import complain
+from exfuse.store.description import Stop
+
+
+class Stopping(Callback):
+    """Ends a training as its rule says: after so many steps or epochs, or once its score has not risen for so many looks.
+
+    What it has seen travels in checkpoints, so that a resumed training stops where one that never stopped would, also if it was
+    killed after its last step: Lightning's own forgets that it had decided.
+
+    Args:
+        rule: of the run.
+        monitor: the score, of the images that training is validated on.
+    """
+
+    def __init__(self, rule: Stop, monitor: str) -> None:
+        self.rule, self.monitor = rule, monitor
+        self.best, self.waited = -math.inf, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
+
+    def is_over(self, trainer: pl.Trainer) -> bool:
+        """Whether the rule ends the training here."""
+        rule = self.rule
+        return (
+            (rule.steps is not None and trainer.global_step >= rule.steps)
+            or (rule.epochs is not None and epochs_done(trainer) >= rule.epochs)
+            or (rule.patience is not None and self.waited >= rule.patience)
+        )
+
+    def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        trainer.should_stop = self.is_over(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or self.is_over(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        if score > self.best + self.rule.min_delta:
+            self.best, self.waited = score, 0
+        else:
+            self.waited += 1
+        trainer.should_stop = trainer.should_stop or self.is_over(trainer)
+
+
+def epochs_done(trainer: pl.Trainer) -> float:
+    """Epochs by the optimiser's steps, of which the last may be in the middle of one."""
+    return trainer.global_step / max(1, trainer.num_training_batches // trainer.accumulate_grad_batches)
+
+
+class TimeLimit(Callback):
+    """Interrupts a training, as Ctrl-C does, at the first step after so long: it keeps its last saved epoch and is not done.
+
+    Args:
+        limit: of this start, as ``trainer.max_time`` is written, DD:HH:MM:SS.
+    """
+
+    def __init__(self, limit: str) -> None:
+        self.limit = limit
+        days, hours, minutes, seconds = map(int, re.split(":", limit))
+        self.seconds = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        over = time.monotonic() - self._began >= self.seconds
+        if trainer.strategy.broadcast(over):  # the first process decides for all
+            if trainer.is_global_zero:
+                complain(f"trainer.max_time={self.limit} is over after step {trainer.global_step}.")
+            raise KeyboardInterrupt
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """Lightning's moving average of weights and batch norm statistics, which validates, scores and saves the average.
+
+    Lightning leaves a training that is resumed after its last step with the weights that it averaged; here it ends with the
+    average as well.
+    """
+
+    def on_fit_end(self, _: pl.Trainer, task: pl.LightningModule) -> None:
+        self._copy_average_to_current(task)
