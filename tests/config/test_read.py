@@ -88,7 +88,7 @@ def test_arguments_of_lightnings_trainer_that_only_watch_or_speed_up_may_be_adde
 @pytest.mark.parametrize(
     "typed",
     [
-        *("+trainer.max_time=00:00:00:01", "+trainer.max_steps=3", "+trainer.min_epochs=9", "+trainer.limit_train_batches=0.5"),
+        *("+trainer.max_steps=3", "+trainer.min_epochs=9", "+trainer.limit_train_batches=0.5"),
         *("+trainer.callbacks=[]", "+trainer.logger=false", "+trainer.plugins=[]", "+trainer.default_root_dir=/tmp"),
         *("+trainer.enable_checkpointing=false", "+trainer.fast_dev_run=true", "+trainer.overfit_batches=1"),
         *("+trainer.val_check_interval=2", "+trainer.barebones=true", "debug=fast_dev_run trainer.limit_train_batches=2"),

@@ -189,7 +189,7 @@ def test_what_is_aside_is_this_and_no_more():
         "recipe": {"val_every"},
         "trainer": {
             *("accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "enable_progress_bar"),
-            *("enable_model_summary", "log_every_n_steps", "check_val_every_n_epoch", "use_distributed_sampler"),
+            *("enable_model_summary", "log_every_n_steps", "check_val_every_n_epoch", "use_distributed_sampler", "max_time"),
         },
     }
 

@@ -18,7 +18,7 @@ from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
 from exfuse.store.metric import MIOU
 from exfuse.store.record import Record, changes
 from exfuse.store.study import SETTINGS, TOLERANCE, Study
-from exfuse.store.tuning import Trial
+from exfuse.store.tuning import Space, Trial, is_pruned
 
 FEW = 200
 FEW_IMAGES = f"One seed and fewer than {FEW} images: up to 10 % of such intervals missed in simulations, not 5 %."
@@ -258,6 +258,10 @@ def _search(study: Study) -> list[str]:
         added = [value for value in values if value not in declared.grid[key]]
         widened = f", widened for all rows by {_values_text(added)}" if added else ""
         grids.append(f"{key} of {_values_text(declared.grid[key])}{widened}")
+    for key, space in declared.space.items():
+        between = f"from {space.low:g} to {space.high:g}" if isinstance(space, Space) else f"of {_values_text(space)}"
+        grids.append(f"{key} {between}")
+    asked = f"{count(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
     hours = sum(record.seconds for record in records) / 3600
     failed = [
         f"{study.row(row).title} {_settings_text(one)}" for row, trials in tuning.trials.items() for one in trials if one.failed
@@ -270,12 +274,14 @@ def _search(study: Study) -> list[str]:
     ]
     of = f" ({_range(one['val'] for one in images)} images; the other {_range(one['train'] for one in images)} were learnt)"
     sentences = [
-        f"Tuned: every row tried {' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the epochs, "
-        f"scored on {_percent(declared.held_out)} of train{of if images else ''}, never on val; its runs here take what was "
-        f"best for it and all of train. The search took {count(len(tried), 'run')}, {hours:.2g} h."
+        f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the "
+        f"epochs, scored on {_percent(declared.held_out)} of train{of if images else ''}, never on val; its runs here take "
+        f"what was best for it and all of train. The search took {count(len(tried), 'run')}, {hours:.2g} h."
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
+    if given_up := sum(is_pruned(record) for record in records):
+        sentences.append(f"Given up there, below the median of finished runs: {count(given_up, 'run')}.")
     if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
         bound = f" after {count(declared.widen, 'widening')}" if declared.widen else ""
         sentences.append(f"Best at the end of the grid{bound}: {', '.join(open_ended[:SHOWN])}{and_more(open_ended)}.")

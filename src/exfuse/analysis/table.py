@@ -54,7 +54,7 @@ def columns(study: Study) -> list[Column]:
     for setting in study.varies:
         name = setting_name(setting)
         found.append(Column(setting, name.rpartition(".")[2].replace("_", " "), f"{name}, varied on purpose", group="settings"))
-    for key in study.tuning.grid if study.tuning else ():
+    for key in study.tuning.keys if study.tuning else ():
         name = key.lstrip("+").rpartition(".")[2].replace("_", " ")
         found.append(Column(key, name, f"{key}, the row's best in a search on a part of train", group="settings"))
     metric = study.metric
@@ -198,7 +198,7 @@ def _row(
         **{technique.name: cells.tick(row, technique) for technique in study.techniques},
         "decoder": Cell(row.decoder, {"decoder": row.decoder}),
         **{setting: cells.setting(row, setting) for setting in study.varies},
-        **{key: cells.tuned(row, study, key) for key in (study.tuning.grid if study.tuning else ())},
+        **{key: cells.tuned(row, study, key) for key in (study.tuning.keys if study.tuning else ())},
         study.metric.key: cells.score(row, study, seeds),
         "difference": cells.difference(row, study, comparison),
         "p": cells.adjusted_p(comparison),

@@ -141,7 +141,9 @@ def _with_looks(run: RunDescription) -> RunDescription:
         raise ConfigError("stop.every: set recipe.val_every, by which a training is validated and this looks.")
     if stop.epochs is not None and stop.epochs > run.recipe.epochs:
         raise ConfigError(f"stop.epochs={stop.epochs}: expected at most recipe.epochs, {run.recipe.epochs}.")
-    if stop.patience is not None:
+    if stop.floors is not None and not run.held_out.share:
+        raise ConfigError("stop.floors: they are for runs of a search, which are scored on a part of train, never on val.")
+    if stop.patience is not None or stop.floors is not None:
         return replace(run, stop=replace(stop, every=run.recipe.val_every))
     for name in ("min_delta", "share", "seed"):
         if getattr(stop, name) != getattr(NO_STOP, name):

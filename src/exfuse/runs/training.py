@@ -79,8 +79,9 @@ def train(run: RunDescription) -> None:
         with recorded(folder, origin):
             costs, health = TrainingCosts(run.recipe.batch_size), TrainingHealth()
             watching: list[Callback] = [costs, health]
+            stopping = Stopping(run.stop, _MONITOR)
             if run.stop != NO_STOP:
-                watching.append(Stopping(run.stop, _MONITOR))
+                watching.append(stopping)
             if run.recipe.ema_decay:
                 watching.append(AveragedWeights(decay=run.recipe.ema_decay))
             task, data_module, trainer = _assemble(plan, weights, start, origin, watching)
@@ -107,6 +108,7 @@ def train(run: RunDescription) -> None:
                         checkpoint_sha256=sha256(folder.last),
                         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
                         seconds=seconds,
+                        looks=stopping.looks,
                         stopped=_stopped(trainer),
                         class_weights=dict(zip(task.classes, weights_of_classes(task.loss) or (), strict=False)),
                         costs=describe_costs(task.model.to(device), run.recipe.augmentation.crop, costs),

@@ -222,7 +222,9 @@ class Stop(_Part, frozen=True, kw_only=True):
             the end alone.
         min_delta: by how much a better mIoU is better.
         share, seed: of train, that part, and of its draw; see `exfuse.data.split.divide`.
-        every: epochs between two validations where there is a patience, the recipe's ``val_every``: they then count.
+        floors: mIoU by validation below which no validation so far may lie for the training to go on; of a search's runs, whose
+            part of train is held out already.
+        every: epochs between two validations where these count, the recipe's ``val_every``.
     """
 
     epochs: Positive | None = None
@@ -231,6 +233,7 @@ class Stop(_Part, frozen=True, kw_only=True):
     min_delta: BelowOne = 0.0
     share: Part = 0.2
     seed: Seed = 0
+    floors: list[Share] | None = None
     every: Positive | None = None
 
 

@@ -194,6 +194,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         confusion_sha256, boundary_sha256, checkpoint_sha256, imported_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
         class_weights: by which the loss counted a pixel of each class, where it weighs them.
+        looks: validation by validation the mIoU that a rule for stopping saw.
         stopped: where a rule ended the training; None where it went through all of its epochs.
         health: of a finished segmentation; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
@@ -221,6 +222,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     costs: Costs | None = None
     scored_by: Environment | None = None
     class_weights: dict[str, float] = {}
+    looks: list[float] = []
     stopped: Stopped | None = None
     health: Health | None = None
     scored: Scores | None = msgspec.field(default=None, name="scores")

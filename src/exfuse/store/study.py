@@ -448,7 +448,7 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
         for trial in trials:
             if trial.key and (record := records.get(trial.key)):
                 _check_claim(record, row, tuning.declared.seed, path, SEARCH)
-        if (found := best(trials, records)) != (said := tuning.chosen.get(name)):
+        if (found := best(trials, records, tuning.declared.trials)) != (said := tuning.chosen.get(name)):
             raise UserError(f"{path}: row {name} took {said} from its search, whose records say {found}. {_REMEDY}")
     return records
 

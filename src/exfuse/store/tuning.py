@@ -2,31 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from statistics import median
+from typing import Any, Literal
 
 import msgspec
 
-from exfuse.limits import NonNegative, Part, PositiveShare, Seed
+from exfuse.limits import NonNegative, Part, Positive, PositiveShare, Seed
 from exfuse.store.record import Record
 
 FOLDER = "search"  # beside a study's records: those of its search, without counts, of which nothing is made
+_BEFORE_PRUNING = 5  # runs; Optuna's own
 Value = float | int | str | bool | None
 Settings = Mapping[str, Value]  # one point of a grid, by override key
+
+
+class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Numbers between two ends, which are among them: whole ones if both ends are; by their logarithms with ``log``.
+
+    An end may be given as a multiple, see `DeclaredTune`.
+    """
+
+    low: int | float | str
+    high: int | float | str
+    log: bool = False
 
 
 class DeclaredTune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``tune:`` of a study as conf/study declares it.
 
     Attributes:
+        search: ``grid``, or ``optuna`` to let Optuna ask for each run's settings in the light of those before.
         grid: the values that every row tries, by override key; ``0.3x`` is 0.3 times what the row's recipe says. Of several
-            keys every combination is tried.
+            keys every combination is tried. Optuna has ``space`` for it.
+        space: what Optuna asks for by override key: a list to choose from, or `Space`.
+        trials: how many Optuna asks for in each row.
+        at_once: of these, in each row before it is told how they ended.
+        prune: whether Optuna's are given up that are worse than the median of finished ones at a quarter, half or three
+            quarters of their epochs.
         held_out: the share of train, drawn by group, that the search is scored on.
         epochs: the share of the recipe's epochs that a run of the search takes.
         seed: of the search's runs and of the draw; none of the study's.
         widen: how often at most the grid is widened where a row's best lies at its end.
     """
 
-    grid: dict[str, list[Value]]
+    grid: dict[str, list[Value]] = {}
+    search: Literal["grid", "optuna"] = "grid"
+    space: dict[str, Space | list[Value]] = {}
+    trials: Positive | None = None
+    at_once: Positive = 4
+    prune: bool = False
     held_out: Part = 0.2
     epochs: PositiveShare = 0.3
     seed: Seed = 1000
@@ -52,8 +76,9 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         declared: what was asked for, its values resolved.
-        grid: the values that were tried in the end, by override key: the declared ones, then those by which it was widened.
-        trials: by row, in the order in which the grid lists them.
+        grid: the values that were tried in the end, by override key: the declared ones, then those by which it was widened;
+            empty for Optuna's.
+        trials: by row, in the order in which the grid lists them, or Optuna asked for them.
         chosen: the best settings by row; a row whose search is not finished has none.
     """
 
@@ -61,6 +86,11 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     grid: dict[str, list[Value]]
     trials: dict[str, list[Trial]]
     chosen: dict[str, dict[str, Value]]
+
+    @property
+    def keys(self) -> list[str]:
+        """What was searched."""
+        return [*(self.grid or self.declared.space)]
 
     def at_end(self, row: str) -> dict[str, int]:
         """See `ends`, of the row's best."""
@@ -72,22 +102,45 @@ def points(grid: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def best(trials: Sequence[Trial], records: Mapping[str, Record | None]) -> dict[str, Value] | None:
+def best(trials: Sequence[Trial], records: Mapping[str, Record | None], planned: int | None = None) -> dict[str, Value] | None:
     """The settings of the highest mIoU; of equal ones those that the grid lists first. None if a run has yet to end.
 
-    A run that failed or diverged counts as worse than any other; None if that holds for all.
+    A run that failed, diverged or was given up counts as worse than any other; None if that holds for all, or if there are
+    fewer trials than ``planned``.
     """
+    if len(trials) < (planned or 0):
+        return None
     scores = []
     for trial in trials:
         record = records.get(trial.key or "")
         if record is not None and record.scored is not None and record.done:
-            scores.append(float("-inf") if record.diverged else record.scores.miou)
+            scores.append(float("-inf") if record.diverged or is_pruned(record) else record.scores.miou)
         elif trial.failed:
             scores.append(float("-inf"))
         else:
             return None
     top = max(scores, default=float("-inf"))
     return None if top == float("-inf") else trials[scores.index(top)].settings
+
+
+def is_pruned(record: Record) -> bool:
+    """Whether a run of a search was given up because it did worse than others did."""
+    floors = record.setting("stop.floors") or ()
+    return any(max(record.looks[: number + 1]) < floor for number, (floor, _) in enumerate(zip(floors, record.looks)))  # noqa: B905
+
+
+def floors(finished: Sequence[Sequence[float]]) -> list[float]:
+    """Below which mIoU a run is given up, by validation: the median over finished runs of their best until then.
+
+    Optuna's MedianPruner, whose decisions a run could not ask for; like that, it waits for a few finished ones.
+
+    Args:
+        finished: mIoU by validation, of runs that were not given up.
+    """
+    if len(finished) < _BEFORE_PRUNING:
+        return []
+    number = min(map(len, finished))
+    return [round(median(max(looks[: place + 1]) for looks in finished), 6) for place in range(number)]
 
 
 def ends(grid: Mapping[str, Sequence[Value]], settings: Settings) -> dict[str, int]:

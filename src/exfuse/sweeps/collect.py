@@ -88,7 +88,7 @@ def _rows(
     outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None], search: Search | None = None
 ) -> list[RowFile]:
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
-    for outcome, swept_too in zip(outcomes, swept_besides(outcomes, search.grid if search else ()), strict=True):
+    for outcome, swept_too in zip(outcomes, swept_besides(outcomes, search.keys if search else ()), strict=True):
         name = _name(outcome, declared) if declared else " ".join([outcome.row, *swept_too])
         by_row.setdefault(name, []).append(outcome)
     swept = {name: jobs for name, jobs in by_row.items() if jobs}

@@ -7,6 +7,7 @@ from exfuse.errors import ConfigError
 from exfuse.store.outcome import MISSING, Outcome
 from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import DeclaredTune
+from exfuse.sweeps.optuna import searching
 from exfuse.sweeps.sequential import Additions, Save
 from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, key_of
 from exfuse.terminal import Console
@@ -41,17 +42,16 @@ class Plan:
         self.found: list[Outcome] = []
         self.sequential: Sequential | None = None  # how far a sequential study is
         if tune is not None:
-            search = Search(self.rows, tune, {seed for _, seed in self.cells}, describe)
-            self.search = search if search.grid else None
+            search = searching(tune)(self.rows, tune, {seed for _, seed in self.cells}, describe)
+            self.search = search if search.keys else None
         self.jobs, self._additions = jobs, additions
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
         settled: list[Job | None] = [[] for _ in self.rows]
         if self.search is not None:
-            asked = ", ".join(f"{key} of {', '.join(map(str, values))}" for key, values in self.search.grid.items())
             console.print(
-                f"Search: {count(len(self.search.jobs()), 'run')}, every row with each {asked}, scored on "
+                f"Search: {count(len(self.search.jobs()), 'run')}, every row with {self.search.asks()}, scored on "
                 f"{100 * self.search.declared.held_out:.0f} % of train; val is not read.",
                 soft_wrap=True,
                 highlight=False,

@@ -1,7 +1,8 @@
 """A study's search: every row tries the same grid on a part of train; its final runs take what was best for it."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import FAILED, Record
 from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond, ends, points, resolved
 
+_LOOKS = 4  # validations of a run that may be given up
 Job = list[str]  # the overrides of one run
 Describe = Callable[[Sequence[str]], RunDescription]
 Stages = Generator[list[Job], list[Outcome], None]  # jobs that may run side by side; how they ended is sent back
@@ -36,29 +38,57 @@ class Search:
         if tune.seed in seeds:
             raise ConfigError(f"study.tune.seed={tune.seed} is one of the study's seeds: the search needs one of its own.")
         self.rows, self._describe = [*rows], describe
-        settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
-        grid = {key: values for key, values in tune.grid.items() if key not in settled}
-        if empty := [key for key, values in grid.items() if not values]:
-            raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
-        self.declared = replace(tune, grid={key: self._resolve(key, values) for key, values in grid.items()})
+        self.settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
+        self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
+
+    def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
+        """What is declared, without what is settled, multiples as numbers."""
+        grid = {key: values for key, values in tune.grid.items() if key not in self.settled}
+        if empty := [key for key, values in grid.items() if not values]:
+            raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
+        return replace(tune, grid={key: self._resolve(key, values) for key, values in grid.items()})
+
+    @property
+    def keys(self) -> list[str]:
+        """What is searched."""
+        return [*self.grid]
+
+    def asks(self) -> str:
+        """What every row tries, for people."""
+        return "each " + ", ".join(f"{key} of {', '.join(map(str, values))}" for key, values in self.grid.items())
+
+    def tried(self, row: int) -> list[dict[str, Value]]:  # noqa: ARG002 - all rows try the same
+        """The settings of a row's runs."""
+        return points(self.grid)
 
     def jobs(self) -> list[Job]:
         """Every run of the grid as it is, see `job`."""
         return [self.job(row, dict(zip(self.grid, values, strict=True))) for row, values in self._points()]
 
-    def job(self, row: int, settings: dict[str, Value]) -> Job:
+    def job(self, row: int, settings: dict[str, Value], floors: Sequence[float] | None = None) -> Job:
         """One run of the search: the row's, with a part of train held out and its schedule as long as its epochs.
+
+        Args:
+            row: its place.
+            settings: to try.
+            floors: see `exfuse.store.tuning.floors`.
 
         Raises:
             ConfigError: if the settings are out of their range.
         """
         tune = self.declared
         typed = [*self.rows[row], *as_overrides(settings)]
-        recipe = self._describe(typed).recipe
+        run = self._describe(typed)
+        recipe, stop = run.recipe, run.stop
         epochs = max(1, round(tune.epochs * recipe.epochs))
-        own: dict[str, Value] = {"seed": tune.seed, "recipe.epochs": epochs, "recipe.val_every": epochs}
+        own: dict[str, Any] = {"seed": tune.seed, "recipe.epochs": epochs, "recipe.val_every": epochs}
+        own |= {
+            f"stop.{unit}": max(1, round(tune.epochs * limit)) for unit in ("epochs", "steps") if (limit := getattr(stop, unit))
+        }
+        if tune.prune:
+            own |= {"recipe.val_every": max(1, epochs // _LOOKS), "+stop.floors": [*(floors or ())]}
         for name, steps in recipe.schedule.settings.items():
             if name.endswith("_steps") and isinstance(steps, int):  # counted in steps of the whole training
                 own[f"recipe.schedule.{name}"] = round(tune.epochs * steps)
@@ -77,8 +107,8 @@ class Search:
 
     def chosen(self, row: int) -> dict[str, Value] | None:
         """The row's best settings; None while its search is not finished."""
-        trials = [_trial(settings, self._outcome(row, settings)) for settings in points(self.grid)]
-        return best(trials, _records(self._of(row)))
+        trials = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
+        return best(trials, _records(self._of(row)), self.declared.trials)
 
     def file(self, name: Callable[[Outcome], str]) -> Tuning:
         """What study.json keeps of it; ``name`` finds the row of an outcome."""
@@ -88,14 +118,20 @@ class Search:
             if not outcomes:
                 continue
             row_name = name(outcomes[0])
-            trials[row_name] = [_trial(settings, self._outcome(row, settings)) for settings in points(self.grid)]
+            trials[row_name] = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
             if (settings := self.chosen(row)) is not None:
                 chosen[row_name] = settings
         return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen)
 
-    def _launch(self, wanted: list[tuple[int, tuple[Value, ...]]], more: Sequence[str] = ()) -> Stages:
+    def _launch(
+        self, wanted: Sequence[tuple[int, tuple[Value, ...]]], more: Sequence[str] = (), floors: Sequence[Sequence[float]] = ()
+    ) -> Stages:
+        """Run settings that rows try, and learn how that ended; ``floors`` are those of every row."""
         if wanted:
-            ended = yield [[*self.job(row, dict(zip(self.grid, values, strict=True))), *more] for row, values in wanted]
+            ended = yield [
+                [*self.job(row, dict(zip(self.keys, values, strict=True)), floors[row] if floors else None), *more]
+                for row, values in wanted
+            ]
             self.outcomes |= dict(zip(wanted, ended, strict=True))
 
     def _points(self) -> list[tuple[int, tuple[Value, ...]]]:
@@ -140,7 +176,7 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def as_overrides(settings: dict[str, Value]) -> Job:
+def as_overrides(settings: Mapping[str, Any]) -> Job:
     """Settings as a user types them."""
     return [f"{key}={as_typed(value)}" for key, value in settings.items()]
 

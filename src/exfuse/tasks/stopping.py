@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from itertools import accumulate
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,13 +26,13 @@ class Stopping(Callback):
 
     def __init__(self, rule: Stop, monitor: str) -> None:
         self.rule, self.monitor = rule, monitor
-        self.best, self.waited = -math.inf, 0
+        self.looks: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited}
+        return {"looks": [*self.looks]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
+        self.looks = [*state_dict["looks"]]
 
     def is_over(self, trainer: pl.Trainer) -> bool:
         """Whether the rule ends the training here."""
@@ -39,8 +40,16 @@ class Stopping(Callback):
         return (
             (rule.steps is not None and trainer.global_step >= rule.steps)
             or (rule.epochs is not None and epochs_done(trainer) >= rule.epochs)
-            or (rule.patience is not None and self.waited >= rule.patience)
+            or (rule.patience is not None and self._waited() >= rule.patience)
+            or any(best < floor for best, floor in zip(accumulate(self.looks, max), rule.floors or (), strict=False))
         )
+
+    def _waited(self) -> int:
+        """Looks since the last that was better than the best before it."""
+        best, waited = -math.inf, 0
+        for score in self.looks:
+            best, waited = (score, 0) if score > best + self.rule.min_delta else (best, waited + 1)
+        return waited
 
     def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         trainer.should_stop = self.is_over(trainer)
@@ -51,11 +60,7 @@ class Stopping(Callback):
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[self.monitor])
-        if score > self.best + self.rule.min_delta:
-            self.best, self.waited = score, 0
-        else:
-            self.waited += 1
+        self.looks.append(float(trainer.callback_metrics[self.monitor]))
         trainer.should_stop = trainer.should_stop or self.is_over(trainer)
 
 
