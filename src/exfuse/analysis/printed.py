@@ -46,6 +46,7 @@ def printed(study: Study, table: Table, compared: Compared, chosen: Sequence[str
     return found.choose(keys)
 
 
+_SHORT = 18  # letters of a name that a figure has room for
 _PLACE = Column("number", "", "by which other rows' names refer to it")
 _HEADERS = {"variant": "", "difference": "\N{GREEK CAPITAL LETTER DELTA} [95 %]"}
 
@@ -85,13 +86,11 @@ def _row(
     names: Mapping[str, str],
 ) -> dict[str, Cell]:
     found = dict(cells)
-    name = names.get(row.name) or spaced(row.title)
-    if row.on is not None and row.name not in names:
-        base = f"({_number(study, row.on)})"
-        changes = added(study, row, study.row(row.on), shared)
-        signed = [change if change.startswith("without") else f"+ {change}" for change in changes]
-        name = " ".join([base, *signed]) if signed else f"{name} over {base}"
-    found["variant"] = replace(cells["variant"], text=name)
+    name = spaced(row.title)
+    if row.on is not None:
+        base, changes = f"({_number(study, row.on)})", _signed(study, row, shared)
+        name = f"{base} {changes}" if changes else f"{name} over {base}"
+    found["variant"] = replace(cells["variant"], text=names.get(row.name, name))
     found[_PLACE.key] = Cell(str(_number(study, row.name)))
     for technique in study.techniques:
         if technique.name in cells and row.options[technique.name] == shared.get(technique.name):
@@ -102,6 +101,25 @@ def _row(
     if "difference" in cells and one is not None and one.interval is not None:
         marks = cells["difference"].marks + ((FOUND,) if one.found else ())
         found["difference"] = replace(cells["difference"], text=points_text(one.interval, study.metric), marks=marks)
+    return found
+
+
+def _signed(study: Study, row: StudyRow, shared: Mapping[str, str]) -> str:
+    """``+ LR + SEB``: what a row adds to the one that it builds on; empty where that is no technique."""
+    changes = added(study, row, study.row(row.on), shared) if row.on is not None else []
+    return " ".join(change if change.startswith("without") else f"+ {change}" for change in changes)
+
+
+def labels(study: Study) -> dict[str, str]:
+    """What figures call each row: its title where all are short, else ``5 = 3 + SEB``, numbered as the printed table is."""
+    if all(len(row.title) <= _SHORT for row in study.rows):
+        return {row.name: row.title for row in study.rows}
+    shared, found = _shared_options(study), {}
+    for number, row in enumerate(study.rows, 1):
+        changes = _signed(study, row, shared)
+        found[row.name] = (
+            f"{number} = {_number(study, row.on or '')} {changes}" if changes else f"{number}  {spaced(row.title)}"
+        )
     return found
 
 

@@ -55,14 +55,34 @@ def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
         return found
     from exfuse.analysis.figures import style  # matplotlib: most of the time of a table
 
-    drawn = rendering.figures()
+    drawn, there = rendering.figures(), {path for path in folder.iterdir() if path.suffix in style.ALL}
     for name in FIGURES:
-        if name in drawn:
-            style.save(drawn[name](), folder / name)
-        else:
-            for suffix in style.SUFFIXES:
-                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+        page = {(folder / name).with_suffix(suffix) for suffix in style.SUFFIXES} if name in drawn else set()
+        old = {path for path in there if path.stem in (name, f"{name}{style.OF_COLUMN}")}  # others that were asked for once
+        for path in sorted(old | page) if name not in drawn else ():
+            path.unlink()
+        for stem, width in style.WIDTHS.items() if name in drawn else ():
+            suffixes = sorted({path.suffix for path in old | page if path.stem == f"{name}{stem}"})
+            if suffixes:
+                style.save(drawn[name](width), folder / f"{name}{stem}", suffixes)
     return list(drawn)
+
+
+def render_figures(folder: Path, suffixes: Sequence[str], stems: Sequence[str]) -> list[Path]:
+    """Draw every figure of a study in these formats and widths of `exfuse.analysis.figures.style`; the files.
+
+    Raises:
+        UserError: see `exfuse.store.study.load_study`; nothing is written then.
+    """
+    from exfuse.analysis.figures import style
+
+    drawn = Rendering(load_study(folder)).figures().items()
+    return [
+        path
+        for name, draw in drawn
+        for stem in stems
+        for path in style.save(draw(style.WIDTHS[stem]), folder / f"{name}{stem}", suffixes)
+    ]
 
 
 def check_study(folder: Path) -> None:
@@ -170,20 +190,20 @@ class Rendering:
             return latex.render(tables, choice.width)
         return {"md": markdown.render, "html": html.render, "doc.html": html.render_for_word}[suffix](tables)
 
-    def figures(self) -> dict[str, "Callable[[], Figure]"]:
-        """What draws each figure that the records allow, by name."""
+    def figures(self) -> dict[str, "Callable[[float], Figure]"]:
+        """What draws each figure that the records allow so many inches wide, by name."""
         from exfuse.analysis.figures import classes, cost, effects, ladder, trimap
 
-        found: dict[str, Callable[[], Figure]] = {"ladder": lambda: ladder.draw(self.study, self.comparisons)}
+        found: dict[str, Callable[[float], Figure]] = {"ladder": lambda width: ladder.draw(self.study, self.comparisons, width)}
         if cost.rows_with_cost(self.study):
-            found["cost"] = lambda: cost.draw(self.study)
+            found["cost"] = lambda width: cost.draw(self.study, width)
         if classes.pairs(self.study):
-            found["classes"] = lambda: classes.draw(self.study)
+            found["classes"] = lambda width: classes.draw(self.study, width)
         if trimap.rows_with_areas(self.study):
-            found["trimap"] = lambda: trimap.draw(self.study)
+            found["trimap"] = lambda width: trimap.draw(self.study, width)
         known = self.effects
         if isinstance(known, FactorialEffects):
-            found["effects"] = lambda: effects.draw(self.study, known)
+            found["effects"] = lambda width: effects.draw(self.study, known, width)
         return found
 
 

@@ -47,6 +47,23 @@ def tabulate(
         console.print(f"{path}: blocks written anew.", soft_wrap=True, markup=False, highlight=False)
 
 
+def figures(
+    studies: list[str],
+    quiet: bool,
+    format: list[Literal["svg", "png", "pdf"]],
+    width: list[Literal["column", "page"]],
+) -> None:
+    """Draw all figures of studies in these folders in every ``format`` and ``width``; ``quiet`` prints nothing."""
+    from exfuse.analysis.figures.style import OF_COLUMN
+    from exfuse.analysis.rendering import render_figures
+
+    console = Console(quiet=quiet)
+    stems = [OF_COLUMN if one == "column" else "" for one in width]
+    for folder in find_studies([Path(study) for study in studies]):
+        for path in render_figures(folder, [f".{one}" for one in format], stems):
+            console.print(str(path), soft_wrap=True, highlight=False)
+
+
 def check(studies: list[str], quiet: bool) -> None:
     """Check studies in these folders, and what texts there say, against their records; ``quiet`` prints nothing."""
     from exfuse.analysis.rendering import check_study

@@ -4,10 +4,11 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 from exfuse.cli.verbs import VERBS, Verb
 from exfuse.config import search_path
+from exfuse.config.signatures import signature
 from exfuse.config.words import as_typed
 from exfuse.errors import UsageError
 from exfuse.files import CONFIG_DIR
@@ -83,7 +84,7 @@ def read_command(words: Sequence[str]) -> Command:
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
-            arguments.append(word if verb.describes or override["key"] not in keys else _listed(word))
+            arguments.append(word if verb.describes or override["key"] not in keys else _listed(verb, word))
     _place(verb, loose, things, arguments)
     return Command(verb, arguments, things, notes)
 
@@ -160,17 +161,21 @@ def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) ->
         typed.append(value)
     else:
         value = "true"
-    return (new := _listed(f"{key}={value}")), [*notes, f"{' '.join(typed)} is now {new}"]
+    if key in _LISTS and not value.startswith("["):
+        value = f"[{value}]"
+    return f"{key}={value}", [*notes, f"{' '.join(typed)} is now {key}={value}"]
 
 
-def _listed(word: str) -> str:
-    """An option that takes a list, typed without brackets, with them."""
+def _listed(verb: Verb, word: str) -> str:
+    """An option of which the verb takes a list, typed without brackets, with them."""
     key, _, value = word.partition("=")
-    return f"{key}=[{value}]" if key in _LISTS and value not in ("", "null") and not value.startswith("[") else word
+    kind = signature(verb.target).arguments[key].kind if key in signature(verb.target).arguments else None
+    several = any(get_origin(part) is list for part in (kind, *get_args(kind)))
+    return f"{key}=[{value}]" if several and value not in ("", "null") and value[0] not in "[$" else word
 
 
 _SWITCHES = {"plan", "strict", "quiet"}
-_LISTS = {"only", "classes", "columns", "format"}
+_LISTS = {"only", "classes"}
 
 
 def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from exfuse.analysis.cells import number
 from exfuse.analysis.figures import style
+from exfuse.analysis.printed import labels
 from exfuse.store.study import Study, StudyRow
 
 
@@ -35,41 +36,73 @@ def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
     return found
 
 
-def draw(study: Study) -> Figure:
-    """Rows against classes, blue for a gain and orange for a loss, numbers in points; classes absent from val are left out."""
+def agreed(row: StudyRow, base: StudyRow, name: str) -> bool:
+    """Whether a class's IoU changed in the same direction with every common seed; always, with one."""
+    seeds = set(row.records) & set(base.records)
+    values = [(row.records[seed].scores.iou[name], base.records[seed].scores.iou[name]) for seed in seeds]
+    signs = {np.sign(ours - theirs) for ours, theirs in values if ours is not None and theirs is not None}
+    return len(signs) == 1
+
+
+def draw(study: Study, width: float = style.PAGE) -> Figure:
+    """Rows against classes, purple for a gain and orange for a loss, numbers in points; classes absent from val are left out.
+
+    Pale are changes on whose direction the seeds do not agree; one class that changes more than twice as much as any other does
+    not set the scale. Classes stand below one another where they do not fit side by side in ``width`` inches.
+    """
     every = pairs(study)
     compared = style.shown(every)
     table = [changes(row, base) for row, base in compared]
     every_class = list(dict.fromkeys(name for one in table for name in one))
     classes = [name for name in every_class if any(np.isfinite(one.get(name, np.nan)) for one in table)]
-    values = np.array([[one.get(name, np.nan) for name in classes] for one in table])
+    values = np.array([[one.get(name, np.nan) for name in classes] for one in table]).reshape(len(table), len(classes))
+    sure = np.array([[agreed(row, base, name) for name in classes] for row, base in compared]).reshape(values.shape)
+    known = labels(study)
+    derived = any(" = " in name for name in known.values())
+    short = derived or width <= style.COLUMN
+    names = [known[row.name] if short else f"{row.title} vs {base.title}" for row, base in compared]
+    turned = (width - 0.8 - style.width_of(names)) / max(1, len(classes)) < _CELL
+    across, down = (names, classes) if turned else (classes, names)
+    values, sure = (values.T, sure.T) if turned else (values, sure)
     with style.look(axes__spines__left=False, axes__spines__bottom=False):
-        names = [f"{row.title} vs {base.title}" for row, base in compared]
-        width = 1.6 + style.width_of(names) + 0.46 * max(len(classes), 8)
-        figure = Figure(figsize=(width, 1.9 + 0.36 * len(table)), layout="constrained")
+        figure = Figure(figsize=(width, 1.2 + 0.8 * style.width_of(across) + 0.23 * len(down)), layout="constrained")
         axes = figure.subplots()
-        largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+        largest = _scale(values if turned else values.T)
         colours = matplotlib.colormaps["PuOr"].with_extremes(bad="white")
-        image = axes.imshow(values, cmap=colours, vmin=-largest, vmax=largest, aspect="auto")
-        _write_numbers(axes, values, largest)
-        axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(table)), names)
+        faded = np.where(sure, 1.0, 0.3)
+        image = axes.imshow(values, cmap=colours, vmin=-largest, vmax=largest, aspect="auto", alpha=faded)
+        room = 72 * (width - 0.9 - style.width_of(down)) / max(1, len(across))  # points
+        _write_numbers(axes, values, sure, largest, room)
+        axes.set_xticks(range(len(across)), across, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(down)), down)
         axes.tick_params(length=0)
-        axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(len(table) + 1) - 0.5, minor=True)
+        axes.set_xticks(np.arange(len(across) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(down) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
         figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02)
         absent = len(every_class) - len(classes)
         left = f", without {absent} absent from val" if absent else ""
-        figure.suptitle(f"{study.title}: IoU per class{left}{style.left_out(every)}", fontsize=10)
+        pale = "" if sure.all() else "; pale: seeds do not agree"
+        style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}")
     return figure
 
 
-def _write_numbers(axes: matplotlib.axes.Axes, values: NDArray[np.float64], largest: float) -> None:
-    digits = 1 if largest < 9.95 else 0
+_CELL = 0.26  # inches that a number of three letters takes
+
+
+def _scale(by_class: NDArray[np.float64]) -> float:
+    """The largest change (classes, rows) of all classes, but for one that changes more than twice as much as all others."""
+    largest = sorted(float(np.nanmax(np.abs(row), initial=0.0)) for row in by_class)
+    return (largest[-2] if len(largest) > 1 and 0 < 2 * largest[-2] < largest[-1] else largest[-1]) or 1.0
+
+
+def _write_numbers(
+    axes: matplotlib.axes.Axes, values: NDArray[np.float64], sure: NDArray[np.bool_], largest: float, room: float
+) -> None:
+    digits = 1 if np.nanmax(np.abs(values), initial=0.0) < 9.95 and room > 19 else 0
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ink = "white" if abs(value) > 0.5 * largest else style.BLACK
+            ink = "white" if abs(value) > 0.5 * largest and sure[row, column] else style.BLACK
             text = number(float(value), digits, signed=True)
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)

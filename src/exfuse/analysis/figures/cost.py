@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exfuse.analysis.figures import style
+from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours
 from exfuse.store.study import Study, StudyRow
 
@@ -29,15 +30,17 @@ def rows_with_cost(study: Study) -> list[StudyRow]:
     return [row for row in study.rows if row.cost("gigamacs") is not None]
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, width: float = style.PAGE) -> Figure:
     """GMACs from zero against the mean score, its standard deviation over seeds and the frontier: no cheaper row is better.
 
-    Rows of nearly the same cost stand side by side. Many bear numbers instead of names, which a list beside the axes explains.
+    Rows of nearly the same cost stand side by side. Many bear numbers instead of names, which a list below the axes explains.
+    ``width`` is in inches.
     """
     every, metric = rows_with_cost(study), study.metric
     rows = style.shown(every)
     numbered = len(rows) > _MOST_NAMES
-    names = [str(number) if numbered else row.title for number, row in enumerate(rows, 1)]
+    called = style.wrapped(labels(study), width)
+    names = [str(number) if numbered else called[row.name] for number, row in enumerate(rows, 1)]
     costs = [row.cost("gigamacs") or 0.0 for row in rows]
     spread_out = dodged(costs, _APART * max(costs))
     places = {row.name: (x, *_mean_and_spread(row, metric.scale)) for row, x in zip(rows, spread_out, strict=True)}
@@ -45,7 +48,9 @@ def draw(study: Study) -> Figure:
     frontier = _frontier(points, metric.gains)
     colours = variant_colours(len(study.rows))
     with style.look():
-        figure = Figure(figsize=(10 if numbered else 7.5, 5.6 if numbered else 4.8), layout="constrained")
+        listed = _listed([called[row.name] for row in rows], width) if numbered else ""
+        below = 0.115 * (listed.count("\n") + 2) if numbered else 0
+        figure = Figure(figsize=(width, 0.9 + 0.5 * width + below), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         lines: list[Line] = [(start, end) for start, end in itertools.pairwise(frontier)]
@@ -54,25 +59,35 @@ def draw(study: Study) -> Figure:
             x, y, spread = places[row.name]
             at = study.rows.index(row)
             lines.append(((x, y - spread), (x, y + spread)))
-            axes.errorbar(x, y, yerr=spread or None, fmt=style.marker(at), color=colours[at], elinewidth=1.5, markersize=6)
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
+            axes.errorbar(x, y, yerr=spread or None, fmt=style.marker(at), color=colours[at], elinewidth=1.2, markersize=5)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
         axes.margins(0.16, 0.14)
         axes.set_xlim(0, 1.12 * max(*spread_out, 1e-9))
         beside = "; rows of one cost side by side" if spread_out != costs else ""
-        axes.set_xlabel(f"GMACs of one image (10⁹ multiply-adds){beside}")
-        spread_note = ", ± standard deviation over seeds" if any(place[2] for place in places.values()) else ""
+        narrow = width <= style.COLUMN
+        axes.set_xlabel(f"GMACs of one image{'' if narrow else f' (10⁹ multiply-adds){beside}'}")
+        deviation = ", ± sd over seeds" if narrow else ", ± standard deviation over seeds"
+        spread_note = deviation if any(place[2] for place in places.values()) else ""
         axes.set_ylabel(f"{metric.axis}{spread_note}")
-        axes.set_title(study.title + style.left_out(every))
+        style.title(figure, study.title + style.left_out(every))
         axes.grid(color="#eceef0", linewidth=0.6)
         axes.set_axisbelow(True)
         if numbered:
-            listed = "\n".join(f"{number:>2}  {row.title}" for number, row in enumerate(rows, 1))
-            axes.annotate(
-                listed, (1.02, 1), xycoords="axes fraction", va="top", fontsize=7, family="monospace", linespacing=1.25
-            )
+            figure.supxlabel(listed, x=0.02, ha="left", fontsize=7, family="monospace", linespacing=1.25)
+        figure.draw_without_rendering()
+        style.few_ticks(axes)
         style.fix_layout(figure)
         label_points(figure, axes, [(*places[row.name][:2], name) for row, name in zip(rows, names, strict=True)], lines)
     return figure
+
+
+def _listed(names: Sequence[str], width: float) -> str:
+    """Numbered names in as many columns as fit."""
+    items = [f"{number:>2}  {' '.join(name.split())}" for number, name in enumerate(names, 1)]
+    longest = max(map(len, items)) + 2
+    columns = max(1, int(width / (0.062 * longest)))
+    high = -(-len(items) // columns)
+    return "\n".join("".join(item.ljust(longest) for item in items[line::high]).rstrip() for line in range(high))
 
 
 def dodged(values: Sequence[float], apart: float) -> list[float]:
@@ -120,7 +135,7 @@ def label_points(
         taken.append(_boxes((starts + shares * (ends - starts)).reshape(-1, 2), 2 * scale, 2 * scale))
     inside = np.array(axes.get_window_extent().extents)
     for (x, y, name), centre in zip(points, centres, strict=True):
-        label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8, va="center", ha="center")
+        label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7.5, va="center", ha="center")
         extent = label.get_window_extent(renderer)
         width, height = extent.width + 3 * scale, extent.height + 2 * scale
         offset, box = _free_place(centre, width, height, np.concatenate(taken), inside, scale)

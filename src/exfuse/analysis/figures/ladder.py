@@ -11,42 +11,66 @@ from matplotlib.lines import Line2D
 from exfuse.analysis.cells import states
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.figures import style
+from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours
 from exfuse.store.metric import Metric
 from exfuse.store.study import MISSING, Study, StudyRow
 
 
-def draw(study: Study, comparisons: Mapping[str, Comparison]) -> Figure:
-    """Rows from top to bottom as in the table; differences with their 95 % interval."""
+def draw(study: Study, comparisons: Mapping[str, Comparison], width: float = style.PAGE) -> Figure:
+    """Rows from top to bottom as in the table; differences with their 95 % interval. ``width`` is in inches."""
     rows = style.shown(study.rows)
     if not study.done():
-        return _nothing(study)
+        return _nothing(study, width)
+    names = style.wrapped({name: _name(study, name, label) for name, label in labels(study).items()}, width)
+    bases = "" if any(" = " in name for name in names.values()) or width <= style.COLUMN else "vs "
     with style.look():
-        width = 6.5 + 2 * style.width_of(row.title for row in rows)
-        figure = Figure(figsize=(width, 1.6 + 0.34 * len(rows)), layout="constrained")
+        lines = sum(1 + 0.5 * names[row.name].count("\n") for row in rows)
+        figure = Figure(figsize=(width, 1.3 + 0.26 * lines), layout="constrained")
         panels = figure.subplots(1, 2 if comparisons else 1, sharey=True, squeeze=False)[0]
         _scores(panels[0], rows, study.metric)
-        style.list_rows(panels[0], [_name(row) for row in rows])
+        style.list_rows(panels[0], [names[row.name] for row in rows])
         if comparisons:
-            _differences(panels[1], rows, comparisons, study)
-        figure.suptitle(study.title + style.left_out(study.rows), fontsize=11)
+            _differences(panels[1], rows, comparisons, study, bases)
+        style.title(figure, study.title + style.left_out(study.rows))
+        figure.draw_without_rendering()
+        for axes in panels:
+            style.few_ticks(axes)
     return figure
 
 
-def _nothing(study: Study) -> Figure:
+def _nothing(study: Study, width: float) -> Figure:
     """That no run has finished, in words: axes without a number would look like a result."""
     with style.look():
-        figure = Figure(figsize=(9, 1.6))
+        figure = Figure(figsize=(width, 1.6))
         statuses = Counter(run.status for row in study.rows for run in row.runs.values())
         said = "".join(f"; {status}: {number}" for status, number in sorted(statuses.items()))
         figure.text(0.5, 0.4, f"No run has finished{said}.", ha="center", style="italic", color=style.GREY)
-        figure.suptitle(study.title, fontsize=11)
+        style.title(figure, study.title)
     return figure
 
 
-def _name(row: StudyRow) -> str:
+def _name(study: Study, name: str, label: str) -> str:
+    row = study.row(name)
     done, planned = len(row.records), len(row.runs)
-    return row.title if done in (0, planned) else f"{row.title} ({done} of {planned})"
+    return label if done in (0, planned) else f"{label} ({done} of {planned})"
+
+
+def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """Above a panel; in two lines, and at the right end of it, where a column has room for no more."""
+    narrow = axes.figure.get_figwidth() <= style.COLUMN  # type: ignore[union-attr]
+    axes.legend(
+        handles=handles,
+        ncols=1 if narrow else 2,
+        loc="lower right" if narrow else "lower left",
+        bbox_to_anchor=(1 if narrow else 0, 1),
+        frameon=False,
+        handletextpad=0.4,
+        columnspacing=1.0,
+        handlelength=1.4,
+        labelspacing=0.2,
+        borderaxespad=0.1,
+    )
 
 
 def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
@@ -63,24 +87,26 @@ def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
         Line2D([], [], marker="o", color=style.GREY, alpha=0.6, linewidth=0, label="one seed"),
         Line2D([], [], marker="|", color=style.BLACK, markersize=10, markeredgewidth=2, linewidth=0, label="mean"),
     ]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8, borderaxespad=0.1)
+    _legend(axes, handles)
 
 
-def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str, Comparison], study: Study) -> None:
+def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str, Comparison], study: Study, bases: str) -> None:
     axes.axvline(0, color=style.GREY, linewidth=1)
     for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True)):
         comparison = comparisons.get(row.name)
         if comparison is None:
             continue
-        label, interval = f"vs {study.row(comparison.base).title}", comparison.interval
+        label, interval = f"{bases}{study.row(comparison.base).title}" if bases else "", comparison.interval
         if interval is None:
-            label += f": {comparison.reason}"
+            label = f"{label}: {comparison.reason}".removeprefix(": ")
         else:
             style.draw_interval(axes, place, interval, colour, comparison.found, study.metric.scale)
-        axes.text(1.01, place, label, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=style.BLACK)
-    axes.set_xlabel(f"difference in {study.metric.name} ({study.metric.points}), 95 % interval")
+        axes.text(1.01, place, label, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=style.BLACK)
+    narrow = axes.figure.get_figwidth() <= style.COLUMN  # type: ignore[union-attr]
+    what = "difference" if narrow else f"difference in {study.metric.name}"
+    axes.set_xlabel(f"{what} ({study.metric.points}),{chr(10) if narrow else ' '}95 % interval")
     axes.grid(axis="y", color="#e3e6e9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     handles = style.decided_handles()
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8, borderaxespad=0.1)
+    _legend(axes, handles)

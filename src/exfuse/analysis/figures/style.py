@@ -1,6 +1,7 @@
 """How every figure looks and how it is saved: colour-blind-safe, and the same bytes each time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -9,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from exfuse.analysis.resampling import Interval
 from exfuse.files import write_atomically
@@ -19,8 +21,13 @@ matplotlib.use("Agg")
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#8a8f94", "#202428"
 _SETTINGS = {
-    "font.size": 9,
-    "axes.titlesize": 10,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "figure.titlesize": 9,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 7.5,
+    "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "study",  # ids in an SVG are random otherwise
@@ -28,8 +35,13 @@ _SETTINGS = {
     "text.parse_math": False,  # a dollar in a name is a dollar
 }
 _MARKERS = ("o", "D", "s", "^", "P", "X")
+_DATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
 MOST_ROWS = 40  # more cannot be read in one picture
 SUFFIXES = (".svg", ".png")
+ALL = (*SUFFIXES, ".pdf")
+PAGE, COLUMN = 6.9, 3.3  # inches: of a page of a paper and of one of its two columns
+OF_COLUMN = "_column"
+WIDTHS = {"": PAGE, OF_COLUMN: COLUMN}  # by what files' names end in
 Item = TypeVar("Item")
 
 
@@ -48,10 +60,10 @@ def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list
         fix_layout(figure)
         for suffix in suffixes:
             target = path.with_suffix(suffix)
-            metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+            metadata = _DATED[suffix]
 
             def write(scratch: Path, metadata: dict[str, None] = metadata) -> None:
-                figure.savefig(scratch, dpi=150, metadata=metadata, facecolor="white")
+                figure.savefig(scratch, dpi=200, metadata=metadata, facecolor="white")
 
             write_atomically(target, write)
             written.append(target)
@@ -73,7 +85,7 @@ def draw_interval(axes: Axes, place: int, interval: Interval, colour: str, decid
 
 def decided_handles() -> list[Line2D]:
     """Of a legend: what filled and hollow marks mean."""
-    told = {"filled: adjusted p < 0.05": GREY, "hollow: not told from none": "white"}
+    told = {"adjusted p < 0.05": GREY, "not decided": "white"}
     return [Line2D([], [], color=GREY, marker="o", mfc=face, mew=1.6, linewidth=2, label=label) for label, face in told.items()]
 
 
@@ -83,8 +95,24 @@ def marker(place: int) -> str:
 
 
 def width_of(names: Iterable[str]) -> float:
-    """Inches that the longest of the names takes, at 9 points."""
-    return 0.075 * max(map(len, names), default=0)
+    """Inches that the longest line of the names takes, at 8 points."""
+    return 0.066 * max((len(line) for name in names for line in name.splitlines()), default=0)
+
+
+def wrapped(names: Mapping[str, str], width: float) -> dict[str, str]:
+    """Names of rows in lines that leave room beside them in a figure so wide."""
+    return {key: textwrap.fill(name, 40 if width > COLUMN else 16) for key, name in names.items()}
+
+
+def title(figure: Figure, text: str) -> None:
+    """Above the whole figure, in as many lines as it takes."""
+    figure.suptitle(textwrap.fill(text, int(figure.get_figwidth() / 0.066)), parse_math=False)
+
+
+def few_ticks(axes: Axes) -> None:
+    """So many numbers below the axes that none touches another."""
+    inches = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(inches / 0.55))))
 
 
 def shown(rows: Sequence[Item]) -> Sequence[Item]:

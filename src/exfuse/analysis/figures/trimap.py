@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from exfuse.analysis.cells import number
 from exfuse.analysis.figures import style
+from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours, variant_place
 from exfuse.store.study import Study, StudyRow
 
@@ -32,8 +33,11 @@ def curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
     return [(radius, [own[seed][radius] - other[seed][radius] for seed in seeds]) for radius in radii]
 
 
-def draw(study: Study) -> Figure:
-    """Left mIoU of the band, right the points above the row that each row builds on; bands of colour: ± sd over seeds."""
+def draw(study: Study, width: float = style.PAGE) -> Figure:
+    """First mIoU of the band, then the points above the row that each row builds on; bands of colour: ± sd over seeds.
+
+    Beside each other, or below where ``width`` (inches) is that of a column.
+    """
     every = rows_with_areas(study)
     rows = style.shown(every)
     names = {row.name for row in rows}
@@ -44,25 +48,28 @@ def draw(study: Study) -> Figure:
         for row, colour, turn in zip(rows, variant_colours(len(rows)), turns, strict=True)
     }
     with style.look():
-        figure = Figure(figsize=(10.5 if pairs else 7.5, 4.5 + 0.03 * len(rows)), layout="constrained")
-        panels = figure.subplots(1, 2 if pairs else 1, squeeze=False)[0]
+        number_of, narrow = 2 if pairs else 1, width <= style.COLUMN
+        called = labels(study)
+        columns = max(1, min(8, len(rows), int(width / (0.5 + style.width_of(called.values())))))
+        high = (2.2 * number_of if narrow else 2.9) + 0.6 + 0.14 * -(-len(rows) // columns)
+        figure = Figure(figsize=(width, high), layout="constrained")
+        panels = figure.subplots(*((number_of, 1) if narrow else (1, number_of)), squeeze=False).ravel()
         spread = False
         for row in rows:
-            spread |= _line(panels[0], curve(row), looks[row.name], row.title)
+            spread |= _line(panels[0], curve(row), looks[row.name], called[row.name])
         panels[0].set_ylabel("mIoU in the band (%)")
         if pairs:
             panels[1].axhline(0, color=style.GREY, linewidth=1)
             for row, base in pairs:
-                spread |= _line(panels[1], curve(row, base), looks[row.name], f"{row.title} vs {base.title}")
-            panels[1].set_ylabel("points above the row it builds on")
+                spread |= _line(panels[1], curve(row, base), looks[row.name], called[row.name])
+            panels[1].set_ylabel("points above the row built on")
             panels[1].yaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True))
         for axes in panels:
             _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
-        handles, labels = panels[0].get_legend_handles_labels()
-        columns = max(1, min(8, len(rows), int(figure.get_figwidth() / (0.6 + style.width_of(labels)))))
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=7.5, ncols=columns)
+        handles, names_shown = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names_shown, loc="outside lower center", frameon=False, ncols=columns)
         note = ", ± standard deviation over seeds" if spread else ""
-        figure.suptitle(f"{study.title}: edges{note}{style.left_out(every)}", fontsize=11)
+        style.title(figure, f"{study.title}: edges{note}{style.left_out(every)}")
     return figure
 
 
