@@ -14,6 +14,7 @@ from rich.console import Console
 
 from exfuse.analysis.comparisons import compare_rows
 from exfuse.analysis.figures import classes, cost, ladder, style
+from exfuse.analysis.frontier import dodged
 from exfuse.analysis.rendering import Rendering, render_figures, render_study
 from exfuse.store.study import Study, load_study
 from tests.analysis.synthetic import StudyBuilder, make_counts
@@ -206,10 +207,10 @@ def test_writing_figures_is_atomic(tmp_path, monkeypatch):
 
 
 def test_rows_of_one_cost_stand_side_by_side_and_others_where_they_are():
-    moved = cost.dodged([1.0, 5.0, 1.0, 1.02, 1.0], 0.1)
+    moved = dodged([1.0, 5.0, 1.0, 1.02, 1.0], 0.1)
     assert moved[1] == 5.0
     near = sorted(moved[place] for place in (0, 2, 3, 4))
     assert np.diff(near) == pytest.approx([0.1] * 3)
     assert statistics.mean(near) == pytest.approx(1.005)
     assert moved[3] == near[-1]
-    assert cost.dodged([0.5, 0.7], 0.1) == [0.5, 0.7]
+    assert dodged([0.5, 0.7], 0.1) == [0.5, 0.7]

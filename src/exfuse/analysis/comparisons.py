@@ -76,6 +76,16 @@ def compare_rows(study: Study, scoring: Scoring = Run.additive) -> dict[str, Com
     return compare(study, scoring).rows
 
 
+def compare_with(study: Study, base: StudyRow) -> dict[str, Comparison]:
+    """Every other row with one row, by name, for readers who look beyond what the study asked.
+
+    p is adjusted over these comparisons; none is a finding of the study, whose questions were others.
+    """
+    pairs = [(row, base) for row in study.rows if row.name != base.name]
+    drawn = _Drawn(study, Run.additive, pairs)
+    return {one.row: one for one in adjust([drawn.compare(*pair) for pair in pairs])}
+
+
 def adjust(found: Sequence[Comparison]) -> list[Comparison]:
     """The same with p adjusted by Holm's method over all that have one."""
     tested = iter(holm([one.interval.p_value for one in found if one.interval]))

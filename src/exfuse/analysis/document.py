@@ -47,10 +47,11 @@ EMPTY = Cell("")
 
 @dataclass(frozen=True)
 class Footnote:
-    """A sentence below the table; with a mark, it belongs to the cells that bear it."""
+    """A sentence below the table; with a mark it belongs to the cells that bear it, ``about`` is their group of columns."""
 
     text: str
     mark: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)

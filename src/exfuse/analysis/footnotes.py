@@ -47,10 +47,10 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
                 _recipe(records),
                 _backbone(records),
                 _machine(study, records),
-                *_cost_sentences(study, records),
             ]
         )
-    return found + [Footnote(sentence) for sentence in sentences]
+    costs = _cost_sentences(study, records) if records and not study.imported else []
+    return [*found, *map(Footnote, sentences), *(Footnote(sentence, about="cost") for sentence in costs)]
 
 
 def _marked(study: Study) -> list[Footnote]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.cells import points_text
+from exfuse.analysis.comparisons import compare_rows, compare_with
 from exfuse.analysis.formats import html
 from exfuse.analysis.table import build_table
 from exfuse.palette import class_palette
@@ -85,9 +86,40 @@ def test_table_and_footnotes_are_those_of_the_study(page, study_folder):
     assert dict(zip(shown, (re.sub(r"[§¶†‡‖]", "", cell).strip() for cell in cells), strict=True)).items() <= said.items()
     assert {"mIoU %", "Δ mIoU [95 %]", "SEB"} <= {*shown}
     assert "img/s" not in shown or said["img/s"][0].isdigit()  # a column without any number is left out
-    notes = page.locator("#table .footnotes li").all_inner_texts()
-    assert [note.strip() for note in notes] == [f"{note.mark} {note.text}".strip() for note in table.footnotes]
+    for section, about in (("#table", ""), ("#cost", "cost")):  # what is said of costs stands at their chart
+        notes = page.locator(f"{section} .footnotes li").all_inner_texts()
+        expected = [f"{note.mark} {note.text}".strip() for note in table.footnotes if note.about == about]
+        assert [note.strip() for note in notes] == expected != []
     expect(page.locator(".notices")).to_contain_text("5 of 6 runs have finished; the others: 1 failed.")
+
+
+def test_rows_are_sorted_differences_taken_to_any_row_and_settings_compared(visit, page_file, study_folder):
+    page, study = visit(page_file), load_study(study_folder)
+    names = [row.title for row in study.rows]
+    first = "#table tbody tr > :first-child"
+    means = {row.title: np.mean([100 * record.score for record in row.records.values()]) for row in study.rows}
+    head = page.locator("#table thead button", has_text="mIoU %")
+    for expected in (sorted(names, key=means.get, reverse=True), sorted(names, key=means.get), names):
+        head.click()
+        assert page.locator(first).all_inner_texts() == expected
+
+    difference = page.locator("#table thead th").evaluate_all("all => all.findIndex(one => one.dataset.key === 'difference')")
+    cells = page.locator(f"#table tbody td:nth-child({difference + 1})")
+    before = cells.all_inner_texts()
+    page.select_option("#base", names[-1])
+    found = compare_with(study, study.rows[-1])
+    shown = {name: points_text(one.interval) for name, one in found.items() if one.interval}
+    assert cells.all_inner_texts() == [shown.get(row.name, "") for row in study.rows]
+    expect(page.locator("#base-note")).to_be_visible()
+    page.select_option("#base", "")
+    assert cells.all_inner_texts() == before
+
+    page.select_option("#first-run", "0")
+    page.select_option("#second-run", "1")
+    assert page.locator("#differing th").first.inner_text() in ("seed", "pretraining.seed", "none")
+    page.locator("summary", has_text="runs").click()
+    page.locator("[data-copy]").nth(1).click()
+    expect(page.locator("[data-copy]").nth(1)).to_have_text(re.compile("Copied|Selected"))
 
 
 def test_images_are_sorted_by_where_variants_differ_most(page, study_folder):
@@ -216,7 +248,9 @@ def test_light_and_dark_follow_the_system_and_the_button(visit, page_file, dark)
     light_ground, dark_ground = "rgb(255, 255, 255)", "rgb(20, 24, 29)"
     assert page.evaluate(ground) == (dark_ground if dark else light_ground)
     before = page.evaluate(letters)
+    assert page.locator("#theme").inner_text() == ("Light colours" if dark else "Dark colours")  # what pressing it does
     page.locator("#theme").click()
+    assert page.locator("#theme").inner_text() == ("Dark colours" if dark else "Light colours")
     assert page.evaluate(ground) == (light_ground if dark else dark_ground)
     assert page.evaluate(letters) != before
     page.reload()  # the choice stays

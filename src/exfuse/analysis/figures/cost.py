@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exfuse.analysis.figures import style
+from exfuse.analysis.frontier import APART, dodged, frontier_of
 from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours
 from exfuse.store.study import Study, StudyRow
@@ -20,7 +21,6 @@ from exfuse.store.study import Study, StudyRow
 Floats = NDArray[np.float64]
 Line = tuple[tuple[float, float], tuple[float, float]]
 _MOST_NAMES = 14  # rows whose names fit beside their points
-_APART = 0.02  # of the largest cost, between rows of one cost
 _LINE_POINTS = 60  # at which a line is seen
 _DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typographic points
 
@@ -42,10 +42,10 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     called = style.wrapped(labels(study), width)
     names = [str(number) if numbered else called[row.name] for number, row in enumerate(rows, 1)]
     costs = [row.cost("gigamacs") or 0.0 for row in rows]
-    spread_out = dodged(costs, _APART * max(costs))
+    spread_out = dodged(costs, APART * max(costs))
     places = {row.name: (x, *_mean_and_spread(row, metric.scale)) for row, x in zip(rows, spread_out, strict=True)}
     points = [(*places[row.name][:2], cost) for row, cost in zip(rows, costs, strict=True)]
-    frontier = _frontier(points, metric.gains)
+    frontier = frontier_of(points, metric.gains)
     colours = variant_colours(len(study.rows))
     with style.look():
         listed = _listed([called[row.name] for row in rows], width) if numbered else ""
@@ -88,30 +88,6 @@ def _listed(names: Sequence[str], width: float) -> str:
     columns = max(1, int(width / (0.062 * longest)))
     high = -(-len(items) // columns)
     return "\n".join("".join(item.ljust(longest) for item in items[line::high]).rstrip() for line in range(high))
-
-
-def dodged(values: Sequence[float], apart: float) -> list[float]:
-    """The values moved as little as it takes for neighbours to lie ``apart``, groups around their mean; their order stays."""
-    groups: list[list[int]] = []
-
-    def start(group: Sequence[int]) -> float:
-        return statistics.fmean(values[place] for place in group) - (len(group) - 1) / 2 * apart
-
-    for place in sorted(range(len(values)), key=values.__getitem__):
-        groups.append([place])
-        while len(groups) > 1 and start(groups[-1]) - start(groups[-2]) < (len(groups[-2]) - 1e-9) * apart:
-            groups[-2:] = [groups[-2] + groups[-1]]
-    moved = list(values)
-    for group in groups:
-        for place, at in enumerate(group):
-            moved[at] = start(group) + place * apart
-    return moved
-
-
-def _frontier(points: Sequence[tuple[float, float, float]], better: Callable[[float], bool]) -> list[tuple[float, float]]:
-    """Of points (x, y, cost), those to which none at the same or a lower cost is a difference for the better, by cost."""
-    kept = [one for one in points if not any(better(other[1] - one[1]) and other[2] <= one[2] for other in points)]
-    return [(x, y) for x, y, _ in sorted(kept)]
 
 
 def label_points(

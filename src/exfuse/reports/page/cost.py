@@ -1,6 +1,7 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
 from exfuse.analysis.cells import score
+from exfuse.analysis.frontier import APART, dodged, frontier_of
 from exfuse.reports.page.charts import Chart, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS
@@ -17,9 +18,9 @@ def section(data: PageData) -> Section | None:
     charts = {f"cost-{cost.key}": _draw(cost.key, cost.title, cost.scale, data) for cost in known}
     choices = [{"chart": f"cost-{cost.key}", "name": cost.title} for cost in known]
     several = any(len(row.records) > 1 for row in data.study.rows)
-    return Section(
-        "cost", "Cost", {"where": data.where, "choices": choices, "several": several, "metric": data.study.metric}, charts
-    )
+    notes = [note.text for note in data.rendering.tables[0].footnotes if note.about == "cost"]
+    content = {"where": data.where, "choices": choices, "several": several, "metric": data.study.metric, "notes": notes}
+    return Section("cost", "Cost", content, charts)
 
 
 def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
@@ -30,12 +31,12 @@ def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
         mean, spread = scores[f"{metric.key}_mean"], scores[f"{metric.key}_sd"]
         if cost is not None and isinstance(mean, float):
             places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
-    traces = []
-    for row in data.study.rows:
-        if row.on in places and row.name in places:
-            (x0, y0, _), (x1, y1, _) = places[row.on], places[row.name]
-            line = {"color": "var(--grid-strong)", "width": 1.5}
-            traces.append(points([x0, x1], [y0, y1], mode="lines", line=line, hoverinfo="skip", meta={"variant": row.name}))
+    names = [row.name for row in data.study.rows if row.name in places]
+    costs = [places[name][0] for name in names]
+    beside = dict(zip(names, dodged(costs, APART * max(costs)), strict=True))
+    frontier = frontier_of([(beside[name], places[name][1], places[name][0]) for name in names], metric.gains)
+    line = {"color": "var(--grid-strong)", "width": 1.5, "dash": "dash"}
+    traces = [points(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
     for row in data.study.rows:
         if row.name not in places:
             continue
@@ -47,5 +48,6 @@ def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
         )
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
         described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
-        traces.append(points([x], [y], mode="markers", marker=marker, error_y=error, **described))
-    return chart(traces, 420, title, escape(metric.axis))
+        traces.append(points([beside[row.name]], [y], mode="markers", marker=marker, error_y=error, **described))
+    from_zero = {"range": [0, 1.08 * max(*beside.values(), 1e-9)]}  # a share of a cost is seen as what it is
+    return chart(traces, 420, title, escape(metric.axis), xaxis=from_zero)

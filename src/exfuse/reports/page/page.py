@@ -10,10 +10,13 @@ from typing import Any
 from jinja2 import PackageLoader
 from markupsafe import Markup
 
+from exfuse.analysis.cells import p_text, points_text
+from exfuse.analysis.comparisons import compare_with
 from exfuse.analysis.document import Table, Value
 from exfuse.analysis.formats.html import environment
 from exfuse.reports.page import answers, browser, charts, classes, cost, curves, effects, features, ladder
 from exfuse.reports.page.data import PageData, Section
+from exfuse.store.checked import leaves
 from exfuse.store.metric import number
 
 _REASONS = {
@@ -68,7 +71,8 @@ def _left_out(data: PageData) -> list[str]:
 
 # From a study to the text of its page.
 
-_SCRIPTS = ("theme.js", "charts.js", "variants.js", "columns.js", "masks.js", "browser.js")
+_MOST_BASES = 12  # rows of a study whose every pair is compared for the page
+_SCRIPTS = ("theme.js", "copy.js", "charts.js", "variants.js", "columns.js", "rows.js", "masks.js", "browser.js")
 
 
 def render_page(data: PageData) -> str:
@@ -101,7 +105,7 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
     variants = [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in study.rows]
     return template.render(
         study=study,
-        table=_shown(data.rendering.tables[0]),
+        table=_shown(data.rendering.tables[0], {section.id for section in sections}),
         answers=(answered := answers.answers(data)),
         certainty=answers.certainty(data) if answered else "",
         sections=sections,
@@ -115,21 +119,50 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
         scripts=Markup("\n".join(_asset(name) for name in _SCRIPTS)),
         early=Markup(_asset("early.js")),
         charts=_json(drawn),
+        bases=(bases := _bases(data)),
+        settings=(settings := _settings(data)),
+        rows=_json({"bases": bases, "settings": settings, "names": [row.name for row in study.rows]}),
         data={section.id: _json(section.data) for section in sections if section.data is not None},
         library=Markup(library),
         library_name=charts.library_name(),
     ).lstrip()
 
 
-def _shown(table: Table) -> Table:
-    """Without the columns, but for those of the score, that have no number in any row."""
+def _shown(table: Table, sections: set[str]) -> Table:
+    """Without the columns, but for those of the score, that have no number in any row, and the notes that sections show."""
     empty = {
         column.key for column in table.columns if all(row[column.key].state or not row[column.key].text for row in table.rows)
     }
     kept = [column for column in table.columns if column.group == "score" or column.key not in empty]
-    return replace(
-        table, columns=[*(one for one in kept if one.group == "score"), *(one for one in kept if one.group != "score")]
-    )
+    ordered = [*(one for one in kept if one.group == "score"), *(one for one in kept if one.group != "score")]
+    return replace(table, columns=ordered, footnotes=[note for note in table.footnotes if note.about not in sections])
+
+
+def _bases(data: PageData) -> dict[str, dict[str, tuple[str, str]]]:
+    """By row that a reader may choose as the baseline, what the other rows' cells of difference and p then say."""
+    study = data.study
+    if not any(row.on for row in study.rows) or len(study.rows) > _MOST_BASES or study.sequential is not None:
+        return {}
+    found = {}
+    for base in study.rows if study.done() else ():
+        compared = compare_with(study, base)
+        found[base.name] = {
+            name: (points_text(one.interval, study.metric), p_text(one.adjusted or 0.0)) if one.interval else (one.reason, "")
+            for name, one in compared.items()
+        }
+    return {name: rows for name, rows in found.items() if any(p for _, p in rows.values())}
+
+
+def _settings(data: PageData) -> list[dict[str, Any]]:
+    """Of every run that has a record its name, key and those settings that are not the same in all."""
+    runs = [(row, seed, run) for row in data.study.rows for seed, run in row.runs.items()]
+    runs = [one for one in runs if one[2].record]
+    flat = [{key: str(value) for key, value in leaves(run.record.config)} for _, _, run in runs if run.record]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if len({one.get(key) for one in flat}) > 1]
+    return [
+        {"name": f"{row.title}, seed {seed}", "key": run.folder.key, "settings": [[key, one.get(key, "")] for key in keys]}
+        for (row, seed, run), one in zip(runs, flat, strict=True)
+    ]
 
 
 def _asset(name: str) -> str:

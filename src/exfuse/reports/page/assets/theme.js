@@ -6,7 +6,7 @@ const theme = (() => {
   let printing = false;
   const isDark = () => !printing && (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   const announce = () => {
-    button.setAttribute("aria-pressed", String(isDark()));
+    button.textContent = isDark() ? "Light colours" : "Dark colours"; // what pressing it does
     document.dispatchEvent(new Event("themechange"));
   };
   button.hidden = false;
