@@ -1,7 +1,7 @@
 """Every number of every config has a range: what is below, above or beside it is refused by its key before anything starts."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -100,8 +100,17 @@ def typed(root: str) -> Any:
 @pytest.mark.parametrize("root", TYPED)
 def test_every_number_of_a_command_with_a_type_has_a_range(root: str) -> None:
     lists = {verb.config: {thing.key for thing in verb.things if thing.many} for verb in VERBS}[root]
-    config = compose_config(root, [])[0]
-    needed = [f"{key}=[x]" if key in lists else f"{key}=x" for key in missing(OmegaConf.to_container(config))]
+    config, kinds = compose_config(root, [])[0], {name: one.kind for name, one in signature(TYPED[root]).arguments.items()}
+    needed = []
+    for key in missing(OmegaConf.to_container(config)):
+        words = ["[x]"] if key in lists else ["x"]
+        if kind := kinds.get(key):
+            words = [
+                text
+                for text, value in {"x": "x", "[x]": ["x"], **{word: word for word in get_args(kind)}}.items()
+                if takes(value, kind)
+            ]
+        needed.append(f"{key}={words[0]}")
     refuse_all(*compose_config(root, needed), typed(root), free=FREE.get(root, ()))
 
 

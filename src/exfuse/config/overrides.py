@@ -98,7 +98,10 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
         parts = missing.split("/")
         depth = next((at for at in range(len(parts) - 1, 0, -1) if search_path.is_group("/".join(parts[:at]))), 1)
         group, option = "/".join(parts[:depth]), "/".join(parts[depth:])
-        return f"{group}={option}: there is no such option. {nearest(option, error.options, f'Options of {group}')}"
+        elsewhere = next(
+            (f"{other}={option} is one. " for other in search_path.groups() if option in search_path.options(other)), ""
+        )
+        return f"{group}={option}: there is no such option. {elsewhere}{nearest(option, error.options, f'Options of {group}')}"
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None and "Did you mean" not in message:
