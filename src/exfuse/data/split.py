@@ -219,7 +219,8 @@ def _problem(item: Item, image: Content, mask: Content, split: Split, orientatio
             return f"{told}; {_by(ids.size)}, its mask fits it only so: data.orientation={rule}, for all images."
         shown = upright if orientation == "upright" else seen.size
     if shown != ids.size:
-        return f"{item.image} is {_by(shown)} but its mask {item.mask} is {_by(ids.size)} pixels. Scale the mask, without blending ids."
+        scale = "Scale the mask, without blending ids."
+        return f"{item.image} is {_by(shown)} but its mask {item.mask} is {_by(ids.size)} pixels. {scale}"
     if problem := unknown_ids([*ids.counts], len(split.classes), split.void_ids):
         return f"{item.mask} {problem}"
     return ""
