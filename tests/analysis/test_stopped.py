@@ -56,7 +56,7 @@ def test_what_an_earlier_version_did_not_write_is_what_it_did(tmp_path):
     plain = {"option": "cross_entropy", "smoothing": 0.0, "class_weights": None}
     none = dict.fromkeys(RULE) | {"min_delta": 0.0, "share": 0.2, "seed": 0}
     builder.row("seb", 0.6, options={"seb": "product"}, on="baseline", change=lambda record: record["config"].update(
-        loss=plain, stop=none, held_out={"share": 0.0, "seed": 0}
+        loss=plain, stop=none, held_out={"share": 0.0, "seed": 0}, recipe=record["config"]["recipe"] | {"ema_decay": None}
     ))  # fmt: skip
     study = load_study(builder.finish())
     assert study.deviations == ()

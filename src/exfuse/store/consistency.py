@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import msgspec
 
@@ -127,7 +127,7 @@ def _ignored() -> dict[str, set[str] | None]:
 
 
 def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
-    config = _later() | record.config
+    config = _as_today(record.config)
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
         "metric": msgspec.structs.astuple(record.metric),
@@ -150,11 +150,22 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
     return settings
 
 
+def _as_today(content: Mapping[str, Any], kind: type[msgspec.Struct] = RunDescription) -> dict[str, Any]:
+    """A record's config with what earlier versions did not write, as whatever they wrote has it."""
+    added, parts = _later(kind)
+    told = {name: _as_today(content[name], part) for name, part in parts.items() if isinstance(content.get(name), Mapping)}
+    return {**added, **content, **told}
+
+
 @functools.cache
-def _later() -> dict[str, Any]:
-    """The parts of a run's description that earlier versions did not write, as whatever they wrote has them."""
-    added = (field for field in msgspec.structs.fields(RunDescription) if field.default is not msgspec.NODEFAULT)
-    return {field.name: msgspec.to_builtins(field.default, enc_hook=encode_option) for field in added}
+def _later(kind: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, type[msgspec.Struct]]]:
+    """The plain defaults of a description's fields, which came later than the others; and its parts."""
+    added = (field for field in msgspec.structs.fields(kind) if field.default is not msgspec.NODEFAULT)
+    hints = get_type_hints(kind)
+    return (
+        {field.name: msgspec.to_builtins(field.default, enc_hook=encode_option) for field in added},
+        {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, msgspec.Struct)},
+    )
 
 
 def _without_places(node: Any, also: set[str] = frozenset()) -> Any:  # type: ignore[assignment]
