@@ -29,6 +29,10 @@ BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 Part = Annotated[float, Meta(gt=0, lt=1)]
 Range = Annotated[list[PositiveFloat], Meta(min_length=2, max_length=2, extra={"rising": True})]
 ShareRange = Annotated[list[PositiveShare], Meta(min_length=2, max_length=2, extra={"rising": True})]
+Number = Annotated[float, Meta(ge=-MOST, le=MOST)]
+Interval = Annotated[
+    list[Number], Meta(min_length=2, max_length=2, extra={"strictly": True}, title="[LOW,HIGH], the first smaller")
+]
 Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
 Duration = Annotated[str, Meta(pattern=r"^\d+:\d\d:\d\d:\d\d$", title="days, hours, minutes and seconds, 00:12:00:00")]
 Size = Annotated[list[Positive], Meta(min_length=2, max_length=2, title="[HEIGHT,WIDTH], two positive numbers of pixels")]
@@ -62,7 +66,7 @@ OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value of the right type and range also keeps what `Meta` has no word for: odd, rising, not zero."""
+    """Whether a value of the right type and range also keeps what `Meta` has no word for: odd, rising (strictly), not zero."""
     flags = {flag for meta in getattr(kind, "__metadata__", ()) for flag in getattr(meta, "extra", None) or {}}
     inner = kind.__origin__ if hasattr(kind, "__metadata__") else kind
     if get_origin(inner) in (Union, UnionType):
@@ -71,6 +75,8 @@ def fits(value: Any, kind: Any) -> bool:
         return bool(value % 2)
     if "rising" in flags:
         return list(value) == sorted(value)
+    if "strictly" in flags:
+        return value[0] < value[1]
     return bool(value) if "not_zero" in flags else True
 
 

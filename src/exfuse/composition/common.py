@@ -11,24 +11,35 @@ from hydra.utils import get_object
 
 from exfuse.config.read import check_backbone, own_backbone
 from exfuse.data.cache import CachePolicy
+from exfuse.errors import ConfigError
 from exfuse.models.backbone import Backbone
 from exfuse.models.own_backbone import OwnBackbone
 from exfuse.store.description import Described
 
 
-def backbone_factory(described: Described, output_stride: int) -> Callable[..., Backbone]:
-    """Makes the chosen encoder from ``rearrange=`` and, where not all are wanted, ``levels=``."""
+def backbone_factory(described: Described, output_stride: int, inputs: int = 3) -> Callable[..., Backbone]:
+    """Makes the chosen encoder of ``inputs`` channels from ``rearrange=`` and, where not all are wanted, ``levels=``."""
     backbone, option = described.backbone, described.choices.get("backbone")
     arguments = check_backbone(backbone.arguments, option, backbone.name)
     target = own_backbone(option, backbone.name)
     make: Callable[..., Backbone] = partial(OwnBackbone, get_object(target)) if target else Backbone
-    return partial(make, name=backbone.name, output_stride=output_stride, arguments=arguments)
+    return partial(make, name=backbone.name, output_stride=output_stride, arguments=arguments, inputs=inputs)
 
 
-def normalisation(described: Described) -> dict[str, Any]:
-    """How images are scaled: ``mean`` and ``std``, known once the weights are."""
+def normalisation(described: Described, channels: int = 3) -> dict[str, Any]:
+    """How images of so many channels are scaled: ``mean`` and ``std``, known once the weights are.
+
+    Raises:
+        ConfigError: if these are of another number of channels.
+    """
     assert described.backbone.normalisation is not None
-    return msgspec.structs.asdict(described.backbone.normalisation)
+    found = msgspec.structs.asdict(described.backbone.normalisation)
+    if {len(values) for values in found.values()} != {channels}:
+        raise ConfigError(
+            f"backbone.normalisation: expected a mean and an std for each of {channels} channels, got "
+            f"{' and '.join(str(len(values)) for values in found.values())}."
+        )
+    return found
 
 
 def cache_policy(described: Described) -> CachePolicy:

@@ -6,9 +6,11 @@ from typing import Any
 
 from exfuse.config import search_path
 from exfuse.config.options import build
+from exfuse.data.bands import Bands
 from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, divide
+from exfuse.errors import ConfigError
 from exfuse.store.description import NOTHING, Described, HeldOut, Option
 from exfuse.store.variants import technique
 
@@ -37,6 +39,12 @@ def photographs_upright(data: Option) -> bool:
     return data.settings.get("orientation") != "stored"
 
 
+def bands_of(data: Option) -> Bands:
+    """What is read of images of these data."""
+    span = data.settings.get("range")
+    return Bands(data.settings.get("channels", 3), (span[0], span[1]) if span else None)
+
+
 def read_labelled_split(described: Described, split: str) -> LabelledSplit:
     """``train`` or ``val`` of the pretraining's data; cheap until somebody asks for its items."""
     return labelled_split(described.pretraining.data, described.data, described.debug.images, split, described.held_out)
@@ -46,6 +54,12 @@ def labelled_split(
     labelled: Option, data: Option, images: int | None, split: str, held_out: HeldOut = NOTHING
 ) -> LabelledSplit:
     """``train`` or ``val`` of classification data that may be cut from segmentation ``data``; the first so many images."""
+    if not bands_of(data).usual and (own := [part for part in labelled.settings.values() if "${data." in str(part)]):
+        raise ConfigError(
+            f"pretraining/data={labelled.name} cuts its images out of these data ({own[0]}), but a classifier sees RGB of "
+            f"8 bits and data.channels is {bands_of(data).channels}, data.range {bands_of(data).range}. Choose "
+            "backbone.init=timm, a file of weights or random, or other pretraining/data."
+        )
     beside = {"data": lambda part: read_split(data, part, held_out)}
     found: LabelledSplit = build("pretraining/data", labelled, split, beside)
     return replace(found, limit=images)

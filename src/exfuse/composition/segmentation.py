@@ -1,13 +1,14 @@
 """From a description to the live objects of segmentation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from msgspec.structs import asdict
 from torch import nn
 
 from exfuse.composition.common import backbone_factory, cache_policy, normalisation
-from exfuse.composition.reading import technique_option
+from exfuse.composition.reading import bands_of, technique_option
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
@@ -30,7 +31,7 @@ def build_data(run: RunDescription, train: Split, val: Split) -> SegmentationDat
     return SegmentationData(
         train,
         val,
-        TrainTransform(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **normalisation(run)),
+        TrainTransform(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **_scaling(run)),
         build_eval_transform(run),
         batch_size=run.recipe.batch_size,
         accumulate=run.trainer.accumulate_grad_batches,
@@ -43,7 +44,11 @@ def build_data(run: RunDescription, train: Split, val: Split) -> SegmentationDat
 
 def build_eval_transform(run: RunDescription) -> EvalTransform:
     """The transform under which a model of this run is scored."""
-    return EvalTransform(run.recipe.long_side, **normalisation(run))
+    return EvalTransform(run.recipe.long_side, **_scaling(run))
+
+
+def _scaling(run: RunDescription) -> dict[str, Any]:
+    return normalisation(run, bands_of(run.data).channels)
 
 
 def build_protocol(protocol: Option, trained: RunDescription) -> EvaluationProtocol:
@@ -78,7 +83,7 @@ def build_model(run: RunDescription, classes: int, weights: str = "random") -> S
         CheckpointError: if the weights do not fit.
     """
     model = build_segmenter(
-        backbone=backbone_factory(run, run.backbone.output_stride),
+        backbone=backbone_factory(run, run.backbone.output_stride, bands_of(run.data).channels),
         decoder=build("decoder", run.decoder),
         classes=classes,
         seed=run.seed,

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from exfuse.data.bands import Bands
 from exfuse.data.pixels import FORMATS
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_class_names, read_groups
 from exfuse.errors import DataError
-from exfuse.limits import Counts, Id, Orientation
+from exfuse.limits import Counts, Id, Interval, Orientation, Positive
 from exfuse.palette import VOID
 from exfuse.store.grouping import COLUMN
 
@@ -24,6 +25,8 @@ def read_folder(
     orientation: Orientation = "refuse",
     groups: str | None = None,
     ordered: bool = False,
+    channels: Positive = 3,
+    range: Interval | None = None,
 ) -> Split:
     """Read the images of one folder; a mask has its image's name and ends in .png.
 
@@ -37,6 +40,7 @@ def read_folder(
         orientation: see `make_split`.
         groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; ``column`` is the second of
             ``groups.txt`` in the split's folder, whose first names the images.
+        channels, range: see `Bands`.
 
     Raises:
         DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
@@ -49,7 +53,8 @@ def read_folder(
                 f"{split}/images and {split}/labels."
             )
     names = read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
-    images, others = _by_format(folder / "images", FORMATS)
+    bands = Bands(channels, (range[0], range[1]) if range else None)
+    images, others = _by_format(folder / "images", bands.formats)
     masks, strangers = _by_format(folder / "labels", {".png"})
     refuse_other_formats([path for path in others if path.stem in masks or is_picture(path)], folder / "images")
     left_out = [*others, *strangers, *(masks[stem] for stem in sorted(masks.keys() - images.keys()))]
@@ -63,6 +68,7 @@ def read_folder(
         f"{len(left_out):,} files in {folder}, e.g. {left_out[0].relative_to(folder)}" if left_out else "",
         read_groups(folder / "groups.txt", "Write an image's name and its group a line.") if groups == COLUMN else groups,
         ordered,
+        bands,
     )
 
 

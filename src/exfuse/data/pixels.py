@@ -1,7 +1,8 @@
 """Images and masks as arrays, and what is known of a file without keeping its pixels; the one place that decodes either.
 
 Nothing is read by halves: 16 bits a channel, several frames and masks that blur or rescale ids are refused, never rounded. An
-alpha channel is left out, colours stay as stored; grey, palette and CMYK images become RGB as Pillow converts them.
+alpha channel is left out, colours stay as stored; grey, palette and CMYK images become RGB as Pillow converts them. For other
+channels, and more bits by a stated rule, see `exfuse.data.bands`.
 """
 
 import struct
@@ -23,7 +24,7 @@ FORMATS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # of imag
 _MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels, Pillow's own limit
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of them on
 _ORIENTATION = 0x0112  # EXIF's tag
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -55,7 +56,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     colours: dict[int, int] = {}
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """Says what is wrong with a file, behind its name."""
 
 
@@ -93,10 +94,10 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
         turned = image.format == "TIFF"  # Pillow turns these when it decodes them
         pixels: Image.Image = image.convert("RGB")
         if orientation > 1 and turned != upright:
-            pixels = pixels.transpose(_TURNS[_BACK.get(orientation, orientation) if turned else orientation])
+            pixels = pixels.transpose(TURNS[_BACK.get(orientation, orientation) if turned else orientation])
         return np.asarray(pixels)
 
-    return _or_data_error(path, decode)
+    return or_data_error(path, decode)
 
 
 def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
@@ -105,7 +106,7 @@ def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
     Raises:
         DataError: if the file is no such image.
     """
-    facts = _or_data_error(path, lambda image: _image_facts(image, path))
+    facts = or_data_error(path, lambda image: _image_facts(image, path))
     return turned_size(facts) if upright else facts.size
 
 
@@ -125,7 +126,7 @@ def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np
         _refuse_what_is_no_mask(image, path)
         return np.array(image)
 
-    mask = _or_data_error(path, decode)
+    mask = or_data_error(path, decode)
     present = np.zeros(256, dtype=bool)
     present[mask] = True
     if problem := unknown_ids(np.flatnonzero(present).tolist(), classes, void_ids):
@@ -148,44 +149,58 @@ def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int]) -> 
 
 def _facts(path: Path, look: Callable[[ImageFile.ImageFile], Facts]) -> Facts:
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return look(image)
-    except _Unfit as unfit:
+    except Unfit as unfit:
         return Facts(problem=str(unfit))
 
 
-def _or_data_error(path: Path, work: Callable[[ImageFile.ImageFile], T]) -> T:
+def or_data_error(path: Path, work: Callable[[ImageFile.ImageFile], T]) -> T:
+    """What ``work`` makes of an opened image.
+
+    Raises:
+        DataError: if the file cannot be decoded, or ``work`` finds it unfit.
+    """
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return work(image)
-    except _Unfit as unfit:
+    except Unfit as unfit:
         raise DataError(f"{path} {unfit}") from unfit
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """An image whose header Pillow has read; whatever it stumbles over inside says what is wrong with the file.
+
+    Raises:
+        Unfit: if it cannot be decoded.
+        DataError: if the file system refuses it, or it does not fit into memory.
+    """
     try:
         with Image.open(path) as image:
             yield image
-    except _Unfit:
+    except Unfit:
         raise
     except UnidentifiedImageError as error:
-        raise _Unfit(f"cannot be decoded: it is not an image ({error}). {_RESTORE}") from error
+        raise Unfit(f"cannot be decoded: it is not an image ({error}). {_RESTORE}") from error
     except Image.DecompressionBombError as error:
-        raise _Unfit(f"has more than the {_MOST:,} pixels that an image may have. Scale it down, or cut it up.") from error
+        raise Unfit(f"has more than the {_MOST:,} pixels that an image may have. Scale it down, or cut it up.") from error
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory. Scale it down, or cut it up.") from error
     except Exception as error:  # a broken file makes Pillow raise whatever its parsers stumble over
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-        raise _Unfit(f"cannot be decoded ({error}). {_RESTORE}") from error
+        raise Unfit(f"cannot be decoded ({error}). {_RESTORE}") from error
 
 
 def _image_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
-    if image.mode[0] in "IF" or ";16" in _raw_mode(image):
-        raise _Unfit("has more than 8 bits a channel, which would be cut off. Convert it to 8 bits by a rule that fits it.")
-    _refuse_frames(image)
-    facts = Facts(image.size, _orientation(image, path))
+    if image.mode[0] in "IF" or ";16" in raw_mode(image):
+        raise Unfit(
+            "has more than 8 bits a channel, which would be cut off. Convert it to 8 bits by a rule that fits it, or "
+            "state one: data=folder data.range=[LOW,HIGH]."
+        )
+    refuse_frames(image)
+    facts = Facts(image.size, orientation_of(image, path))
     # Pillow announces a TIFF's size as it will be once it is turned
     return Facts(turned_size(facts), facts.orientation) if image.format == "TIFF" else facts
 
@@ -203,36 +218,42 @@ def _mask_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
 def _refuse_what_is_no_mask(image: ImageFile.ImageFile, path: Path) -> None:
     save = "Save masks as 8-bit palette or grey-scale PNG whose pixel values are the class ids."
     if image.mode not in ("P", "L"):
-        raise _Unfit(f"is a mask in PIL mode {image.mode}: expected class ids (mode P or L), not colours. {save}")
-    if image.mode == "L" and (raw := _raw_mode(image)) not in ("L", ""):
-        raise _Unfit(f"is a mask of grey levels that are scaled when they are read ({raw}): ids would change. {save}")
+        raise Unfit(f"is a mask in PIL mode {image.mode}: expected class ids (mode P or L), not colours. {save}")
+    if image.mode == "L" and (raw := raw_mode(image)) not in ("L", ""):
+        raise Unfit(f"is a mask of grey levels that are scaled when they are read ({raw}): ids would change. {save}")
     if image.format not in _LOSSLESS or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
-        raise _Unfit(f"is a mask compressed as {image.format} does photographs: ids are blurred. {save}")
-    _refuse_frames(image)
-    if _orientation(image, path) > 1:
-        raise _Unfit(f"is a mask with an EXIF orientation, which programs follow or do not. Remove it. {save}")
+        raise Unfit(f"is a mask compressed as {image.format} does photographs: ids are blurred. {save}")
+    refuse_frames(image)
+    if orientation_of(image, path) > 1:
+        raise Unfit(f"is a mask with an EXIF orientation, which programs follow or do not. Remove it. {save}")
 
 
-def _refuse_frames(image: ImageFile.ImageFile) -> None:
+def refuse_frames(image: ImageFile.ImageFile) -> None:
+    """Refuse several images in one file.
+
+    Raises:
+        Unfit: if there are.
+    """
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:  # an MPO is a photograph and its previews
-        raise _Unfit(f"holds {frames} frames, expected one image. Save each in a file of its own.")
+        raise Unfit(f"holds {frames} frames, expected one image. Save each in a file of its own.")
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
+def raw_mode(image: ImageFile.ImageFile) -> str:
     """How pixels are packed in the file, such as ``L;4``; empty where Pillow does not say."""
     arguments = image.tile[0].args if image.tile else None
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
 
-def _orientation(image: ImageFile.ImageFile, path: Path) -> int:
+def orientation_of(image: ImageFile.ImageFile, path: Path) -> int:
+    """EXIF's, 1 to 8; 1 where it says nothing."""
     if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & {*image.info} and not _png_has_exif(path):
         return 1  # Pillow would decode all of it to know
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF says nothing
         return 1
-    return found if found in _TURNS else 1
+    return found if found in TURNS else 1
 
 
 def _png_has_exif(path: Path) -> bool:

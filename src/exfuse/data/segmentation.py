@@ -15,7 +15,7 @@ from exfuse.randomness import derive_seed
 
 
 class Batch(TypedDict):
-    """Images (B, 3, h, w) float32, masks (B, H, W) uint8 with 255 for void, and positions (B,) int64 in the split."""
+    """Images (B, C, h, w) float32, masks (B, H, W) uint8 with 255 for void, and positions (B,) int64 in the split."""
 
     image: Tensor
     mask: Tensor
@@ -37,7 +37,7 @@ class PreparedSplit:
     def shapes(self, position: int) -> Shapes:
         width, height = self.split.size(position)
         image, mask = self.transform.prepared_sizes(height, width)
-        return (*image, 3), mask
+        return (*image, self.split.bands.channels), mask
 
     def identity(self) -> str:
         return f"{self.split.manifest()} {type(self.transform).__name__} {self.transform.scaling.long_side}"

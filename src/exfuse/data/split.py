@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from exfuse.data.bands import RGB, Bands
 from exfuse.data.contents import Content, content_hashes, contents
-from exfuse.data.pixels import image_size, look_at_image, look_at_mask, read_image, read_mask, turned_size, unknown_ids
+from exfuse.data.pixels import Facts, look_at_mask, read_mask, turned_size, unknown_ids
 from exfuse.data.text import check_class_names, check_ids
 from exfuse.errors import DataError
 from exfuse.limits import Orientation
@@ -47,6 +48,7 @@ class Split:
         seen: whether these are known to be images that are trained on as well, as the name then says.
         left_out: what lies beside these images and is not read, for people.
         ordered: whether images that follow each other within a group do so in time or space too, as frames of a video.
+        bands: what is read of the images.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Split:
     seen: bool = False
     left_out: str = ""
     ordered: bool = False
+    bands: Bands = RGB
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,12 +69,12 @@ class Split:
         return Grouping(tuple(map(_group, self.items)), self.ordered)
 
     def image(self, position: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB.
+        """(H, W, channels) uint8, RGB unless ``bands`` says otherwise.
 
         Raises:
-            DataError: see `read_image`.
+            DataError: see `Bands.read`.
         """
-        return read_image(self.items[position].image, self.items[position].upright)
+        return self.bands.read(self.items[position].image, self.items[position].upright)
 
     def mask(self, position: int) -> np.ndarray:
         """(H, W) uint8 ids, void as 255.
@@ -83,11 +86,13 @@ class Split:
 
     def size(self, position: int) -> tuple[int, int]:
         """Width and height of an image, from its header."""
-        return image_size(self.items[position].image, self.items[position].upright)
+        return self.bands.size(self.items[position].image, self.items[position].upright)
 
     def manifest(self) -> str:
         """SHA-256 over the classes, the ids in order and the content of their files: what the data are, not where."""
         digest = hashlib.sha256(repr((self.classes, self.void_ids)).encode())
+        if not self.bands.usual:
+            digest.update(repr(self.bands).encode())
         hashes = iter(content_hashes([path for item in self.items for path in (item.image, item.mask)]))
         for item in self.items:
             digest.update(f"{item.id} {next(hashes)} {next(hashes)}{' upright' if item.upright else ''}\n".encode())
@@ -104,6 +109,7 @@ def make_split(
     left_out: str = "",
     groups: str | Mapping[str, str] | None = None,
     ordered: bool = False,
+    bands: Bands = RGB,
 ) -> Split:
     """Check that every listed file is there and fits, every mask by all of its pixels; return the split.
 
@@ -120,6 +126,7 @@ def make_split(
         left_out: see `Split`.
         groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; a mapping names the group of
             every id.
+        bands: see `Split`.
 
     Raises:
         UserError: if ``groups`` cannot be used.
@@ -129,7 +136,7 @@ def make_split(
     found = tuple(items)
     if groups is not None:
         found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
-    split = Split(name, found, tuple(classes), tuple(void_ids), left_out=left_out, ordered=ordered)
+    split = Split(name, found, tuple(classes), tuple(void_ids), left_out=left_out, ordered=ordered, bands=bands)
     check_class_names(split.classes, name)
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
@@ -142,12 +149,13 @@ def make_split(
     problems = [*filter(None, map(_missing, split.items))]
     turned = set[str]()
     if not problems:
-        images = contents([item.image for item in split.items], look_at_image)
+        look = bands.look()
+        images = contents([item.image for item in split.items], look)
         masks = contents([item.mask for item in split.items], look_at_mask)
         for item, image, mask in zip(split.items, images, masks, strict=True):
-            if problem := _problem(item, image, mask, split, orientation):
+            if problem := _problem(item, image.looks[look.__name__], mask, split, orientation):
                 problems.append(problem)
-            if orientation == "upright" and image.looks[look_at_image.__name__].orientation > 1:
+            if orientation == "upright" and image.looks[look.__name__].orientation > 1:
                 turned.add(item.id)
         problems += _palette_problems([item.mask for item in split.items], masks, len(split.classes))
     if problems:
@@ -199,9 +207,9 @@ def _neighbours(path: Path) -> str:
     return f" The folder holds {', '.join(exact[:3])}." if exact else ""
 
 
-def _problem(item: Item, image: Content, mask: Content, split: Split, orientation: Orientation) -> str:
+def _problem(item: Item, seen: Facts, mask: Content, split: Split, orientation: Orientation) -> str:
     """What is wrong with an item; empty if nothing is."""
-    seen, ids = image.looks[look_at_image.__name__], mask.looks[look_at_mask.__name__]
+    ids = mask.looks[look_at_mask.__name__]
     for path, facts in ((item.image, seen), (item.mask, ids)):
         if facts.problem:
             return f"{path} {facts.problem}"

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Sequence
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer release on import
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exfuse.errors import DataError
 from exfuse.palette import VOID
 
 # The loader's own workers are the parallelism; OpenCV's threads would fight them for cores.
@@ -29,11 +31,11 @@ class TrainTransform:
         long_side: scale every image to this longer side first; None keeps its own size.
         scale: least and greatest random scale factor.
         flip: probability of a horizontal flip.
-        colour: strength of brightness, contrast and saturation jitter; hue moves by a quarter of it.
-        mean, std: normalisation that belongs to the encoder's weights, per RGB channel in [0, 1].
+        colour: strength of brightness, contrast and, of RGB, saturation jitter; hue moves by a quarter of it.
+        mean, std: normalisation that belongs to the encoder's weights, per channel in [0, 1].
 
     Shapes:
-        (H, W, 3) uint8 RGB and (H, W) uint8 ids -> (3, crop, crop) float32 and (crop, crop) uint8.
+        (H, W, C) uint8, RGB or other channels, and (H, W) uint8 ids -> (C, crop, crop) float32 and (crop, crop) uint8.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class TrainTransform:
         low, high = scale
         self.scaling = _Scaling(long_side)
         steps: list[A.BasicTransform] = []
-        if colour > 0:  # before the padding, which is to keep the mean colour
+        if colour > 0 and len(mean) == 3:  # before the padding, which is to keep the mean colour
             steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
+        elif colour > 0:  # other channels have neither saturation nor hue
+            steps.append(A.RandomBrightnessContrast(colour, colour, p=0.8))
         steps += [
             A.RandomScale(scale_limit=(low - 1, high - 1), p=1, **_INTERPOLATION),
-            A.PadIfNeeded(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),
+            _Padding(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),
             A.RandomCrop(crop, crop),
             A.HorizontalFlip(p=flip),
         ]
@@ -84,11 +88,14 @@ class EvalTransform:
     """The whole image at its own scale, or scaled to a longer side; never its mask, so scores are at native size.
 
     Shapes:
-        (H, W, 3) uint8 RGB -> (3, h, w) float32.
+        (H, W, C) uint8, RGB or other channels -> (C, h, w) float32.
+
+    Raises:
+        DataError: if an image has other channels than ``mean``.
     """
 
     def __init__(self, long_side: int | None, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.scaling = _Scaling(long_side)
+        self.scaling, self.channels = _Scaling(long_side), len(mean)
         self.compose = A.Compose([_normalise(mean, std)], strict=True)
 
     def __call__(self, image: np.ndarray) -> Tensor:
@@ -104,7 +111,22 @@ class EvalTransform:
 
     def normalise(self, image: np.ndarray) -> Tensor:
         """The last step, of an image that `prepare` made; the array is only read."""
+        if image.shape[2] != self.channels:
+            raise DataError(f"The model takes images of {self.channels} channels, these have {image.shape[2]} (data.channels).")
         return _to_tensor(self.compose(image=image)["image"])
+
+
+class _Padding(A.PadIfNeeded):
+    """Of any number of channels; OpenCV fills at most four."""
+
+    def apply(self, img: np.ndarray, pad_top: int, pad_bottom: int, pad_left: int, pad_right: int, **params: Any) -> np.ndarray:
+        if img.shape[2] <= 4:
+            return super().apply(img, pad_top, pad_bottom, pad_left, pad_right, **params)
+        height, width, channels = img.shape
+        padded = np.empty((height + pad_top + pad_bottom, width + pad_left + pad_right, channels), img.dtype)
+        padded[:] = np.rint(self.fill)
+        padded[pad_top : pad_top + height, pad_left : pad_left + width] = img
+        return padded
 
 
 class _Scaling:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
 
-from exfuse.composition.reading import split_of
+from exfuse.composition.reading import bands_of, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.scenes_drawing import draw_scene
 from exfuse.errors import UserError
@@ -121,12 +121,22 @@ def _check_images(run: RunDescription, size: Size | None) -> tuple[Sequence[NDAr
         run: whose first val images they are where its data are at hand; else a generated scene.
         size: the (H, W) to scale them to; None leaves them as they are.
     """
-    images, origin = _val_images(run) or ([draw_scene(0, "val", 0, _SIDE)[0]], "a generated scene")
+    images, origin = _val_images(run) or ([_generated(bands_of(run.data).channels)], "a generated scene")
     if size is not None:
-        images = [np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)) for image in images]
+        images = [_resized(image, size) for image in images]
         run = replace(run, recipe=replace(run.recipe, long_side=None))
     transform = build_eval_transform(run)
     return [transform(image).numpy() for image in images], origin
+
+
+def _generated(channels: int) -> NDArray[np.uint8]:
+    return draw_scene(0, "val", 0, _SIDE)[0][..., [place % 3 for place in range(channels)]]
+
+
+def _resized(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    channels = [Image.fromarray(channel) for channel in np.moveaxis(image, 2, 0)]
+    resized = [channel.resize((size[1], size[0]), Image.Resampling.BILINEAR) for channel in channels]
+    return np.stack([np.asarray(channel) for channel in resized], axis=2)
 
 
 def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | None:

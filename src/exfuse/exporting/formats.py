@@ -29,7 +29,7 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
     """What travels inside a file; every value is text, as JSON.
 
     ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,
-    null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per RGB channel, of pixels
+    null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per channel, of pixels
     in [0, 1]; ``long_side`` are the pixels that an image's longer side is scaled to first, null leaves images as they are;
     ``palette`` is RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
 
@@ -38,7 +38,10 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
         classes: names of the C classes.
         sizes: which heights and widths the file takes.
     """
-    normalisation = record.config["backbone"]["normalisation"]
+    normalisation, settings = record.config["backbone"]["normalisation"], record.config["data"]
+    channels, span = len(normalisation["mean"]), settings.get("range")
+    told = ", RGB" if channels == 3 else ", grey" if channels == 1 else ""
+    told += f"; pixel = 255 * (stored - {span[0]:g}) / ({span[1]:g} - {span[0]:g}), cut to 0..255 and rounded" if span else ""
     found = {
         "run": record.key,
         "label": record.label,
@@ -49,7 +52,7 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
         "long_side": record.config["recipe"]["long_side"],
         "palette": voc_palette()[: len(classes)].ravel().tolist(),
         "sizes": sizes,
-        "input": "image: float32 (batch, 3, height, width), RGB; (pixel / 255 - mean) / std",
+        "input": f"image: float32 (batch, {channels}, height, width){told}; (pixel / 255 - mean) / std",
         "output": "scores: float32 (batch, classes, height, width), before softmax; a pixel's class is the argmax",
     }
     return {name: json.dumps(value) for name, value in found.items()}

@@ -8,6 +8,7 @@ from torch.export import Dim, ExportedProgram
 from exfuse.errors import UserError
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Size
+from exfuse.models.backbone import image_channels
 from exfuse.models.segmenter import Segmenter
 
 LARGEST_SIDE = 16384
@@ -21,7 +22,7 @@ _ONE_SIZE = (
 
 
 class _Scores(nn.Module):
-    """The scores alone: (B, 3, H, W) -> (B, C, H, W)."""
+    """The scores alone: (B, channels, H, W) -> (B, C, H, W)."""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ def trace(model: Segmenter, size: Size | None) -> ExportedProgram:
         raise UserError(_ONE_SIZE)  # at once: torch.export would find out in minutes
     sides = {axis: Dim(name, min=smallest_side(model), max=LARGEST_SIDE) for axis, name in ((2, "height"), (3, "width"))}
     dimensions = {0: Dim("batch", min=1, max=_LARGEST_BATCH), **({} if size else sides)}
-    example = torch.zeros(2, 3, *(size or _EXAMPLE))
+    example = torch.zeros(2, image_channels(model), *(size or _EXAMPLE))
     try:
         with torch.no_grad():
             return torch.export.export(_Scores(fused).eval(), (example,), dynamic_shapes={"image": dimensions})

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx.proxy import TraceError
 
 from exfuse.fusing.convolution import FusedConvolution, as_convolution, fastest
@@ -43,22 +43,11 @@ def fuse(model: Segmenter, portable: bool = False) -> Segmenter:
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-class _PortableDecoder(Decoder):
-    """Cuts its maps so that a graph of it holds at every size."""
-
-    def cut(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        if not torch.compiler.is_compiling():
-            return super().cut(maps, size)
-        # A slice that sometimes cuts and sometimes does not makes torch.export fix which: these always copy.
-        rows, columns = (torch.arange(length, device=maps.device) for length in size)
-        return maps.index_select(2, rows).index_select(3, columns)
-
-
 def _fuse_decoder(decoder: Decoder, make: Make) -> None:
     """In place. The last step is left as it is where the head composes itself with it."""
     decoder.run = lambda block, *arguments: block(*arguments)  # nothing is kept that checkpointing could spare
     if make is FusedConvolution:
-        decoder.__class__ = _PortableDecoder
+        decoder.__class__ = Decoder
     elif isinstance(decoder, OpenDecoder):
         decoder.composes = True
     for blocks in (decoder.lateral, decoder.upsamplings, decoder.refinements):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from timm.layers import BatchNormAct2d
 from torch import fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -43,10 +44,13 @@ def fuse_graph(module: nn.Module, make: Make) -> fx.GraphModule:
         make: makes the joined convolution from a convolution and an activation (None for none).
 
     Raises:
-        torch.fx.proxy.TraceError: if the module's calls depend on values that only an input has.
+        TraceError: if the module's calls depend on values that only an input has.
     """
     tracer = _Tracer()
-    graph = tracer.trace(module.eval())
+    try:
+        graph = tracer.trace(module.eval())
+    except Exception as error:  # a value that only an input has fails in whatever the module does with it
+        raise TraceError(f"{type(module).__name__} cannot be traced: {error}") from error
     traced = fx.GraphModule(tracer.root, graph)
     _drop_identities(traced)
     _fold_batch_norms(traced)
@@ -133,8 +137,10 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _called_once(traced: fx.GraphModule) -> set[str]:
+    """Modules that are called in one place and of which nobody reads a weight past the call."""
     calls = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
-    return {target for target, number in calls.items() if number == 1}
+    read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
+    return {target for target, number in calls.items() if number == 1} - read
 
 
 def _replace(traced: fx.GraphModule, target: object, module: nn.Module) -> None:

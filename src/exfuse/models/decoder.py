@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from exfuse.limits import Levels, Odd
 from exfuse.models.gcn import BoundaryRefinement, GlobalConvolution
-from exfuse.models.upsample import Deconvolution
+from exfuse.models.upsample import Deconvolution, cut
 
 
 class Decoder(nn.Module):
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         for step, stride in enumerate(self.strides[:-1]):
             scores = self.run(self.upsamplings[step], scores)
             # An encoder rounds sizes up, so doubling overshoots by up to one row and column.
-            scores = self.cut(scores, ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1))
+            scores = cut(scores, ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1))
             if step == 0:
                 first = scores
             if step < len(skips):
@@ -81,11 +81,7 @@ class Decoder(nn.Module):
     def finish(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         """The last upsampling and its BR: (B, width, h, w) -> (B, width, H, W)."""
         upsampling, refinement = self.upsamplings[-1], self.refinements[-1]
-        return self.run(lambda scores: refinement(self.cut(upsampling(scores), size)), scores)
-
-    def cut(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """The first (H, W) = ``size`` rows and columns."""
-        return maps[..., : size[0], : size[1]]
+        return self.run(lambda scores: refinement(cut(upsampling(scores), size)), scores)
 
 
 def _directly(block: Callable[..., Tensor], *arguments: Any) -> Tensor:

@@ -19,8 +19,10 @@ class OwnBackbone(Backbone):
 
     Args:
         make: makes the module from ``arguments``. Its ``channels`` are those of its four maps, shallow to deep, whose strides
-            are 4, 8, 16 and 32: ceil(H / stride) rows and ceil(W / stride) columns of an image (B, 3, H, W).
-        name, levels, output_stride, rearrange, arguments: see `Backbone`; there is one output stride, 32, and nothing for LR.
+            are 4, 8, 16 and 32: ceil(H / stride) rows and ceil(W / stride) columns of an image (B, inputs, H, W). Names of
+            parameters in an attribute ``undecayed`` are kept from weight decay.
+        name, levels, output_stride, rearrange, arguments, inputs: see `Backbone`; there is one output stride, 32, and nothing
+            for LR. Other inputs than 3 become an argument ``inputs``.
 
     Raises:
         ConfigError: if it cannot be made, or its maps are others.
@@ -34,17 +36,18 @@ class OwnBackbone(Backbone):
         output_stride: int = 32,
         rearrange: Callable[[Depths], Depths] = lambda depths: depths,
         arguments: Mapping[str, Any] | None = None,
+        inputs: int = 3,
     ) -> None:
         nn.Module.__init__(self)
         if timm.is_model(name):
             raise ConfigError(f"backbone.name={name}: timm has a model of this name. Call your own otherwise.")
         if output_stride != _STRIDES[-1]:
             raise ConfigError(f"backbone.output_stride={output_stride}: {name} is code of its own, whose stride is 32.")
-        self.name, self.levels, self.output_stride = name, tuple(levels), output_stride
+        self.name, self.levels, self.output_stride, self.inputs = name, tuple(levels), output_stride, inputs
         self.arguments, self.reductions = dict(arguments or {}), _STRIDES[-len(levels) :]
         try:
             rearrange(None)
-            self.features = make(**self.arguments)
+            self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
         channels = getattr(self.features, "channels", None)
@@ -56,10 +59,12 @@ class OwnBackbone(Backbone):
                 f"and says channels={channels}; expected four maps of these channels, of strides 4, 8, 16 and 32, rounded up."
             )
         self.channels = tuple(channels or ())[-len(levels) :]
+        self.whole, self.beyond = {key: key for key in self.features.state_dict()}, frozenset()
+        self.undecayed = tuple(f"features.{name}" for name in getattr(self.features, "undecayed", ()))
 
     @torch.no_grad()
     def _trial(self) -> list[tuple[int, ...]]:
-        maps = self.features.eval()(torch.zeros(1, 3, *_TRIAL))
+        maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
         self.features.train()
         return [tuple(each.shape[1:]) for each in maps]
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import initialise
+from exfuse.randomness import torch_seeded
 from exfuse.store.variants import names, techniques
 
 # what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
@@ -134,7 +135,9 @@ def build_segmenter(
         return next(iter(several(place).values()))
 
     levels = tuple(decoder.keywords["levels"])  # type: ignore[attr-defined]  # a functools.partial
-    encoder = one("features")(backbone(levels=levels, rearrange=one("blocks")))
+    with torch_seeded(seed, "weights", BACKBONE):  # some of timm's parameters are drawn here and nowhere else
+        taps = backbone(levels=levels, rearrange=one("blocks"))
+    encoder = one("features")(taps)
     head = one("head")(classes=classes)
     model = Segmenter(
         encoder,

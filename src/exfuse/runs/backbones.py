@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from exfuse.composition.reading import split_of
+from exfuse.composition.reading import bands_of, split_of
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_backbone
 from exfuse.config.read import own_backbone
@@ -80,7 +80,9 @@ def resolve_normalisation(described: D) -> D:
     if backbone.normalisation is not None:
         return described
     init = described.pretraining.start if backbone.init == PRETRAINED else backbone.init
-    return replace(described, backbone=replace(backbone, normalisation=weights_normalisation(backbone.name, init)))
+    channels = bands_of(described.data).channels if isinstance(described, RunDescription) else 3
+    scaling = weights_normalisation(backbone.name, init, channels)
+    return replace(described, backbone=replace(backbone, normalisation=scaling))
 
 
 def backbone_label(described: Described) -> str:

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from exfuse.models.backbone import image_channels
 from exfuse.process import time_ms
 from exfuse.store.costs import Costs
 
@@ -123,7 +124,7 @@ def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> Costs
     return Costs(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         gigamacs=gigamacs(model, size),
-        input=(1, 3, size, size),
+        input=(1, image_channels(model), size, size),
         counter=COUNTER,
         latency_ms=latency_ms(model, size),
         train_images_per_second=watched.images_per_second,
@@ -144,7 +145,7 @@ def resident_mib() -> float:
 
 
 def _image(model: nn.Module, size: int) -> torch.Tensor:
-    return torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
+    return torch.zeros(1, image_channels(model), size, size, device=next(model.parameters()).device)
 
 
 def _synchronise(device: torch.device) -> None:

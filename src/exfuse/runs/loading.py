@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from exfuse.composition.reading import photographs_upright
+from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config import search_path
-from exfuse.data.pixels import read_image
+from exfuse.data.bands import RGB, Bands
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError
 from exfuse.models.segmenter import Segmenter
@@ -30,21 +30,29 @@ class TrainedModel:
 
     Attributes:
         model: from normalised images (B, 3, h, w) to `exfuse.models.segmenter.Prediction`; in evaluation mode.
-        transform: from (H, W, 3) uint8 RGB to what the model takes, (3, h, w) float32.
+        transform: from (H, W, C) uint8, usually RGB, to what the model takes, (C, h, w) float32.
         classes: names of the C classes.
         palette: (C, 3) uint8 RGB, their colours.
         upright: whether photographs are turned as their cameras say: unless the run's data are read as they are stored.
+        bands: what is read of files.
     """
 
-    def __init__(self, model: Segmenter, transform: EvalTransform, classes: Sequence[str], upright: bool = True) -> None:
-        self.model, self.transform, self.classes, self.upright = model, transform, tuple(classes), upright
+    def __init__(
+        self,
+        model: Segmenter,
+        transform: EvalTransform,
+        classes: Sequence[str],
+        upright: bool = True,
+        bands: Bands = RGB,
+    ) -> None:
+        self.model, self.transform, self.classes, self.upright, self.bands = model, transform, tuple(classes), upright, bands
         self.palette = voc_palette()[: len(self.classes)]
 
     def predict(self, image: Picture) -> NDArray[np.uint8]:
         """Class ids (H, W) at the image's own size.
 
         Args:
-            image: of PIL, (H, W, 3) uint8 RGB, or a file; see ``upright`` for photographs of PIL and files.
+            image: of PIL, (H, W, C) uint8, usually RGB, or a file; see ``upright`` for photographs of PIL and files.
 
         Raises:
             DataError: if it is no such image.
@@ -57,12 +65,25 @@ class TrainedModel:
 
     @torch.inference_mode()
     def _scores(self, image: Picture) -> Tensor:
-        pixels = _pixels(image, self.upright)
+        pixels = self._pixels(image)
         device = next(self.model.parameters()).device
         scores = self.model(self.transform(pixels)[None].to(device)).scores
         return (
             F.interpolate(scores, pixels.shape[:2], mode="bilinear")[0] if scores.shape[2:] != pixels.shape[:2] else scores[0]
         )
+
+    def _pixels(self, image: Picture) -> NDArray[np.uint8]:
+        if isinstance(image, (str, Path)):
+            return self.bands.read(Path(image), self.upright)
+        if isinstance(image, Image.Image):
+            turned = ImageOps.exif_transpose(image) if self.upright else image
+            mode = {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
+            image = np.atleast_3d(np.asarray(turned.convert(mode)))
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.bands.channels:
+            raise DataError(
+                f"expected an image (height, width, {self.bands.channels}) of uint8, got {image.shape} of {image.dtype}."
+            )
+        return image
 
 
 def load(
@@ -84,15 +105,9 @@ def load(
         search_path.use([config_dir])
     model, described, classes = load_checkpoint(find_run(str(run), Path(runs)))
     return TrainedModel(
-        model.to(choose_device(device)), build_eval_transform(described), classes, photographs_upright(described.data)
+        model.to(choose_device(device)),
+        build_eval_transform(described),
+        classes,
+        photographs_upright(described.data),
+        bands_of(described.data),
     )
-
-
-def _pixels(image: Picture, upright: bool) -> NDArray[np.uint8]:
-    if isinstance(image, (str, Path)):
-        return read_image(Path(image), upright)
-    if isinstance(image, Image.Image):
-        return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"expected an image (height, width, 3) of uint8, got {image.shape} of {image.dtype}.")
-    return image

@@ -7,9 +7,9 @@ import torch
 
 from exfuse.analysis.document import count
 from exfuse.analysis.pictures import save_mask, save_overlay
-from exfuse.composition.reading import photographs_upright
+from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.pixels import read_image
+from exfuse.data.bands import as_rgb
 from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Device
@@ -39,10 +39,10 @@ def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device
     # A mask is no score: it may come from the faster equivalent, which differs in rounding.
     model = fuse(model.to(where))
     transform = build_eval_transform(trained)
-    upright = photographs_upright(trained.data)
-    read = ((path, read_image(path, upright)) for path in track(paths, description="Predicting", transient=True))
+    upright, bands = photographs_upright(trained.data), bands_of(trained.data)
+    read = ((path, bands.read(path, upright)) for path in track(paths, description="Predicting", transient=True))
     asked = ((transform(image), image.shape[:2], (path, image)) for path, image in read)
     for found, (path, image) in prediction.predict(model, asked, where):
         ids = found.numpy()
         save_mask(folder / f"{path.stem}.png", ids)
-        save_overlay(folder / f"{path.stem}_overlay.png", image, ids, classes)
+        save_overlay(folder / f"{path.stem}_overlay.png", as_rgb(image), ids, classes)

@@ -3,6 +3,7 @@
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from exfuse.composition.reading import bands_of
 from exfuse.data.segmentation import Batch
 from exfuse.errors import ConfigError
 from exfuse.store.description import RunDescription
@@ -34,7 +35,8 @@ class TrainingStep:
         self.clip = trainer.gradient_clip_val
         self.optimizer = task.build_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
-        self.batch = random_batch(max(1, images // self.parts), run.recipe.augmentation.crop, len(task.classes), self.device)
+        side, channels = run.recipe.augmentation.crop, bands_of(run.data).channels
+        self.batch = random_batch(max(1, images // self.parts), side, len(task.classes), self.device, channels)
         self.images = len(self.batch["image"]) * self.parts
 
     def __call__(self) -> None:
@@ -51,11 +53,11 @@ class TrainingStep:
         self.scaler.update()
 
 
-def random_batch(images: int, size: int, classes: int, device: torch.device) -> Batch:
-    """Noise (B, 3, size, size) float32 with random ids (B, size, size) uint8, the same at every call."""
+def random_batch(images: int, size: int, classes: int, device: torch.device, channels: int = 3) -> Batch:
+    """Noise (B, channels, size, size) float32 with random ids (B, size, size) uint8, the same at every call."""
     generator = torch.Generator().manual_seed(0)
     return {
-        "image": torch.randn(images, 3, size, size, generator=generator).to(device),
+        "image": torch.randn(images, channels, size, size, generator=generator).to(device),
         "mask": torch.randint(classes, (images, size, size), generator=generator, dtype=torch.uint8).to(device),
         "position": torch.arange(images, device=device),
     }

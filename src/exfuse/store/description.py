@@ -68,8 +68,8 @@ class _Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Normalisation(_Part, frozen=True):
-    mean: Annotated[list[Share], Meta(min_length=3, max_length=3)]  # one a colour channel
-    std: Annotated[list[PositiveFloat], Meta(min_length=3, max_length=3)]
+    mean: Annotated[list[Share], Meta(min_length=1)]  # one a channel
+    std: Annotated[list[PositiveFloat], Meta(min_length=1)]
 
 
 class Backbone(_Part, frozen=True):
@@ -369,8 +369,11 @@ def decode_option(kind: type, content: Any) -> Any:
 def encoder_name(option: str | None, model: str, arguments: Mapping[str, Any]) -> str:
     """What people call a backbone: its option, since timm's ``model`` with other ``arguments`` is another network.
 
-    The model itself where no option was chosen, or another model was typed in its place.
+    The model itself where no option was chosen, or another model was typed in its place; behind the option that takes any model
+    also its arguments.
     """
+    if option == "timm":
+        return f"{model}({', '.join(f'{name}={value}' for name, value in arguments.items())})" if arguments else model
     return option if option and (arguments or option in model) else model
 
 

@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from exfuse.composition.pretraining import build_classifier_model, from_random
-from exfuse.composition.reading import labelled_counts, split_of
+from exfuse.composition.reading import bands_of, labelled_counts, split_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import compose_hydra, describe_run
+from exfuse.models.backbone import image_channels
 from exfuse.runs.plan import PRETRAINED
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
@@ -229,13 +230,13 @@ def _plan_pretraining(run: RunDescription) -> Training:
 def _what_counts(run: RunDescription) -> str:
     """What decides the operations of one image's step."""
     parts = {name: part for name, part in to_plain(run).items() if name in ("technique", "decoder", "backbone")}
-    return json.dumps([parts, run.recipe.augmentation.crop, _classes(run)], sort_keys=True)
+    return json.dumps([parts, run.recipe.augmentation.crop, _classes(run), bands_of(run.data).channels], sort_keys=True)
 
 
 def _count_segmentation(run: RunDescription) -> tuple[StepCost, int]:
     model = build_model(run, _classes(run)).to("meta").train()
     side = run.recipe.augmentation.crop
-    image = torch.empty(_COUNTED, 3, side, side, device="meta")
+    image = torch.empty(_COUNTED, image_channels(model), side, side, device="meta")
     truth = torch.empty(_COUNTED, side, side, dtype=torch.uint8, device="meta")
     cost = count_step(lambda: training_loss(model(image), truth, model.auxiliary_weights)[0], _COUNTED)
     return cost, sum(weight.numel() for weight in model.parameters())

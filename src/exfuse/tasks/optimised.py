@@ -25,13 +25,18 @@ def parameter_groups(
             `exfuse.models.segmenter.Segmenter`.
         lr: rate of everything that starts from random weights.
         encoder_lr_factor: the rate of the backbone and of whatever else is pretrained, as a share of ``lr``.
-        weight_decay: of weights; norms and biases, the tensors of one dimension, have none.
+        weight_decay: of weights; norms and biases, the tensors of one dimension, have none, nor what a module names
+            ``undecayed`` of its own, such as position embeddings.
         backbone: the name of that submodule.
     """
     taught = {backbone, *getattr(model, "pretrained", ())}
+    undecayed = {
+        f"{name}.{own}".lstrip(".") for name, module in model.named_modules() for own in getattr(module, "undecayed", ())
+    }
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((is_within(name, taught), parameter.ndim > 1), []).append(parameter)
+        decays = parameter.ndim > 1 and name not in undecayed
+        groups.setdefault((is_within(name, taught), decays), []).append(parameter)
     return [
         {
             "name": f"{'encoder' if pretrained else 'decoder'}{'' if decayed else '_no_decay'}",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from exfuse.data.bands import as_rgb
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
@@ -26,7 +27,7 @@ class EvaluationProtocol(Protocol):
     `exfuse.tasks.scoring`."""
 
     def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
-        """Image (1, 3, h, w) on the model's device, ids (1, H, W) int64 wanted at ``size``."""
+        """Image (1, C, h, w) on the model's device, ids (1, H, W) int64 wanted at ``size``."""
         ...
 
 
@@ -41,7 +42,7 @@ def predict(
 
     Args:
         model: moved to ``device`` and left in evaluation mode.
-        images: (3, h, w) or (1, 3, h, w) as an `exfuse.data.transforms.EvalTransform` leaves them, the size (H, W) of what is
+        images: (C, h, w) or (1, C, h, w) as an `exfuse.data.transforms.EvalTransform` leaves them, the size (H, W) of what is
             wanted, and whatever goes along with it.
         device: where to predict.
         decide: the protocol, by default the single scale.
@@ -94,7 +95,7 @@ class PredictedImage(NamedTuple):
 
     Attributes:
         id: of the image in its split.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, as people look at it.
         truth, prediction: (H, W) uint8 ids; 255 in the truth is void.
     """
 
@@ -167,4 +168,4 @@ def predict_split(
             yield dataset[position]["image"], truth.shape, (position, truth)  # type: ignore[misc]
 
     for ids, (position, truth) in predict(model, images(), device, decide):
-        yield PredictedImage(split.items[position].id, split.image(position), truth, ids.numpy())
+        yield PredictedImage(split.items[position].id, as_rgb(split.image(position)), truth, ids.numpy())

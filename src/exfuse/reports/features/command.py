@@ -10,9 +10,10 @@ import torch
 from msgspec.structs import replace
 
 from exfuse.analysis.figures import style
-from exfuse.composition.reading import photographs_upright, read_split, split_of
+from exfuse.composition.reading import bands_of, photographs_upright, read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
-from exfuse.data.pixels import read_image, read_mask
+from exfuse.data.bands import Bands, as_rgb
+from exfuse.data.pixels import read_mask
 from exfuse.data.split import Split, spread_evenly
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError
@@ -93,7 +94,7 @@ def show_features(
         counted = read_split(data, split) if data else split_of(trained, split)
         classes = list(counted.classes)
     void_ids = counted.void_ids if counted else (VOID,)
-    images = find_images(image, counted, photographs_upright(data or trained.data))
+    images, bands = find_images(image, counted, photographs_upright(data or trained.data)), bands_of(trained.data)
     items = [counted.items[place] for place in spread_evenly(len(counted), statistics_images)] if counted else []
     every = [*images, *(Chosen(item.id, item.image, item.mask, item.upright) for item in items)]
     looked, borders = [Looked(source.run) for source in sources], dict[str, Borders]()
@@ -102,7 +103,7 @@ def show_features(
         for source, found in zip(sources, looked, strict=True):
             model, transform = _load(source, classes, counted, where)
             for place, one in enumerate(every):
-                pixels, drawn = read_image(one.image, one.upright), place < len(images)
+                pixels, drawn = bands.read(one.image, one.upright), place < len(images)
                 tapped, ids = tap(model, transform(pixels).to(where), pixels.shape[:2])  # type: ignore[arg-type]
                 levels = [level.cpu() for level in tapped]
                 if drawn:
@@ -128,7 +129,7 @@ def show_features(
         pictures=(),
         summary=tuple(rows),
     )
-    write_folder(folder, lambda scratch: _write(scratch, looked, images, borders, classes, index), checked=True)
+    write_folder(folder, lambda scratch: _write(scratch, looked, images, bands, borders, classes, index), checked=True)
     _report(index, [str(folder / image.folder / "features.png") for image in images], folder, Console())
 
 
@@ -152,6 +153,7 @@ def _write(
     folder: Path,
     looked: Sequence[Looked],
     images: Sequence[Chosen],
+    bands: Bands,
     borders: Mapping[str, Borders],
     classes: Sequence[str],
     index: store.FeatureIndex,
@@ -159,7 +161,7 @@ def _write(
     """Write pictures, tables and, last, the index into ``folder``."""
     overviews, pictures = [], []
     for image in images:
-        pixels = read_image(image.image, image.upright)
+        pixels = as_rgb(bands.read(image.image, image.upright))
         scene = Scene(image.name, pixels, borders.get(image.name), classes)
         shown = [one.shown[image.name] for one in looked[:_MOST_RUNS]]
         figure = draw_overview(scene, shown, left_out=len(looked) - len(shown))

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.bands import as_rgb
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split, spread_evenly
 from exfuse.errors import DataError, UserError
@@ -84,7 +85,7 @@ def _write_images(split: Split, manifest: str, folder: Path, wish: Wish) -> Exam
     )
     for position in spread_evenly(len(split), wish.images):
         item = split.items[position]
-        image = split.image(position)
+        image = as_rgb(split.image(position))
         size = bounded(image.shape[1], image.shape[0], wish.long_side)
         chosen.append(example := ExampleImage(item.id, image_name(position), *size))
         write_image(examples.image(example), image, size)

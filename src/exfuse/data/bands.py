@@ -1,0 +1,207 @@
+"""Images of other channels than red, green and blue, or of more than 8 bits by a stated rule; once read they have 8 bits.
+
+RGB of 8 bits, the usual, is read by `exfuse.data.pixels`. All other files are read as they are stored: arrays (``.npy``), TIFFs
+of any number of bands, and what Pillow and OpenCV read. Channels come last; values of more than 8 bits need a range that
+becomes 0 to 255.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+
+from exfuse.data.pixels import (
+    FORMATS,
+    TURNS,
+    Facts,
+    Unfit,
+    image_size,
+    look_at_image,
+    opened,
+    or_data_error,
+    orientation_of,
+    raw_mode,
+    read_image,
+    refuse_frames,
+    turned_size,
+)
+from exfuse.errors import DataError
+
+_TIFF = {".tif", ".tiff"}
+_ARRAY = ".npy"
+_SIXTEEN = {"RGB": cv2.COLOR_BGR2RGB, "RGBA": cv2.COLOR_BGRA2RGBA}  # Pillow would halve their bits
+
+
+class Bands(NamedTuple):
+    """How files become channels of 8 bits.
+
+    Attributes:
+        channels: 3 for RGB, to which grey images are repeated; 1 for grey, to which colours of 8 bits are weighed as Pillow
+            does; any other number must be in the file.
+        range: the values that become 0 and 255; those between are rounded to the nearest step, those outside are cut. None for
+            files of 8 bits, which stay as they are.
+    """
+
+    channels: int = 3
+    range: tuple[float, float] | None = None
+
+    @property
+    def usual(self) -> bool:
+        return self == RGB
+
+    @property
+    def formats(self) -> set[str]:
+        """Ends of the names of images that are read."""
+        return FORMATS if self.usual else {*FORMATS, _ARRAY}
+
+    def read(self, path: Path, upright: bool = False) -> np.ndarray:
+        """An image as (H, W, channels) uint8.
+
+        Args:
+            path: of the image.
+            upright: see `read_image`; arrays and TIFFs of more than RGB come as they are stored.
+
+        Raises:
+            DataError: if the file cannot be decoded, has other channels, or values for which no range is stated.
+        """
+        if self.usual:
+            return read_image(path, upright)
+        return or_unfit(path, lambda: self._eight_bits(_stored(path, upright, self.channels)))
+
+    def size(self, path: Path, upright: bool = False) -> tuple[int, int]:
+        """Width and height of what `read` gives."""
+        if self.usual:
+            return image_size(path, upright)
+        facts = _header(path)
+        return turned_size(facts) if upright else facts.size
+
+    def look(self) -> Callable[[Path], Facts]:
+        """What looks at an image of such bands, under a name of its own; see `exfuse.data.contents.contents`."""
+        if self.usual:
+            return look_at_image
+
+        def look(path: Path) -> Facts:
+            try:
+                self.read(path)
+            except DataError as error:
+                return Facts(problem=str(error).removeprefix(f"{path} "))
+            return _header(path)
+
+        look.__name__ = f"look_at_bands {self.channels} {self.range}"
+        return look
+
+    def _eight_bits(self, image: np.ndarray) -> np.ndarray:
+        if image.shape[2] != self.channels:
+            if (image.shape[2], self.channels) not in ((1, 3), (4, 3)):
+                raise Unfit(f"has {image.shape[2]} channels, data.channels={self.channels}. Correct one of them.")
+            image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+        if self.range is None:
+            if image.dtype != np.uint8:
+                raise Unfit(
+                    f"has values of {image.dtype}, which would be cut off. Say which of them become 0 and 255: "
+                    "data.range=[LOW,HIGH]."
+                )
+            return np.ascontiguousarray(image)
+        low, high = self.range
+        values = (image.astype(np.float32) - low) * (255 / (high - low))
+        if not np.isfinite(values).all():
+            raise Unfit("holds values that are no numbers. Fill them, or leave the image out.")
+        return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+RGB = Bands()
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) as people look at it, (H, W, 3): grey repeated, of more than three channels the first three."""
+    channels = image.shape[2]
+    return image if channels == 3 else image[..., [min(place, channels - 1) for place in range(3)]]
+
+
+def or_unfit(path: Path, work: Callable[[], Any]) -> Any:
+    """What ``work`` gives; whatever a reader stumbles over in a broken file becomes a `DataError` that names it."""
+    try:
+        return work()
+    except Unfit as unfit:
+        raise DataError(f"{path} {unfit}") from unfit
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory. Scale it down, or cut it up.") from error
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
+
+
+def _header(path: Path) -> Facts:
+    """What the header of an image says; arrays and TIFFs are as they are to be seen."""
+    if path.suffix.lower() in {*_TIFF, _ARRAY}:
+        height, width, _ = or_unfit(path, lambda: _shape(path))
+        return Facts((width, height))
+    return or_data_error(path, lambda image: Facts(image.size, orientation_of(image, path)))
+
+
+def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
+    """(H, W, C) of the values in a file."""
+    if path.suffix.lower() == _ARRAY:
+        values = np.load(path, allow_pickle=False)
+    elif path.suffix.lower() in _TIFF:
+        with _tiff(path) as series:
+            values = series.asarray().transpose(_places(series.axes))
+    else:
+        with opened(path) as image:
+            values = _pictured(image, path, upright, channels)
+    if values.dtype.kind not in "uif":
+        raise Unfit(f"holds values of {values.dtype}, expected numbers.")
+    return values.reshape(_checked(values.shape))
+
+
+def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int) -> np.ndarray:
+    refuse_frames(image)
+    orientation = orientation_of(image, path) if upright else 1
+    if ";16" in raw_mode(image) and image.mode in _SIXTEEN:
+        if orientation > 1:
+            raise Unfit("has 16 bits a channel and is to be turned. Save it upright, without EXIF's orientation.")
+        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            raise Unfit("cannot be decoded. Restore the file from its source, or unlist it.")
+        return cv2.cvtColor(values, _SIXTEEN[image.mode])
+    pixels: Image.Image = image
+    if image.mode in ("1", "P", "PA", "LA"):
+        pixels = image.convert("RGB" if channels == 3 else "L")
+    elif channels == 1 and image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+        pixels = image.convert("L")
+    return np.asarray(pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels)
+
+
+def _shape(path: Path) -> tuple[int, int, int]:
+    """(H, W, C) from the header of an array or TIFF."""
+    if path.suffix.lower() == _ARRAY:
+        return _checked(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    with _tiff(path) as series:
+        return _checked([series.shape[place] for place in _places(series.axes)])
+
+
+def _checked(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise Unfit(f"is of shape {tuple(shape)}, expected (height, width) or (height, width, channels).")
+    return (*shape, 1)[:3]  # type: ignore[return-value]
+
+
+@contextmanager
+def _tiff(path: Path) -> Iterator[Any]:
+    import tifffile  # which only such images need
+
+    with tifffile.TiffFile(path) as file:
+        yield file.series[0]
+
+
+def _places(axes: str) -> list[int]:
+    """The places of a TIFF's axes with channels last, which may be samples, planes or pages."""
+    others = [place for place, axis in enumerate(axes) if axis not in "YX"]
+    if len(others) > 1 or "Y" not in axes or "X" not in axes:
+        raise Unfit(f"has the axes {axes}, expected rows, columns and channels.")
+    return [axes.index("Y"), axes.index("X"), *others]

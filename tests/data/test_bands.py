@@ -1,0 +1,207 @@
+"""Images of other channels than RGB and of more than 8 bits: files against a plain reading of their rule, and a whole run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import timm
+import torch
+from PIL import Image
+
+import exfuse
+from exfuse.composition.reading import read_labelled_split
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.bands import RGB, Bands, as_rgb
+from exfuse.data.folder import read_folder
+from exfuse.data.pixels import read_image
+from exfuse.data.transforms import TrainTransform
+from exfuse.errors import ConfigError, DataError
+from exfuse.exporting.command import export
+from exfuse.models.backbone import Backbone
+from exfuse.models.weights import load_backbone_weights, weights_normalisation
+from exfuse.runs.prediction import predict
+from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
+from tests.small_runs import only_run
+
+RNG = np.random.default_rng(0)
+EIGHT = RNG.integers(0, 256, (12, 17, 5), np.uint8)
+SIXTEEN = RNG.integers(0, 65536, (12, 17, 5), np.uint16)
+
+
+def by_the_rule(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.rint(np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255)
+
+
+def saved(folder: Path, name: str) -> tuple[Path, np.ndarray]:
+    """A file and what is stored in it, (H, W, C)."""
+    path = folder / name
+    if name == "eight.npy":
+        np.save(path, EIGHT)
+    elif name == "grey.npy":
+        np.save(path, SIXTEEN[..., 0])
+        return path, SIXTEEN[..., :1]
+    elif name == "real.npy":
+        np.save(path, SIXTEEN / 65535)
+        return path, SIXTEEN / 65535
+    elif name == "planes.tif":
+        tifffile.imwrite(path, SIXTEEN.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate")
+        return path, SIXTEEN
+    elif name == "samples.tiff":
+        tifffile.imwrite(path, SIXTEEN, photometric="minisblack", planarconfig="contig")
+        return path, SIXTEEN
+    elif name == "pages.tif":
+        tifffile.imwrite(path, SIXTEEN.transpose(2, 0, 1), photometric="minisblack")
+        return path, SIXTEEN
+    elif name == "grey16.png":
+        Image.fromarray(SIXTEEN[..., 0]).save(path)
+        return path, SIXTEEN[..., :1]
+    elif name == "rgb16.png":
+        cv2.imwrite(str(path), SIXTEEN[..., 2::-1])
+        return path, SIXTEEN[..., :3]
+    else:
+        Image.fromarray(EIGHT[..., :4], "RGBA").save(path)
+        return path, EIGHT[..., :4]
+    return path, EIGHT
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["eight.npy", "grey.npy", "real.npy", "planes.tif", "samples.tiff", "pages.tif", "grey16.png", "rgb16.png", "rgba.png"],
+)
+def test_a_file_is_read_by_the_stated_rule(tmp_path: Path, name: str) -> None:
+    path, stored = saved(tmp_path, name)
+    low, high = (0.1, 0.9) if name == "real.npy" else (1000, 40000) if stored.dtype == np.uint16 else (10, 200)
+    bands = Bands(stored.shape[2], (low, high))
+    read = bands.read(path)
+    assert read.dtype == np.uint8
+    assert np.abs(read.astype(float) - by_the_rule(stored, low, high)).max() <= (1 if name == "real.npy" else 0)
+    assert bands.size(path) == (17, 12) == bands.look()(path).size
+    if stored.dtype == np.uint8:
+        assert np.array_equal(Bands(stored.shape[2]).read(path), stored)
+    else:
+        with pytest.raises(DataError, match=rf"{name} has (values of|more than 8 bits).*data\.range=\[LOW,HIGH\]"):
+            Bands(stored.shape[2]).read(path)
+    with pytest.raises(DataError, match=rf"{name} has {stored.shape[2]} channels, data\.channels=7"):
+        Bands(7, (low, high)).read(path)
+
+
+def test_grey_is_weighed_as_pillow_does_and_repeated_where_three_channels_are_wanted(tmp_path: Path) -> None:
+    Image.fromarray(EIGHT[..., :3]).save(tmp_path / "colour.png")
+    Image.fromarray(SIXTEEN[..., 0]).save(tmp_path / "grey16.png")
+    grey = Bands(1).read(tmp_path / "colour.png")
+    assert np.array_equal(grey[..., 0], np.asarray(Image.open(tmp_path / "colour.png").convert("L")))
+    three = Bands(3, (0, 65535)).read(tmp_path / "grey16.png")
+    assert np.array_equal(three, np.repeat(by_the_rule(SIXTEEN[..., :1], 0, 65535), 3, axis=2))
+    assert np.array_equal(RGB.read(tmp_path / "colour.png"), read_image(tmp_path / "colour.png"))
+    assert as_rgb(EIGHT).shape == as_rgb(grey).shape == as_rgb(EIGHT[..., :2]).shape == (12, 17, 3)
+    assert np.array_equal(as_rgb(EIGHT), EIGHT[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x93NUMPY", "cannot be decoded"),
+        (np.zeros((2, 3, 4, 5), np.uint8), r"is of shape \(2, 3, 4, 5\)"),
+        (np.full((4, 4, 5), np.nan), "holds values that are no numbers"),
+        (np.zeros((4, 4, 5), complex), "holds values of complex128"),
+        (np.array([[{}]], object), "cannot be decoded"),
+    ],
+    ids=["cut", "four axes", "not a number", "complex", "objects"],
+)
+def test_broken_arrays_are_refused_by_name(tmp_path: Path, content: bytes | np.ndarray, message: str) -> None:
+    path = tmp_path / "image.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    with pytest.raises(DataError, match=rf"image\.npy {message}"):
+        Bands(5, (0, 1)).read(path)
+
+
+def test_padding_takes_the_mean_of_each_of_many_channels() -> None:
+    mean = [0.0, 0.2, 0.4, 0.6, 0.8]
+    transform = TrainTransform(32, None, (1.0, 1.0), 0.0, 0.0, mean, [1.0] * 5)
+    image, mask = transform(EIGHT, np.zeros((12, 17), np.uint8), 0)
+    assert image.shape == (5, 32, 32)
+    outside = image[:, mask == 255]
+    assert (outside.abs() <= 0.5 / 255 + 1e-6).all()
+    assert outside.shape[1] == 32 * 32 - 12 * 17
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_the_first_layers_weights_are_adapted_by_timms_rule(tmp_path: Path, channels: int) -> None:
+    torch.manual_seed(0)
+    tiny = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}
+    whole = timm.create_model("resnet18", **tiny)
+    torch.save(whole.state_dict(), tmp_path / "rgb.pth")
+    backbone = Backbone("resnet18", arguments=tiny, inputs=channels)
+    load_backbone_weights(backbone, str(tmp_path / "rgb.pth"))
+    overlay = {"state_dict": whole.state_dict(), "num_classes": 1000}
+    expected = timm.create_model("resnet18", pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels, **tiny)
+    assert torch.equal(backbone.features.state_dict()["conv1.weight"], expected.conv1.weight)
+    assert backbone.eval()(torch.zeros(1, channels, 32, 32))[0].shape[1] == 8
+    found = weights_normalisation("resnet18", "random", channels)
+    assert found.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3] * channels)
+
+
+def make_folder(root: Path) -> Path:
+    """Eight images of five bands of 16 bits; the class is in the fifth."""
+    for split, count in (("train", 6), ("val", 2)):
+        for part in ("images", "labels"):
+            (root / split / part).mkdir(parents=True)
+        for number in range(count):
+            truth = np.zeros((40, 48), np.uint8)
+            truth[10:30, 8 + number : 30] = 1
+            image = RNG.integers(0, 4096, (40, 48, 5), np.uint16)
+            image[..., 4] = np.where(truth, 4000, 0)
+            np.save(root / split / "images" / f"{split}{number}.npy", image)
+            Image.fromarray(truth).save(root / split / "labels" / f"{split}{number}.png")
+    (root / "classes.txt").write_text("ground\nwater\n")
+    return root
+
+
+def test_a_run_on_five_bands_of_16_bits_predicts_and_is_exported(
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "data")
+    mine = ["data=folder", f"data.root={root}", "data.channels=5", "data.range=[0,4095]", "recipe.long_side=null"]
+    asked = [*mine, "recipe.augmentation.crop=32", "recipe.batch_size=3", "recipe.epochs=1", f"paths.runs={tmp_path / 'runs'}"]
+    train(compose_config(*(one for one in small_overrides if not one.startswith("data.")), *asked))
+    run = only_run(tmp_path / "runs")
+    record = run.record()
+    assert record is not None
+    assert record.done
+    assert record.costs.input == (1, 5, 32, 32)
+    assert len(record.config["backbone"]["normalisation"]["mean"]) == 5
+    photo = root / "val" / "images" / "val0.npy"
+    predict(str(run.path), [str(photo)], str(tmp_path / "masks"), "cpu")
+    mask = np.asarray(Image.open(tmp_path / "masks" / "val0.png"))
+    model = exfuse.load(run.path)
+    assert np.array_equal(model.predict(photo), mask)
+    assert np.array_equal(model.predict(Bands(5, (0, 4095)).read(photo)), mask)
+    with pytest.raises(DataError, match=r"\(height, width, 5\) of uint8, got \(40, 48, 3\)"):
+        model.predict(np.zeros((40, 48, 3), np.uint8))
+    assert export(str(run.path), "torch", (32, 64), str(tmp_path / "model.pt2")).exists()
+
+
+def test_the_manifest_knows_the_rule_and_that_of_rgb_is_what_it_was(tmp_path: Path) -> None:
+    root = make_folder(tmp_path)
+    names = ["ground", "water"]
+    some = [read_folder(root, "val", names, channels=5, range=[0, high]).manifest() for high in (4095, 4096)]
+    assert some[0] != some[1]
+    with pytest.raises(DataError, match=r"val0\.npy has values of uint16"):
+        read_folder(root, "val", names, channels=5)
+
+
+def test_what_cannot_be_is_refused_before_training(compose_config: Callable[..., RunDescription], tmp_path: Path) -> None:
+    five = compose_config("data=folder", f"data.root={tmp_path}", "data.channels=5")
+    with pytest.raises(ConfigError, match=r"pretraining/data=object_crops .*data\.channels is 5.*backbone\.init=timm"):
+        read_labelled_split(five, "train")
+    three = compose_config(
+        "data=folder", f"data.root={tmp_path}", "data.channels=5", "backbone.normalisation={mean:[0,0,0],std:[1,1,1]}"
+    )
+    with pytest.raises(ConfigError, match=r"backbone\.normalisation: expected a mean and an std for each of 5 channels, got 3"):
+        build_eval_transform(three)
+    with pytest.raises(ConfigError, match=r"data\.range=\[5,5\]: expected \[LOW,HIGH\], the first smaller"):
+        compose_config("data=folder", "data.range=[5,5]")
