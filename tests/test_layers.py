@@ -25,7 +25,7 @@ FLOORS = (
     ("analysis",),
     ("tracking",),
     ("runs",),
-    ("sweeps", "exporting", "benchmarks", "data_setup", "reports"),
+    ("sweeps", "exporting", "benchmarks", "data_setup", "importing", "reports"),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

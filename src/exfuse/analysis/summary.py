@@ -13,7 +13,7 @@ Variants = dict[str, dict[int, Values]]
 
 
 def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Variants:
-    """Scores in % of finished segmentation runs by variant and seed; random weights are named in the variant.
+    """Scores of finished runs as people read them, by variant and seed; random weights are named in the variant.
 
     Args:
         records: of runs that were scored on the same images.
@@ -21,17 +21,26 @@ def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Varian
     """
     variants: Variants = {}
     for record in records:
-        scores = record.scores
-        present = sum(value is not None for value in scores.iou.values())
-        values = {f"mIoU of {present} classes": 100 * scores.miou, "pixel accuracy": 100 * scores.pixel_accuracy}
-        if classes:
-            chosen = [scores.iou[name] for name in classes]
-            values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
-        values["M parameters"] = record.parameters / 1e6
+        values = _scores(record, classes)
+        if record.parameters or not record.imported:
+            values["M parameters"] = record.parameters / 1e6
         note = " (random weights)" if record.weights_name == "random" else ""
         note += " (diverged)" if record.diverged else ""
         variants.setdefault(record.title + note, {})[record.seed] = values
     return variants
+
+
+def _scores(record: Record, classes: Sequence[str]) -> Values:
+    if (scores := record.scored) is None:
+        return {record.metric.header: record.metric.scale * record.score}
+    present = sum(value is not None for value in scores.iou.values())
+    values = {f"mIoU of {present} classes": 100 * scores.miou}
+    if scores.pixel_accuracy is not None:
+        values["pixel accuracy"] = 100 * scores.pixel_accuracy
+    if classes:
+        chosen = [scores.iou[name] for name in classes]
+        values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
+    return values
 
 
 def group_backbones(records: Sequence[Record]) -> Variants:

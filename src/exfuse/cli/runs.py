@@ -118,8 +118,15 @@ def show(run: str, json: bool) -> None:
         "miou": None if row.miou is None else f"{100 * row.miou:.1f} %",
         "size": f"{row.size / 1e6:,.1f} MB",
     }
+    if record.averaged:
+        about[record.metric.name] = record.metric.precisely(record.score)
     about["old"] = f"of an earlier version: schema {record.schema}" if record.old else None
-    about |= {"variant": record.label, "weights": record.weights, "parameters": f"{record.parameters:,}"}
+    about |= {
+        "file": record.imported,
+        "variant": record.label,
+        "weights": record.weights,
+        "parameters": f"{record.parameters:,}",
+    }
     about |= {f"{split} images": number for split, number in record.images.items()}
     about |= {
         "commit": record.environment.short_commit,

@@ -5,6 +5,7 @@ count as misses of the classes that were there. VOC's devkit takes hit / (true +
 where such a class is predicted: ``devkit=True``. On VOC's val, which holds every class, both are the benchmark's number.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,10 @@ class Areas(NamedTuple):
     def parts(shared: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixels that a run hits, and all that it could hit: (...) each, whose quotient is the pixel accuracy."""
         return own[..., : shared.shape[-1]].sum(-1), shared.sum(-1)
+
+    def at(self, places: Sequence[int]) -> "Areas":
+        """Those of some images, in this order."""
+        return Areas(*(area[places] for area in self))
 
     def total(self) -> "Areas":
         """Summed over the first dimension, such as the images."""

@@ -1,5 +1,6 @@
 """Scores that are a mean over images, whatever they measure: accuracy, Dice, average precision, an error. numpy only."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ class Means(NamedTuple):
     def own(self) -> NDArray[np.float64]:
         """The scores: (images, 1)."""
         return self.scores[:, None]
+
+    def at(self, places: Sequence[int]) -> "Means":
+        """Those of some images, in this order."""
+        return Means(self.scores[places])
 
     @staticmethod
     def score(shared: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,10 +26,11 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
         raise UserError(f"The runs in {folder} were scored on different images: keep those of one data set in a folder.")
     records.sort(key=lambda record: (record.label not in ("baseline", "plain"), record.label, record.seed))
     if not backbones:
-        if unknown := sorted(set(classes) - set(records[0].scores.iou)):
-            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(records[0].scores.iou)}.")
+        scored = records[0].scored.iou if records[0].scored else ()
+        if unknown := sorted(set(classes) - set(scored)):
+            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(scored) or 'no classes'}.")
         variants = group_runs(records, classes)
-        title = f"{records[0].data} val, {records[0].scores.images} images, %"
+        title = f"{records[0].data} val, {records[0].images['val']} images, {records[0].metric.sign}"
     else:
         variants = group_backbones(records)
         title = f"{records[0].data}: classification accuracy on {records[0].images['val']} images of val, %"

@@ -76,7 +76,7 @@ class Scores(msgspec.Struct, frozen=True):
     """What a segmentation scored on its val split.
 
     Attributes:
-        miou, pixel_accuracy: fractions.
+        miou, pixel_accuracy: fractions; the latter None where other code counted some pixels' predictions or truth alone.
         iou: of each class; None for a class that the truth does not hold.
         images: how many were scored.
         confusion: counts (C, C) over all of them, row = true class, column = predicted; empty where
@@ -86,7 +86,7 @@ class Scores(msgspec.Struct, frozen=True):
     """
 
     miou: Share
-    pixel_accuracy: Share
+    pixel_accuracy: Share | None
     iou: dict[str, Share | None]
     images: Count
     confusion: list[list[Count]]
@@ -105,7 +105,7 @@ class Scores(msgspec.Struct, frozen=True):
         total = areas.total()
         return cls(
             miou=float(total.mean_iou()),
-            pixel_accuracy=float(total.hit.sum() / total.true.sum()),
+            pixel_accuracy=float(total.hit.sum() / total.true.sum()) if total.predicted.sum() == total.true.sum() else None,
             iou={name: float(one) if math.isfinite(one) else None for name, one in zip(classes, total.iou(), strict=True)},
             images=len(areas.true),
             confusion=[] if confusion is None else confusion.tolist(),

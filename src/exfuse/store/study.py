@@ -394,24 +394,28 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
         )
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: Path, key: str = "sweep.output") -> None:
     """Refuse a place for a study where something stands that it would write over or remove.
+
+    Args:
+        folder: the place.
+        key: by which another one is chosen.
 
     Raises:
         UserError: naming it.
     """
     if not folder.is_dir():
         if os.path.lexists(folder):
-            raise UserError(f"{folder} is a file, where a study's folder is to be. Choose another sweep.output.")
+            raise UserError(f"{folder} is a file, where a study's folder is to be. Choose another {key}.")
         return
     if (folder / FILE).exists():
-        remedy = f"Move it away, or choose another place than {folder} (sweep.output)."
+        remedy = f"Move it away, or choose another place than {folder} ({key})."
         if "command" not in read_plain(folder / FILE, "a study", remedy):
             raise UserError(f"{folder / FILE} is not a study: it names no command. {remedy}")
         return
     written = ("records", SEARCH, "table", *FIGURES)
     if found := sorted(path.name for path in folder.iterdir() if path.name in written or path.stem in written):
-        raise UserError(f"{folder} holds {found[0]} and no {FILE}: a study would write over it. Choose another sweep.output.")
+        raise UserError(f"{folder} holds {found[0]} and no {FILE}: a study would write over it. Choose another {key}.")
 
 
 def load_sequential(folder: Path) -> Sequential | None:
