@@ -10,9 +10,12 @@ from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.rendering import Rendering, check_study
 from exfuse.analysis.resampling import Resampled
 from exfuse.analysis.table import build_table
+from exfuse.errors import UserError
 from exfuse.metrics.means import Means
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.page import render_page
+from exfuse.reports.wandb_study import view_study
+from exfuse.runs import asked
 from exfuse.runs.summary import summarise
 from exfuse.store.study import Study, load_study
 from tests.analysis.synthetic import StudyBuilder
@@ -208,3 +211,12 @@ def test_an_altered_score_reaches_no_table(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(Exception, match=f"{path}.*import it anew"):
         build_table(load_study(study.folder))
+
+
+@pytest.mark.parametrize(
+    ("ask", "records"), [(asked.study, False), (view_study, False), (asked.compared, True), (asked.scored, True)]
+)
+def test_what_needs_a_model_says_that_there_is_none(tmp_path, ask, records):
+    folder = scored(tmp_path).folder
+    with pytest.raises(UserError, match="imported from other code"):
+        ask([str(folder / "records")] if records else folder)

@@ -211,6 +211,11 @@ def _other_code(records: Sequence[Record]) -> list[str]:
     return [
         f"Data: {names}, scored on {images} images{over}; seeds {_seeds(records)}.",
         *([f"Every run: {said}."] if said else []),
+        *(
+            ["Parameters and GMACs are those that the files name."]
+            if any(record.parameters or record.costs for record in records)
+            else []
+        ),
         "Trained and scored by other code; means, intervals and p are computed here, from what its files say of each image.",
     ]
 

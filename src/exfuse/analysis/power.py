@@ -12,6 +12,7 @@ from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
+from exfuse.store.metric import MIOU
 from exfuse.store.study import FILE, Run, load_study
 
 POWER, ALPHA = 0.8, 0.05
@@ -134,6 +135,8 @@ def read_pilot(folder: Path) -> Pilot:
     grouping: Callable[[Run], Grouping | None] = attrgetter("grouping")
     if (folder / FILE).is_file():
         study = load_study(folder)
+        if study.metric != MIOU:
+            raise UserError(f"{folder} is of {study.metric.name}: the runs that are planned here are scored by mIoU.")
         runs = {row.name: {seed: row.runs[seed] for seed in row.records} for row in study.rows}
         pairs = [(row.name, row.on) for row in study.rows if row.on is not None]
         grouping = study.grouping

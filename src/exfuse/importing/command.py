@@ -267,6 +267,8 @@ def _builds_on(by_row: Mapping[str, Any], file: FolderFile, source: Path) -> dic
     base = file.baseline or ("baseline" if "baseline" in rows else rows[0])
     if base not in rows:
         raise UserError(f"{source}: baseline {base} is no row. There are {', '.join(rows)}.")
+    if not file.rows:
+        rows.sort(key=lambda row: row != base)
     return {row: None if row == base else base for row in rows}
 
 

@@ -46,6 +46,10 @@ def view_study(folder: Path) -> StudyView:
         UserError: see `exfuse.store.study.load_study`; or if no run is finished.
     """
     study = load_study(folder)
+    if study.imported:
+        raise UserError(
+            f"{folder} was imported from other code, whose runs are at no tracker of ours: exfuse report page shows it."
+        )
     rows = {row.title: [row.runs[seed].folder.key for seed in row.records] for row in study.rows if row.records}
     if not rows:
         raise UserError(f"{folder} has no finished run: there is nothing to report. Train the study first.")

@@ -91,6 +91,7 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
     found = find_finished(folders)
     if not found:
         raise UserError(f"No finished run in {', '.join(runs)}. Train one: exfuse train +ablation=baseline")
+    _refuse_imported(run for run, _ in found)
     if len({record.manifests["val"] for _, record in found}) > 1:
         names = sorted({record.data for _, record in found})
         raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")
@@ -108,8 +109,20 @@ def scored(runs: list[str]) -> list[RunFolder]:
         there = [run for run in find_runs(Path(folder)) if run.finished()]
         if not there:
             raise UserError(f"{folder} holds no finished run: expected a run's folder, outputs/runs/KEY, or a folder of them.")
+        _refuse_imported(there)
         found += there
     return found
+
+
+def _refuse_imported(runs: Iterable[RunFolder]) -> None:
+    """Runs of other code have left scores here and no weights.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for run in runs:
+        if (record := run.record()) and record.imported:
+            raise UserError(f"{run.path} was imported from other code: there are no weights here, which this needs.")
 
 
 def looked_into(checkpoint: str | Sequence[str] | None) -> None:
@@ -119,5 +132,10 @@ def looked_into(checkpoint: str | Sequence[str] | None) -> None:
 
 
 def study(study_folder: str) -> None:
-    """A study can be read; see `load_study`."""
-    load_study(Path(study_folder))
+    """A study can be read, see `load_study`, and its models are here to be measured.
+
+    Raises:
+        UserError: if other code made its runs.
+    """
+    if load_study(Path(study_folder)).imported:
+        raise UserError(f"{study_folder} was imported from other code: there are no models here to measure.")
