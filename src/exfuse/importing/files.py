@@ -27,7 +27,7 @@ from exfuse.store.study import Claim
 
 STUDY_FILES = ("study.yaml", "study.yml", "study.json")
 PAGE = "See docs/other_code.md."
-_LONGEST = 200  # characters of an image's name
+_LONGEST = 500  # characters of an image's name
 _TEXT_BYTES, _TABLE_BYTES = 1 << 20, 1 << 29  # of a file of settings, of a table
 _MOST_NUMBERS = 1 << 28  # in an array: 2 GiB of counts
 _SUMMARIES = {"mean", "average", "avg", "median", "std", "sd", "min", "max", "sum", "total", "overall", "all"}
