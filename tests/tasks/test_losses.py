@@ -10,9 +10,11 @@ import torch
 from exfuse.config import search_path
 from exfuse.config.options import build
 from exfuse.config.overrides import describe_run
+from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.store.description import CROSS_ENTROPY, Option
 from exfuse.tasks.losses import CrossEntropy, HardPixels, is_plain, segmentation_loss, weigh_classes, weights_of_classes
+from tests.conftest import REPOSITORY
 
 CLASSES, COUNTS = 4, (700, 200, 100, 0)  # the last is never labelled
 OPTIONS = search_path.options("loss")
@@ -196,3 +198,29 @@ def test_the_plain_cross_entropy_is_the_default_and_adds_nothing_to_a_key():
     assert not is_plain(make("cross_entropy", smoothing=0.1))
     scores, truth = maps(torch.float32)
     assert torch.equal(CrossEntropy(COUNTS)(scores, truth), segmentation_loss(scores, truth))
+
+
+def test_a_loss_of_ones_own_is_a_class_and_a_file(tmp_path, monkeypatch):
+    """The documentation's own."""
+    text = (REPOSITORY / "docs" / "extend.md").read_text().partition("## A loss")[2]
+    code, written = (text.partition(f"```{language}\n")[2].partition("```")[0] for language in ("python", "yaml"))
+    (tmp_path / "polynomial.py").write_text(code)
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "polynomial.yaml").write_text(written)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        search_path.use_words(["--config-dir", str(tmp_path / "mine")])
+        chosen = describe_run(["loss=polynomial", "loss.epsilon=2"]).loss
+        assert chosen == Option("polynomial", {"epsilon": 2})
+        with pytest.raises(ConfigError, match=r"loss\.epsilon=-1: expected a number of at least 0"):
+            describe_run(["loss=polynomial", "loss.epsilon=-1"])
+        loss = build("loss", chosen)(COUNTS)
+    finally:
+        search_path.use_words([])
+    scores, truth = maps()
+    scores = scores.float()
+    expected = sum(minus_log(row, c) + 2 * (1 - row.softmax(0)[c]) for row, c in pixels(scores, truth)) / len(
+        pixels(scores, truth)
+    )
+    torch.testing.assert_close(loss(scores, truth), expected)
+    assert loss(scores, torch.full_like(truth, VOID)) == 0
