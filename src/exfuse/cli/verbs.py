@@ -74,6 +74,7 @@ _RUNS = (Thing(f"{RUN}...", "runs"),)
 _STUDY = (Thing("STUDY", "study.folder"),)
 _STUDIES = (Thing("STUDY...", "studies"),)
 _FOLDER = (Thing("FOLDER", "folder"),)
+_FORMAT = (Thing("FORMAT", "format"),)
 _SET = (Thing("SET", "source"),)
 _NEW = (Thing("KIND", "kind"), Thing("techniques=A,B", "techniques"))
 _OVERRIDES = (Thing("[OVERRIDE...]", "overrides"),)
@@ -106,6 +107,7 @@ VERBS = (
     Verb("report costs", "latency, throughput and memory of all rows, in one process", _STUDY),
     Verb("report wandb", "a comparison report and a workspace view at W&B", _STUDY, torch=False),
     Verb("data prepare", "fetch and check a data set: voc, sbd, coco, coco-masks", _SET, torch=False, formerly="prepare"),
+    Verb("data convert", "polygons of COCO's format or labelme's to data=folder", _FORMAT, torch=False),
     Verb("data check", "is a data set whole, can it be trained on? fetches nothing", (Thing("[SET]", "source"),), torch=False),
     Verb("submission make", "the VOC test server's archive of a run", _RUN),
     Verb("submission check", "would the server accept an archive?", (Thing("[ARCHIVE]", "archive"),), torch=False),
@@ -140,6 +142,7 @@ _WORK = {  # by verb, what does it
     "report wandb": "reports.wandb_report.report_to_wandb",
     "data prepare": "data_setup.preparing.prepare",
     "data check": "data_setup.preparing.check",
+    "data convert": "data_setup.converting.convert",
     "submission make": "runs.submission.make_submission",
     "submission check": "runs.submission.check_submission",
     "chain": "sweeps.chain.train_chain",

@@ -48,8 +48,9 @@ def count_classes(split: Split) -> Census:
             if id in split.void_ids or id == VOID:
                 void += number
             else:
-                pixels[id] += number
-                images[id] += 1
+                place = split.ids.index(id) if split.ids else id
+                pixels[place] += number
+                images[place] += 1
     return Census(pixels, images, void, frozenset(ids))
 
 

@@ -91,7 +91,7 @@ def rasterise(instances: Iterable[Instance], height: int, width: int, person: in
     Raises:
         DataError: if a shape is neither polygons nor a run-length encoding of this size.
     """
-    covered = [(instance, _cover(instance, height, width)) for instance in instances]
+    covered = [(instance, covered_by(instance, height, width)) for instance in instances]
 
     def order(pair: tuple[Instance, NDArray[np.bool_]]) -> tuple[bool, bool, int, int]:
         instance, cover = pair
@@ -108,7 +108,7 @@ def person_id(classes: Sequence[str]) -> int | None:
     return list(classes).index(_PERSON) if _PERSON in classes else None
 
 
-def _cover(instance: Instance, height: int, width: int) -> NDArray[np.bool_]:
+def covered_by(instance: Instance, height: int, width: int) -> NDArray[np.bool_]:
     """Which pixels an instance covers, (height, width)."""
     tool, shape = pycocotools_mask(), instance.shape
     try:

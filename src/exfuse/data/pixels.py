@@ -115,8 +115,14 @@ def turned_size(facts: Facts) -> tuple[int, int]:
     return facts.size[::-1] if facts.orientation > 4 else facts.size
 
 
-def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np.ndarray:
+def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,), ids: Sequence[int] = ()) -> np.ndarray:
     """Read a palette or grey-scale mask as (H, W) uint8 ids, void as 255.
+
+    Args:
+        path: of the mask.
+        classes: how many there are.
+        void_ids: ids in the file that mean void.
+        ids: of the classes in the file, in their order; empty where these are 0..C-1.
 
     Raises:
         DataError: if the file cannot be decoded, holds no ids, or one that is neither a class nor void.
@@ -129,19 +135,24 @@ def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,)) -> np
     mask = or_data_error(path, decode)
     present = np.zeros(256, dtype=bool)
     present[mask] = True
-    if problem := unknown_ids(np.flatnonzero(present).tolist(), classes, void_ids):
+    if problem := unknown_ids(np.flatnonzero(present).tolist(), classes, void_ids, ids):
         raise DataError(f"{path} {problem}")
+    if ids:
+        table = np.full(256, VOID, np.uint8)
+        table[[*ids]] = range(classes)
+        return table[mask]
     for id in {*void_ids} - {VOID}:
         if present[id]:
             mask[mask == id] = VOID
     return mask
 
 
-def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int]) -> str:
+def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int], ids: Sequence[int] = ()) -> str:
     """What to say of ids that are neither class nor void; empty if there is none."""
-    if unknown := sorted({*found} - {*range(classes), VOID, *void_ids}):
+    if unknown := sorted({*found} - {*(ids or range(classes)), VOID, *void_ids}):
+        known = f"{classes} classes {', '.join(map(str, ids))}" if ids else f"{classes} classes 0..{classes - 1}"
         return (
-            f"holds the ids {unknown}, but there are only the {classes} classes 0..{classes - 1} and void "
+            f"holds the ids {unknown}, but there are only the {known} and void "
             f"{sorted({VOID, *void_ids})}. Correct the mask or the data config's class list."
         )
     return ""

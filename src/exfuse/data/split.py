@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class Split:
         left_out: what lies beside these images and is not read, for people.
         ordered: whether images that follow each other within a group do so in time or space too, as frames of a video.
         bands: what is read of the images.
+        ids: of the classes in the mask files, in their order; empty where these are 0..C-1, as they are once they are read.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Split:
     left_out: str = ""
     ordered: bool = False
     bands: Bands = RGB
+    ids: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -82,7 +85,7 @@ class Split:
         Raises:
             DataError: see `read_mask`.
         """
-        return read_mask(self.items[position].mask, len(self.classes), self.void_ids)
+        return read_mask(self.items[position].mask, len(self.classes), self.void_ids, self.ids)
 
     def size(self, position: int) -> tuple[int, int]:
         """Width and height of an image, from its header."""
@@ -90,7 +93,7 @@ class Split:
 
     def manifest(self) -> str:
         """SHA-256 over the classes, the ids in order and the content of their files: what the data are, not where."""
-        digest = hashlib.sha256(repr((self.classes, self.void_ids)).encode())
+        digest = hashlib.sha256(repr((self.classes, self.void_ids, *([self.ids] if self.ids else []))).encode())
         if not self.bands.usual:
             digest.update(repr(self.bands).encode())
         hashes = iter(content_hashes([path for item in self.items for path in (item.image, item.mask)]))
@@ -110,6 +113,7 @@ def make_split(
     groups: str | Mapping[str, str] | None = None,
     ordered: bool = False,
     bands: Bands = RGB,
+    ids: Sequence[int] = (),
 ) -> Split:
     """Check that every listed file is there and fits, every mask by all of its pixels; return the split.
 
@@ -127,6 +131,7 @@ def make_split(
         groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; a mapping names the group of
             every id.
         bands: see `Split`.
+        ids: see `Split`.
 
     Raises:
         UserError: if ``groups`` cannot be used.
@@ -136,7 +141,8 @@ def make_split(
     found = tuple(items)
     if groups is not None:
         found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
-    split = Split(name, found, tuple(classes), tuple(void_ids), left_out=left_out, ordered=ordered, bands=bands)
+    kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "ids": tuple(ids)}
+    split = Split(name, found, tuple(classes), tuple(void_ids), **kept)
     check_class_names(split.classes, name)
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
@@ -229,7 +235,7 @@ def _problem(item: Item, seen: Facts, mask: Content, split: Split, orientation: 
     if shown != ids.size:
         scale = "Scale the mask, without blending ids."
         return f"{item.image} is {_by(shown)} but its mask {item.mask} is {_by(ids.size)} pixels. {scale}"
-    if problem := unknown_ids([*ids.counts], len(split.classes), split.void_ids):
+    if problem := unknown_ids([*ids.counts], len(split.classes), split.void_ids, split.ids):
         return f"{item.mask} {problem}"
     return ""
 
@@ -290,7 +296,7 @@ def join_splits(parts: Sequence[Split], held_out: Split, name: str) -> Split:
     if not parts:
         raise DataError(f"{name} is a union of no data set at all. List its parts in the data config.")
     for part in parts:
-        if (part.classes, part.void_ids) != (parts[0].classes, parts[0].void_ids):
+        if (part.classes, part.void_ids, part.ids) != (parts[0].classes, parts[0].void_ids, parts[0].ids):
             raise DataError(f"{name}: {parts[0].name} and {part.name} name different classes or voids; they cannot be joined.")
     kept: dict[str, Item] = {}
     without = {item.id for item in held_out.items}
@@ -300,7 +306,7 @@ def join_splits(parts: Sequence[Split], held_out: Split, name: str) -> Split:
                 kept.setdefault(item.id, item)
     if not kept:
         raise DataError(f"{name} has no image that is not held out.")
-    union = Split(f"{name} train", tuple(kept.values()), parts[0].classes, parts[0].void_ids)
+    union = replace(parts[0], name=f"{name} train", items=tuple(kept.values()), left_out="", ordered=False, seen=False)
     check_disjoint(union, held_out)
     return union
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.data.split import Item, Split, make_split
-from exfuse.data.text import read_groups, read_ids
+from exfuse.data.text import check_ids, read_groups, read_ids, read_lines
 from exfuse.errors import DataError
 from exfuse.limits import Counts, Orientation
 from exfuse.store.grouping import COLUMN
@@ -48,6 +48,58 @@ def read_voc(
     by_id = read_groups(path, _HINT) if groups == COLUMN else groups
     items = [voc_item(root, id) for id in (by_id if isinstance(by_id, dict) else read_ids(path, _HINT))]
     return make_split(f"{name} {split}", items, classes, count=count, orientation=orientation, groups=by_id, ordered=ordered)
+
+
+def read_train_aug_png(
+    root: str | Path,
+    classes: Sequence[str],
+    masks: str = "SegmentationClassAug",
+    listed: str = "train_aug",
+    counts: Counts | None = None,
+    name: str = "VOC + SBD",
+    orientation: Orientation = "refuse",
+) -> Split:
+    """VOC's train with SBD's annotations in the form that most copies have: one folder of PNG masks, one list.
+
+    Args:
+        root: VOC 2012 in devkit layout, with SBD's images in its JPEGImages.
+        classes: names of the ids 0..C-1; 255 is void.
+        masks: folder of all masks, in ``root``.
+        listed: of ImageSets/Segmentation: ids, or lines ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``.
+        counts: ``train_aug`` of a complete copy, to be asserted.
+        name: of the data set, for messages.
+        orientation: see `make_split`.
+
+    Raises:
+        DataError: see `make_split`; or if ``root`` is not in this layout, or the list holds an image of VOC's val.
+    """
+    root = Path(root)
+    lists = root / "ImageSets" / "Segmentation"
+    png = f"Unpack {masks}.zip there, or choose data=voc_aug for SBD's .mat files."
+    for folder, hint in (("JPEGImages", _HINT), (masks, png)):
+        if not (root / folder).is_dir():
+            raise DataError(f"{name} data not found: no folder {root / folder}.\n{hint}")
+    path = lists / f"{listed}.txt"
+    lines = read_lines(path, f"Put the list of the {masks} masks there, 10,582 ids, one a line.")
+    items = [_listed_item(root, masks, line, path) for line in lines]
+    check_ids((item.id for item in items), str(path))
+    held_out = {*read_ids(lists / "val.txt", _HINT)}
+    if shared := sorted(item.id for item in items if item.id in held_out):
+        raise DataError(
+            f"{path} lists {len(shared)} images of VOC's val, e.g. {shared[0]}: it is a list for training and validation. Take "
+            "the one of 10,582 ids."
+        )
+    return make_split(f"{name} train_aug", items, classes, count=(counts or {}).get("train_aug"), orientation=orientation)
+
+
+def _listed_item(root: Path, masks: str, line: str, path: Path) -> Item:
+    columns = line.split()
+    if len(columns) == 1 and not {*line} & {*"/\\"}:
+        return Item(line, root / "JPEGImages" / f"{line}.jpg", root / masks / f"{line}.png")
+    image, mask = (root / column.lstrip("/") for column in (*columns, "", "")[:2])
+    if len(columns) != 2 or image.stem != mask.stem or ".." in Path(line).parts:
+        raise DataError(f"{path}: {line!r} is no id, nor /JPEGImages/ID.jpg /{masks}/ID.png.")
+    return Item(image.stem, image, mask)
 
 
 def voc_item(root: Path, id: str) -> Item:

@@ -93,7 +93,7 @@ def show_features(
     if statistics_images != 0 or not all(map(is_photograph, as_list(image))):
         counted = read_split(data, split) if data else split_of(trained, split)
         classes = list(counted.classes)
-    void_ids = counted.void_ids if counted else (VOID,)
+    void_ids, own_ids = (counted.void_ids, counted.ids) if counted else ((VOID,), ())
     images, bands = find_images(image, counted, photographs_upright(data or trained.data)), bands_of(trained.data)
     items = [counted.items[place] for place in spread_evenly(len(counted), statistics_images)] if counted else []
     every = [*images, *(Chosen(item.id, item.image, item.mask, item.upright) for item in items)]
@@ -110,7 +110,7 @@ def show_features(
                     prediction = ids.cpu().numpy().astype(np.uint8)
                     found.shown[one.name] = Shown(source.run.title, prediction, [view(level) for level in levels])
                 if one.mask is not None:
-                    truth = find_borders(read_mask(one.mask, len(classes), void_ids), statistics_band)
+                    truth = find_borders(read_mask(one.mask, len(classes), void_ids, own_ids), statistics_band)
                     for level in levels:
                         over = Collected(len(classes))
                         over = over if drawn else found.collected.setdefault(level.name, over)

@@ -1,0 +1,166 @@
+"""Annotations as polygons, of COCO's format or labelme's, converted once to the folder layout; pycocotools draws them."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exfuse.data.coco import Instance, covered_by
+from exfuse.data.text import check_class_names, check_ids, read_class_names
+from exfuse.errors import DataError
+from exfuse.files import check_folder, write_atomically, write_folder
+from exfuse.limits import Text
+from exfuse.palette import VOID, palette_image
+from exfuse.terminal import Console, track
+
+_CIRCLE = 64  # corners of the polygon that stands for one
+_BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
+
+
+class _Drawn(NamedTuple):
+    """An image to convert: its file, size, and shapes with their labels in the order in which they are painted."""
+
+    image: Path
+    height: int
+    width: int
+    shapes: list[tuple[str, bool, Any]]
+
+
+def convert(
+    format: Literal["coco", "labelme"], annotations: Text, images: str | None, output: Text, split: Text, background: Text
+) -> None:
+    """Write ``OUTPUT/SPLIT/{images,labels}`` and ``OUTPUT/classes.txt``, which ``data=folder`` reads.
+
+    Where shapes cover a pixel together, the one that stands later in the file has it; of COCO's format the larger is painted
+    first. Crowds and labelme's ``__ignore__`` are void. A class list that is there already, of another split or written by
+    hand, says which classes there are, and in which order.
+
+    Args:
+        format: ``coco``: one JSON of a split, as most tools export it; ``labelme``: a folder of JSON files, one an image.
+        annotations: that file or folder.
+        images: folder of the images; None for where the annotations lie.
+        output: folder of the data set.
+        split: train or val.
+        background: name of class 0.
+
+    Raises:
+        DataError: if an annotation cannot be drawn, an image is missing, or a label is none of the class list's.
+        UserError: if the split's folder was written by somebody else, or changed.
+    """
+    source, place = Path(annotations), Path(output) / split
+    check_folder(place)
+    drawn = [*(_of_coco if format == "coco" else _of_labelme)(source, Path(images) if images else None)]
+    if not drawn:
+        raise DataError(f"{source} annotates no image.")
+    check_ids((one.image.stem for one in drawn), str(source))
+    listed = Path(output) / "classes.txt"
+    used = {label for one in drawn for label, void, _ in one.shapes if not void} - {_BACKGROUND}
+    names = [*read_class_names(listed)] if listed.is_file() else [background, *sorted(used - {background})]
+    check_class_names(names, str(source))
+    ids = {name: place for place, name in enumerate(names)} | {_BACKGROUND: 0}
+    if unknown := sorted(used - {*ids}):
+        raise DataError(f"{source} has the label {unknown[0]!r}, which {listed} does not list. Add it there, or rename it.")
+
+    def write(scratch: Path) -> None:
+        for part in ("images", "labels"):
+            (scratch / part).mkdir()
+        for one in track(drawn, f"Painting {split}", len(drawn)):
+            _link(one.image, scratch / "images" / one.image.name)
+            palette_image(_paint(one, ids)).save(scratch / "labels" / f"{one.image.stem}.png")
+
+    write_folder(place, write, checked=True)
+    if not listed.is_file():
+        write_atomically(listed, lambda scratch: scratch.write_text("\n".join([*names, ""]), encoding="utf-8"))
+    Console().print(f"{place}: {len(drawn):,} images, {len(names)} classes ({listed}).", soft_wrap=True, highlight=False)
+
+
+def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
+    content = _json(path)
+    try:
+        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        shapes: dict[Any, list[tuple[float, str, bool, Any]]] = {}
+        for one in content["annotations"]:
+            found = (-float(one.get("area", 0)), names[one["category_id"]], bool(one.get("iscrowd", 0)), one["segmentation"])
+            shapes.setdefault(one["image_id"], []).append(found)
+        for image in content["images"]:
+            own = sorted(shapes.get(image["id"], []), key=lambda shape: (shape[2], shape[0]))
+            where = _image((images or path.parent) / image["file_name"], path)
+            yield _Drawn(where, int(image["height"]), int(image["width"]), [shape[1:] for shape in own])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is no annotation file in COCO's format ({type(error).__name__}: {error}): expected images, categories and "
+            "annotations with segmentation. Export the polygons of instances."
+        ) from error
+
+
+def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: labelme writes a JSON file beside each image. Name their folder.")
+    for path in sorted(folder.glob("*.json")):
+        content = _json(path)
+        try:
+            shapes = [(str(shape["label"]), shape["label"] == _IGNORED, _polygon(shape, path)) for shape in content["shapes"]]
+            name = content["imagePath"].replace("\\", "/")
+            where = _image(images / Path(name).name if images else path.parent / name, path)
+            yield _Drawn(where, int(content["imageHeight"]), int(content["imageWidth"]), shapes)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{path} is no annotation of labelme ({type(error).__name__}: {error}): expected shapes with label and points, "
+                "imagePath, imageHeight and imageWidth."
+            ) from error
+
+
+def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:
+    points, kind = [(float(x), float(y)) for x, y in shape["points"]], shape.get("shape_type") or "polygon"
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points
+        points = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    elif kind == "circle" and len(points) == 2:
+        (x, y), (rim_x, rim_y) = points
+        radius, turns = math.hypot(rim_x - x, rim_y - y), (2 * math.pi * step / _CIRCLE for step in range(_CIRCLE))
+        points = [(x + radius * math.cos(turn), y + radius * math.sin(turn)) for turn in turns]
+    elif kind not in ("polygon", "rectangle") or len(points) < 3:
+        raise DataError(
+            f"{path} has a {kind} of {len(points)} points, labelled {shape['label']!r}: only polygons, rectangles "
+            "and circles have an area. Redraw it, or take it out."
+        )
+    return [[number for point in points for number in point]]
+
+
+def _paint(one: _Drawn, ids: Mapping[str, int]) -> NDArray[np.uint8]:
+    mask = np.zeros((one.height, one.width), np.uint8)
+    for number, (label, void, shape) in enumerate(one.shapes):
+        try:
+            covered = covered_by(Instance(number, 0, void, shape), one.height, one.width)
+        except DataError as error:
+            raise DataError(f"{one.image}: {error}") from error
+        mask[covered] = VOID if void else ids[label]
+    return mask
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"No annotation file {path}.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON file ({error}). Export it again.") from error
+
+
+def _image(path: Path, annotation: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{annotation} annotates {path}, which does not exist. Name the folder of the images: images=DIR.")
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)
