@@ -24,6 +24,8 @@ from tests.sweeps.test_tuning import JOBS, Trainings, plan, settled
 pytestmark = needs("search")
 
 SPACE = {"recipe.lr": Space(low="0.1x", high="10x", log=True), "recipe.encoder_lr_factor": [0.1, 1.0]}
+ROWS = {"baseline": DeclaredRow(), "seb": DeclaredRow(builds_on="baseline")}
+STUDY = DeclaredStudy(name="x", title="X", question="?", rows=ROWS)
 TUNE = DeclaredTune(search="optuna", trials=10, space=SPACE, at_once=4, epochs=0.5)
 
 
@@ -68,6 +70,8 @@ def test_a_search_that_was_killed_asks_for_the_same_again_and_goes_on(tmp_path):
     planned = killed.run(plan(TUNE))
     assert {outcome.status for outcome in planned.found} == {"missing"}
     assert "search is not finished" in planned.found[0].reason
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    assert load_study(tmp_path / "study").tuning.chosen == {}  # though all that was tried of one row is done
     again = Trainings(tmp_path / "killed", near(0.003))
     again.run(plan(TUNE))
     assert again.stages == whole.stages
@@ -116,10 +120,7 @@ def test_what_is_worse_than_most_is_given_up_and_never_chosen(tmp_path):
     waves = [[describe_run(job) for job in wave] for wave in pruned.stages[:-1]]
     assert {run.recipe.val_every for wave in waves for run in wave} == {1}  # of six epochs, four looks or more
     assert [bool(wave[0].stop.floors) for wave in waves] == [False, False, True, True]  # five have to finish first
-    study = DeclaredStudy(
-        name="x", title="X", question="?", rows={"baseline": DeclaredRow(), "seb": DeclaredRow(builds_on="baseline")}, tune=TUNE
-    )
-    collect_study(planned.found, study, "exfuse train", False, tmp_path / "study", planned.search)
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
     read = load_study(tmp_path / "study")
     stopped = [record for record in read.searched.values() if record.stopped]
     assert stopped

@@ -196,7 +196,10 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         model = _what_counts(run)
         if model not in counted:
             counted[model] = _count_segmentation(run)
-        images, name = run.recipe.epochs * _train_images(run), f"{row_name(run)}{', search' if run.held_out.share else ''}"
+        images, name = (
+            (run.stop.epochs or run.recipe.epochs) * _train_images(run),
+            f"{row_name(run)}{', search' if run.held_out.share else ''}",
+        )
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
@@ -257,10 +260,12 @@ def _classes(run: RunDescription) -> int:
 
 
 def _train_images(run: RunDescription) -> int:
-    """As the config counts them, whether or not the data are there; else as they are read."""
+    """That it learns from, as the config counts them, whether or not the data are there; else as they are read."""
     settings = run.data.settings
     counts = {name: count for name, count in (settings.get("counts") or {}).items() if name != "val"}
     united = "parts" in settings["train"]
     if len(counts) == 1 and not united:
-        return round(int(*counts.values()) * (1 - run.held_out.share))
-    return len(split_of(run, "train"))
+        total = round(int(*counts.values()) * (1 - run.held_out.share))
+    else:
+        total = len(split_of(run, "train"))
+    return round(total * (1 - run.stop.share)) if run.stop.patience else total

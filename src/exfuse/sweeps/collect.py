@@ -128,7 +128,7 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
         settled: keys that a search has settled, or a row declares, which nobody swept.
     """
     everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if outcomes else set()
-    known = ("seed=", "+ablation=", "technique/", "decoder=", f"{ROW}=")
+    known = ("seed=", "+stop.floors=", "+ablation=", "technique/", "decoder=", f"{ROW}=")
     return [
         [
             override
