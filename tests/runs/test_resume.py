@@ -22,7 +22,7 @@ LONGER = [
 ]
 VARIANTS = [
     ["+architecture=aspp_os16", "decoder.hidden=16"],
-    ["+ablation=seb_ecre"],
+    ["+ablation=seb_ecre", "recipe.ema_decay=0.9", "loss=sum"],
 ]  # the former with dropout, whose random numbers must go on too
 
 

@@ -12,6 +12,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import NO_STOP
 from exfuse.store.record import Stopped
+from exfuse.store.tuning import is_pruned
 from exfuse.tasks.finite import FiniteNumbers
 from tests.small_runs import only_run
 
@@ -69,8 +70,9 @@ def content(run):
         ([*PATIENT, *AVERAGED], Stopped(2.0, 6, 4), [4, "scoring"]),
         (["stop.steps=5", "recipe.ema_decay=0.5"], Stopped(1.25, 5, 2), ["scoring"]),
         (["stop.epochs=1"], Stopped(1.0, 4, 2), []),
+        (["held_out.share=0.2", "+stop.floors=[0.99]"], Stopped(1.0, 3, 2), []),
     ],
-    ids=["patience", "steps", "epochs"],
+    ids=["patience", "steps", "epochs", "floors"],
 )
 def test_a_rule_stops_a_training_killed_and_resumed_or_not(train_small, tmp_path, monkeypatch, rule, stopped, kills):
     whole = train_small(*rule, runs=tmp_path / "whole")
@@ -78,6 +80,8 @@ def test_a_rule_stops_a_training_killed_and_resumed_or_not(train_small, tmp_path
     assert record.done
     assert record.stopped == stopped
     assert content(whole)["step"] == stopped.steps
+    assert is_pruned(record) == ("+stop.floors=[0.99]" in rule)
+    assert len(record.looks) >= int(stopped.epochs)
     loaded = load_checkpoint(whole.path)[0].state_dict()  # by all that use a run: what was scored, the average
     assert_equal(dict(loaded), {name.removeprefix("model."): value for name, value in content(whole)["state_dict"].items()})
     for step in kills:
