@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 
@@ -18,6 +19,7 @@ from exfuse.tracking.loggers import lightning_logging
 from exfuse.tracking.tracker import RunInfo, tracked
 from tests.command import Command
 from tests.small_runs import only_run
+from tests.tracking.wandb_files import read_only_start
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no TensorBoard")
 mlflow = pytest.importorskip("mlflow", reason="no MLflow")
@@ -168,3 +170,33 @@ def test_any_logger_of_lightning_is_told_by_one_file(
     assert {"train/loss", "val/miou", "final/miou"} <= {*table.read_text().splitlines()[0].split(",")}
     assert "technique_seb: product" in (table.parent / "hparams.yaml").read_text()
     search_path.use([])
+
+
+def test_a_resumed_run_shows_each_step_once_in_tensorboard(tmp_path: Path) -> None:
+    """An earlier start logged three steps beyond its last checkpoint; these are trained, and told, again."""
+    from exfuse.tracking.tensorboard_tracker import TensorBoardTracker
+
+    info = RunInfo(tmp_path, "0" * 16, "train", "x, seed 0", None, (), {"seed": 0})
+    for first, last in ((0, 6), (3, 8)):
+        tracker = TensorBoardTracker(info, 0, 30.0)
+        tracker.start()
+        for step in range(first, last):
+            tracker.log({"train/loss": float(10 * first + step)}, step)
+        tracker.finish(0)
+    told = [(point.step, point.value) for point in events(tmp_path / "tensorboard").Scalars("train/loss")]
+    assert told == [(0, 0), (1, 1), (2, 2), (3, 33), (4, 34), (5, 35), (6, 36), (7, 37)]
+
+
+def test_wandb_is_sent_a_finished_run_that_it_never_saw(run: RunFolder, command: Command) -> None:
+    status, told, complaint = command("runs", "log", run.path, "tracker=wandb", "tracker.examples=2", "device=cpu")
+    assert status == 0, complaint
+    assert "wandb has it" in told
+    wandb.teardown()  # as at a process's end: W&B's own process writes what is left
+    start, record = read_only_start(run.path / "wandb"), run.record()
+    assert record is not None
+    assert record.scored is not None
+    assert (start.run.run_id, start.run.display_name, start.exit_code) == (record.key, "seb, seed 0", 0)
+    assert start.summary["final/miou"] == pytest.approx(record.scored.miou)
+    curve = {step: values["train/loss"] for step, values in merge_logs(run.path).items() if "train/loss" in values}
+    assert dict(start.curve("train/loss", "step")) == pytest.approx(curve)
+    assert start.artifacts  # tables of pictures and confusion
