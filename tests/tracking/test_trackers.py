@@ -18,6 +18,7 @@ from exfuse.store.history import merge_logs
 from exfuse.tracking.loggers import lightning_logging
 from exfuse.tracking.tracker import RunInfo, tracked
 from tests.command import Command
+from tests.conftest import REPOSITORY
 from tests.small_runs import only_run
 from tests.tracking.wandb_files import read_only_start
 
@@ -200,3 +201,20 @@ def test_wandb_is_sent_a_finished_run_that_it_never_saw(run: RunFolder, command:
     curve = {step: values["train/loss"] for step, values in merge_logs(run.path).items() if "train/loss" in values}
     assert dict(start.curve("train/loss", "step")) == pytest.approx(curve)
     assert start.artifacts  # tables of pictures and confusion
+
+
+def test_a_studys_tables_and_figures_stand_beside_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = REPOSITORY / "experiments" / "seb_fusion_camvid"
+    for _ in range(2):  # the second time in the place of the first
+        status, told, complaint = command("report", "tensorboard", study)
+        assert status == 0, complaint
+    assert "outputs/reports/tensorboard/seb_fusion" in told
+    found = events(tmp_path / "outputs")
+    (text,) = found.Tensors("seb_fusion/text_summary")
+    assert text.tensor_proto.string_val[0].decode().rstrip() in (study / "table.md").read_text()
+    assert "seb_fusion/ladder" in found.Tags()["images"]
+    (tmp_path / "outputs" / "reports" / "tensorboard" / "seb_fusion" / "mine.txt").touch()
+    assert "not written by exfuse" in command("report", "tensorboard", study)[2]

@@ -106,6 +106,7 @@ VERBS = (
     Verb("report probe", "what linear classifiers read from maps before and after SEB", (Thing("[RUN...]", "checkpoint"),)),
     Verb("report costs", "latency, throughput and memory of all rows, in one process", _STUDY),
     Verb("report wandb", "a comparison report and a workspace view at W&B", _STUDY, torch=False),
+    Verb("report tensorboard", "a study's tables and figures for TensorBoard", _STUDY),
     Verb("data prepare", "fetch and check a data set: voc, sbd, coco, coco-masks", _SET, torch=False, formerly="prepare"),
     Verb("data convert", "polygons of COCO's format or labelme's to data=folder", _FORMAT, torch=False),
     Verb("data check", "is a data set whole, can it be trained on? fetches nothing", (Thing("[SET]", "source"),), torch=False),
@@ -140,6 +141,7 @@ _WORK = {  # by verb, what does it
     "report probe": "reports.probe.command.probe_features",
     "report costs": "reports.costs.command.measure_costs",
     "report wandb": "reports.wandb_report.report_to_wandb",
+    "report tensorboard": "reports.tensorboard_report.report_to_tensorboard",
     "data prepare": "data_setup.preparing.prepare",
     "data check": "data_setup.preparing.check",
     "data convert": "data_setup.converting.convert",
@@ -160,5 +162,6 @@ _ASKED = {  # by verb, what of `exfuse.runs.asked`
     "report features": "looked_into",
     "report probe": "looked_into",
     "report costs": "study",
+    "report tensorboard": "study",
     "submission make": "weights",
 }
