@@ -84,8 +84,8 @@ def test_links_into_the_repository_lead_somewhere(text: Path) -> None:
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_files_that_a_text_names_are_there(text: Path) -> None:
-    if text.name == "CHANGELOG.md":
-        return  # it names what is gone, too
+    if text.name in ("CHANGELOG.md", "own_project.md"):
+        return  # the one names what is gone, too, the other what its reader writes
     named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w./]+|\w+/\w+\.py)`", text.read_text())
     for name in named:
         if not re.search(r"NAME|OPTION|KEY|VERB", name):
