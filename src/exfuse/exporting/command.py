@@ -34,18 +34,33 @@ _CHECKED = 3  # images
 _SIDE = 450  # pixels of a generated scene
 
 
-def export(run: str, format: Literal["onnx", "torch"], size: Size | None, output: str | None) -> Path:
-    """Write a run's model as one file and return its path.
+def export(
+    run: str,
+    format: Literal["onnx", "torch"],
+    size: Size | None,
+    output: str | None,
+    hub: str | None = None,
+    licence: str = "unknown",
+    push: bool = False,
+) -> Path:
+    """Write a run's model as one file, or with ``hub`` as a folder of the Hub's form, and return its path.
 
     Args:
         run: the folder of a finished run.
         format: of the file.
         size: the (H, W) that the file will take; None for any.
         output: where to; None for ``export/KEY.onnx`` or ``.pt2`` in the run's folder.
+        hub, licence, push: see `exfuse.exporting.hub.publish`.
 
     Raises:
         UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
+    if hub is not None:
+        from exfuse.exporting.hub import publish  # the Hub's client, which nobody else needs
+
+        return publish(run, hub, licence, push, output)
+    if push:
+        raise UserError("push=true: name the model at the Hub, hub=OWNER/NAME.")
     form = FORMATS[format]
     if size is not None:
         check_view(*size)

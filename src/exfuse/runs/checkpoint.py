@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from safetensors.torch import load_file
 
 from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.description import RunDescription, from_plain
+from exfuse.store.published import WEIGHTS, is_published, read_published
 from exfuse.store.seal import check_sealed, last_of, write_sealed
 from exfuse.techniques.embedding_branch import FusingEmbedding, take_unscaled
 
@@ -36,7 +38,7 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     """Rebuild the model of a checkpoint on the CPU. Nothing in the file is run.
 
     Args:
-        path: a checkpoint, or a run's folder, which stands for its last one.
+        path: a checkpoint, a run's folder, which stands for its last one, or the folder of a published model.
 
     Returns:
         The model in evaluation mode, the description of its run and the names of its classes.
@@ -44,8 +46,11 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     Raises:
         CheckpointError: if the file is missing, broken, from elsewhere, or its weights do not fit its own config.
     """
-    path = last_of(path)
-    content = _read(path)
+    if is_published(path):
+        content = _read_published(path)
+    else:
+        path = last_of(path)
+        content = _read(path)
     try:
         classes = msgspec.convert(content["description"]["classes"], list[str])
         run = from_plain(content["description"]["config"], RunDescription, path)
@@ -87,6 +92,17 @@ def _read(path: Path) -> dict[str, Any]:
             "For a bare backbone's weights, use backbone.init=FILE."
         )
     return content
+
+
+def _read_published(folder: Path) -> dict[str, Any]:
+    """As `_read`; its weights are the ones that its description knows by their hash."""
+    about = read_published(folder)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except Exception as error:  # the reader's own exception types are not exported
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be read as weights ({type(error).__name__}).") from error
+    description = {name: getattr(about, name) for name in ("config", "classes", "numbers_version", "channels_last")}
+    return {"state_dict": {f"{_PREFIX}{key}": value for key, value in state.items()}, "description": description}
 
 
 def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:

@@ -15,13 +15,15 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config import search_path
 from exfuse.data.bands import RGB, Bands
 from exfuse.data.transforms import EvalTransform
-from exfuse.errors import DataError
+from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import voc_palette
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.find import find_run
+from exfuse.store.published import WEIGHTS, Published
 
+_HUB = "hf-hub:"
 Picture = Image.Image | NDArray[np.uint8] | str | Path
 
 
@@ -86,13 +88,28 @@ class TrainedModel:
         return image
 
 
+def _fetched(name: str) -> Path:
+    """The folder of a model at the Hub, in the Hub's own cache."""
+    from huggingface_hub import snapshot_download
+
+    model, _, revision = name.removeprefix(_HUB).partition("@")
+    try:
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=[WEIGHTS, Published.INDEX]))
+    except Exception as error:  # the client raises many kinds; all mean the same to the user
+        raise UserError(
+            f"{name} could not be fetched ({type(error).__name__}). Check its name and the network, or give a folder."
+        ) from error
+
+
 def load(
     run: str | Path, device: str = "cpu", runs: str | Path = "outputs/runs", config_dir: str | Path | None = None
 ) -> TrainedModel:
     """The trained model of a run. This process calculates float32 as such from here on, not as TensorFloat-32.
 
     Args:
-        run: its name, its key or the first digits of it, its folder, or a checkpoint.
+        run: its name, its key or the first digits of it, its folder, a checkpoint, the folder that ``exfuse export hub=``
+            wrote, or ``hf-hub:OWNER/NAME`` of Hugging Face's Hub, with ``@REVISION`` behind it for one of several. Nothing of
+            it is run.
         device: cpu, cuda, or auto for a GPU where there is one.
         runs: the folder that holds the runs.
         config_dir: a folder of config files of one's own, which this process uses from here on.
@@ -103,7 +120,8 @@ def load(
     """
     if config_dir is not None:
         search_path.use([config_dir])
-    model, described, classes = load_checkpoint(find_run(str(run), Path(runs)))
+    path = _fetched(str(run)) if str(run).startswith(_HUB) else find_run(str(run), Path(runs))
+    model, described, classes = load_checkpoint(path)
     return TrainedModel(
         model.to(choose_device(device)),
         build_eval_transform(described),
