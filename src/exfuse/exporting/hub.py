@@ -93,6 +93,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         eval_results=[result],
     ).to_yaml()
     per_class = [f"| {one} | {'-' if (iou := scores.iou.get(one)) is None else f'{100 * iou:.1f}'} |" for one in classes]
+    accuracy = f", pixel accuracy {100 * scores.pixel_accuracy:.1f} %" if scores.pixel_accuracy is not None else ""
     commit = f"{environment.commit or 'unknown'}{changes(environment.uncommitted_changes)}"
     lines = [
         "---",
@@ -109,7 +110,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         "",
         "## Scores",
         "",
-        f"mIoU {100 * scores.miou:.1f} %, pixel accuracy {100 * scores.pixel_accuracy:.1f} %, of {scores.images:,} images.",
+        f"mIoU {100 * scores.miou:.1f} %{accuracy}, of {scores.images:,} images.",
         "",
         "| class | IoU, % |",
         "|---|---:|",
