@@ -54,9 +54,10 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
 
 
 def _marked(study: Study) -> list[Footnote]:
+    what = "what rows differ in" if study.imported else "the techniques"
     differing = "; ".join(str(deviation) for deviation in study.deviations)
     return [
-        Footnote(f"not under the same settings: differences are not due to the techniques alone. {differing}.", MIXED),
+        Footnote(f"not under the same settings: differences are not due to {what} alone. {differing}.", MIXED),
         Footnote("backbone from random weights, without pretraining.", RANDOM),
         Footnote("mean over fewer seeds than planned.", FEWER),
         Footnote(IMAGES_ONLY, ONE_SEED),
@@ -194,7 +195,8 @@ def _data(records: Sequence[Record]) -> str:
 def _classes(record: Record, where: str) -> str:
     scores = record.scores.iou
     absent = [name for name, value in scores.items() if value is None]
-    over = f"mIoU is over the {len(scores) - len(absent)} classes present in {where}"
+    present = len(scores) - len(absent)
+    over = f"mIoU is over the {present} class{'' if present == 1 else 'es'} present in {where}"
     devkit = "; VOC's devkit counts such a class as 0 where it is predicted: miou_devkit in the CSV"
     return over + (f" (absent: {', '.join(absent)}{devkit})" if absent else "")
 
