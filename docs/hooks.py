@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _SOURCE = ROOT / "src"
 _TEXTS = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 _TESTED = "test-all.md"  # written by `make test-all`
-_SHOWN = {".md", ".png", ".svg", ".csv"}  # of experiments/: what their READMEs link to
+_SHOWN = {".md", ".png", ".svg", ".webp", ".csv"}  # of experiments/: what their READMEs link to
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)|(!)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -31,7 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         inside = path.relative_to(ROOT)
         if path.suffix in _SHOWN and not {"records", "examples"} & {*inside.parts}:
             files.append(File.generated(config, inside.as_posix(), abs_src_path=str(path)))
-    pages = {**command_pages(), **api_pages()}
+    pages = {**command_pages(), **api_pages(), **gallery_pages()}
     if not (ROOT / "docs" / _TESTED).is_file():
         pages[_TESTED] = "# The last full test\n\n`make test-all` has not written its result yet.\n"
     for uri, content in pages.items():
@@ -86,6 +86,44 @@ def command_pages() -> dict[str, str]:
         rows = [f"| `{name}` | {html.escape(meaning).replace('|', '&#124;')} |" for name, meaning in options_of(group).items()]
         parts += [f"## {words}: +{group}=NAME", "\n".join(["| name | what |", "|---|---|", *rows])]
     return {"reference/command.md": "\n\n".join(parts) + "\n"}
+
+
+def gallery_pages() -> dict[str, str]:
+    """A card for each published study, and its page as `exfuse report page` makes it, without photographs.
+
+    The environment's ``EXFUSE_GALLERY`` may name the studies whose pages are made, parted by commas; a page takes seconds.
+    """
+    sys.path.insert(0, str(_SOURCE))
+    from exfuse.analysis.rendering import Rendering
+    from exfuse.analysis.texts import findings
+    from exfuse.reports.page.data import PageData
+    from exfuse.reports.page.gathering import find_examples
+    from exfuse.reports.page.page import render_page
+    from exfuse.store.study import find_studies, load_study
+
+    wanted = os.environ.get("EXFUSE_GALLERY", "").split(",")
+    pages, cards = {}, []
+    for folder in find_studies([ROOT / "experiments"]):
+        study, name = load_study(folder), folder.name
+        rendering = Rendering(study)
+        heading = html.escape(f"{study.title} ({study.done()[0][2].data})" if study.done() else study.title)
+        card = [f"## {heading}", html.escape(study.question)]
+        if wanted == [""] or name in wanted:
+            data = PageData(rendering, find_examples(study, folder), {}, _MOST_BYTES)
+            pages[f"gallery/{name}.html"] = render_page(data)
+            card[0] = f"## [{heading}](gallery/{name}.html)"
+            card.append(f"[![Scores and differences of {heading}](experiments/{name}/ladder.png)](gallery/{name}.html)")
+        else:
+            card.append(f"![Scores and differences of {heading}](experiments/{name}/ladder.png)")
+        cards.append("\n\n".join([*card, "\n".join(findings(study, rendering.compared))]))
+    head = (
+        "# Published studies\n\nEach picture leads to the study's page: table, intervals, curves, classes, costs. Everything "
+        "is made from the records in `experiments/`; [the answer sheet](experiments/README.md) says what is common to all."
+    )
+    return {"gallery.md": "\n\n".join([head, *cards]) + "\n", **pages}
+
+
+_MOST_BYTES = 15_000_000  # of a study's page
 
 
 def _block(text: str) -> str:

@@ -1,5 +1,6 @@
 """The documentation builds strictly, fetches nothing, and prints no command or link that does not exist."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exfuse.store.study import find_studies
 from tests.conftest import REPOSITORY
+from tests.screenshots import find_chromium, headless_chromium
+
+_STUDY = "table3_scenes"  # whose page the tests build
 
 TEXTS = sorted(
     [
@@ -39,9 +44,14 @@ class _Fetched(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="the documentation's extra is absent: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
+    settings = {"NO_MKDOCS_2_WARNING": "1", "EXFUSE_GALLERY": _STUDY}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -56,6 +66,32 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(site: Path)
         parser = _Fetched()
         parser.feed(page.read_text())
         assert not [address for address in parser.found if re.match(r"(https?:)?//", address)], page
+
+
+def test_the_gallery_shows_every_published_study(site: Path) -> None:
+    text = (site / "gallery.html").read_text()
+    for study in find_studies([REPOSITORY / "experiments"]):
+        assert f'src="experiments/{study.name}/ladder.png"' in text
+        assert (site / "experiments" / study.name / "ladder.png").is_file()
+    assert f'href="gallery/{_STUDY}.html"' in text
+    assert "What was found" in (site / "gallery" / f"{_STUDY}.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, dark: bool) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    if find_chromium() is None:
+        pytest.skip("no Chromium")
+    with headless_chromium() as browser:
+        for width, path in itertools.product((1280, 390), ("gallery.html", f"gallery/{_STUDY}.html")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+            page.goto((site / path).as_uri())
+            page.wait_for_load_state("load")
+            found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False})
+            told = [(one["id"], [node["html"][:200] for node in one["nodes"][:4]]) for one in found.response["violations"]]
+            assert told == [], (path, width)
+            page.close()
 
 
 def test_the_reference_names_every_public_technique(site: Path) -> None:

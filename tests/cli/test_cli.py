@@ -165,7 +165,7 @@ def test_completion_knows_verbs_groups_options_and_keys() -> None:
     done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     verb, words, key, option, handed_on = done.stdout.splitlines()
     assert verb.split() == ["export"]
-    assert words.split() == ["list", "new", "vary", "import", "watch", "tabulate", "check"]
+    assert words.split() == ["list", "new", "vary", "import", "watch", "tabulate", "figures", "check"]
     assert key.split() == ["recipe.epochs="]
     assert option.split() == ["product"]
     assert "backbone=" in handed_on.split()

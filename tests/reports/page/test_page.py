@@ -284,7 +284,7 @@ def test_the_first_paint_waits_for_neither_charts_nor_images(visit, page_file):
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(page):
-    nameless = """[...document.querySelectorAll('button, select, input, canvas, img, [role=img], [role=region]')]
+    nameless = """[...document.querySelectorAll('button, select, input, canvas, img, .chart, [role=img], [role=region]')]
         .filter(one => !one.closest('.main-svg, .modebar'))
         .filter(one => !(one.ariaLabel || one.labels?.length || one.textContent.trim()))
         .filter(one => !(one.hasAttribute('alt') || one.hasAttribute('aria-labelledby')))
