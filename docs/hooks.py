@@ -110,17 +110,17 @@ def gallery_pages() -> dict[str, str]:
         card = [f"## {heading}", html.escape(study.question)]
         if wanted == [""] or name in wanted:
             data = PageData(rendering, find_examples(study, folder), {}, _MOST_BYTES)
-            pages[f"gallery/{name}.html"] = render_page(data)
+            pages[f"reference/gallery/{name}.html"] = render_page(data)
             card[0] = f"## [{heading}](gallery/{name}.html)"
-            card.append(f"[![Scores and differences of {heading}](experiments/{name}/ladder.png)](gallery/{name}.html)")
+            card.append(f"[![Scores and differences of {heading}](../experiments/{name}/ladder.png)](gallery/{name}.html)")
         else:
-            card.append(f"![Scores and differences of {heading}](experiments/{name}/ladder.png)")
+            card.append(f"![Scores and differences of {heading}](../experiments/{name}/ladder.png)")
         cards.append("\n\n".join([*card, "\n".join(findings(study, rendering.compared))]))
     head = (
         "# Published studies\n\nEach picture leads to the study's page: table, intervals, curves, classes, costs. Everything "
-        "is made from the records in `experiments/`; [the answer sheet](experiments/README.md) says what is common to all."
+        "is made from the records in `experiments/`; [the answer sheet](../experiments/README.md) says what is common to all."
     )
-    return {"gallery.md": "\n\n".join([head, *cards]) + "\n", **pages}
+    return {"reference/gallery.md": "\n\n".join([head, *cards]) + "\n", **pages}
 
 
 _MOST_BYTES = 15_000_000  # of a study's page

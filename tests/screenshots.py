@@ -1,5 +1,6 @@
 """A headless Chromium of the system, for tests of pages and pictures of one:  python -m tests.screenshots FOLDER"""
 
+import io
 import shutil
 import sys
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from exfuse.analysis.rendering import Rendering
@@ -46,11 +48,14 @@ def headless_chromium() -> Iterator[Browser]:
 
 
 _WIDTH, _HEIGHT, _MARGIN = 1280, 900, 24  # of the window, and around a section, in pixels; chosen
+_MOVING = 800  # pixels across the moving picture
 _WAIT = 60_000  # milliseconds, for a slow machine
 
 
 def take_screenshots(folder: Path) -> None:
-    """Write ``page.png``, the head of a study's page, and ``browser.png``, the predictions of the image that differs most.
+    """Write the head of a study's page, the predictions of the image that differs most, and a moving picture of their browser.
+
+    That is ``page.png``, ``browser.png`` and ``browser.webp`` in the study's folder.
 
     Raises:
         UserError: if the study cannot be read, has no examples, or there is no Chromium.
@@ -73,7 +78,40 @@ def take_screenshots(folder: Path) -> None:
         head, predictions = folder / "page.png", folder / "browser.png"
         write_atomically(head, lambda target: page.screenshot(path=target))
         _crop(page, "#browser", predictions)
-    print(head, predictions, sep="\n")
+        moving = _record(page, folder / "browser.webp")
+    print(head, predictions, moving, sep="\n")
+
+
+def _record(page: Page, path: Path) -> Path:
+    """A moving picture of the browser of predictions: image after image, error maps, masks over the image, another sort."""
+    page.add_style_tag(content=".strip { overflow: hidden !important; } #browser > h2, #browser .variants { display: none; }")
+    page.uncheck("#errors")
+    shots = [(_shoot(page), 1800)]
+    page.check("#errors")
+    shots.append((_shoot(page), 2200))
+    for _ in range(2):
+        page.click("#next")
+        shots.append((_shoot(page), 1800))
+    page.check("input[name=view][value=overlay]")
+    shots.append((_shoot(page), 1800))
+    page.select_option("#sort", "hard")
+    page.uncheck("#errors")
+    shots.append((_shoot(page), 1800))
+    size = (_MOVING, round(_MOVING * min(image.height for image, _ in shots) / shots[0][0].width))
+    frames = [image.crop((0, 0, image.width, size[1] * image.width // _MOVING)).resize(size) for image, _ in shots]
+    times = [time for _, time in shots]
+    first, *others = frames
+
+    def write(target: Path) -> None:
+        first.save(target, "WEBP", save_all=True, append_images=others, duration=times, loop=0, quality=60, method=6)
+
+    write_atomically(path, write)
+    return path
+
+
+def _shoot(page: Page) -> Image.Image:
+    page.wait_for_timeout(400)  # until the canvases are drawn
+    return Image.open(io.BytesIO(page.locator("#browser").screenshot())).convert("RGB")
 
 
 def _crop(page: Page, selector: str, path: Path) -> None:

@@ -69,12 +69,12 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(site: Path)
 
 
 def test_the_gallery_shows_every_published_study(site: Path) -> None:
-    text = (site / "gallery.html").read_text()
+    text = (site / "reference" / "gallery.html").read_text()
     for study in find_studies([REPOSITORY / "experiments"]):
-        assert f'src="experiments/{study.name}/ladder.png"' in text
+        assert f'src="../experiments/{study.name}/ladder.png"' in text
         assert (site / "experiments" / study.name / "ladder.png").is_file()
     assert f'href="gallery/{_STUDY}.html"' in text
-    assert "What was found" in (site / "gallery" / f"{_STUDY}.html").read_text()
+    assert "What was found" in (site / "reference" / "gallery" / f"{_STUDY}.html").read_text()
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, dark: bool) -> 
     with headless_chromium() as browser:
         for width, path in itertools.product((1280, 390), ("gallery.html", f"gallery/{_STUDY}.html")):
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
-            page.goto((site / path).as_uri())
+            page.goto((site / "reference" / path).as_uri())
             page.wait_for_load_state("load")
             found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False})
             told = [(one["id"], [node["html"][:200] for node in one["nodes"][:4]]) for one in found.response["violations"]]
