@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -105,6 +108,40 @@ def test_another_study_can_be_explored(tmp_path: Path, seeds: tuple[int, ...]) -
     text = printed(execute(notebook, REPOSITORY))  # the interval by hand is asserted in the notebook itself
     assert "The same as the published table.md: True" in text
     assert "publishes no images" in text
+
+
+@pytest.mark.slow
+def test_a_technique_in_one_s_own_network_runs_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = source_of(REPOSITORY / "notebooks" / "own_network.ipynb")
+    (cell,) = [cell for cell in notebook.cells if "steps: int = 40" in cell.source]
+    cell.source = cell.source.replace("steps: int = 40", "steps: int = 2")
+    monkeypatch.setenv("EXFUSE_SOURCE", str(REPOSITORY))
+    text = printed(execute(notebook, tmp_path))
+    assert "starts as without: True" in text
+    assert "every parameter learns: True" in text
+    assert "channels of the head: 27 instead of 3" in text
+    assert re.search(r"difference [+-]", text)
+
+
+def test_the_first_cell_fetches_what_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run here, not in a kernel: from a git address, from a folder, and not at all."""
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    shutil.copytree(STUDY, source / "experiments" / STUDY.name, ignore=shutil.ignore_patterns("*.svg", "*.png", "records"))
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@b.c", "-C", str(source)]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (cell,) = [cell for cell in source_of(REPOSITORY / "notebooks" / "explore_study.ipynb").cells if "STUDY = " in cell.source]
+    for named, found in ((source.as_uri(), elsewhere / "exfuse"), (str(source), source)):
+        monkeypatch.setenv("EXFUSE_SOURCE", named)
+        names: dict[str, Any] = {}
+        exec(cell.source, names)
+        assert names["ROOT"] == found
+        assert (names["ROOT"] / names["STUDY"] / "study.json").is_file()
+    monkeypatch.delenv("EXFUSE_SOURCE")
+    with pytest.raises(ValueError, match="set EXFUSE_SOURCE"):
+        exec(cell.source, {})
 
 
 def test_the_kernel_is_that_of_this_environment() -> None:
