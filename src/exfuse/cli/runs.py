@@ -134,6 +134,8 @@ def show(run: str, json: bool) -> None:
         "minutes": round(record.seconds / 60, 1),
     }
     about |= {group: option for group, option in sorted(record.choices.items()) if group not in about}
+    if record.imported:  # what other code did not tell
+        about |= dict.fromkeys(("commit", "minutes")) | ({} if record.parameters else {"parameters": None})
     for name, value in about.items():
         if value not in (None, ""):
             table.add_row(name, str(value), style="" if name in row._fields else "dim")
