@@ -159,3 +159,11 @@ def test_a_summary_names_jobs_by_what_was_swept() -> None:
     study = DeclaredStudy(name="swept", title="Swept")
     sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, jobs=[])
     assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
+
+
+def test_a_child_that_a_wall_clock_limit_ended_was_interrupted_and_no_sweep_ends_with_it(tmp_path):
+    folder = RunFolder(tmp_path, "a" * 16)
+    leave_record(folder, "interrupted")
+    ended = Ended(130, "trainer.max_time=00:00:00:01 is over after step 3.", False)
+    assert judge(folder, ended) == ("interrupted", "interrupted; the same command goes on from the last saved epoch")
+    assert not ended.interrupted  # by which a sweep would end

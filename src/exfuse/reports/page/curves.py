@@ -12,6 +12,7 @@ _NAMES = {
     "val/miou": "mIoU on val (%)",
     "val/pixel_accuracy": "pixel accuracy on val (%)",
     "train/loss_main": "training loss of the scores",
+    "train/loss_cross_entropy": "cross entropy of the scores in training",
     "train/loss": "training loss",
 }
 _PERCENT = ("val/miou", "val/pixel_accuracy")
