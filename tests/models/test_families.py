@@ -9,14 +9,17 @@ import timm
 import torch
 from PIL import Image
 
+from exfuse.config.overrides import describe_backbone, describe_run
 from exfuse.exporting.command import export
 from exfuse.fusing.fuse import fuse
 from exfuse.models.backbone import Backbone
 from exfuse.models.weights import IMAGENET, load_backbone_weights, read_state_dict, save_backbone_weights
+from exfuse.runs.backbones import pretrain_overrides
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.costs import TrainingCosts
 from exfuse.runs.prediction import predict
 from exfuse.store.folder import RunFolder
+from exfuse.sweeps.budget import plan_budget
 from exfuse.tasks.optimised import parameter_groups
 from tests.sharing import amount
 
@@ -99,6 +102,17 @@ def test_a_family_is_trained_resumed_predicted_and_exported(
             assert plain.shape[-2:] == size
             assert (plain - fused).abs().max() < 1e-4 * plain.abs().max()
     assert export(str(resumed.path), "torch", (64, 96), str(tmp_path / "model.pt2")).exists()  # it compares the scores
+
+
+def test_the_command_that_pretrains_a_family_composes_and_budgets_name_the_model() -> None:
+    typed = ["backbone=timm", "backbone.name=test_convnext", "backbone.init=pretrained"]
+    overrides = pretrain_overrides(describe_run(typed))
+    assert overrides[:2] == ["backbone=timm", "backbone.name=test_convnext"]
+    assert describe_backbone(overrides).backbone.name == "test_convnext"
+    (budget,) = plan_budget([*typed[:2], "data=voc", "recipe.augmentation.crop=64"], lambda *_: None)
+    assert budget.backbone == "test_convnext"
+    (row,) = budget.rows.values()
+    assert row.cost.gigaflops > 0
 
 
 def test_images_of_any_size_give_maps_of_the_right_sizes_in_the_usual_order() -> None:

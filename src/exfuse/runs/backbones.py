@@ -101,6 +101,8 @@ def pretrain_overrides(run: RunDescription) -> list[str]:
     for group in _GROUPS:
         if (name := run.choices.get(group)) and usual.get(group) != name:
             overrides.append(f"{group}={name}")
+            if group == "backbone" and search_path.read_whole(group, name).get("name") == "???":  # composes with a name alone
+                overrides.append(f"backbone.name={as_typed(run.backbone.name)}")
             usual = describe_backbone(overrides).choices  # a backbone may choose a pretraining, which chooses its parts
     ours = dict(leaves(to_plain(run)))
     for sections in (_FIRST, _SECTIONS):

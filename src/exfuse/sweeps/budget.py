@@ -185,7 +185,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         progress(number, len(jobs))
         run = describe_run(job)
         recipe = f"{run.choices['recipe']}, {run.recipe.epochs} epochs, crops of {run.recipe.augmentation.crop} px"
-        backbone = run.choices["backbone"]
+        backbone = run.encoder
         budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe))
         if run.backbone.init == PRETRAINED and run.init_from is None:
             key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
