@@ -201,6 +201,17 @@ def test_print_names_rows_by_what_they_add_and_marks_findings(rendered):
             printed(study, rendering.tables[0], rendering.compared, **wrong)
 
 
+def test_print_says_once_what_all_rows_are_compared_with(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    builder.row("one", 0.6)
+    for name in ("other_way", "third"):
+        builder.row(name, 0.7, on="one")
+    rendering = Rendering(load_study(builder.finish()))
+    table = printed(rendering.study, rendering.tables[0], rendering.compared)
+    assert [row["variant"].text for row in table.rows] == ["one", "other way", "third"]
+    assert "difference to row 1," in " ".join(table.brief)
+
+
 def test_every_number_of_every_run_is_in_one_file(rendered):
     study = load_study(rendered)
     lines = list(csv_reader.DictReader(io.StringIO(Rendering(study).text("numbers.csv"))))

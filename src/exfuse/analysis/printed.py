@@ -89,7 +89,7 @@ def _row(
     name = spaced(row.title)
     if row.on is not None:
         base, changes = f"({_number(study, row.on)})", _signed(study, row, shared)
-        name = f"{base} {changes}" if changes else f"{name} over {base}"
+        name = f"{base} {changes}" if changes else name if _one_base(study) else f"{name} over {base}"
     found["variant"] = replace(cells["variant"], text=names.get(row.name, name))
     found[_PLACE.key] = Cell(str(_number(study, row.name)))
     for technique in study.techniques:
@@ -123,6 +123,12 @@ def labels(study: Study) -> dict[str, str]:
     return found
 
 
+def _one_base(study: Study) -> str | None:
+    """The row that all others build on, if it is one."""
+    bases = {row.on for row in study.rows if row.on is not None}
+    return bases.pop() if len(bases) == 1 else None
+
+
 def _number(study: Study, row: str) -> int:
     return [one.name for one in study.rows].index(row) + 1
 
@@ -149,7 +155,8 @@ def _brief(study: Study, compared: Compared, shared: Mapping[str, str]) -> list[
     read = f"{study.metric.name} in {study.metric.sign}{study.metric.lower}"
     found = [f"{read}, mean ± standard deviation over {shown}." if seeds[-1] > 1 else f"{read}, one seed."]
     if intervals := [one for one in compared.rows.values() if one.interval]:
-        found.append("Brackets: 95 % interval of the difference to the row named, paired by seed and image.")
+        base = f"row {_number(study, base_name)}" if (base_name := _one_base(study)) else "the row named"
+        found.append(f"Brackets: 95 % interval of the difference to {base}, paired by seed and image.")
         adjusted = f"adjusted for {count(len(intervals), 'comparison')}"
         some = any(one.found for one in intervals)
         found.append(f"{FOUND} p < {ALPHA}, {adjusted}." if some else f"No difference has p < {ALPHA}, {adjusted}.")

@@ -89,7 +89,8 @@ def _grid(view: StudyView, panels: list[Any], grouped: bool = True) -> wr.PanelG
 
 def _curves() -> list[Any]:
     plots = {"val/miou": "mIoU on val", "val/pixel_accuracy": "Pixel accuracy on val"}
-    found = [
+    found: list[Any] = [_bars("final/miou", "mIoU at the end")]
+    found += [
         wr.LinePlot(x="epoch", y=[key], title=title, title_x="epoch", groupby_aggfunc="mean", groupby_rangefunc="minmax")
         for key, title in plots.items()
     ]

@@ -75,7 +75,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         if numbered:
             figure.supxlabel(listed, x=0.02, ha="left", fontsize=7, family="monospace", linespacing=1.25)
         figure.draw_without_rendering()
-        style.few_ticks(axes)
+        style.fit_below(axes)
         style.fix_layout(figure)
         label_points(figure, axes, [(*places[row.name][:2], name) for row, name in zip(rows, names, strict=True)], lines)
     return figure

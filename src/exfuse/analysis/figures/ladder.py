@@ -22,8 +22,8 @@ def draw(study: Study, comparisons: Mapping[str, Comparison], width: float = sty
     rows = style.shown(study.rows)
     if not study.done():
         return _nothing(study, width)
-    names = style.wrapped({name: _name(study, name, label) for name, label in labels(study).items()}, width)
-    bases = "" if any(" = " in name for name in names.values()) or width <= style.COLUMN else "vs "
+    called = labels(study)
+    names = style.wrapped({name: _name(study, name, label) for name, label in called.items()}, width)
     with style.look():
         lines = sum(1 + 0.5 * names[row.name].count("\n") for row in rows)
         figure = Figure(figsize=(width, 1.3 + 0.26 * lines), layout="constrained")
@@ -31,11 +31,11 @@ def draw(study: Study, comparisons: Mapping[str, Comparison], width: float = sty
         _scores(panels[0], rows, study.metric)
         style.list_rows(panels[0], [names[row.name] for row in rows])
         if comparisons:
-            _differences(panels[1], rows, comparisons, study, bases)
+            _differences(panels[1], rows, comparisons, study, called)
         style.title(figure, study.title + style.left_out(study.rows))
         figure.draw_without_rendering()
         for axes in panels:
-            style.few_ticks(axes)
+            style.fit_below(axes)
     return figure
 
 
@@ -90,19 +90,30 @@ def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
     _legend(axes, handles)
 
 
-def _differences(axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str, Comparison], study: Study, bases: str) -> None:
+def _base(base: StudyRow, row: StudyRow, called: Mapping[str, str], narrow: bool) -> str:
+    """What a row is compared with, where its own name does not say it: by title, or the number before long names."""
+    if " = " in called[row.name]:
+        return ""
+    if called[base.name] == base.title:
+        return "" if narrow else f"vs {base.title}"
+    return f"vs {called[base.name].split()[0]}"
+
+
+def _differences(
+    axes: Axes, rows: Sequence[StudyRow], comparisons: Mapping[str, Comparison], study: Study, called: Mapping[str, str]
+) -> None:
     axes.axvline(0, color=style.GREY, linewidth=1)
+    narrow = axes.figure.get_figwidth() <= style.COLUMN  # type: ignore[union-attr]
     for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True)):
         comparison = comparisons.get(row.name)
         if comparison is None:
             continue
-        label, interval = f"{bases}{study.row(comparison.base).title}" if bases else "", comparison.interval
+        label, interval = _base(study.row(comparison.base), row, called, narrow), comparison.interval
         if interval is None:
             label = f"{label}: {comparison.reason}".removeprefix(": ")
         else:
             style.draw_interval(axes, place, interval, colour, comparison.found, study.metric.scale)
         axes.text(1.01, place, label, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=style.BLACK)
-    narrow = axes.figure.get_figwidth() <= style.COLUMN  # type: ignore[union-attr]
     what = "difference" if narrow else f"difference in {study.metric.name}"
     axes.set_xlabel(f"{what} ({study.metric.points}),{chr(10) if narrow else ' '}95 % interval")
     axes.grid(axis="y", color="#e3e6e9", linewidth=0.6)

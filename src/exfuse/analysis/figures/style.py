@@ -109,10 +109,12 @@ def title(figure: Figure, text: str) -> None:
     figure.suptitle(textwrap.fill(text, int(figure.get_figwidth() / 0.066)), parse_math=False)
 
 
-def few_ticks(axes: Axes) -> None:
-    """So many numbers below the axes that none touches another."""
+def fit_below(axes: Axes) -> None:
+    """So few numbers below the axes that none touches another, and what they are in as many lines as it takes."""
     inches = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
     axes.xaxis.set_major_locator(MaxNLocator(max(2, int(inches / 0.55))))
+    lines = axes.get_xlabel().splitlines()
+    axes.set_xlabel("\n".join(textwrap.fill(line, max(12, int(inches / 0.056))) for line in lines))
 
 
 def shown(rows: Sequence[Item]) -> Sequence[Item]:
