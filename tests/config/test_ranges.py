@@ -87,6 +87,7 @@ def test_every_number_of_every_option_has_a_range(group: str, option: str) -> No
     else:
         root, read = ("pretrain", describe_pretraining) if group.startswith("pretraining") else ("train", describe)
     needed = ["checkpoint=x"] if root == "evaluate" else ["data.root=x"] if option == "voc_animals" else []
+    needed += ["backbone.name=resnet18"] if option == "timm" else []
     if option == "cosine":  # the recipe sets the other schedule's
         needed = ["~recipe.schedule.power", "~recipe.schedule.warmup_steps"]
     config, choices = compose_config(root, [f"{place}={option}", *needed])

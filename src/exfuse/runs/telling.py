@@ -7,7 +7,7 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, UsageError, UserError
 from exfuse.limits import Device
 from exfuse.process import choose_device
 from exfuse.runs.asked import scored
@@ -24,19 +24,22 @@ from exfuse.tracking.showing import show_accuracy, show_outcome
 from exfuse.tracking.tracker import Tracker, tracked, trackers_of
 
 
-def log_runs(runs: list[str], logger: Option, device: Device) -> None:
+def log_runs(runs: list[str], device: Device, logger: Option | None = None) -> None:
     """Tell of each finished run its curves, scores, costs and pictures, as if it had been told while it trained.
 
     Args:
         runs: folders of runs, or of stores of runs.
-        logger: who is told.
         device: that pictures are predicted on.
+        logger: who is told.
 
     Raises:
+        UsageError: if nobody is named.
         ConfigError: if it tells nobody.
         UserError: if a folder holds no finished run.
         DataError: if pictures are wanted and a run's data are not there.
     """
+    if logger is None:
+        raise UsageError("tracker is not set: who is told? tracker=wandb, tensorboard, mlflow or several.")
     console = Console()
     for folder in scored(runs):
         record = folder.finished()
