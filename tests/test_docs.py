@@ -125,8 +125,7 @@ def test_files_that_a_text_names_are_there(text: Path) -> None:
     named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w./]+|\w+/\w+\.py)`", text.read_text())
     for name in named:
         if not re.search(r"NAME|OPTION|KEY|VERB", name):
-            samples = [REPOSITORY / "tests" / sample for sample in ("sample_project", "sample_parts")]
-            assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "src" / "exfuse", *samples)), name
+            assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "src" / "exfuse")), name
 
 
 def test_the_python_page_uses_techniques_in_another_network() -> None:
