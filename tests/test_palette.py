@@ -1,6 +1,14 @@
+import re
+
 import numpy as np
 
+from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.figures import ladder
 from exfuse.palette import VARIANTS, VOC_CLASSES, class_palette, variant_colours, voc_palette
+from exfuse.reports.page.charts import css_variables, looks
+from exfuse.reports.wandb_study import view_study
+from exfuse.store.study import load_study
+from tests.analysis.synthetic import StudyBuilder
 
 
 def test_palette_holds_the_colours_of_the_voc_devkit():
@@ -31,3 +39,21 @@ def test_grey_is_the_first_rows_alone():
     assert colours[:7] == list(VARIANTS)
     assert VARIANTS[0] not in colours[1:]
     assert colours[7:13] == colours[1:7]
+
+
+def test_a_variant_has_one_colour_on_the_page_in_figures_and_at_wandb(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    for place in range(9):  # more than there are colours
+        builder.row(f"row{place}", 0.6 + 0.02 * place, on="row0" if place else None)
+    study = load_study(builder.finish())
+    light = dict(re.findall(r"(--v\d+): (#\w+);", css_variables(dark=False)))
+    page = [light[look.colour.removeprefix("var(").removesuffix(")")] for look in looks(study.rows).values()]
+    wandb = [*view_study(tmp_path).colours.values()]
+    comparisons = compare_rows(study)
+    scores, differences = ladder.draw(study, comparisons).axes
+    dots = [line.get_color() for line in scores.lines if len(line.get_xdata()) == 3]
+    assert page == wandb == dots == variant_colours(9)
+    for row in study.rows[1:]:  # a filled mark is decided after the correction, here as on the page
+        marks = [line for line in differences.lines if list(line.get_ydata()) == [study.rows.index(row)]]
+        assert {line.get_markerfacecolor() == line.get_color() for line in marks} == {comparisons[row.name].found}
+    assert {one.found for one in comparisons.values()} == {True, False}
