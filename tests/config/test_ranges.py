@@ -16,7 +16,11 @@ from exfuse.store.description import PretrainingDescription, RunDescription
 
 DESCRIBED = {"train": describe, "pretrain": describe_pretraining}
 TYPED = {verb.config: verb.target for verb in VERBS if not verb.describes}
-FREE = {"report_features": {"image"}, "runs_list": {"name", "data", "recipe"}}  # an id, a place or a name, which is looked up
+FREE = {
+    "report_features": {"image"},
+    "study_import": {"columns_seed"},
+    "runs_list": {"name", "data", "recipe"},
+}  # an id, a place or a name, which is looked up
 FRACTIONS = {"band", "megabytes", "timeout", "device_mib", "hung"}  # written as whole numbers
 # Where the number stands in a file for people, or is asserted of a published data set.
 WRONG: tuple[Any, ...] = (-7, float("nan"), float("-inf"), 1e30)
