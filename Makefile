@@ -73,9 +73,9 @@ SCREENSHOTS_OF := experiments/table3_scenes
 screenshots: $(STAMP)  ## the documents' pictures of a page, from committed records and examples (needs Chromium)
 	$(RUN) -m tests.screenshots $(SCREENSHOTS_OF)
 
-# Two workers more than cores, at most 8: some tests wait for a scheduler, a network or a process of their own.
+# One worker more than cores, at most 8: some tests wait for a scheduler, a network or a process of their own.
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(shell echo $$(( $(CORES) < 7 ? $(CORES) + 2 : 8 ))) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(shell echo $$(( $(CORES) < 8 ? $(CORES) + 1 : 8 ))) --dist worksteal
 test: $(STAMP)  ## run the tests: some of every kind, under 10 minutes on two cores
 	$(PYTEST)
 

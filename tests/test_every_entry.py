@@ -246,7 +246,13 @@ def words(verb: str, run: RunFolder, study: Path, scratch: Path, small_overrides
     raise AssertionError(f"exfuse {verb} calculates: say here how it is called in a test")
 
 
-ELSEWHERE = {"study vary": "trains as exfuse train does", "budget": "counts operations without numbers", "bench": "below"}
+ELSEWHERE = {
+    "study vary": "trains as exfuse train does",
+    "budget": "counts operations without numbers",
+    "bench": "below",
+    "runs log": "sends what was calculated",
+    "report tensorboard": "likewise",
+}
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS if verb.torch and verb.name not in ELSEWHERE])

@@ -66,6 +66,10 @@ def test_every_format_says_so(rendered, suffix):
         text = console.export_text()
     else:
         text = (rendered / f"table{suffix}").read_text()
+    if suffix == ".tex":  # for print: the mark of both rows' scores, and what it stands for
+        assert [line.count(r"^{\diamond}") for line in text.splitlines() if "textbf" in line or "&" in line].count(1) == 2
+        assert "diverged: an epoch's mean loss" in text
+        return
     if suffix != ".csv":
         assert text.count("diverged 3 of 3") == 2
         return

@@ -30,6 +30,7 @@ def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretr
         scores=scores,
         parameters=2_500_000,
         manifests={"val": val},
+        images={"val": 7},
         config={"backbone": {"init": init}, "data": {"name": "things"}},
     )
 

@@ -156,7 +156,7 @@ def test_a_failed_run_keeps_its_traceback_and_is_retried(
         raise DataError(f"{path} cannot be decoded: the disk is gone.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("exfuse.data.split.read_image", lost)
+        broken.setattr("exfuse.data.bands.read_image", lost)
         with pytest.raises(UserError, match="the disk is gone"):
             train_small("runtime.cache=none")
     (path,) = (tmp_path / "runs").glob("*/record.json")

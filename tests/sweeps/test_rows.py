@@ -13,6 +13,7 @@ from exfuse.errors import UserError
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.key import run_key
 from exfuse.store.study import load_study
+from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, read_study, split
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
@@ -194,16 +195,12 @@ def test_the_photographs_rows_are_the_runs_that_their_overrides_make_alone() -> 
     assert study.tune is not None
     techniques = describe_run(["+study=table3_techniques"]).study
     assert techniques is not None
-    assert to_builtin(study.tune) == techniques["tune"] | {"widen": 1}
+    assert study.tune == convert(techniques["tune"] | {"widen": 1}, DeclaredTune)
 
 
 def facts(run: RunDescription) -> tuple[str, dict[str, Any]]:
     """The key on the same data, and all that is said but what a run is called."""
     return run_key(run, {}), {name: part for name, part in to_plain(run).items() if name not in ("name", "choices")}
-
-
-def to_builtin(tune: Any) -> dict[str, Any]:
-    return {name: getattr(tune, name) for name in tune.__struct_fields__}
 
 
 def test_a_search_tries_a_row_s_own_settings() -> None:

@@ -1,10 +1,12 @@
 """``exfuse train`` and ``exfuse pretrain``: one run in this process; of a sweep, each in a process of its own."""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from exfuse.cli import running
 from exfuse.config.overrides import running_choices
 from exfuse.config.read import describe, describe_pretraining
+from exfuse.errors import ConfigError
 from exfuse.terminal import Console
 
 
@@ -27,6 +29,8 @@ def train(config: DictConfig) -> None:
 def pretrain(config: DictConfig) -> None:
     """Pretrain what ``config`` describes, or bring one job of a sweep to its end."""
     wanted = describe_pretraining(config, running_choices())
+    if typed := [word for word in HydraConfig.get().overrides.task if word.startswith("backbone.init=")]:
+        raise ConfigError(f"{typed[0]}: a pretraining makes a backbone. What it starts from is pretraining.start.")
     if running.is_multirun():
         from exfuse.sweeps.supervisor import supervise
 
