@@ -117,9 +117,7 @@ def labels(study: Study) -> dict[str, str]:
     shared, found = _shared_options(study), {}
     for number, row in enumerate(study.rows, 1):
         changes = _signed(study, row, shared)
-        found[row.name] = (
-            f"{number} = {_number(study, row.on or '')} {changes}" if changes else f"{number}  {spaced(row.title)}"
-        )
+        found[row.name] = f"{number} = {_number(study, row.on or '')} {changes}" if changes else f"{number} {spaced(row.title)}"
     return found
 
 

@@ -112,13 +112,14 @@ def label_points(
     inside = np.array(axes.get_window_extent().extents)
     for (x, y, name), centre in zip(points, centres, strict=True):
         label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7.5, va="center", ha="center")
+        label.set(zorder=4, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})  # no line that leads by strikes it through
         extent = label.get_window_extent(renderer)
         width, height = extent.width + 3 * scale, extent.height + 2 * scale
         offset, box = _free_place(centre, width, height, np.concatenate(taken), inside, scale)
         label.set_position(tuple(offset / scale))
         if math.hypot(*offset) > 1.5 * height + width / 2:  # too far to be seen as its point's: lead there
-            arrow = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkB": 4, "shrinkA": 7}
-            axes.annotate("", (x, y), xytext=tuple(offset / scale), textcoords="offset points", arrowprops=arrow)
+            arrow = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkB": 4, "shrinkA": 0}
+            axes.annotate("", (x, y), xytext=tuple(offset / scale), textcoords="offset points", arrowprops=arrow, zorder=1.5)
         taken.append(box[None])
     return [Bbox.from_extents(*box[0]) for box in taken[-len(points) :]]
 

@@ -77,8 +77,7 @@ def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
     for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True)):
         scores = [*row.scores(metric.scale).values()]
         if not scores:
-            beside = axes.get_yaxis_transform()  # x as a share of the panel
-            axes.text(0.02, place, states(row) or MISSING, transform=beside, va="center", style="italic", color=style.GREY)
+            _said(axes, place, states(row) or MISSING)
             continue
         axes.plot(scores, [place] * len(scores), style.marker(place), color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
         axes.plot(statistics.mean(scores), place, "|", color=style.BLACK, markersize=13, markeredgewidth=2)
@@ -88,6 +87,12 @@ def _scores(axes: Axes, rows: Sequence[StudyRow], metric: Metric) -> None:
         Line2D([], [], marker="|", color=style.BLACK, markersize=10, markeredgewidth=2, linewidth=0, label="mean"),
     ]
     _legend(axes, handles)
+
+
+def _said(axes: Axes, place: int, why: str) -> None:
+    """Why a row has nothing to show, in its line."""
+    beside = axes.get_yaxis_transform()  # x as a share of the panel
+    axes.text(0.02, place, why, transform=beside, va="center", style="italic", color=style.GREY)
 
 
 def _base(base: StudyRow, row: StudyRow, called: Mapping[str, str], narrow: bool) -> str:
@@ -110,7 +115,7 @@ def _differences(
             continue
         label, interval = _base(study.row(comparison.base), row, called, narrow), comparison.interval
         if interval is None:
-            label = f"{label}: {comparison.reason}".removeprefix(": ")
+            _said(axes, place, comparison.reason)
         else:
             style.draw_interval(axes, place, interval, colour, comparison.found, study.metric.scale)
         axes.text(1.01, place, label, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=style.BLACK)

@@ -45,6 +45,9 @@ WIDTHS = {"": PAGE, OF_COLUMN: COLUMN}  # by what files' names end in
 Item = TypeVar("Item")
 
 
+_DPI = 200  # of a PNG
+
+
 @contextmanager
 def look(**settings: Any) -> Iterator[None]:
     """Draw with this house's settings of matplotlib and with ``settings``, dots in their names replaced by two underscores."""
@@ -63,7 +66,7 @@ def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list
             metadata = _DATED[suffix]
 
             def write(scratch: Path, metadata: dict[str, None] = metadata) -> None:
-                figure.savefig(scratch, dpi=200, metadata=metadata, facecolor="white")
+                figure.savefig(scratch, dpi=_DPI, metadata=metadata, facecolor="white")
 
             write_atomically(target, write)
             written.append(target)
@@ -73,6 +76,7 @@ def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list
 def fix_layout(figure: Figure) -> None:
     """Lay the figure out now and never again: not for each format, nor after positions were read."""
     if (engine := figure.get_layout_engine()) is not None:
+        figure.set_dpi(_DPI)  # letters have other widths at other resolutions
         engine.execute(figure)
         figure.set_layout_engine(None)  # not "none": with that, matplotlib draws once more for every file
 
