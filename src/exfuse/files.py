@@ -48,8 +48,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: that names ``path``, whatever the system named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path
-    try:
+    with _named(path, path.stem):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_PART}", suffix=path.suffix)
         scratch = Path(name)
         with _held(handle):
@@ -62,8 +61,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                     _note(place, digest)
             finally:
                 scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path, temporary: str) -> Iterator[None]:
+    """Let the system's errors name ``path``, not what is written beside it under a name that begins with ``temporary``."""
+    beside = os.path.abspath(path.parent / f".{temporary}{_PART}")
+    try:
+        yield
     except OSError as error:
-        if error.errno and error.filename in (None, str(scratch), scratch):
+        told = error.filename  # may be a number
+        known = isinstance(told, (str, bytes, os.PathLike))
+        if error.errno and not (known and not os.path.abspath(os.fsdecode(told)).startswith(beside)):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -92,9 +101,12 @@ def write_folder(path: Path, write: Callable[[Path], object], checked: bool = Fa
 
     If ``write`` fails, the folder that was there stays as it was. With ``checked`` the folder says what was written, for
     `check_folder`, which is asked before the work starts.
+
+    Raises:
+        OSError: that names ``path``, whatever the system named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
+    with _named(path, path.name), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
         scratch = Path(name) / "new"
         scratch.mkdir()
         with _held(os.open(name, os.O_RDONLY)):

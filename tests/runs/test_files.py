@@ -167,6 +167,17 @@ def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path: 
     with pytest.raises(OSError, match=r"a\.txt") as caught:
         write_atomically(tmp_path / "a.txt", full)
     assert caught.value.filename == str(tmp_path / "a.txt")
+
+    def nameless(scratch: Path) -> None:  # as the system is when a file is closed
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def inside(scratch: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch / "lists" / "train.txt"))
+
+    for fails, write in ((nameless, write_atomically), (nameless, write_folder), (inside, write_folder)):
+        with pytest.raises(OSError, match="b") as caught:
+            write(tmp_path / "b", fails)
+        assert caught.value.filename == str(tmp_path / "b")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file") as caught:
         write_atomically(tmp_path / "file" / "a.txt", full)
