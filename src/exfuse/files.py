@@ -66,13 +66,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 @contextlib.contextmanager
 def _named(path: Path, temporary: str) -> Iterator[None]:
     """Let the system's errors name ``path``, not what is written beside it under a name that begins with ``temporary``."""
-    beside = os.path.abspath(path.parent / f".{temporary}{_PART}")
+    beside = str(path.parent.resolve() / f".{temporary}{_PART}")
     try:
         yield
     except OSError as error:
         told = error.filename  # may be a number
         known = isinstance(told, (str, bytes, os.PathLike))
-        if error.errno and not (known and not os.path.abspath(os.fsdecode(told)).startswith(beside)):
+        if error.errno and not (known and not str(Path(os.fsdecode(told)).resolve()).startswith(beside)):
             error.filename, error.filename2 = str(path), None
         raise
 
