@@ -48,6 +48,7 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
     def mended(link: re.Match[str]) -> str:
         words, target, picture = (link[1], link[2], "") if link[2] else (link[4], link[5], "!")
+        words = _LINK.sub(mended, words)  # a picture that is a link
         file, mark, anchor = target.partition("#")
         if not file or "://" in target or target.startswith("mailto:"):
             return link[0]

@@ -66,6 +66,9 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(site: Path)
         parser = _Fetched()
         parser.feed(page.read_text())
         assert not [address for address in parser.found if re.match(r"(https?:)?//", address)], page
+        if page.name != "404.html":  # which is shown at any depth
+            places = [page.parent / re.sub(r"[?#].*", "", address) for address in parser.found if ":" not in address]
+            assert not [place for place in places if not place.exists()], page
 
 
 def test_the_gallery_shows_every_published_study(site: Path) -> None:
