@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +109,26 @@ def at(place: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.ndarra
 def more_than_there_is(values: np.ndarray) -> np.ndarray:
     values[0, 0] = values[0, 0][[1, 0, 2, 3]] + [0, 7, 0, 0]
     return values
+
+
+def header(shape: str) -> Spoil:
+    """wide_1.npz with an array whose header numpy would not write."""
+
+    def spoil(folder: Path) -> None:
+        text = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        with zipfile.ZipFile(folder / "wide_1.npz", "w") as archive:
+            archive.writestr("counts.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(128))
+
+    return spoil
+
+
+def damaged(folder: Path) -> None:
+    """wide_1.npz compressed in the one way that has an exception of its own, and spoilt."""
+    with zipfile.ZipFile(folder / "wide_1.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("counts.npy", bytes(range(256)))
+    content = bytearray((folder / "wide_1.npz").read_bytes())
+    content[50:90] = b"\xff" * 40
+    (folder / "wide_1.npz").write_bytes(content)
 
 
 class Runs:
@@ -223,6 +245,14 @@ BAD: list[tuple[Callable[[Path], None], Spoil, str, str]] = [
     (tabled, replaced("all.csv", "plain,0,image03", "plain,0,image99"), "all.csv", "image03"),
     (tabled, replaced("all.csv", "plain,0,image03", "plain,2,image03"), "all.csv", ""),
     (tabled, lambda folder: (folder / "all.csv").unlink(), "files", "holds no result file"),
+    (tabled, replaced("all.csv", "wide,1,image03", "wide,1,image99"), "all.csv (row wide, seed 1)", "image99 that"),
+    (tabled, replaced("all.csv", "image03,0.", "image03,1_0."), "all.csv", "is not a number"),
+    (scored, replaced("wide_1.csv", "image03,0.", "image03,1e307"), "wide_1.csv", "is not a number up to 1e+100"),
+    (counted, written("wide_1.json", b'{"row": "wide", "seed": 1, "seed": 2}'), "wide_1.json", "seed stands there twice"),
+    (counted, header("(8, "), "wide_1.npz", "is no whole .npz file"),
+    (counted, header("(True, 4, 4)"), "wide_1.npz", "is no whole .npz file"),
+    (counted, damaged, "wide_1.npz", "is no whole .npz file"),
+    (counted, said("study.json", groups={"by": "(x)?image"}), "image00", "parenthesis one character or more"),
 ]
 
 
@@ -257,6 +287,25 @@ def test_a_row_may_lack_a_seed_if_that_is_said(tmp_path):
         (tmp_path / "files" / name).unlink()
     study = import_folder(tmp_path / "files", tmp_path / "study", missing="skip")
     assert {seed: run.status for seed, run in study.row("wide").runs.items()} == {0: "done", 1: "missing"}
+
+
+def test_a_yaml_in_which_a_row_stands_twice_is_refused(tmp_path):
+    counted(tmp_path / "files")
+    (tmp_path / "files" / "study.json").unlink()
+    (tmp_path / "files" / "study.yaml").write_text("rows: {plain: null, wide: plain, wide: null}\n")
+    with pytest.raises(UserError, match=r"study\.yaml is no YAML in UTF-8 \(wide stands there twice\)"):
+        import_folder(tmp_path / "files", tmp_path / "study")
+
+
+def test_factors_stand_in_any_order_and_once(tmp_path):
+    for row, (ema, mixup) in {"none": (0, 0), "ema": (1, 0), "mixup": (0, 1), "both": (1, 1)}.items():
+        write_counts(tmp_path / "files", row, 0, 0.6, {"ema": ema, "mixup": mixup})
+    for order in (["ema", "mixup"], ["mixup", "ema"]):
+        write_study_file(tmp_path / "files", factors=order)
+        assert import_folder(tmp_path / "files", tmp_path / "study").factors == order
+    write_study_file(tmp_path / "files", factors=["ema", "ema"])
+    with pytest.raises(UserError, match="factor 'ema' is listed twice"):
+        import_folder(tmp_path / "files", tmp_path / "study")
 
 
 def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):

@@ -115,11 +115,11 @@ def _together(found: Sequence[Found], file: FolderFile, source: Path) -> tuple[l
     for one in runs:
         cell = one.run.row, one.run.seed
         if cell in cells:
-            raise UserError(f"{one.path} is row {cell[0]}, seed {cell[1]}, as {cells[cell]} is: two runs of one cell.")
+            raise UserError(f"{one.where} is row {cell[0]}, seed {cell[1]}, as {cells[cell]} is: two runs of one cell.")
         cells[cell] = one.path
         _check_alike(one, first)
     if len(first.ids) < 2:
-        raise UserError(f"{first.path} scores {len(first.ids)} image: intervals need two or more.")
+        raise UserError(f"{first.where} scores {len(first.ids)} image: intervals need two or more.")
     aligned = [_in_order(one, first) for one in runs]
     for one in aligned:
         _check_truth(one, aligned[0])
@@ -128,29 +128,31 @@ def _together(found: Sequence[Found], file: FolderFile, source: Path) -> tuple[l
 
 def _check_alike(one: Found, first: Found) -> None:
     if type(one.additive) is not type(first.additive):
-        raise UserError(f"{one.path} has {_kind(one)}, {first.path} {_kind(first)}: one table is of one kind.")
+        raise UserError(f"{one.where} has {_kind(one)}, {first.where} {_kind(first)}: one table is of one kind.")
     for what, ours, theirs in (
         ("data", one.run.data, first.run.data),
         ("metric", plain(one.run.metric), plain(first.run.metric)),
         ("classes", one.run.classes, first.run.classes),
     ):
         if ours != theirs:
-            raise UserError(f"{one.path} has other {what} than {first.path}: {_differing(ours, theirs)}. One table is of one.")
+            raise UserError(
+                f"{one.where} has other {what} than {first.where}: {_differing(ours, theirs)}. One table is of one."
+            )
     classes = _classes(one)
     if classes != _classes(first):
-        raise UserError(f"{one.path} counts {classes} classes, {first.path} {_classes(first)}: one table is of one data set.")
+        raise UserError(f"{one.where} counts {classes} classes, {first.where} {_classes(first)}: one table is of one data set.")
     if classes is not None and one.run.classes is not None and len(one.run.classes) != classes:
-        raise UserError(f"{one.path} counts {classes} classes, but {len(one.run.classes)} are named.")
+        raise UserError(f"{one.where} counts {classes} classes, but {len(one.run.classes)} are named.")
     if one.run.classes is not None and len({*one.run.classes}) < len(one.run.classes):
-        raise UserError(f"{one.path}: two classes have one name.")
+        raise UserError(f"{one.where}: two classes have one name.")
     if isinstance(one.additive, Means) and one.run.metric is None:
-        raise UserError(f"{one.path} has scores, and nothing says of what. {_METRIC}")
+        raise UserError(f"{one.where} has scores, and nothing says of what. {_METRIC}")
     if isinstance(one.additive, Areas) and one.run.metric is not None:
-        raise UserError(f"{one.path} has counts, of which mIoU is computed here: leave out metric ({one.run.metric.name}).")
+        raise UserError(f"{one.where} has counts, of which mIoU is computed here: leave out metric ({one.run.metric.name}).")
     if extra := sorted({*one.ids} - {*first.ids}):
-        raise UserError(f"{one.path} scores an image {extra[0]} that {first.path} does not ({len(extra)} such).")
+        raise UserError(f"{one.where} scores an image {extra[0]} that {first.where} does not ({len(extra)} such).")
     if lacking := sorted({*first.ids} - {*one.ids}):
-        raise UserError(f"{one.path} does not score image {lacking[0]}, as {first.path} does ({len(lacking)} such).")
+        raise UserError(f"{one.where} does not score image {lacking[0]}, as {first.where} does ({len(lacking)} such).")
 
 
 def _differing(ours: Any, theirs: Any) -> str:
@@ -179,13 +181,13 @@ def _in_order(one: Found, first: Found) -> Found:
 
 def _check_truth(one: Found, first: Found) -> None:
     if one.groups != first.groups:
-        raise UserError(f"{one.path} puts images into other groups than {first.path}.")
+        raise UserError(f"{one.where} puts images into other groups than {first.where}.")
     ours, theirs = one.additive.shared, first.additive.shared
     if not np.array_equal(ours, theirs):
         image, which = (int(place) for place in np.argwhere(ours != theirs)[0])
         name = one.run.classes[which] if one.run.classes else which
         raise UserError(
-            f"{one.path} does not add up with {first.path}: image {one.ids[image]} has {ours[image, which]} true pixels of "
+            f"{one.where} does not add up with {first.where}: image {one.ids[image]} has {ours[image, which]} true pixels of "
             f"class {name} in the one and {theirs[image, which]} in the other. Score all runs against the same masks."
         )
     if isinstance(one.additive, Means) and one.run.metric is not None:
@@ -193,7 +195,7 @@ def _check_truth(one: Found, first: Found) -> None:
         if top is not None and (wrong := (scores < 0) | (scores > top)).any():
             image = int(np.argmax(wrong))
             raise UserError(
-                f"{one.path}: image {one.ids[image]} scores {scores[image]:g}, which is no {one.run.metric.unit}: expected 0 "
+                f"{one.where}: image {one.ids[image]} scores {scores[image]:g}, which is no {one.run.metric.unit}: expected 0 "
                 f"to {top:g}. The unit is fraction, percent or one of your own, such as px."
             )
 

@@ -2,9 +2,9 @@
 
 import csv
 import io
+import json
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import yaml
 from msgspec import Meta
 from numpy.lib import format as npy
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ STUDY_FILES = ("study.yaml", "study.yml", "study.json")
 PAGE = "See docs/other_code.md."
 _LONGEST = 500  # characters of an image's name
 _TEXT_BYTES, _TABLE_BYTES = 1 << 20, 1 << 29  # of a file of settings, of a table
+_LARGEST = 1e100  # score: squares of much larger ones leave what arithmetic holds
 _MOST_NUMBERS = 1 << 28  # in an array: 2 GiB of counts
 _SUMMARIES = {"mean", "average", "avg", "median", "std", "sd", "min", "max", "sum", "total", "overall", "all"}
 _COUNTED = {"counts": ("counts",), "areas": ("hit", "true", "predicted"), "rates": ("tp", "fp", "fn")}
@@ -110,6 +112,11 @@ class Found:
     groups: Ids | None = None
     confusion: NDArray[np.int64] | None = field(default=None, compare=False)
 
+    @property
+    def where(self) -> str:
+        """The file, and where it is a table of several runs, which of them."""
+        return f"{self.path} (row {self.run.row}, seed {self.run.seed})" if self.path.suffix == ".csv" else str(self.path)
+
 
 def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found], list[Path]]:
     """Everything that a folder says, its runs by path, or by row of the table that holds them; or a table alone.
@@ -188,9 +195,12 @@ def _stated(path: Path, kind: type[Any], what: str) -> Any:
     """A JSON or YAML file as ``kind``."""
     content, remedy = _bytes(path, _TEXT_BYTES), f"It has the keys {', '.join(kind.__struct_fields__)}. {PAGE}"
     try:
-        decode = msgspec.json.decode if path.suffix == ".json" else msgspec.yaml.decode
-        plain = decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        if path.suffix == ".json":
+            msgspec.json.decode(content)  # which takes no NaN
+            plain = json.loads(content, object_pairs_hook=_once)
+        else:
+            plain = yaml.load(content, _Yaml)  # a safe loader
+    except (msgspec.MsgspecError, yaml.YAMLError, ValueError, RecursionError) as error:
         form = "JSON" if path.suffix == ".json" else "YAML"
         problem = " ".join(str(error).split())
         raise UserError(f"{path} is no {form} in UTF-8 ({problem}). {PAGE}") from error
@@ -199,6 +209,24 @@ def _stated(path: Path, kind: type[Any], what: str) -> Any:
         if not text.isprintable():
             raise UserError(f"{path} holds {text[:40]!r}: expected text that can be shown in one line.")
     return found
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping of these pairs, of which readers would drop all but the last of one name.
+
+    Raises:
+        ValueError: if two have one name.
+    """
+    names = [name for name, _ in pairs]
+    if len({*names}) < len(names):
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands there twice")
+    return dict(pairs)
+
+
+class _Yaml(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _once([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return super().construct_mapping(node, deep)
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -293,13 +321,12 @@ def _places(path: Path, titles: Sequence[str], wanted: Mapping[str, str]) -> dic
 
 def _number(text: str, where: str) -> float:
     try:
-        score = float(text)
+        score = math.nan if "_" in text else float(text)  # Python alone takes 0_5 for 5
     except ValueError:
         score = math.nan
-    if not math.isfinite(score):
-        raise UserError(
-            f"{where}: score {text[:40]!r} is not a number. Leave the image out of all runs, or say what it scores."
-        )
+    if not abs(score) <= _LARGEST:
+        remedy = "Write a point before decimals" if "," in text else "Leave the image out of all runs, or say what it scores"
+        raise UserError(f"{where}: score {text[:40]!r} is not a number up to {_LARGEST:g}. {remedy}.")
     return score
 
 
@@ -383,7 +410,9 @@ def _arrays(file: Path) -> dict[str, NDArray[Any]]:
                 if name in known:
                     with archive.open(member) as opened:
                         found[name] = _array(opened, f"{file}, {name}")
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of zip, four ways of compressing and a header that is Python: of any kind
         raise UserError(f"{file} is no whole .npz file ({' '.join(str(error).split())}). Write it anew by np.savez.") from error
     return found
 

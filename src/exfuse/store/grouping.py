@@ -34,14 +34,17 @@ class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         try:
             found = re.match(_FIRST_PART if self.by == FIRST_PART else self.by, name)
-            if found:
+            if found and found[1]:
                 return found[1]
         except (re.error, IndexError) as error:
             raise UserError(
                 f"data.groups={self.by!r} cannot be used ({error}): expected {FIRST_PART}, {COLUMN} or a regular expression "
                 "with one parenthesis around the group, such as '([^_]+)_'."
             ) from error
-        raise UserError(f"data.groups={self.by!r} does not fit the image name {name!r}: it must fit the beginning of all.")
+        raise UserError(
+            f"data.groups={self.by!r} does not fit the image name {name!r}: it must fit the beginning of all, and its first "
+            "parenthesis one character or more."
+        )
 
 
 @dataclass(frozen=True)

@@ -388,10 +388,13 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
             raise UserError(f"{path}: a claim speaks of {wrong[0]!r}, which is no row. {there}")
         if not claim.of or claim.row in claim.of:
             raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
-    if unknown := [name for name in study.factors or () if name not in slots]:
+    factors, slots = study.factors or [], [*slots]
+    if unknown := [name for name in factors if name not in slots]:
         raise UserError(
             f"{path}: factor {unknown[0]!r} is no technique or setting that rows differ in. There are {', '.join(slots)}."
         )
+    if twice := [name for name in factors if factors.count(name) > 1]:
+        raise UserError(f"{path}: factor {twice[0]!r} is listed twice. List it once.")
 
 
 def check_place(folder: Path, key: str = "sweep.output") -> None:
