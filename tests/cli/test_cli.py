@@ -12,6 +12,7 @@ from exfuse.cli.verbs import VERBS, Verb
 from exfuse.cli.words import read_command
 from exfuse.config.read import PLACES
 from exfuse.config.signatures import signature
+from exfuse.errors import UsageError
 from tests import entry_points
 from tests.command import Command
 from tests.conftest import REPOSITORY
@@ -96,6 +97,15 @@ def test_the_command_fits_on_one_screen() -> None:
     lines = help_of([]).splitlines()
     assert len(lines) <= 45
     assert all(any(line.startswith(f"  {verb.name} ") for line in lines) for verb in VERBS)
+
+
+def test_help_of_a_group_or_a_setting_says_all_of_it() -> None:
+    assert "pixels that are known count less" in help_of(["train", "loss"])
+    assert "last_control" in help_of(["train", "technique/dap"])
+    assert [line.split("=")[0].strip() for line in help_of(["train", "sweep.most"]).splitlines()] == ["sweep.most"]
+    assert all(line.startswith("  sweep.") for line in help_of(["train", "sweep"]).splitlines())
+    with pytest.raises(UsageError, match="swep: no config group or option"):
+        help_of(["train", "swep"])
 
 
 @pytest.mark.parametrize("word", sorted(path.stem for path in (REPOSITORY / "src").glob("*.py")))

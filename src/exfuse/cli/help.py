@@ -60,10 +60,10 @@ def answer(words: Sequence[str]) -> None:
 
 
 def help_of(words: Sequence[str]) -> str:
-    """Help for the whole command, for the verbs of one first word, for a verb, or for one config group of a verb.
+    """Help for the whole command, for the verbs of one first word, for a verb, or for one config group or option of a verb.
 
     Raises:
-        UsageError: if the words name no verb, or no group of it.
+        UsageError: if the words name no verb, or neither group nor option of it.
     """
     if not words:
         return overview()
@@ -74,9 +74,11 @@ def help_of(words: Sequence[str]) -> str:
     asked = [word.lstrip("+") for word in rest if "=" not in word]
     if not asked:
         return verb_help(verb)
-    if not (options := options_of(asked[0])):
-        raise UsageError(f"{asked[0]}: no config group. See exfuse {verb.name} --help.")
-    return "\n".join(_lines(options))
+    if group := options_of(asked[0], whole=True):
+        return "\n".join(_lines(group))
+    if options := [one for one in own_options(verb.config) if f"{one.key}.".startswith(f"{asked[0]}.")]:
+        return "\n".join(_settings(options))
+    raise UsageError(f"{asked[0]}: no config group or option. See exfuse {verb.name} --help.")
 
 
 def overview() -> str:
@@ -101,9 +103,7 @@ def verb_help(verb: Verb) -> str:
     header = [line.removeprefix("#").removeprefix(" ") for line in comments if "@package" not in line]
     parts = [f"Usage: {verb.usage}", *header]
     if options := own_options(verb.config):
-        width = min(44, max(len(f"{option.key}={option.value}") for option in options))
-        parts += ["", "Options:"]
-        parts += [f"  {f'{option.key}={option.value}':<{width}}  {option.meaning}".rstrip() for option in options]
+        parts += ["", "Options:", *_settings(options)]
     groups = groups_of(verb.config)
     parts += ["", f"Groups, and what to choose from (exfuse {verb.name} GROUP --help says more):"] if groups else []
     for group, (chosen, meaning) in groups.items():
@@ -113,7 +113,7 @@ def verb_help(verb: Verb) -> str:
         if group in _OVERLAYS or group in _HOW or len(options_there) > _MANY:  # or not what makes a run what it is
             parts += _wrapped([*options_there], 4)
         else:
-            parts += _lines(options_there)
+            parts += map(_cut, _lines(options_there))
     return "\n".join(parts)
 
 
@@ -138,12 +138,15 @@ def complete(line: str) -> list[str]:
         return BashCompletion(GlobalHydra.instance().config_loader())._query(config, " ".join([*chosen, *overrides, typed]))
 
 
-def options_of(group: str) -> dict[str, str]:
-    """The options of a config group and what each is, in a sentence; a file that cannot be read is named on standard error."""
+def options_of(group: str, whole: bool = False) -> dict[str, str]:
+    """The options of a config group and what each is, in a sentence or in the ``whole`` first comment of its file.
+
+    A file that cannot be read is named on standard error.
+    """
     found = {}
     for name in search_path.options(group):
         try:
-            found[name] = _sentence(search_path.find(f"{group}/{name}"))
+            found[name] = _meaning(search_path.find(f"{group}/{name}"), whole)
         except ConfigError as error:
             complain(str(error))
             found[name] = "its file cannot be read"
@@ -195,16 +198,24 @@ def _file(name: str) -> Path:
     return path
 
 
-def _sentence(path: Path | None) -> str:
-    """The first sentence of a file's first comment, without the command behind it."""
+def _meaning(path: Path | None, whole: bool) -> str:
+    """A file's first comment without the command behind it, or its first sentence."""
     text = search_path.about(path).partition("  ")[0] if path else ""
-    return re.split(r"(?<=[.:;]) (?=[A-Z])", text)[0].rstrip(".:")
+    return (text if whole else re.split(r"(?<=[.:;]) (?=[A-Z])", text)[0]).rstrip(".:")
 
 
 def _lines(options: dict[str, str]) -> list[str]:
     width = max(map(len, options), default=0)
-    lines = [f"    {name:<{width}}  {meaning}".rstrip() for name, meaning in options.items()]
-    return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3].rsplit(' ', 1)[0]} ..." for line in lines]
+    return [f"    {name:<{width}}  {meaning}".rstrip() for name, meaning in options.items()]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3].rsplit(' ', 1)[0]} ..."
+
+
+def _settings(options: Sequence[Option]) -> list[str]:
+    width = min(44, max(len(f"{option.key}={option.value}") for option in options))
+    return [f"  {f'{option.key}={option.value}':<{width}}  {option.meaning}".rstrip() for option in options]
 
 
 def _wrapped(words: Sequence[str], indent: int) -> list[str]:
