@@ -258,6 +258,13 @@ def test_polygons_become_one_folder_of_data(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(np.asarray(Image.open("mine/train/images/a.jpg")), np.asarray(Image.open("photos/a.jpg")))
 
 
+def coco_of(name: str, corners: list[float]) -> dict[str, object]:
+    """One image with one polygon."""
+    shape = {"image_id": 1, "category_id": 1, "segmentation": [corners]}
+    image = {"id": 1, "file_name": name, "height": 9, "width": 9}
+    return {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [shape]}
+
+
 @pytest.mark.parametrize(
     ("format", "spoil", "says"),
     [
@@ -272,6 +279,10 @@ def test_polygons_become_one_folder_of_data(tmp_path: Path, monkeypatch: pytest.
         ("labelme", [{"points": []}], "no annotation of labelme"),
         ("labelme", [], "class"),
         ("voc", {}, "format=voc: expected coco or labelme"),
+        ("coco", "[" * 100_000, "is no JSON file"),
+        ("coco", coco_of("../../photos/a.jpg", [1, 1, 8, 1, 8, 8]), "leaves the images' folder"),
+        ("coco", coco_of("photos/a.jpg", [1, 1, 8, 1, 8]), "no list of x, y"),
+        ("coco", coco_of("photos/a.jpg", [1, 1, 8, 1, float("nan"), 8]), "no list of x, y"),
     ],
 )
 def test_annotations_that_cannot_be_converted_are_refused_in_a_line(
@@ -284,6 +295,8 @@ def test_annotations_that_cannot_be_converted_are_refused_in_a_line(
     else:
         source = tmp_path / "train.json"
         source.write_text(spoil if isinstance(spoil, str) else json.dumps(spoil))
+        Path("photos").mkdir()
+        Image.new("RGB", (9, 9)).save("photos/a.jpg")
     status, _, complaint = command("data", "convert", format, f"annotations={source}", "output=mine", "split=train")
     assert status == 1
     assert re.search(says, complaint)

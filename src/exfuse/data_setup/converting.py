@@ -20,6 +20,7 @@ from exfuse.palette import VOID, palette_image
 from exfuse.terminal import Console, track
 
 _CIRCLE = 64  # corners of the polygon that stands for one
+_FARTHEST = 1e5  # pixels from the origin that a corner may lie
 _BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
 
 
@@ -59,6 +60,11 @@ def convert(
     if not drawn:
         raise DataError(f"{source} annotates no image.")
     check_ids((one.image.stem for one in drawn), str(source))
+    for one in drawn:
+        for label, _, shape in one.shapes:
+            for line in shape if isinstance(shape, list) else ():
+                if not isinstance(line, list) or len(line) % 2 or not all(map(_is_place, line)):
+                    raise DataError(f"{source}: {one.image.name} has a polygon of {label!r} that is no list of x, y, x, y, ...")
     listed = Path(output) / "classes.txt"
     used = {label for one in drawn for label, void, _ in one.shapes if not void} - {_BACKGROUND}
     names = [*read_class_names(listed)] if listed.is_file() else [background, *sorted(used - {background})]
@@ -90,7 +96,10 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
             shapes.setdefault(one["image_id"], []).append(found)
         for image in content["images"]:
             own = sorted(shapes.get(image["id"], []), key=lambda shape: (shape[2], shape[0]))
-            where = _image((images or path.parent) / image["file_name"], path)
+            name = Path(image["file_name"])
+            if name.is_absolute() or ".." in name.parts:
+                raise DataError(f"{path} annotates {name}, which leaves the images' folder. Write names below it (images=DIR).")
+            where = _image((images or path.parent) / name, path)
             yield _Drawn(where, int(image["height"]), int(image["width"]), [shape[1:] for shape in own])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
@@ -144,12 +153,17 @@ def _paint(one: _Drawn, ids: Mapping[str, int]) -> NDArray[np.uint8]:
     return mask
 
 
+def _is_place(value: Any) -> bool:
+    """Whether this is a coordinate that can be drawn: corners far out or nowhere would be drawn for ever."""
+    return isinstance(value, (int, float)) and abs(value) <= _FARTHEST
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"No annotation file {path}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON file ({error}). Export it again.") from error
 
 

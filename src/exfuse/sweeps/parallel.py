@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -25,6 +26,7 @@ _BYTES = 3 * 2**30  # that a training takes on a CPU with its libraries and load
 _ON_CPU = ("cpu", "mps")
 _ENDING = "ending"  # a file among the places: the sweep is ending
 _LOOKS = 0.5  # seconds
+_WRITES = 5.0  # seconds in which a process whose sweep was killed writes how its run ended
 
 Asked = int | Literal["auto"]
 
@@ -88,12 +90,16 @@ def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
 
 
 def _end_with_sweep(parent: int, ending: Path, over: threading.Event) -> None:
-    """Interrupt the run of this process when its sweep ends or is no more."""
+    """Interrupt the run of this process when its sweep ends or is no more; then end the process, which nobody else would."""
+    asked = False
     while not over.wait(_LOOKS):
         has_run = signal.getsignal(signal.SIGTERM) is not _nothing
-        if has_run and (os.getppid() != parent or ending.exists()):
+        if has_run and not asked and (os.getppid() != parent or ending.exists()):
             os.kill(os.getpid(), signal.SIGTERM)
-            return
+            asked = True
+    if os.getppid() != parent:
+        time.sleep(_WRITES)
+        os._exit(1)
 
 
 def _nothing(*_: object) -> None:
