@@ -49,7 +49,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "rexnet_100": {},
     "repvit_m1": {},
     "resnest14d": {},
-    "sam2_hiera_tiny": {"embed_dim": 16, "stages": [1, 1, 1, 1], "global_att_blocks": [2]},
+    "sam2_hiera_tiny": {"embed_dim": 16},
     "mvitv2_tiny": {},
     "cspnext_tiny": {},
 }
