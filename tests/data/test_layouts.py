@@ -258,10 +258,12 @@ def test_polygons_become_one_folder_of_data(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(np.asarray(Image.open("mine/train/images/a.jpg")), np.asarray(Image.open("photos/a.jpg")))
 
 
-def coco_of(name: str, corners: list[float]) -> dict[str, object]:
-    """One image with one polygon."""
-    shape = {"image_id": 1, "category_id": 1, "segmentation": [corners]}
-    image = {"id": 1, "file_name": name, "height": 9, "width": 9}
+def coco_of(name: str, corners: object, side: int = 9) -> dict[str, object]:
+    """One image with one polygon, or one run-length encoding."""
+    counts = [*corners] if isinstance(corners, tuple) else corners
+    segmentation = [corners] if isinstance(corners, list) else {"size": [9, 9], "counts": counts}
+    shape = {"image_id": 1, "category_id": 1, "segmentation": segmentation}
+    image = {"id": 1, "file_name": name, "height": side, "width": side}
     return {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [shape]}
 
 
@@ -283,6 +285,10 @@ def coco_of(name: str, corners: list[float]) -> dict[str, object]:
         ("coco", coco_of("../../photos/a.jpg", [1, 1, 8, 1, 8, 8]), "leaves the images' folder"),
         ("coco", coco_of("photos/a.jpg", [1, 1, 8, 1, 8]), "no list of x, y"),
         ("coco", coco_of("photos/a.jpg", [1, 1, 8, 1, float("nan"), 8]), "no list of x, y"),
+        ("coco", coco_of("photos/a.jpg", [1, 1, 8, 1, 8, 8], side=10), "9x9 pixels, and its annotations 10x10"),
+        ("coco", coco_of("photos/a.jpg", (40, 30)), "runs of 70 pixels in an image of 81"),
+        ("coco", coco_of("photos/a.jpg", "12"), "does not fill the image"),
+        ("coco", coco_of("photos/a.jpg", "garbage"), "cannot be drawn"),
     ],
 )
 def test_annotations_that_cannot_be_converted_are_refused_in_a_line(

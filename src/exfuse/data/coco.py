@@ -120,7 +120,14 @@ def covered_by(instance: Instance, height: int, width: int) -> NDArray[np.bool_]
         else:
             if list(shape["size"]) != [height, width]:
                 raise ValueError(f"a run-length encoding of size {shape['size']} in an image of {[height, width]}")
-            encoded = tool.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
+            runs = shape["counts"]
+            if isinstance(runs, list) and (min(runs, default=0) < 0 or sum(runs) != height * width):
+                raise ValueError(f"runs of {sum(runs)} pixels in an image of {height * width}")
+            encoded = tool.frPyObjects(shape, height, width) if isinstance(runs, list) else shape
+            if not isinstance(runs, list):  # too few are decoded to whatever lies in memory
+                known = tool.encode(np.asfortranarray(tool.decode(encoded)))["counts"]
+                if known != (runs if isinstance(runs, bytes) else str(runs).encode()):
+                    raise ValueError("a run-length encoding that does not fill the image")
         return tool.decode(encoded).astype(bool)
     except Exception as error:  # pycocotools raises whatever its parser stumbles over
         raise DataError(f"annotation {instance.id} has a shape that cannot be drawn ({error!r}).") from error

@@ -1,5 +1,6 @@
 """Annotations as polygons, of COCO's format or labelme's, converted once to the folder layout; pycocotools draws them."""
 
+import contextlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfuse.data.coco import Instance, covered_by
+from exfuse.data.pixels import image_size
 from exfuse.data.text import check_class_names, check_ids, read_class_names
 from exfuse.errors import DataError
 from exfuse.files import check_folder, write_atomically, write_folder
@@ -61,6 +63,10 @@ def convert(
         raise DataError(f"{source} annotates no image.")
     check_ids((one.image.stem for one in drawn), str(source))
     for one in drawn:
+        if (size := image_size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
+            raise DataError(
+                f"{source}: {one.image} has {size[0]}x{size[1]} pixels, and its annotations {one.width}x{one.height}."
+            )
         for label, _, shape in one.shapes:
             for line in shape if isinstance(shape, list) else ():
                 if not isinstance(line, list) or len(line) % 2 or not all(map(_is_place, line)):
@@ -80,7 +86,14 @@ def convert(
             _link(one.image, scratch / "images" / one.image.name)
             palette_image(_paint(one, ids)).save(scratch / "labels" / f"{one.image.stem}.png")
 
-    write_folder(place, write, checked=True)
+    there = Path(output).exists()
+    try:
+        write_folder(place, write, checked=True)
+    except BaseException:
+        if not there:
+            with contextlib.suppress(OSError):
+                Path(output).rmdir()
+        raise
     if not listed.is_file():
         write_atomically(listed, lambda scratch: scratch.write_text("\n".join([*names, ""]), encoding="utf-8"))
     Console().print(f"{place}: {len(drawn):,} images, {len(names)} classes ({listed}).", soft_wrap=True, highlight=False)
