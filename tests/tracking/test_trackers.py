@@ -132,6 +132,7 @@ def test_pictures_of_a_finished_run_are_predicted_anew(run: RunFolder, place: Pa
         (("tracker=tensorbord",), "Did you mean 'tensorboard'?"),
         ((), "tracker is not set"),
         (("tracker=several", "tracker.names=[comet]"), "there is no such part"),
+        (("tracker=several", "tracker.names=[]"), "nobody would be told"),
     ],
 )
 def test_who_is_told_nothing_is_refused_in_a_line(run: RunFolder, command: Command, words: tuple[str, ...], says: str) -> None:

@@ -135,6 +135,8 @@ def several_logging(
     Raises:
         ConfigError: if there is no such part.
     """
+    if not names:
+        raise ConfigError(f"logger.names=[]: nobody would be told. Name some of {', '.join(parts)}.")
     if wrong := [name for name in names if name not in parts]:
         raise ConfigError(f"logger.names={wrong[0]}: there is no such part. Parts: {', '.join(parts)}.")
     found = [parts[name](info) for name in dict.fromkeys(names)]
