@@ -3,8 +3,9 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; EXFUSE_TEST_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser; one a process, as playwright runs no second one beside it."""
+    screenshots = pytest.importorskip("tests.screenshots", reason="playwright is not installed")
+    if screenshots.find_chromium() is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with screenshots.headless_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

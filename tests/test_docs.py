@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import Browser
 
 from exfuse.store.study import find_studies
 from tests.conftest import REPOSITORY
-from tests.screenshots import find_chromium, headless_chromium
 
 _STUDY = "table3_scenes"  # whose page the tests build
 
@@ -82,19 +82,16 @@ def test_the_gallery_shows_every_published_study(site: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, dark: bool) -> None:
+def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, chromium: Browser, dark: bool) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
-    if find_chromium() is None:
-        pytest.skip("no Chromium")
-    with headless_chromium() as browser:
-        for width, path in itertools.product((1280, 390), ("gallery.html", f"gallery/{_STUDY}.html")):
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
-            page.goto((site / "reference" / path).as_uri())
-            page.wait_for_load_state("load")
-            found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False})
-            told = [(one["id"], [node["html"][:200] for node in one["nodes"][:4]]) for one in found.response["violations"]]
-            assert told == [], (path, width)
-            page.close()
+    for width, path in itertools.product((1280, 390), ("gallery.html", f"gallery/{_STUDY}.html")):
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+        page.goto((site / "reference" / path).as_uri())
+        page.wait_for_load_state("load")
+        found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False})
+        told = [(one["id"], [node["html"][:200] for node in one["nodes"][:4]]) for one in found.response["violations"]]
+        assert told == [], (path, width)
+        page.close()
 
 
 def test_the_reference_names_every_public_technique(site: Path) -> None:

@@ -15,18 +15,9 @@ from exfuse.store.history import merge_logs, write_history
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.examples import add_examples, add_history
-from tests.screenshots import find_chromium, headless_chromium
 
 _PATIENCE = 120_000  # milliseconds: on a busy machine a chart takes its time
 expect.set_options(timeout=_PATIENCE)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with headless_chromium() as browser:
-        yield browser
 
 
 def make_study(folder: Path) -> Path:
