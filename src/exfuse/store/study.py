@@ -437,7 +437,8 @@ def find_studies(folders: list[Path]) -> list[Path]:
     for folder in folders:
         inside = [folder] if (folder / FILE).is_file() else sorted(path.parent for path in folder.glob(f"*/{FILE}"))
         if not inside:
-            raise UserError(f"{folder} holds no study.json and no study folder. A sweep writes one: see conf/study/.")
+            made = "A sweep writes one (conf/study/), or exfuse study import."
+            raise UserError(f"{folder} holds no study.json and no study folder. {made}")
         found += inside
     return list(dict.fromkeys(found))
 
