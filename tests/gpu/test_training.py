@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
+from exfuse.config.overrides import describe_run
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.peak import segmentation_peak
+from exfuse.runs.step import TrainingStep
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 from exfuse.store.variants import names
@@ -189,3 +193,20 @@ def test_a_backbone_is_pretrained(small_overrides: list[str], tmp_path: Path, de
     done = subprocess.run(command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert record_of(only_run(tmp_path)).backbone.accuracy["main"] >= 0
+
+
+@pytest.mark.parametrize("precision", FORMATS)
+@pytest.mark.parametrize("ablation", ["baseline", "exfuse"])
+def test_the_peak_that_a_budget_tells_is_the_allocators(ablation: str, precision: str, device: torch.device) -> None:
+    typed = [f"+ablation={ablation}", f"trainer.precision={precision}", "backbone.init=random", "recipe.augmentation.crop=256"]
+    run = describe_run([*typed, "backbone=resnet50", "recipe=voc", f"trainer.accelerator={device.type}"])
+    told = segmentation_peak(run, build_model(run, 21), 21, 4)
+    if device.type != "cuda":
+        return  # what a CPU's allocator says stands in tests/runs/test_peak.py
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    task = build_task(run, build_model(run, 21), [str(one) for one in range(21)], 1).to(device)
+    step = TrainingStep(task, run, 4)
+    for _ in range(2):
+        step()
+    assert told == pytest.approx(torch.cuda.max_memory_allocated(device) - before, rel=0.15)

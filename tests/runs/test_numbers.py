@@ -66,5 +66,5 @@ def test_a_pretraining_starts_with_the_losses_that_it_had(scenes_folder) -> None
     wanted = resolve_normalisation(describe_backbone([*own, *sizes, f"data.root={scenes_folder}", "+ablation=ss_lr"]))
     train, val = (read_labelled_split(wanted, split) for split in ("train", "val"))
     data = build_classification_data(wanted, train, val)
-    task = build_classification_task(wanted, build_classifier_model(wanted, len(data.classes)), data)
+    task = build_classification_task(wanted, build_classifier_model(wanted, len(data.classes)), data.classes)
     check("pretraining", losses(task, data.train_set))

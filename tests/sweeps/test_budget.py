@@ -4,11 +4,20 @@ import csv
 
 import pytest
 
+from exfuse.runs.peak import resident_peak
 from exfuse.sweeps.budget import Device, plan_budget
-from exfuse.sweeps.budget_report import write_budget
+from exfuse.sweeps.budget_report import assumptions, write_budget
 
 GPU = Device(tflops=60, terabytes=1.2, element=2)
+PEAK = 3 * 2**30
 SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]
+
+
+@pytest.fixture(autouse=True)
+def _peaks_elsewhere(monkeypatch):
+    """How much memory steps take is looked at in tests/runs/test_peak.py."""
+    for kind in ("segmentation", "pretraining"):
+        monkeypatch.setattr(f"exfuse.sweeps.budget.{kind}_peak", lambda *_: PEAK)
 
 
 def plan(*overrides):
@@ -50,6 +59,9 @@ def test_files_hold_every_training_and_the_sum(tmp_path):
     assert [(row["training"], row["runs"]) for row in rows] == [
         ("backbone plain, ImageNet, 100 epochs", "1"), ("baseline", "2"), ("seb", "2"), ("all", "5"),
     ]  # fmt: skip
+    assert [row["peak GiB"] for row in rows] == ["3.00", "3.00", "3.00", ""]
+    assert "allocator" in text
+    assert "8 at once" in text
     assert float(rows[-1]["GPU hours"]) == pytest.approx(budgets[0].hours(GPU), rel=0.05)
 
 
@@ -84,3 +96,11 @@ def test_backbones_of_every_seed_are_one_line(scenes_folder):
     (budget,) = plan_budget(["+study=table3_last", "study.tune=null", "seed=0,1,2", *own], lambda *_: None)
     assert {training.runs for training in budget.trainings()} == {3}
     assert len(budget.pretrainings) == 3
+
+
+def test_memory_is_that_of_the_images_that_a_device_takes_and_on_a_cpu_of_the_process():
+    (budget,) = plan("+ablation=baseline", "trainer.accumulate_grad_batches=2", "recipe.batch_size=8", "backbone.init=random")
+    assert "4 at once" in budget.recipe
+    (budget,) = plan("+ablation=baseline", "trainer=cpu", "backbone.init=random")
+    assert [row.peak for row in budget.rows.values()] == [resident_peak(PEAK)]
+    assert "of the process" in assumptions(GPU, budget.on_cpu)

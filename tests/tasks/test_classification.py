@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -34,7 +32,7 @@ def test_the_total_is_the_heads_loss_and_the_weighted_branches(compose_config, m
 
     config = compose_config("technique/ss=heads_removed", "recipe.epochs=1")
     model = build_classifier_model(config, 3)
-    task = build_classification_task(config, model, SimpleNamespace(classes=("a", "b", "c")))
+    task = build_classification_task(config, model, ("a", "b", "c"))
     logged = {}
     monkeypatch.setattr(task, "log", lambda name, value, **_: logged.update({name: value}))
     monkeypatch.setattr(task, "log_dict", logged.update)

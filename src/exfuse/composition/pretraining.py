@@ -1,5 +1,6 @@
 """From a description to the live objects of backbone pretraining."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import asdict, replace
@@ -61,15 +62,15 @@ def build_classification_data(described: Described, train: LabelledSplit, val: L
     )
 
 
-def build_classification_task(described: Described, model: Classifier, data: ClassificationData) -> ClassificationTask:
-    """The LightningModule around a classifier."""
-    recipe, classes = described.pretraining.recipe, len(data.classes)
+def build_classification_task(described: Described, model: Classifier, classes: Sequence[str]) -> ClassificationTask:
+    """The LightningModule around a classifier of the classes of these names."""
+    recipe = described.pretraining.recipe
     mixing = None
     if recipe.mixing.mixup or recipe.mixing.cutmix:
-        mixing = BatchMixing(recipe.mixing.mixup, recipe.mixing.cutmix, recipe.label_smoothing, classes)
+        mixing = BatchMixing(recipe.mixing.mixup, recipe.mixing.cutmix, recipe.label_smoothing, len(classes))
     return ClassificationTask(
         model,
-        data.classes,
+        classes,
         branch_weights=described.pretraining.branches.weights,
         smoothing=recipe.label_smoothing,
         mixing=mixing,
@@ -77,7 +78,7 @@ def build_classification_task(described: Described, model: Classifier, data: Cla
         schedule=build("schedule", recipe.schedule),
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
-        description={"config": to_plain(described), "classes": list(data.classes)},
+        description={"config": to_plain(described), "classes": list(classes)},
         seed=described.pretraining.seed,
         channels_last=described.runtime.channels_last,
     )

@@ -99,11 +99,7 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
     Raises:
         ConfigError: naming the settings.
     """
-    devices = run.trainer.devices
-    processes = run.trainer.num_nodes * (
-        len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
-    )
-    share = max(1, batch_size // max(1, processes * run.trainer.accumulate_grad_batches))
+    share = images_at_once(run, batch_size)
     keys = (
         ("recipe.augmentation.crop", "recipe.batch_size")
         if isinstance(run, RunDescription)
@@ -116,6 +112,15 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
             f"{keys[0]}={side}: the deepest map of one image a process is one pixel, of which batch norm can take no "
             f"statistics. Choose more than {stride}, or a {keys[1]} of at least two images a process."
         )
+
+
+def images_at_once(run: Described, batch_size: int) -> int:
+    """How many images of an optimiser step's batch a device takes at once."""
+    devices = run.trainer.devices
+    processes = run.trainer.num_nodes * (
+        len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
+    )
+    return max(1, batch_size // max(1, processes * run.trainer.accumulate_grad_batches))
 
 
 def check_weights(init: str, of_pretraining: bool) -> None:

@@ -112,7 +112,7 @@ def _make(
     )
     if wanted.runtime.compile:
         model.compile()
-    task = build_classification_task(wanted, model, data)
+    task = build_classification_task(wanted, model, data.classes)
     trainer = build_trainer(wanted, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(wanted))
     with tracked(trainer.loggers) as trackers:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a training step costs a device, from its operations alone: a roofline over each, without running any."""
+"""What a training step costs a device, from its operations alone: a roofline over each, and memory, without running any."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from msgspec.structs import replace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -18,7 +19,8 @@ from exfuse.composition.reading import bands_of, labelled_counts, split_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.models.backbone import image_channels
-from exfuse.runs.plan import PRETRAINED
+from exfuse.runs.peak import pretraining_peak, resident_peak, segmentation_peak
+from exfuse.runs.plan import PRETRAINED, images_at_once
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
 from exfuse.sweeps.rows import DeclaredStudy, read_study, split
@@ -119,6 +121,7 @@ class Training:
         images: that pass through one run over all its epochs.
         cost: of its training step.
         parameters: while training.
+        peak: bytes that its training takes, see `Budget.on_cpu`.
         runs: how many there are; a row has one a seed.
     """
 
@@ -126,6 +129,7 @@ class Training:
     images: int
     cost: StepCost
     parameters: int
+    peak: int
     runs: int = 0
 
     def hours(self, device: Device) -> float:
@@ -141,6 +145,7 @@ class Budget:
         backbone: its option.
         data: name of the data set.
         recipe: what it trains by, in words.
+        on_cpu: whether peaks are a process's resident set, as records of a CPU have it; else those of a GPU's allocator.
         pretrainings: by name; rows and seeds share them.
         rows: of the study or multirun.
     """
@@ -148,6 +153,7 @@ class Budget:
     backbone: str
     data: str
     recipe: str
+    on_cpu: bool = False
     pretrainings: dict[str, Training] = field(default_factory=dict)
     rows: dict[str, Training] = field(default_factory=dict)
 
@@ -159,12 +165,13 @@ class Budget:
         return sum(training.hours(device) for training in self.trainings())
 
 
-def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> list[Budget]:
-    """Compose every job of a study or multirun and count the operations of its training step.
+def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half: bool = True) -> list[Budget]:
+    """Compose every job of a study or multirun and count the operations and the memory of its training step.
 
     Args:
         typed: overrides as ``exfuse train`` takes them, swept ones included.
         progress: told how many jobs of how many are counted.
+        half: whether ``trainer.precision=auto`` is bfloat16.
 
     Returns:
         One budget a backbone, in the order of the jobs.
@@ -175,7 +182,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         DataError: if a config does not say how many images there are, and the data are not there either.
     """
     budgets: dict[str, Budget] = {}
-    counted: dict[str, tuple[StepCost, int]] = {}
+    counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
     study, jobs = _jobs(typed)
     seed = describe_run(jobs[0]).seed
@@ -183,10 +190,11 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None]) -> l
         jobs = [*jobs, *search.jobs()]
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
-        run = describe_run(job)
-        recipe = f"{run.choices['recipe']}, {run.recipe.epochs} epochs, crops of {run.recipe.augmentation.crop} px"
-        backbone = run.encoder
-        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe))
+        run = _in_format(describe_run(job), half)
+        recipe, at_once = f"{run.choices['recipe']}, {run.recipe.epochs} epochs", images_at_once(run, run.recipe.batch_size)
+        recipe += f", crops of {run.recipe.augmentation.crop} px, {at_once} at once"
+        backbone, on_cpu = run.encoder, run.trainer.accelerator == "cpu"
+        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe, on_cpu))
         if run.backbone.init == PRETRAINED and run.init_from is None:
             key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
             if key not in known:
@@ -218,6 +226,12 @@ def _jobs(typed: Sequence[str]) -> tuple[DeclaredStudy, list[Job]]:
     return read_study(config.get("study") or {"name": "multirun", "title": ""}, jobs, choices.get("study"))
 
 
+def _in_format(run: RunDescription, half: bool) -> RunDescription:
+    if run.trainer.precision != "auto":
+        return run
+    return replace(run, trainer=replace(run.trainer, precision="bf16-mixed" if half else "32-true"))
+
+
 def _key(override: Override) -> str:
     return str(override.key_or_group)
 
@@ -231,27 +245,38 @@ def _plan_pretraining(run: RunDescription) -> Training:
 
 
 def _what_counts(run: RunDescription) -> str:
-    """What decides the operations of one image's step."""
-    parts = {name: part for name, part in to_plain(run).items() if name in ("technique", "decoder", "backbone")}
-    return json.dumps([parts, run.recipe.augmentation.crop, _classes(run), bands_of(run.data).channels], sort_keys=True)
+    """What decides the operations and the memory of a step."""
+    plain, recipe, trainer = to_plain(run), run.recipe, run.trainer
+    parts = [plain[name] for name in ("technique", "decoder", "backbone", "loss")]
+    parts += [recipe.augmentation.crop, recipe.batch_size, recipe.optimizer.name, recipe.ema_decay is None]
+    parts += [trainer.precision, trainer.accumulate_grad_batches, trainer.devices, trainer.num_nodes, run.runtime.composed]
+    return json.dumps([*parts, _classes(run), bands_of(run.data).channels], sort_keys=True)
 
 
-def _count_segmentation(run: RunDescription) -> tuple[StepCost, int]:
+def _count_segmentation(run: RunDescription) -> tuple[StepCost, int, int]:
     model = build_model(run, _classes(run)).to("meta").train()
     side = run.recipe.augmentation.crop
     image = torch.empty(_COUNTED, image_channels(model), side, side, device="meta")
     truth = torch.empty(_COUNTED, side, side, dtype=torch.uint8, device="meta")
     cost = count_step(lambda: training_loss(model(image), truth, model.auxiliary_weights)[0], _COUNTED)
-    return cost, sum(weight.numel() for weight in model.parameters())
+    parameters = sum(weight.numel() for weight in model.parameters())
+    peak = segmentation_peak(run, model, _classes(run), images_at_once(run, run.recipe.batch_size))
+    return cost, parameters, _of_process(run, peak)
 
 
-def _count_pretraining(run: RunDescription, classes: int) -> tuple[StepCost, int]:
+def _count_pretraining(run: RunDescription, classes: int) -> tuple[StepCost, int, int]:
     model = build_classifier_model(from_random(run), classes).to("meta").train()
     side = run.pretraining.recipe.augmentation.size
     image = torch.empty(_COUNTED, 3, side, side, device="meta")
     target = torch.empty(_COUNTED, dtype=torch.int64, device="meta")
     cost = count_step(lambda: torch.stack([*classification_losses(model(image), target, 0.0).values()]).sum(), _COUNTED)
-    return cost, sum(weight.numel() for weight in model.parameters())
+    parameters = sum(weight.numel() for weight in model.parameters())
+    peak = pretraining_peak(run, model, classes, images_at_once(run, run.pretraining.recipe.batch_size))
+    return cost, parameters, _of_process(run, peak)
+
+
+def _of_process(run: RunDescription, peak: int) -> int:
+    return resident_peak(peak) if run.trainer.accelerator == "cpu" else peak
 
 
 def _classes(run: RunDescription) -> int:

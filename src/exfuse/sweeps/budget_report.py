@@ -10,10 +10,21 @@ from exfuse.files import write_atomically, write_csv
 from exfuse.sweeps.budget import Budget, Device, Training
 from exfuse.terminal import Table, columns
 
-_COLUMNS = ("backbone", "training", "M parameters", "GFLOP an image", "GB an image", "images", "runs", "EFLOP", "GPU hours")
+_COLUMNS = (
+    "backbone",
+    "training",
+    "M parameters",
+    "GFLOP an image",
+    "GB an image",
+    "images",
+    "peak GiB",
+    "runs",
+    "EFLOP",
+    "GPU hours",
+)
 _WORDS = ("backbone", "training")
-_SHOWN = ("training", "M parameters", "GFLOP an image", "images", "runs", "GPU hours")  # in the terminal
-_SHORT = {"M parameters": "M par.", "GFLOP an image": "GFLOP", "GPU hours": "hours"}  # there
+_SHOWN = ("training", "M parameters", "GFLOP an image", "images", "peak GiB", "runs", "GPU hours")  # in the terminal
+_SHORT = {"M parameters": "M par.", "GFLOP an image": "GFLOP", "peak GiB": "GiB", "GPU hours": "hours"}  # there
 _STYLE: dict[str, Any] = {
     "show_footer": True,
     "box": SIMPLE,
@@ -33,12 +44,14 @@ def budget_table(budget: Budget, device: Device) -> Table:
     return table
 
 
-def assumptions(device: Device) -> str:
-    """What the hours stand on."""
+def assumptions(device: Device, on_cpu: bool) -> str:
+    """What the hours and the memory stand on."""
+    of = "of the process on a CPU, its libraries included" if on_cpu else "of a GPU's allocator, without workspaces of cuDNN"
     return (
         f"An estimate, not a measurement, for one GPU that sustains {device.tflops:g} TFLOP/s and {device.terabytes:g} TB/s "
         f"with {device.element} bytes a number (chosen: tflops=, terabytes=, element=). Each operation of the forward and "
-        "backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, validation, loading."
+        "backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, validation, loading. "
+        f"Peak GiB: {of}, in a training step with as many images as a device takes at once."
     )
 
 
@@ -51,7 +64,9 @@ def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, comman
     rows = [cells for budget in budgets for cells in _lines(budget, device)]
     settings = [f"- {budget.backbone}: {budget.data}; {budget.recipe}" for budget in budgets]
     table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
-    text = "\n".join(["# Budget", "", f"`{command}`", "", assumptions(device), "", *settings, "", *table, ""])
+    text = "\n".join(
+        ["# Budget", "", f"`{command}`", "", assumptions(device, budgets[0].on_cpu), "", *settings, "", *table, ""]
+    )
 
     paths = files(folder)
     write_atomically(paths[0], lambda path: path.write_text(text))
@@ -77,6 +92,7 @@ def _cells(budget: Budget, training: Training, device: Device) -> list[str]:
         f"{cost.gigaflops:.1f}",
         f"{cost.gigabytes:.2f}",
         f"{training.images:,}",
+        f"{training.peak / 2**30:.2f}",
         str(training.runs),
         f"{training.runs * training.images * cost.gigaflops / 1e9:.2f}",
         _hours(training.hours(device)),
@@ -87,7 +103,7 @@ def _sum(budget: Budget, device: Device) -> list[str]:
     trainings = budget.trainings()
     operations = sum(training.runs * training.images * training.cost.gigaflops / 1e9 for training in trainings)
     runs = sum(training.runs for training in trainings)
-    return [budget.backbone, "all", "", "", "", "", str(runs), f"{operations:.2f}", _hours(budget.hours(device))]
+    return [budget.backbone, "all", "", "", "", "", "", str(runs), f"{operations:.2f}", _hours(budget.hours(device))]
 
 
 def _hours(hours: float) -> str:

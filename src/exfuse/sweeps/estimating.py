@@ -53,14 +53,14 @@ def estimate(
     with outputs(files(Path(output)), published=True) if output else nullcontext():
         device = Device(tflops, terabytes, element)
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
-            line = bar.add_task("Counting operations, run by run", total=None)
-            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total))
+            line = bar.add_task("Counting operations and memory, run by run", total=None)
+            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), element == 2)
         if detect is not None and found:
             runs = [row for budget in budgets for row in budget.rows.values()]
             _detect(console, Path(found), detect, {row.name: row.hours(device) / row.runs for row in runs})
         for budget in budgets:
             console.print(budget_table(budget, device))
-        console.print(assumptions(device), highlight=False)
+        console.print(assumptions(device, budgets[0].on_cpu), highlight=False)
         if output:
             for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join(typed)}"):
                 console.print(f"{path}", soft_wrap=True)
