@@ -25,18 +25,21 @@ _MOST_WORKERS = 8  # a loader: there are two in a training
 
 
 HEARTBEAT = "EXFUSE_HEARTBEAT"  # environment variable: a file whose time of change says when a child last made progress
-_beaten = 0.0
+_beaten, _said = 0.0, False
 
 
 def beat(said: Callable[[], str] | None = None) -> None:
-    """Tell whoever started this process that it makes progress; at most every second, and nobody where none asked.
+    """Tell whoever started this process that it makes progress, and nobody where none asked.
+
+    Its first words are written at once, all else at most every second.
 
     Args:
         said: gives the text that the file is to hold; what it held stays there without.
     """
-    global _beaten
-    if (path := os.environ.get(HEARTBEAT)) and time.monotonic() > _beaten + 1:
-        _beaten = time.monotonic()
+    global _beaten, _said
+    first = said is not None and not _said
+    if (path := os.environ.get(HEARTBEAT)) and (first or time.monotonic() > _beaten + 1):
+        _beaten, _said = time.monotonic(), _said or first
         with contextlib.suppress(OSError):
             if said is not None:
                 Path(path).write_text(said())

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from exfuse.benchmarks import command as bench
-from exfuse.benchmarks.report import Measurement
+from exfuse.benchmarks.report import Measurement, hold, profile_of, table_of_shares
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from tests import entry_points
 from tests.conftest import REPOSITORY
@@ -94,10 +94,43 @@ def test_a_missed_target_is_a_result_and_marked_everywhere(measured, tmp_path, c
     rows = list(csv.DictReader((tmp_path / "benchmarks.csv").open()))
     assert float(rows[1]["ratio"]) == 0.61577
     lines = (tmp_path / "benchmarks.md").read_text().splitlines()
-    assert "| a hit | 123 ms | 200 ms | 0.616 | <= 0.65 | yes |  |" in lines
+    assert "| a hit | 123 ms | 200 ms | 0.616 | <= 0.65 | met |  |" in lines
     assert "| a miss | 1.5 GFLOPs |  | 1.5 | < 1 | MISSED | by half |" in lines
     table = [line for line in lines if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in table} == {8}
+    assert lines[lines.index("1 of 2 targets are met.") :] == [
+        *(
+            "1 of 2 targets are met.",
+            "",
+            "## Missed: a miss",
+            "",
+            "1.5, where < 1 is the target. by half.",
+            "",
+            "where it went",
+        ),
+    ]
+    assert "profile" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "faster", "ratio", "met"),
+    [
+        *(("<= 0.5", False, 0.5, True), ("< 0.5", False, 0.5, False), (">= 2", True, 2.0, True), (">= 2.1", True, 2.0, False)),
+        ("", False, 0.5, True),
+    ],
+)
+def test_a_target_is_held_against_the_ratio_and_its_miss_profiled(target, faster, ratio, met):
+    line = hold("one thing", 10.0, 20.0, "ms", target, "so", faster, lambda: "the profile")
+    assert line == Measurement("one thing", 10.0, 20.0, "ms", ratio, target, met, "so", "" if met else "the profile")
+    assert hold("a bound", 3.0, None, "s", "<= 5").met
+
+
+def test_a_profile_names_what_took_longest_first():
+    maps, layer = torch.randn(1, 8, 64, 64), torch.nn.Conv2d(8, 8, 3)
+    header, _, first, *_ = profile_of(lambda: layer(maps)).splitlines()
+    assert header.startswith("| operator")
+    assert "1x8x64x64" in first
+    assert table_of_shares([(1.0, "b"), (3.0, "a")], "thing").splitlines()[2:] == ["| a | 3.0 | 75.0% |", "| b | 1.0 | 25.0% |"]
 
 
 def test_strict_fails_on_a_miss(measured, tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks import memory, models
+from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement
 from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
 from tests.benchmarks import DEVICES
@@ -32,6 +34,16 @@ def test_the_layers_one_after_the_other_have_values_and_gradients_of_the_fast_fo
         assert (one.grad - other.grad).abs().max() <= 1e-6 * other.grad.abs().max() + 1e-12
 
 
+def test_the_stand_in_has_the_public_ones_sizes():
+    with torch.device("meta"):
+        model = PublicExFuse(21)
+        assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(72.6e6, rel=0.002)
+        with FlopCounterMode(display=False) as counter:
+            scores = model(torch.empty(1, 3, 256, 256))
+    assert scores.shape == (1, 21, 256, 256)
+    assert counter.get_total_flops() == pytest.approx(78.1e9, rel=0.02)
+
+
 def consistent(line: Measurement) -> None:
     assert line.ours > 0
     assert line.ratio == pytest.approx(
@@ -48,9 +60,14 @@ def test_a_benchmark_of_models_runs_through(device, monkeypatch):
     monkeypatch.setattr(models, "_AVERAGED", (2, 189, 8, 8))
     said: list[str] = []
     found = models.measure(device, said.append)
-    assert len(found) == 9
-    assert len(said) == 8
-    assert [line.target for line in found[-4:]] == [">= 8.00", "reported", "reported", "reported"]
+    assert len(found) == 13
+    assert len(said) == 7
+    assert [line.target for line in found[-4:]] == [">= 8.00", "", "", ""]
+    assert {line.item.split(" / ")[1] for line in found[:6]} == {
+        *("FPN of segmentation_models_pytorch", "DeepLabV3+ of segmentation_models_pytorch", "GCN baseline"),
+        *("the public ExFuse's layers", "plain composition of the same layers"),
+    }
+    assert all(line.profile for line in found[:7] if line.target and not line.met)
     for line in found:
         consistent(line)
 

@@ -10,6 +10,7 @@ from tests.benchmarks import DEVICES
 def test_every_line_is_measured_and_its_ratio_is_that_of_its_two_sides(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "_SIZE", (48, 64))
     monkeypatch.setattr(validation, "_ENCODERS", {"tiny": "resnet_tiny"})
+    monkeypatch.setattr(validation, "_IMAGES", {"tiny": 2})
     monkeypatch.setattr(validation, "_mask", lambda: validation.np.zeros((48, 64), validation.np.uint8))
     said: list[str] = []
     found = validation.measure(device, said.append)

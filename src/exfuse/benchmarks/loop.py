@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import default_collate
 
-from exfuse.benchmarks.report import Measurement
+from exfuse.benchmarks.report import Measurement, hold
 from exfuse.composition.common import on_gpu
 from exfuse.composition.precision import resolve_precision
 from exfuse.composition.segmentation import build_data, build_model, build_task
@@ -60,18 +60,15 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         run = resolve_precision(_compose(device, data, f"runtime.cache={cache}"))
         rates = measure_epochs(run, _EPOCHS if target else _EPOCHS_WITHOUT_TARGET)
         how = f"{run.trainer.precision}, {loader_workers(run.runtime.workers)} workers"
-        measurements.append(
-            Measurement(
-                item=f"epoch of fit against the bare step, cache={cache}",
-                ours=statistics.median(rates.epochs),
-                reference=statistics.median(rates.bare),
-                unit="images/s",
-                ratio=rates.ratio,
-                target=target,
-                met=not target or rates.ratio >= _TARGET,
-                details=f"{images}, tiny ResNet, baseline, recipe=small (batch 8, 192x192), {how}",
-            )
+        measured = hold(
+            f"epoch of fit / bare step, cache={cache}",
+            statistics.median(rates.epochs),
+            statistics.median(rates.bare),
+            "images/s",
+            details=f"{images}, tiny ResNet, baseline, recipe=small (batch 8, 192x192), {how}; median of the epochs' ratios",
         )
+        met = not target or rates.ratio >= _TARGET  # of what drifted together, which their medians hide
+        measurements.append(replace(measured, ratio=rates.ratio, target=target, met=met))
     return measurements
 
 

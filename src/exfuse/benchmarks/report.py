@@ -1,5 +1,6 @@
 """What one line of a benchmark says, and how two things are timed against each other."""
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -9,10 +10,10 @@ from typing import Any
 import msgspec
 import torch
 
-from exfuse.files import write_atomically, write_json
+from exfuse.files import write_atomically, write_csv, write_json
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
-from exfuse.store.checked import plain, write_rows
+from exfuse.store.checked import plain
 from exfuse.store.record import changes
 from exfuse.terminal import Table
 
@@ -29,6 +30,7 @@ class Measurement(msgspec.Struct, frozen=True):
         target: the bound as a reader wants it, e.g. "<= 1.60"; empty for a line that is only there to be compared with.
         met: whether the bound holds; nothing without a target.
         details: number formats, batch, sizes, memory.
+        profile: of a target that is missed, where the time goes, as Markdown.
     """
 
     item: str
@@ -39,6 +41,59 @@ class Measurement(msgspec.Struct, frozen=True):
     target: str
     met: bool
     details: str = ""
+    profile: str = ""
+
+
+_BOUNDS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
+
+
+def hold(
+    item: str,
+    ours: float,
+    reference: float | None,
+    unit: str,
+    target: str = "",
+    details: str = "",
+    faster: bool = False,
+    profile: Callable[[], str] | None = None,
+) -> Measurement:
+    """Hold one side against the other: a `Measurement` with its ratio, and whether that meets its target.
+
+    Args:
+        item, ours, reference, unit, target, details: see there.
+        faster: the ratio says how many times as fast we are by two times; else it is ours by the reference.
+        profile: asked for where the target is missed.
+    """
+    ratio = ours if reference is None else reference / ours if faster else ours / reference
+    sign, _, bound = target.partition(" ")
+    met = not target or _BOUNDS[sign](ratio, float(bound))
+    told = profile() if profile is not None and not met else ""
+    return Measurement(item, ours, reference, unit, ratio, target, met, details, told)
+
+
+_PROFILED = 12  # lines of a profile
+
+
+def profile_of(call: Callable[[], object]) -> str:
+    """Operators of one call by their own time on the CPU or, where it uses one, the GPU: a table in Markdown."""
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    with profile(activities=kinds, record_shapes=True) as profiler:
+        call()
+    taken = []
+    for one in profiler.key_averages(group_by_input_shape=True):
+        shapes = " ".join("x".join(map(str, shape)) for shape in one.input_shapes[:2] if shape)
+        taken.append(((one.self_device_time_total or one.self_cpu_time_total) / 1e3, f"{one.key} {shapes}"))
+    return table_of_shares(taken, "operator and shapes")
+
+
+def table_of_shares(taken: Sequence[tuple[float, str]], of: str) -> str:
+    """Milliseconds and what took them as a Markdown table of the longest, with their shares of all."""
+    total = sum(time for time, _ in taken)
+    lines = [f"| {of} | ms | share |", "| :--- | ---: | ---: |"]
+    longest = sorted(taken, reverse=True)[:_PROFILED]
+    return "\n".join([*lines, *(f"| {what} | {time:.1f} | {time / total:.1%} |" for time, what in longest)])
 
 
 def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
@@ -100,7 +155,9 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
     content = {"machine": machine, "failed": list(failed), "measurements": plain(list(measurements))}
     text, table, data = files(folder)
     write_json(data, content)
-    write_atomically(table, lambda path: write_rows(path, Measurement, measurements))
+    fields = Measurement.__struct_fields__[:-1]  # without profiles
+    rows = [[getattr(one, name) for name in fields] for one in measurements]
+    write_atomically(table, lambda path: write_csv(path, [fields, *rows]))
     write_atomically(text, lambda path: path.write_text(_markdown(measurements, machine, failed)))
 
 
@@ -122,7 +179,7 @@ def _cells(measurement: Measurement) -> list[str]:
         reference,
         _number(measurement.ratio),
         measurement.target,
-        "MISSED" if missed(measurement) else "yes" if measurement.target else "",
+        "MISSED" if missed(measurement) else "met" if measurement.target else "",
         measurement.details,
     ]
 
@@ -152,4 +209,10 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
         *(escaped(_cells(measurement)) for measurement in measurements),
     ]
     lines += ["", *(f"**{module} ended without measurements.**" for module in failed)] if failed else []
+    bounded = [one for one in measurements if one.target]
+    short = [one for one in bounded if missed(one)]
+    lines += ["", f"{len(bounded) - len(short)} of {len(bounded)} targets are met."]
+    for one in short:
+        lines += ["", f"## Missed: {one.item}", "", f"{_number(one.ratio)}, where {one.target} is the target. {one.details}."]
+        lines += ["", one.profile] if one.profile else []
     return "\n".join(lines) + "\n"

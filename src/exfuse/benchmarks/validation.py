@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from exfuse.benchmarks.report import Measurement, alternate
+from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import describe_run
 from exfuse.metrics.boundary import count_areas, find_edges
 from exfuse.models.segmenter import Segmenter
+from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.tasks.confusion import confusion_counts, plain_confusion_counts
 from exfuse.tasks.scoring import score
 from exfuse.tasks.segmentation import predict_ids
 
-_TARGET = 0.02  # of the forward pass
-_SCORING = 0.85  # of the forward pass's images/s
-_IMAGES = 2  # scored at a time
+_TARGET, _SCORING = "<= 0.02", ">= 0.85"  # of the forward pass, and of its images/s
+_IMAGES = {"tiny": 40, "ResNet50": 12}  # scored at a time
 _CLASSES = 21
 _SIZE = (375, 500)  # the commonest of VOC's
 _ENCODERS = {"tiny": "resnet_tiny", "ResNet50": "resnet50"}
@@ -59,68 +59,61 @@ def _counting(model: Segmenter, name: str, where: str, device: str) -> list[Meas
         repeats=9,
         device=device,
     )
-    costs = {
-        "confusion counts": (counts, f"<= {_TARGET}", f"; the plain form takes {plain:.2f} ms"),
-        "areas near borders": (areas, "", f"; the final score alone, on the CPU; its loaders take {preparing:.1f} ms a mask"),
-    }
+    aside = f"; the final score alone, on the CPU; its loaders take {preparing:.1f} ms a mask"
     return [
-        Measurement(
-            item=f"{what} against the forward pass, {name}",
-            ours=taken,
-            reference=forward,
-            unit="ms",
-            ratio=taken / forward,
-            target=target,
-            met=not target or taken / forward <= _TARGET,
-            details=where + note,
-        )
-        for what, (taken, target, note) in costs.items()
+        hold(
+            f"confusion counts / forward pass, {name}",
+            counts,
+            forward,
+            "ms",
+            _TARGET,
+            f"{where}; the plain form takes {plain:.2f} ms",
+            profile=lambda: profile_of(lambda: confusion_counts(ids, on_device, _CLASSES)),
+        ),
+        hold(f"areas near borders / forward pass, {name}", areas, forward, "ms", details=where + aside),
     ]
 
 
 @torch.inference_mode()
 def _scoring(model: Segmenter, name: str, where: str, device: str) -> list[Measurement]:
-    """All of `score` but reading images, in this process, and a forward pass at a size that no pass had before."""
+    """All of `score` but reading images, with a run's loader workers, and forward passes at sizes that none had before."""
+    images, workers = _IMAGES[name], loader_workers("auto")
     truth, image = torch.from_numpy(_mask()), torch.randn(3, *_SIZE, generator=torch.Generator().manual_seed(0))
     there, heights = image[None].to(device), count(_SIZE[0] + 1)
     split = SimpleNamespace(name="noise", classes=range(_CLASSES))
-    dataset: Any = _Images([{"image": image, "mask": truth}] * _IMAGES, split)
+    dataset: Any = _Images([{"image": image, "mask": truth}] * images, split)
 
     def scored_in_silence() -> None:
         with redirect_stdout(StringIO()):  # its progress
-            score(model, dataset, torch.device(device), workers=0)
+            score(model, dataset, torch.device(device), workers)
 
     forward, scoring, new = alternate(
         [
-            lambda: [model(there) for _ in range(_IMAGES)],
+            lambda: [model(there) for _ in range(images)],
             scored_in_silence,
-            lambda: [model(torch.zeros(1, 3, next(heights), _SIZE[1], device=device)) for _ in range(_IMAGES)],
+            lambda: [model(torch.zeros(1, 3, next(heights), _SIZE[1], device=device)) for _ in range(images)],
         ],
-        repeats=5,
+        repeats=3,
         warm_up=1,
         device=device,
     )
-    bare, scored = (1e3 * _IMAGES / taken for taken in (forward, scoring))
-    shared: dict[str, Any] = {"reference": bare, "unit": "images/s"}
-    details = f"{where}; counts and edge areas, edges found in the same process, no files read"
+    bare, scored, always_new = (1e3 * images / taken for taken in (forward, scoring, new))
     return [
-        Measurement(
-            item=f"scoring at native size against the bare forward pass, {name}",
-            ours=scored,
-            ratio=scored / bare,
-            target=f">= {_SCORING}",
-            met=scored / bare >= _SCORING,
-            details=details,
-            **shared,
+        hold(
+            f"scoring at native size / bare forward pass, {name}",
+            scored,
+            bare,
+            "images/s",
+            _SCORING,
+            f"{where}; {images} images with the start of {workers} loader workers, counts and edge areas, no files read",
+            profile=lambda: profile_of(scored_in_silence),
         ),
-        Measurement(
-            item=f"forward passes at ever new sizes against one size, {name}",
-            ours=1e3 * _IMAGES / new,
-            ratio=forward / new,
-            target="",
-            met=True,
+        hold(
+            f"forward passes at ever new sizes / at one size, {name}",
+            always_new,
+            bare,
+            "images/s",
             details=f"{where}, and a row more each time: what libraries prepare for a size",
-            **shared,
         ),
     ]
 
