@@ -55,7 +55,7 @@ def _loss(device: str, classes: int, crop: int) -> list[Measurement]:
         scores.grad = None
         loss(scores, truth).backward()
 
-    sides = [step, *(partial(both_ways, one) for one in (segmentation_loss, *forms.values()))]
+    sides: list[Callable[[], object]] = [step, *(partial(both_ways, one) for one in (segmentation_loss, *forms.values()))]
     whole, ours, *others = alternate(sides, _REPEATS, 2, device)
     where = f"{step.images} images, {classes} classes, {crop}x{crop}, {str(scores.dtype).removeprefix('torch.')}, one thread"
     share = "loss, forward and backward / a tiny model's training step"

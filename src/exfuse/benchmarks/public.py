@@ -28,7 +28,7 @@ class PublicExFuse(nn.Module):
         self.encoder = timm.create_model(
             backbone, features_only=True, out_indices=(1, 2, 3, 4), stem_type="deep", stem_width=64, pretrained=False
         )
-        channels = self.encoder.feature_info.channels()
+        channels: list[int] = self.encoder.feature_info.channels()  # type: ignore[union-attr, operator]
         wide = classes * _WINDOW**2
         self.embeddings = nn.ModuleList(
             nn.Conv2d(sum(channels[place + 1 :]), width, 3, padding=1) for place, width in enumerate(channels[:-1])
