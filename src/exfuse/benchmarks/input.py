@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import default_collate
@@ -38,7 +37,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         split, mean = read_voc(root, "train", CLASSES), (0.45, 0.45, 0.45)
         transform = TrainTransform(_CROP, None, (0.5, 2.0), 0.5, 0.3, mean, (0.2, 0.2, 0.2))  # of recipe=voc
         dataset, places = SegmentationDataset(split, transform), count()
-        prepared: list[Any] = [dataset.samples.read(place) for place in range(_IMAGES)]
+        prepared = [dataset.samples.read(place) for place in range(_IMAGES)]
         samples = [dataset[0, place % _IMAGES] for place in range(_BATCH)]
 
         def each(work: Callable[[int], object]) -> Callable[[], object]:
@@ -51,7 +50,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
         stages = {
             "reading and decoding": each(dataset.samples.read),
-            "augmentation": each(lambda place: transform.augment(*prepared[place], next(places))),
+            "augmentation": each(lambda place: transform.augment(prepared[place][0], prepared[place][1], next(places))),
             "batching and transfer": transfer,
         }
         progress("decoding, augmentation and transfer")
