@@ -18,6 +18,8 @@ from PIL import Image
 from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
+from exfuse.tasks.prediction import PredictedImage
+from exfuse.tracking.tracker import RunInfo
 from tests import entry_points
 from tests.sharing import amount
 from tests.small_runs import SMALL, only_run
@@ -318,8 +320,9 @@ def test_a_network_lost_in_mid_training_costs_a_bounded_time(tmp_path: Path) -> 
     assert time.time() - ended < EXTRA_SECONDS
     (line,) = [line for line in told.splitlines() if "W&B:" in line]
     assert f"wandb sync --include-online {trained.path}/wandb" in line
-    shown = read_only_start(trained.path / "wandb")
+    _, shown = read_starts(trained.path / "wandb")  # what it ended with is told to a start of its own
     assert shown.summary["final/miou"] == record.scores.miou
+    assert "final/examples.table.json" in shown.artifacts
 
 
 @pytest.mark.slow
@@ -363,6 +366,44 @@ def test_a_killed_and_resumed_run_is_one_run_whose_steps_go_on(tmp_path: Path) -
             losses.setdefault(row["step"], set()).add(row["train/loss"])
     assert losses.keys() == {*steps[0], *steps[1]}
     assert all(len(values) == 1 for values in losses.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [True, False])
+def test_tables_arrive_by_a_later_sync(lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exfuse.tracking.wandb_tracker import WandbTracker
+
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    info = RunInfo(tmp_path, "key", "train", "name", "study", [], {"seed": 0})
+    example = PredictedImage("one", np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8))
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        tracker = WandbTracker(info, "project", None, None, "online" if lost else "offline", 20, 1)
+        tracker.start()
+        tracker.log({"train/loss": 1.0}, 0)
+        if lost:  # W&B asks its server before it takes a table, and waits for it
+            monkeypatch.setattr(tracker, "_timeout", 1)
+            server.stop()
+        tracker.log_outcome(np.ones((2, 2), np.int64), [example], ["ground", "boat"])
+        tracker.summarise({"final/miou": 0.5})
+        tracker.finish(0)
+        assert not server.tables
+    wandb.teardown()
+    with wandb_server() as server:
+        synced = subprocess.run(
+            [sys.executable, "-m", "wandb", "sync", "--include-online", f"{tmp_path}/wandb"],
+            env=environment(tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY),
+            timeout=300,
+        )
+    assert synced.returncode == 0
+    tables = {name: json.loads(sent[name]) for sent in server.tables.values() for name in sent if name.endswith("table.json")}
+    assert [row[0] for row in tables["final/examples.table.json"]["data"]] == ["one"]
+    assert tables["final/confusion_table.table.json"]["data"][0] == ["ground", "ground", 50.0]
+    assert sum("media/images" in name for sent in server.tables.values() for name in sent) == 4  # the image and its masks
+    assert {row["train/loss"] for row in server.rows["key"] if "train/loss" in row} == {1.0}
+    assert json.loads(server.uploads["wandb-summary.json"])["final/miou"] == 0.5
+    assert server.exits == {"key": 0}
 
 
 def wait_for(folder: Path, pattern: str, process: entry_points.Started) -> None:

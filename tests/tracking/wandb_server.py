@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from urllib.parse import quote, unquote
 
 KEY = "0" * 40  # of a key's form
 
@@ -20,7 +21,8 @@ class Server:
     Attributes:
         url: for WANDB_BASE_URL.
         rows: history rows by run id, in the order in which they stand there.
-        uploads: names of uploaded files.
+        uploads: the last content of each uploaded file by its name.
+        tables: by run id and name, what each table that was sent whole holds: contents by path.
         runs: what the last request said of each run, by id.
         exits: exit codes by run id.
         views: reports and workspace views that were saved.
@@ -32,7 +34,10 @@ class Server:
     refuses: bool
     gone: bool = False
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    uploads: list[str] = field(default_factory=list)
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    tables: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    pending: dict[str, tuple[str, str]] = field(default_factory=dict)
+    sent: dict[str, dict[str, bytes]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     exits: dict[str, int] = field(default_factory=dict)
     views: list[dict[str, Any]] = field(default_factory=list)
@@ -50,7 +55,10 @@ class Server:
         if stream := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", path):
             self._stream(stream[1], json.loads(body))
         elif path.startswith("/upload/"):
-            self.uploads.append(path.removeprefix("/upload/"))
+            self.uploads[path.removeprefix("/upload/")] = body
+        elif path.startswith("/store/"):
+            artifact, _, name = path.removeprefix("/store/").partition("/")
+            self.sent[artifact][unquote(name)] = body
         return {}
 
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:
@@ -75,11 +83,37 @@ class Server:
         if re.search(r"\bviewer\b", query["query"]):
             who = {"id": "u", "name": "someone", "username": "someone", "entity": "someone", "email": "", "flags": "{}"}
             return {"data": {"viewer": who | {"admin": False, "teams": {"edges": []}, "apiKeys": {"edges": []}}}}
+        if name == "ArtifactType":  # of a table of this name that is known: none is
+            return {"data": {"project": None}}
         if name == "GetProjects":
             return {"data": {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}}
-        if "Artifact" in name:  # tables are kept apart from runs; this server has no store for them
-            return {"errors": [{"message": "no artifacts here"}], "data": None}
+        if re.match("(Create|Update|Commit)Artifact", name):
+            return {"data": self._artifact(name, variables)}
         return {"data": {}}
+
+    def _artifact(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Tables are kept apart from runs: created, filled, given the list of what is in them, and committed."""
+        asked = variables.get("input") or variables
+        if name == "CreateArtifact":
+            id = f"a{len(self.pending)}"
+            self.pending[id], self.sent[id] = (asked["runName"], asked["artifactCollectionName"]), {}
+            return {"createArtifact": {"artifact": {"id": id, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}}}
+        if name in ("CreateArtifactManifest", "UpdateArtifactManifest"):
+            id = asked.get("artifactID") or asked["artifactManifestID"]
+            file = {"id": id, "uploadUrl": f"{self.url}/store/{id}/", "uploadHeaders": []}
+            return {name[0].lower() + name[1:]: {"artifactManifest": {"id": id, "file": file}}}
+        if name == "CreateArtifactFiles":
+            files = [
+                {"storagePath": one["name"], "uploadUrl": f"{self.url}/store/{one['artifactID']}/{quote(one['name'])}"}
+                | {"uploadHeaders": [], "uploadMultipartUrls": None, "artifact": {"id": one["artifactID"]}}
+                for one in asked["artifactFiles"]
+            ]
+            return {"createArtifactFiles": {"files": {"edges": [{"node": file} for file in files]}}}
+        id = asked["artifactID"]
+        listed = json.loads(self.sent[id].pop(""))["contents"]
+        assert listed.keys() == self.sent[id].keys()
+        self.tables[self.pending[id]] = self.sent[id]
+        return {"commitArtifact": {"artifact": {"id": id, "digest": "d"}}}
 
     def _project(self) -> dict[str, Any]:
         return {"id": "p", "name": "exfuse-ablation", "entityName": "someone", "entity": {"id": "e", "name": "someone"}}

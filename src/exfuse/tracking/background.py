@@ -21,6 +21,7 @@ class Background:
     def __init__(self, on_error: Callable[[Exception], object]) -> None:
         self._calls: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._on_error = on_error
+        self._over = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -29,13 +30,14 @@ class Background:
         self._calls.put(call)
 
     def finish(self, seconds: float) -> bool:
-        """Wait for the calls so far, at most so long; whether all are done. No further call may come."""
+        """Wait for the calls so far, at most so long; whether all are done. Those that have not begun by then never do."""
         self._calls.put(None)
         self._thread.join(seconds)
+        self._over = True
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while (call := self._calls.get()) is not None and not self._over:
             try:
                 call()
             except Exception as error:  # whatever it is, the thread that asked must not see it

@@ -36,7 +36,9 @@ class WandbTracker(Tracker):
     The optimiser's step is logged as ``step``, the axis of training curves; W&B's own count only grows. Offline, each start of
     a run leaves a folder of its own, and ``wandb sync FOLDER/wandb`` sends them in order as one run. Online, a run that cannot
     start within ``timeout`` seconds goes on offline, and one that loses its connection is kept on the disk; either is said
-    once, with the command that sends it later. Once started, W&B works in a thread of its own and training never waits for it.
+    once, with the command that sends it later. W&B asks its server before it takes a table, and where none answers it keeps
+    none: what such a run ended with is told to an offline start of its own. Once started, W&B works in a thread of its own and
+    training never waits for it.
 
     Args:
         info: of the run.
@@ -65,7 +67,8 @@ class WandbTracker(Tracker):
         self._mode, self._timeout, self.examples = mode, timeout, examples
         self._run: wandb.Run | None = None
         self._first_step = self._last_step = 0
-        self._places_data = self._said = False
+        self._places_data = self._said = self._online = False
+        self._outcome: list[Callable[[Any], object]] = []
         self._background: Background | None = None
 
     def start(self) -> None:
@@ -105,13 +108,13 @@ class WandbTracker(Tracker):
 
     def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         """See `Tracker.log_outcome`."""
-        self._log(lambda: {"final/confusion": _confusion_chart(counts, classes)}, self._last_step)
+        self._end_with(lambda run: run.log({"final/confusion": _confusion_chart(counts, classes)}, step=self._last_step))
         if examples:
-            self._log(lambda: {"final/examples": _examples_table(examples, classes)}, self._last_step)
+            self._end_with(lambda run: run.log({"final/examples": _examples_table(examples, classes)}, step=self._last_step))
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """See `Tracker.summarise`."""
-        self._do(lambda run: run.summary.update(dict(values)))
+        self._end_with(lambda run: run.summary.update(dict(values)))
 
     def finish(self, exit_code: int) -> None:
         """See `Tracker.finish`."""
@@ -119,9 +122,26 @@ class WandbTracker(Tracker):
         # twice: W&B may first have to take what was logged before
         if self._background is not None and not self._background.finish(2 * self._timeout + _GRACE):
             self._say("it did not answer")
+        if self._online and self._said and self._outcome:
+            self._keep_outcome(exit_code)
         self._background = self._run = None
         if self._places_data:
             os.environ.pop(_DATA_DIR, None)
+
+    def _end_with(self, call: Callable[[Any], object]) -> None:
+        self._outcome.append(call)
+        self._do(call)
+
+    def _keep_outcome(self, exit_code: int) -> None:
+        """Tell what the run ended with to an offline start, which `wandb sync` sends behind the one that was cut off."""
+        try:
+            wandb.teardown()  # its service would wait for the network
+            run = self._begin("offline")
+            for call in self._outcome:
+                call(run)
+            run.finish(exit_code=exit_code)
+        except Exception as error:  # wandb raises all sorts, and none of them is worth a training
+            self._say(_first_line(error))
 
     def _start_online(self) -> str:
         """Start; or say why not, with nothing left of the attempt."""
@@ -131,6 +151,7 @@ class WandbTracker(Tracker):
             if not wandb.login(prompt=False, verify=False):
                 return "no API key is configured (`wandb login` asks for one)"
             self._run = self._begin("online")
+            self._online = True
             return ""
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
             wandb.teardown()  # its service would hold the id of the run that failed
