@@ -97,7 +97,8 @@ class Server:
         if name == "CreateArtifact":
             id = f"a{len(self.pending)}"
             self.pending[id], self.sent[id] = (asked["runName"], asked["artifactCollectionName"]), {}
-            return {"createArtifact": {"artifact": {"id": id, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}}}
+            created = {"id": id, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+            return {"createArtifact": {"artifact": created}}
         if name in ("CreateArtifactManifest", "UpdateArtifactManifest"):
             id = asked.get("artifactID") or asked["artifactManifestID"]
             file = {"id": id, "uploadUrl": f"{self.url}/store/{id}/", "uploadHeaders": []}
