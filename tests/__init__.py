@@ -1,0 +1,3 @@
+from tests.quicker import hurry
+
+hurry()

@@ -1,5 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
+import gc
 import os
 import subprocess
 import tempfile
@@ -36,6 +37,12 @@ LONGEST = (
     "test_export.py",
     "test_page.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays, and the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

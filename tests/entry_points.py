@@ -33,7 +33,17 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 SERVER = multiprocessing.get_context("forkserver")
 # third parties alone: this project's own modules are those of the folder that the test runs in
 SERVER.set_forkserver_preload(
-    ["pytorch_lightning", "torchmetrics", "timm", "albumentations", "matplotlib.pyplot", "scipy.stats", "hydra", "rich.console"]
+    [
+        *(
+            "pytorch_lightning",
+            "torchmetrics",
+            "timm",
+            "albumentations",
+            "matplotlib.pyplot",
+            "matplotlib.backends.backend_agg",
+        ),
+        *("scipy.stats", "hydra", "rich.console", "msgspec", "pytest", "tests.preloaded"),
+    ]
 )
 OURS = ("src", "exfuse")
 _ANEW = (*OURS, "hydra", "hydra_plugins", "omegaconf")  # what a forked child imports itself: they keep what its parent did

@@ -41,6 +41,7 @@ from tests.small_runs import only_run
 Describe = Callable[..., RunDescription]
 _STEPS = 2
 FORMATS = ["32-true", "bf16-mixed"]
+EVERY_FORMAT = [*FORMATS, "16-mixed"]
 # Two steps of two images each, whatever the recipe's own batch and crop are.
 TWO_STEPS = (
     *("debug.images=4", "recipe.epochs=1", "recipe.batch_size=2", "recipe.augmentation.crop=64"),
@@ -50,6 +51,13 @@ TWO_STEPS = (
 
 def options(group: str) -> list[str]:
     return sorted(search_path.options(group))
+
+
+def in_turn(recipes: list[str]) -> list[tuple[str, str]]:
+    """Every recipe and every format, as few of their pairs as hold them all, and the first recipe with each."""
+    few = [(recipe, EVERY_FORMAT[number % len(EVERY_FORMAT)]) for number, recipe in enumerate(recipes)]
+    few += [(recipes[0], name) for name in EVERY_FORMAT[1:]]
+    return amount(few, [(recipe, name) for recipe in recipes for name in EVERY_FORMAT])
 
 
 def two_steps(run: RunDescription, folder: Path) -> list[float]:
@@ -74,7 +82,7 @@ def two_steps(run: RunDescription, folder: Path) -> list[float]:
     return moved
 
 
-@pytest.fixture(params=[*FORMATS, "16-mixed"])
+@pytest.fixture
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every format that a recipe may meet; float16 as on a GPU: by itself Lightning takes bfloat16 on CPUs."""
     if request.param == "16-mixed":
@@ -83,7 +91,7 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return request.param
 
 
-@pytest.mark.parametrize("recipe", options("recipe"))
+@pytest.mark.parametrize(("recipe", "precision"), in_turn(options("recipe")), indirect=["precision"])
 def test_every_recipe_trains_in_every_format(
     recipe: str, precision: str, compose_config: Describe, small_overrides: list[str], tmp_path: Path
 ) -> None:
@@ -113,7 +121,10 @@ def together() -> list[str]:
     return [" ".join(f"{group}={names[number % len(names)]}" for group, names in groups.items()) for number in range(most)]
 
 
-@pytest.mark.parametrize("chosen", [*NAMED, *together()])
+OTHERS = [name for name in NAMED if name.startswith("+architecture")]  # ablations are of options that stand together above
+
+
+@pytest.mark.parametrize("chosen", [*amount(["+ablation=baseline", "+ablation=exfuse", *OTHERS], NAMED), *together()])
 def test_every_variant_takes_two_steps_in_both_formats(
     chosen: str, compose_config: Describe, small_overrides: list[str]
 ) -> None:
@@ -132,7 +143,7 @@ def test_every_variant_takes_two_steps_in_both_formats(
                 assert weight.isfinite().all(), name
 
 
-@pytest.mark.parametrize("recipe", options("pretraining/recipe"))
+@pytest.mark.parametrize(("recipe", "precision"), in_turn(options("pretraining/recipe")), indirect=["precision"])
 def test_every_pretraining_recipe_trains_in_every_format(
     recipe: str, precision: str, small_overrides: list[str], tmp_path: Path
 ) -> None:

@@ -249,14 +249,17 @@ REGIMES = {
 }
 
 
+NAMES = [*REGIMES]  # make test simulates each regime once: every second for its alarms, the others for their cover
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REGIMES)
+@pytest.mark.parametrize("name", amount(NAMES[::2], NAMES))
 def test_alarms_of_the_whole_chain_are_rare_where_nothing_is(name):
     assert alarms(REGIMES[name], TRIALS) <= allowed(0.06, TRIALS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REGIMES)
+@pytest.mark.parametrize("name", amount(NAMES[1::2], NAMES))
 def test_intervals_of_the_whole_chain_cover_a_known_difference(name):
     assert 1 - allowed(0.07, TRIALS) <= cover(REGIMES[name], TRIALS) <= 1 - 0.03 + (allowed(0.03, TRIALS) - 0.03)
 
@@ -283,7 +286,7 @@ LONG = {  # memories of half of the sequence and more, which it cannot show: mea
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", amount([*SEQUENCES][::2], [*SEQUENCES]))
 def test_frames_that_are_alike_give_few_alarms(name):
     """8 % at most of frames with an autocorrelation of 0.95, where images that stand alone would give 16 to 78 %."""
     assert alarms(SEQUENCES[name], TRIALS) <= allowed(0.08, TRIALS)

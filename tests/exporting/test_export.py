@@ -1,10 +1,10 @@
+import functools
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +179,7 @@ def test_runs_that_cannot_be_exported_are_refused_in_one_line(make_run, tmp_path
 
 def test_the_command_line(make_run, tmp_path):
     run = make_run()
-    run_command = partial(entry_points.run, "src.export")
+    run_command = functools.partial(entry_points.run, "src.export")
     helped = run_command("--help")
     assert "onnxruntime.InferenceSession" in helped.stdout
     done = run_command(run.path, "--format", "torch", "--size", "40", "64")
@@ -234,9 +234,13 @@ class _Tiny(torch.nn.Module):
         return self.convolution(image)
 
 
+@functools.cache
+def _tiny_program() -> torch.export.ExportedProgram:
+    return torch.export.export(_Tiny().eval(), (torch.zeros(1, 3, 16, 16),))
+
+
 @pytest.mark.parametrize("writer", ["onnx", "torch", "safetensors", "checkpoint"])
 def test_where_no_file_finds_space_the_one_before_stays_and_the_message_names_it(writer: str, tmp_path: Path) -> None:
-    program = torch.export.export(_Tiny().eval(), (torch.zeros(1, 3, 16, 16),))
     path, tensors = tmp_path / f"file{FORMATS[writer].suffix if writer in FORMATS else '.safetensors'}", _Tiny().state_dict()
 
     def write() -> None:
@@ -245,7 +249,7 @@ def test_where_no_file_finds_space_the_one_before_stays_and_the_message_names_it
         elif writer == "safetensors":
             write_atomically(path, lambda scratch: save_file(tensors, scratch))
         else:
-            write_atomically(path, lambda scratch: FORMATS[writer].write(scratch, program, {"classes": "[]"}))
+            write_atomically(path, lambda scratch: FORMATS[writer].write(scratch, _tiny_program(), {"classes": "[]"}))
 
     write()
     before, usual = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)

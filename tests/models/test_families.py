@@ -54,6 +54,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "cspnext_tiny": {},
 }
 SAMPLED = ["test_convnext", "swin_tiny_patch4_window7_224", "lcnet_035"]
+EXPORTED = amount(SAMPLED[1:2], [*FAMILIES])  # attention in windows is what an export knows least
 
 
 def typed(name: str) -> list[str]:
@@ -101,7 +102,8 @@ def test_a_family_is_trained_resumed_predicted_and_exported(
             plain, fused = model.eval()(image).scores, fuse(model)(image).scores
             assert plain.shape[-2:] == size
             assert (plain - fused).abs().max() < 1e-4 * plain.abs().max()
-    assert export(str(resumed.path), "torch", (64, 96), str(tmp_path / "model.pt2")).exists()  # it compares the scores
+    if name in EXPORTED:
+        assert export(str(resumed.path), "torch", (64, 96), str(tmp_path / "model.pt2")).exists()  # it compares the scores
 
 
 def test_the_command_that_pretrains_a_family_composes_and_budgets_name_the_model() -> None:

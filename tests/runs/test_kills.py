@@ -13,7 +13,7 @@ from tests.killing import WHOLE, fill_a_mount, fill_the_disk, kill_at_every_writ
 from tests.sharing import FULL, amount
 from tests.small_runs import only_run
 
-TINY = ("recipe.batch_size=8",)
+TINY = ("debug.images=4", "recipe.batch_size=4")
 LEAST = 10  # writes of a run: record, config, two epochs' checkpoints, environment, counts, areas, tables, pictures, record
 
 
