@@ -136,8 +136,16 @@ def run(module: str, *arguments: object, timeout: float = _SECONDS, **settings: 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork what code in this process starts with ``subprocess.run([sys.executable, "-m", ...])``, too."""
+    """Fork what code in this process starts with ``subprocess.run([sys.executable, "-m", ...])``, and a backbone's pretraining."""
+    from exfuse.config import search_path
+    from exfuse.runs.child import Ended
+
     usual = subprocess.run
+
+    def run_child(verb: str, overrides: Sequence[str], **_: object) -> Ended:
+        done = run("exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN", folder=Path.cwd())
+        print(done.stdout, done.stderr)
+        return Ended(done.returncode, done.stderr, False)
 
     def run_forked(command: Any, *more: Any, **settings: Any) -> "subprocess.CompletedProcess[Any]":
         if isinstance(command, str) or not _is_ours([os.fsdecode(word) for word in command]):
@@ -150,6 +158,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
         return done
 
     monkeypatch.setattr(subprocess, "run", run_forked)
+    monkeypatch.setattr("exfuse.runs.backbones.run_child", run_child)
 
 
 def holder(lock: Path) -> int:

@@ -136,10 +136,12 @@ def test_behind_imagenets_weights(compose_config: Callable[..., RunDescription])
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("forked")
 def test_behind_a_backbone_that_was_pretrained_here(
     compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path: Path
 ) -> None:
     quick = ["pretraining.recipe.epochs=1", "pretraining.data.minimum_side=4", "pretraining.recipe.augmentation.size=32"]
+    quick += ["pretraining.recipe.evaluation.size=32"]
     own = [word for word in small_overrides if not word.startswith("backbone.")]
     run = compose_config("backbone=resnet_tiny", *own, *quick, f"paths.backbones={tmp_path}")
     weights = choose_weights(run, Console(quiet=True))
