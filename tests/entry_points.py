@@ -136,7 +136,7 @@ def run(module: str, *arguments: object, timeout: float = _SECONDS, **settings: 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork what code in this process starts with ``subprocess.run([sys.executable, "-m", ...])``, and a backbone's pretraining."""
+    """Fork what code in this process starts with ``subprocess.run([sys.executable, "-m", ...])``, and pretrainings."""
     from exfuse.config import search_path
     from exfuse.runs.child import Ended
 

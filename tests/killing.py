@@ -20,11 +20,9 @@ from typing import Any
 
 from tests.entry_points import SERVER
 
-WHOLE = "whole"  # the run that nothing stops
-
 
 def kill_at_every_write(overrides: list[str], folder: Path) -> dict[str, list[int]]:
-    """Train once to the end; then once for every file that a training writes, killed before that file appears, and to the end.
+    """Train once for every file that a training writes, killed before that file appears, and then to the end.
 
     Returns:
         By the run's name (below ``folder``) the exit statuses of its starts; -9 is a kill.
@@ -49,12 +47,12 @@ def stop_at_every_write(overrides: list[str], folder: Path, kill: int) -> dict[s
 
 
 def kill_at_random(overrides: list[str], folder: Path, kills: int) -> dict[str, list[int]]:
-    """Train once to the end; then runs that are killed at random moments, again and again, until all were killed so often."""
+    """Train runs that are killed at random moments, again and again, until all were killed so often."""
     return _ask(_at_random, overrides, folder, kills)
 
 
 def fill_the_disk(overrides: list[str], folder: Path, most: Sequence[int]) -> dict[str, list[int]]:
-    """Train once to the end; then once with no room for files of more than so many bytes, and to the end.
+    """Train once with no room for files of more than so many bytes, and then to the end.
 
     What was said of it stands in ``NAME.txt``.
     """
@@ -62,7 +60,7 @@ def fill_the_disk(overrides: list[str], folder: Path, most: Sequence[int]) -> di
 
 
 def fill_a_mount(overrides: list[str], folder: Path) -> dict[str, list[int]]:
-    """Train once to the end; then once on a file system that is too small, and to the end once it is larger.
+    """Train once on a file system that is too small, and to the end once it is larger.
 
     Returns:
         See `kill_at_every_write`; without ``full`` where nothing may be mounted.
@@ -121,9 +119,7 @@ def _work(what: Callable[..., dict[str, list[int]]], overrides: list[str], folde
     import exfuse.runs.training  # noqa: F401 - once for all that follow
     from exfuse.config.overrides import describe_run
 
-    run = describe_run(overrides)
-    statuses = {WHOLE: [start(run, folder / WHOLE)]} | what(run, folder, *more)
-    (folder / "statuses.json").write_text(json.dumps(statuses))
+    (folder / "statuses.json").write_text(json.dumps(what(describe_run(overrides), folder, *more)))
 
 
 def _at_every_write(run: Any, folder: Path) -> dict[str, list[int]]:

@@ -2,15 +2,18 @@
 
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from exfuse.runs.training import train
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import merge_logs
-from tests.killing import WHOLE, fill_a_mount, fill_the_disk, kill_at_every_write, kill_at_random, stop_at_every_write
-from tests.sharing import FULL, amount
+from tests.killing import fill_a_mount, fill_the_disk, kill_at_every_write, kill_at_random, stop_at_every_write
+from tests.sharing import FULL, amount, make_once
 from tests.small_runs import only_run
 
 TINY = ("debug.images=4", "recipe.batch_size=4")
@@ -33,16 +36,29 @@ def same(run: RunFolder, whole: RunFolder) -> None:
     assert {path.name for path in run.path.iterdir()} == {path.name for path in whole.path.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def whole(
+    compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    """The run that nothing stops."""
+
+    def finish(runs: Path) -> None:
+        train(compose_config(*small_overrides, *TINY, f"paths.runs={runs}"))
+
+    return only_run(make_once(tmp_path_factory, "never_killed", finish))
+
+
 @pytest.mark.slow
-def test_a_run_killed_between_any_two_writes_ends_as_one_that_never_was(small_overrides: list[str], tmp_path: Path) -> None:
+def test_a_run_killed_between_any_two_writes_ends_as_one_that_never_was(
+    small_overrides: list[str], whole: RunFolder, tmp_path: Path
+) -> None:
     tiny = [*small_overrides, *TINY]
     statuses = kill_at_every_write(tiny, tmp_path) if FULL else stop_at_every_write(tiny, tmp_path, LEAST // 2)
-    assert statuses.pop(WHOLE) == [0]
     assert len(statuses) >= LEAST
     assert [-signal.SIGKILL, 0] in statuses.values()
     for name, ended in statuses.items():
         assert ended in ([-signal.SIGKILL, 0], *([] if FULL else [[0]])), name
-        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+        same(only_run(tmp_path / name), whole)
 
 
 LITTLE = (1_500, 1_000_000)  # bytes: no room for a record, and none for a checkpoint
@@ -50,38 +66,38 @@ LITTLE = (1_500, 1_000_000)  # bytes: no room for a record, and none for a check
 
 @pytest.mark.slow
 def test_a_training_whose_files_find_no_space_says_so_in_a_line_and_goes_on_later(
-    small_overrides: list[str], tmp_path: Path
+    small_overrides: list[str], whole: RunFolder, tmp_path: Path
 ) -> None:
     statuses = fill_the_disk([*small_overrides, *TINY], tmp_path, LITTLE)
-    assert statuses.pop(WHOLE) == [0]
     for name, ended in statuses.items():
         assert ended == [1, 0], name
         said = (tmp_path / f"{name}.txt").read_text()
         assert "\n" not in said
         assert re.search(rf"{name}/\w+/\S+ cannot be read or written: .*\(ulimit -f\)", said), said
-        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+        same(only_run(tmp_path / name), whole)
 
 
 @pytest.mark.slow
-def test_a_training_on_a_full_disk_says_so_in_a_line_and_goes_on_later(small_overrides: list[str], tmp_path: Path) -> None:
+def test_a_training_on_a_full_disk_says_so_in_a_line_and_goes_on_later(
+    small_overrides: list[str], whole: RunFolder, tmp_path: Path
+) -> None:
     statuses = fill_a_mount([*small_overrides, *TINY], tmp_path)
-    assert statuses.pop(WHOLE) == [0]
     if not statuses:
         pytest.skip("nothing may be mounted here")
     assert statuses["full"] == [1, 0]
     said = (tmp_path / "full.txt").read_text()
     assert re.search(r"full/\w+/\S+ cannot be read or written: its disk is full\. What was finished", said), said
-    same(only_run(tmp_path / "full"), only_run(tmp_path / WHOLE))
+    same(only_run(tmp_path / "full"), whole)
 
 
 @pytest.mark.skipif(not FULL, reason="make test-all kills at random moments; make test between every pair of writes")
 @pytest.mark.parametrize("variant", ["+ablation=exfuse", "+architecture=aspp_os16"])
 def test_a_run_killed_at_random_moments_ends_as_one_that_never_was(
-    variant: str, small_overrides: list[str], tmp_path: Path
+    variant: str, train_small: Callable[..., RunFolder], small_overrides: list[str], tmp_path: Path
 ) -> None:
+    whole = train_small("recipe.epochs=3", variant, runs=tmp_path / "whole")
     statuses = kill_at_random([*small_overrides, "recipe.epochs=3", variant], tmp_path, amount(1, 25))
-    assert statuses.pop(WHOLE) == [0]
     assert sum(ended.count(-signal.SIGKILL) for ended in statuses.values()) >= amount(1, 25)
     for name, ended in statuses.items():
         assert ended[-1] == 0, name
-        same(only_run(tmp_path / name), only_run(tmp_path / WHOLE))
+        same(only_run(tmp_path / name), whole)
