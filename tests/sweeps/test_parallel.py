@@ -126,3 +126,16 @@ def test_without_a_sweep_it_is_said_how_one_is_started(tmp_path: Path, monkeypat
         watch(None)
     with pytest.raises(UserError, match="there are no jobs of a sweep"):
         watch(str(tmp_path))
+
+
+def test_a_study_is_watched_by_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = Path("outputs/studies/mine")
+    study.mkdir(parents=True)
+    (study / "study.json").write_text('{"runs": {"0": "abc"}}')
+    for name, key in (("first", "abc"), ("second", "other")):
+        Outcome(0, [], "seb", 0, {}, key=key, status="failed").write(Path("outputs/sweeps") / name)
+    watch(str(study))
+    assert "outputs/sweeps/first" in capsys.readouterr().out

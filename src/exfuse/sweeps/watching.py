@@ -14,6 +14,7 @@ from rich.text import Text
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
+from exfuse.store.study import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
 from exfuse.terminal import Console, Table, columns
 
@@ -26,14 +27,13 @@ def watch(sweep: str | None) -> None:
     """Show a sweep of this folder until it has ended; in a pipe once.
 
     Args:
-        sweep: its folder; None for the latest.
+        sweep: its folder, or that of the study whose latest sweep it is; None for the latest of all.
 
     Raises:
         UserError: if there is none.
     """
     folder = _latest() if sweep is None else Path(sweep)
-    if not read_outcomes(folder):
-        raise UserError(f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps.")
+    folder = folder if read_outcomes(folder) else _of_study(folder)
     console = Console()
     console.print(f"{folder}", highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -179,8 +179,27 @@ def _tell(console: Console, sweep: Path, runs: int, ended: threading.Event) -> N
             return
 
 
+def _sweeps() -> list[Path]:
+    """Those of this folder, the latest last."""
+    return sorted((path.parent for path in Path("outputs/sweeps").glob("*/jobs")), key=lambda path: path.stat().st_mtime)
+
+
+def _of_study(folder: Path) -> Path:
+    """The latest sweep of the study in ``folder``: of its name, or with a run of its rows."""
+    file = folder / STUDY_FILE
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    for sweep in reversed(_sweeps()) if folder.is_dir() else []:
+        outcomes = read_outcomes(sweep)
+        if any(one.choices.get("study") == folder.name or (one.key and one.key in text) for one in outcomes):
+            return sweep
+    raise UserError(
+        f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps or a study's that "
+        "was swept from here."
+    )
+
+
 def _latest() -> Path:
-    found = sorted((path.parent for path in Path("outputs/sweeps").glob("*/jobs")), key=lambda path: path.stat().st_mtime)
+    found = _sweeps()
     if not found:
         raise UserError("outputs/sweeps: no sweep was started in this folder. exfuse train +study=NAME starts one.")
     return found[-1]
