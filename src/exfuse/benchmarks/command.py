@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,12 +16,11 @@ from exfuse.limits import Positive
 from exfuse.terminal import Console, Progress
 
 _PACKAGE = "exfuse.benchmarks"
-Module = Literal["demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory"]
-MODULES: tuple[str, ...] = get_args(Module)
+MODULES = ("demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory")
 
 
 def bench(
-    only: list[Module],
+    only: list[Literal["demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory"]],
     device: Literal["cpu", "cuda"],
     threads: Positive | None,
     output: str,
