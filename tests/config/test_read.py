@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Optional
 
 import pytest
 
@@ -146,6 +146,23 @@ def test_a_setting_is_what_its_argument_is_whichever_way_it_is_typed() -> None:
     one, other = (describe_run([chosen, f"technique.ecre.auxiliary_weight={value}"]) for value in ("1", "1.0"))
     assert one.technique == other.technique
     assert isinstance(one.technique["ecre"].settings["auxiliary_weight"], float)
+
+
+def test_a_kind_is_known_by_the_name_that_a_module_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own or an imported one; circles and names without a kind are no plain values."""
+    package = tmp_path / "kinds_by_name"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "names.py").write_text('Colour = Literal["red", "blue"]\nfrom .use import Round\n')
+    (package / "use.py").write_text(
+        "from .names import Colour as Paint, Round\nSize = list[Paint]\nThing = object()\nSelf = Self\n"
+        "def f(paint: Paint | None, size: Size, round: Round, thing: Thing, me: Self, other: Elsewhere): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds = {name: one.kind for name, one in signature("kinds_by_name.use.f").arguments.items()}
+    colour = Literal["red", "blue"]
+    unknown = dict.fromkeys(("round", "thing", "me", "other"), Any)
+    assert kinds == {"paint": Optional[colour], "size": list[colour], **unknown}  # noqa: UP045 - as it is put together
 
 
 def test_signatures_are_read_without_importing_what_they_are_of() -> None:

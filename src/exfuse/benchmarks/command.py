@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,11 +16,12 @@ from exfuse.limits import Positive
 from exfuse.terminal import Console, Progress
 
 _PACKAGE = "exfuse.benchmarks"
-MODULES = ("demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory")
+Module = Literal["demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory"]
+MODULES: tuple[str, ...] = get_args(Module)
 
 
 def bench(
-    only: list[Literal["demo", "models", "inference", "start", "loop", "validation", "tables", "input", "memory"]],
+    only: list[Module],
     device: Literal["cpu", "cuda"],
     threads: Positive | None,
     output: str,

@@ -41,13 +41,17 @@ _Definition = ast.FunctionDef | ast.ClassDef
 
 
 class _Names(dict[str, Any]):
-    """What an annotation may speak of; everything else is no plain value."""
+    """What an annotation in a file may speak of: plain values, and names that the file gives to such; all else is `Any`."""
 
-    def __missing__(self, _: str) -> Any:
-        return Any
+    def __init__(self, path: Path) -> None:
+        super().__init__(_KNOWN)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        return _kind(*_alias(self.path, name))
 
 
-_KNOWN = _Names(
+_KNOWN: dict[str, Any] = (
     {kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple)}
     | {name: getattr(typing, name) for name in ("Annotated", "Any", "Dict", "List", "Literal", "Optional", "Tuple", "Union")}
     | {
@@ -58,7 +62,6 @@ _KNOWN = _Names(
         "None": None,
         "Option": Option,
     }
-    | {name: kind for name, kind in vars(limits).items() if name[0].isupper() and name != "MOST"}
 )
 
 
@@ -91,15 +94,15 @@ def _as_written(target: str) -> Signature:
 
 def _signature(path: Path, definition: _Definition) -> Signature:
     if isinstance(definition, ast.FunctionDef):
-        return _of_function(definition, skip=0)
+        return _of_function(path, definition, skip=0)
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            return _of_function(statement, skip=1)
+            return _of_function(path, statement, skip=1)
     if any(isinstance(statement, ast.AnnAssign) for statement in definition.body):  # a dataclass or NamedTuple
         fields = [statement for statement in definition.body if isinstance(statement, ast.AnnAssign)]
         named = [(field.target.id, field) for field in fields if isinstance(field.target, ast.Name)]
         return Signature(
-            {name: Argument(_kind(field.annotation), field.value is not None) for name, field in named}, open=False
+            {name: Argument(_kind(path, field.annotation), field.value is not None) for name, field in named}, open=False
         )
     for base in definition.bases:
         if isinstance(base, ast.Name) and (origin := _find(path, base.id)):
@@ -107,25 +110,37 @@ def _signature(path: Path, definition: _Definition) -> Signature:
     return Signature({}, open=False)
 
 
-def _of_function(function: ast.FunctionDef, skip: int) -> Signature:
+def _of_function(path: Path, function: ast.FunctionDef, skip: int) -> Signature:
     given = function.args
     positional = [*given.posonlyargs, *given.args]
     optional = [False] * (len(positional) - len(given.defaults)) + [True] * len(given.defaults)
     pairs = [*zip(positional, optional, strict=True)][skip:]
     pairs += [(argument, default is not None) for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    found = {argument.arg: Argument(_kind(argument.annotation), default) for argument, default in pairs}
+    found = {argument.arg: Argument(_kind(path, argument.annotation), default) for argument, default in pairs}
     return Signature(found, open=given.kwarg is not None)
 
 
-def _kind(annotation: ast.expr | None) -> Any:
+def _kind(path: Path, annotation: ast.expr | None) -> Any:
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
     if annotation is None:
         return Any
     try:
-        return eval(compile(ast.Expression(annotation), "annotation", "eval"), {"__builtins__": {}}, _KNOWN)
+        return eval(compile(ast.Expression(annotation), "annotation", "eval"), {"__builtins__": {}}, _Names(path))
     except Exception:  # a form that no plain value has
         return Any
+
+
+def _alias(path: Path, name: str) -> tuple[Path, ast.expr | None]:
+    """The expression that a module gives a name to, here or where it is imported from, and the file where it stands."""
+    for statement in _statements(_parsed(path).body):
+        if isinstance(statement, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in statement.targets):
+            return path, statement.value
+        if isinstance(statement, ast.ImportFrom):
+            for imported in statement.names:
+                if (imported.asname or imported.name) == name and (origin := _imported(path, statement)):
+                    return _alias(origin, imported.name)
+    return path, None
 
 
 def _find(path: Path, name: str) -> tuple[Path, _Definition] | None:
