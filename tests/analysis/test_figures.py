@@ -215,3 +215,4 @@ def test_rows_of_one_cost_stand_side_by_side_and_others_where_they_are():
     assert statistics.mean(near) == pytest.approx(1.005)
     assert moved[3] == near[-1]
     assert dodged([0.5, 0.7], 0.1) == [0.5, 0.7]
+    assert dodged([0.02, 0.02, 0.03, 0.0, 3.0], 0.1) == pytest.approx([0.1, 0.2, 0.3, 0.0, 3.0])  # none left of zero

@@ -7,11 +7,15 @@ APART = 0.02  # of the largest cost, between rows of one cost
 
 
 def dodged(values: Sequence[float], apart: float) -> list[float]:
-    """The values moved as little as it takes for neighbours to lie ``apart``, groups around their mean; their order stays."""
+    """The values moved as little as it takes for neighbours to lie ``apart``, groups around their mean; their order stays.
+
+    No group of costs is moved beyond zero, where an axis of costs begins.
+    """
     groups: list[list[int]] = []
 
     def start(group: Sequence[int]) -> float:
-        return statistics.fmean(values[place] for place in group) - (len(group) - 1) / 2 * apart
+        mean = statistics.fmean(values[place] for place in group)
+        return max(mean - (len(group) - 1) / 2 * apart, min(apart, *(values[place] for place in group)))
 
     for place in sorted(range(len(values)), key=values.__getitem__):
         groups.append([place])
