@@ -36,8 +36,7 @@ def near(at):
 
 def searched(trainings):
     """Jobs of the search, as their settings, wave by wave."""
-    waves = trainings.stages[:-1] if any("seed=0" in job for job in trainings.stages[-1]) else trainings.stages
-    return [[dict(override.lstrip("+").split("=", 1) for override in job) for job in wave] for wave in waves]
+    return [[dict(override.lstrip("+").split("=", 1) for override in job) for job in wave] for wave in trainings.waves]
 
 
 def test_every_row_tries_as_many_settings_and_takes_its_best_of_the_held_out_part(tmp_path):
@@ -51,8 +50,8 @@ def test_every_row_tries_as_many_settings_and_takes_its_best_of_the_held_out_par
         run = describe_run(job)
         assert (run.seed, run.held_out.share, run.recipe.epochs) == (1000, 0.2, 6)
         assert 3e-4 <= run.recipe.lr <= 3e-2
-    assert len(trainings.stages[-1]) == len(JOBS)
-    assert {describe_run(job).held_out.share for job in trainings.stages[-1]} == {0.0}
+    assert len(trainings.finals) == len(JOBS)
+    assert {describe_run(job).held_out.share for job in trainings.finals} == {0.0}
     for row in ("baseline", "seb"):
         tried = [float(job["recipe.lr"]) for wave in waves for job in wave if job["ablation"] == row]
         assert len(tried) == 10
@@ -117,7 +116,7 @@ class Pruned(Trainings):
 def test_what_is_worse_than_most_is_given_up_and_never_chosen(tmp_path):
     pruned = Pruned(tmp_path / "runs", near(0.003))
     planned = pruned.run(plan(replace(TUNE, prune=True, trials=16)))
-    waves = [[describe_run(job) for job in wave] for wave in pruned.stages[:-1]]
+    waves = [[describe_run(job) for job in wave] for wave in pruned.waves]
     assert {run.recipe.val_every for wave in waves for run in wave} == {1}  # of six epochs, four looks or more
     assert [bool(wave[0].stop.floors) for wave in waves] == [False, False, True, True]  # five have to finish first
     collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)

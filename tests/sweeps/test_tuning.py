@@ -7,11 +7,13 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from exfuse.analysis.footnotes import _search
 from exfuse.composition.reading import read_labelled_split, split_of
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError, UserError
+from exfuse.files import sha256
 from exfuse.runs.plan import find_backbone, plan_run
-from exfuse.store.folder import RunFolder
+from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
 from exfuse.store.study import load_study
@@ -27,12 +29,29 @@ TUNE = DeclaredTune(grid={"recipe.lr": [0.001, 0.003, 0.01]}, epochs=0.5)
 JOBS = [[f"+ablation={row}", f"seed={seed}"] for row in ("baseline", "seb") for seed in (0, 1)]
 
 
-class Trainings:
-    """Stands for the launcher: ends every job at once, with a score that depends on its row and settings."""
+def is_searching(job):
+    return any(override.startswith("held_out") for override in job)
 
-    def __init__(self, store, score, ends=lambda _: DONE):
-        self.store, self.score, self.ends = store, score, ends
+
+class Trainings:
+    """Stands for the launcher: ends every job at once, with a score that depends on its row and settings.
+
+    ``diverges`` says it of a job's settings, as they were typed.
+    """
+
+    def __init__(self, store, score, ends=lambda _: DONE, diverges=lambda _: False):
+        self.store, self.score, self.ends, self.diverges = store, score, ends, diverges
         self.stages = []
+
+    @property
+    def waves(self):
+        """The search's jobs, as they were started side by side."""
+        return [stage for stage in self.stages if is_searching(stage[0])]
+
+    @property
+    def finals(self):
+        """Jobs whose runs take all of train."""
+        return [job for stage in self.stages for job in stage if not is_searching(job)]
 
     def run(self, plan):
         stages, answer, number = plan.stages(Console(quiet=True)), None, 0
@@ -54,6 +73,11 @@ class Trainings:
         choices |= {"technique/seb": "product" if row == "seb" else "none", "decoder": "levels_2345"}
         if status != "unplanned":
             content = {"scores": SCORES | {"miou": self.score(row, float(settings["recipe.lr"]))}} if status == DONE else {}
+            content |= {"health": {"highest_loss": 9.0 if self.diverges(settings) else 0.0}}  # of one class: ln 1
+            if status == DONE and not is_searching(job):
+                (folder := self.store / key).mkdir(parents=True, exist_ok=True)
+                np.savez(folder / COUNTS, counts=np.ones((1, 1, 1), np.int32), ids=["a"])
+                content["confusion_sha256"] = sha256(folder / COUNTS)
             written = {FAILED_BEFORE: FAILED}.get(status, status)
             leave_record(RunFolder(self.store, key), written, seed=seed, choices=choices, seconds=3600.0, **content)
         return Outcome(
@@ -73,14 +97,14 @@ def peak(at):
 
 def settled(trainings):
     """Rate by row and seed of the runs that the table shows."""
-    jobs = [dict(override.lstrip("+").split("=", 1) for override in job) for job in trainings.stages[-1]]
+    jobs = [dict(override.lstrip("+").split("=", 1) for override in job) for job in trainings.finals]
     return {(job["ablation"], int(job["seed"])): float(job["recipe.lr"]) for job in jobs}
 
 
 def test_every_row_tries_the_same_grid_then_takes_its_best(tmp_path):
     trainings = Trainings(tmp_path, lambda row, lr: 0.5 - abs(lr - (0.003 if row == "seb" else 0.0031)))
     trainings.run(plan())
-    search, finals = trainings.stages
+    (search, *_), finals = trainings.stages, trainings.finals
     assert len(search) == 6
     for job in search:
         described = describe_run(job)
@@ -104,7 +128,7 @@ def test_a_best_at_the_end_widens_the_grid_for_all_rows_within_bounds(tmp_path, 
     planned = trainings.run(plan(replace(TUNE, widen=widen)))
     assert planned.search.grid == {"recipe.lr": grid}
     tried = {(dict(o.split("=") for o in job)["+ablation"], dict(o.split("=") for o in job)["recipe.lr"])
-             for stage in trainings.stages[:-1] for job in stage}  # fmt: skip
+             for wave in trainings.waves for job in wave}  # fmt: skip
     assert len(tried) == 2 * len(grid)
     assert {rate for (row, _), rate in settled(trainings).items() if row == "baseline"} == {0.003}
 
@@ -146,7 +170,7 @@ def test_a_row_of_which_every_run_failed_before_is_tried_again(tmp_path):
         tmp_path, peak(0.003), lambda job: DONE if "overwrite" in job or job["seed"] != "1000" else FAILED_BEFORE
     )
     trainings.run(plan())
-    assert len(trainings.stages) == 3
+    assert len(trainings.stages) == 4  # the search, once more, and what the table shows: one seed of every row, then the others
     assert all("overwrite=true" in job for job in trainings.stages[1])
     assert set(settled(trainings).values()) == {0.003}
 
@@ -174,6 +198,52 @@ def test_mistakes_are_named(tune, says):
 def test_a_value_that_no_run_can_have_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ConfigError, match=r"recipe\.lr=-1"):
         Trainings(tmp_path, peak(0)).run(plan(DeclaredTune(grid={"recipe.lr": [-1.0, 1.0]})))
+
+
+def late(rates, *seeds):
+    """Whether a job of SEB diverges: at some rates with some of the study's seeds, never in the search."""
+    return lambda job: job["ablation"] == "seb" and float(job["recipe.lr"]) in rates and int(job["seed"]) in seeds
+
+
+@pytest.mark.parametrize(("diverges", "rate", "trained"), [
+    (late([0.003], 0), 0.001, [(0.003, 0), (0.001, 0), (0.001, 1)]),  # told by one run
+    (late([0.003], 1), 0.001, [(0.003, 0), (0.003, 1), (0.001, 0), (0.001, 1)]),
+    (late([0.001, 0.003], 0), 0.01, [(0.003, 0), (0.001, 0), (0.01, 0), (0.01, 1)]),
+    (late([0.001, 0.003, 0.01], 0), 0.003, [(0.003, 0), (0.001, 0), (0.01, 0), (0.003, 0), (0.003, 1)]),  # nothing else is left
+])  # fmt: skip
+def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path, diverges, rate, trained):
+    trainings = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges)
+    planned = trainings.run(plan(replace(TUNE, widen=0)))
+    of_seb = [job for job in trainings.finals if job[0] == "+ablation=seb"]
+    assert [(float(job[2].removeprefix("recipe.lr=")), int(job[1].removeprefix("seed="))) for job in of_seb] == trained
+    taken = {"baseline": 0.003, "seb": rate}
+    shown = {(one.row, one.seed, one.overrides[-1]) for one in planned.found}
+    assert shown == {(row, seed, f"recipe.lr={taken[row]}") for row in taken for seed in (0, 1)}
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    study = load_study(tmp_path / "study")
+    assert study.tuning.chosen == {"baseline": {"recipe.lr": 0.003}, "seb": {"recipe.lr": rate}}
+    assert {"baseline"}.isdisjoint(study.tuning.passed_over)
+    told = " ".join(_search(study))
+    assert "passed over for the next best, for with all of train it diverged: seb recipe.lr=0.00" in told
+    assert "The search took 6 runs, 6 h" in told  # not those that were passed over
+    again = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges).run(plan(replace(TUNE, widen=0)))
+    assert not collect_study(again.found, STUDY, "exfuse train", False, tmp_path / "study", again.search)
+
+
+def test_a_rate_is_passed_over_only_for_a_run_that_diverged(tmp_path):
+    planned = Trainings(tmp_path / "runs", peak(0.003), diverges=late([0.003], 0)).run(plan())
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    well = next(one.key for one in planned.found if one.row == "seb")
+
+    def exchange(study):
+        study["tuning"]["passed_over"]["seb"][0]["key"] = well
+
+    edit_study(tmp_path / "study", exchange)
+    (tmp_path / "study" / "search" / well).symlink_to(tmp_path / "study" / "records" / well)
+    stale = tmp_path / "study" / "search" / planned.search.passed_over[0][2].key
+    shutil.rmtree(stale)
+    with pytest.raises(UserError, match="did not diverge"):
+        load_study(tmp_path / "study")
 
 
 STUDY = DeclaredStudy(

@@ -1,5 +1,6 @@
 """The sentences below a study's table: what was measured on what, how, and what the numbers do not say."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -258,7 +259,7 @@ def _search(study: Study) -> list[str]:
     if tuning is None:
         return []
     tried = [trial for trials in tuning.trials.values() for trial in trials]
-    records = [record for record in study.searched.values() if record is not None]
+    records = [record for trial in tried if (record := study.searched.get(trial.key or "")) is not None]
     images = [record.images for record in records if record.images]
     declared, grids = tuning.declared, []
     for key, values in tuning.grid.items():
@@ -279,14 +280,26 @@ def _search(study: Study) -> list[str]:
         for one in trials
         if (record := study.searched.get(one.key or "")) is not None and record.diverged
     ]
-    of = f" ({_range(one['val'] for one in images)} images; the other {_range(one['train'] for one in images)} were learnt)"
+    scored, learnt = ([one[split] for one in images] for split in ("val", "train"))
+    of = f" ({_range(scored)} images; the other {_range(learnt)} were learnt)" if images else ""
     sentences = [
         f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the "
-        f"epochs, scored on {_percent(declared.held_out)} of train{of if images else ''}, never on val; its runs here take "
+        f"epochs, scored on {_percent(declared.held_out)} of train{of}, never on val; its runs here take "
         f"what was best for it and all of train. The search took {count(len(tried), 'run')}, {hours:.2g} h."
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
+    passed_over = [
+        f"{study.row(row).title} {_settings_text(trials[0])} ({count(len(trials), 'run')})"
+        for row, of_row in tuning.passed_over.items()
+        for _, same in itertools.groupby(of_row, _settings_text)
+        for trials in [list(same)]
+    ]
+    if passed_over:
+        sentences.append(
+            "Best in the search, but passed over for the next best, for with all of train it diverged: "
+            f"{', '.join(passed_over)}."
+        )
     if given_up := sum(is_pruned(record) for record in records):
         sentences.append(f"Given up there, below the median of finished runs: {count(given_up, 'run')}.")
     if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:

@@ -448,7 +448,8 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
     tuning = file.tuning
     if tuning is None:
         return _read_records(folder, set(), path)
-    records = _read_records(folder, {trial.key for trials in tuning.trials.values() for trial in trials if trial.key}, path)
+    runs = [trial for by_row in (tuning.trials, tuning.passed_over) for trials in by_row.values() for trial in trials]
+    records = _read_records(folder, {trial.key for trial in runs if trial.key}, path)
     rows = {row.name: row for row in file.rows}
     for name, trials in tuning.trials.items():
         if (row := rows.get(name)) is None:
@@ -456,7 +457,14 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
         for trial in trials:
             if trial.key and (record := records.get(trial.key)):
                 _check_claim(record, row, tuning.declared.seed, path, SEARCH)
-        if (found := best(trials, records, tuning.declared.trials)) != (said := tuning.chosen.get(name)):
+        passed_over = tuning.passed_over.get(name, [])
+        for trial in passed_over:
+            if (record := records.get(trial.key or "")) is None or not record.diverged:
+                told = f"row {name} passed over {trial.settings}, whose run {trial.key} did not diverge"
+                raise UserError(f"{path}: {told}. {_REMEDY}")
+            _check_claim(record, row, record.seed, path, SEARCH)
+        settings = [trial.settings for trial in passed_over]
+        if (found := best(trials, records, tuning.declared.trials, settings)) != (said := tuning.chosen.get(name)):
             raise UserError(f"{path}: row {name} took {said} from its search, whose records say {found}. {_REMEDY}")
     return records
 

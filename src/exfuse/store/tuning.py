@@ -80,12 +80,15 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
             empty for Optuna's.
         trials: by row, in the order in which the grid lists them, or Optuna asked for them.
         chosen: the best settings by row; a row whose search is not finished has none.
+        passed_over: by row, runs with all of train that diverged at what the search had found best: its row then takes what
+            was next best.
     """
 
     declared: DeclaredTune
     grid: dict[str, list[Value]]
     trials: dict[str, list[Trial]]
     chosen: dict[str, dict[str, Value]]
+    passed_over: dict[str, list[Trial]] = {}
 
     @property
     def keys(self) -> list[str]:
@@ -102,11 +105,16 @@ def points(grid: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def best(trials: Sequence[Trial], records: Mapping[str, Record | None], planned: int | None = None) -> dict[str, Value] | None:
+def best(
+    trials: Sequence[Trial],
+    records: Mapping[str, Record | None],
+    planned: int | None = None,
+    passed_over: Sequence[Settings] = (),
+) -> dict[str, Value] | None:
     """The settings of the highest mIoU; of equal ones those that the grid lists first. None if a run has yet to end.
 
     A run that failed, diverged or was given up counts as worse than any other; None if that holds for all, or if there are
-    fewer trials than ``planned``.
+    fewer trials than ``planned``. Settings that are ``passed_over`` are taken only if nothing else is left.
     """
     if len(trials) < (planned or 0):
         return None
@@ -119,8 +127,10 @@ def best(trials: Sequence[Trial], records: Mapping[str, Record | None], planned:
             scores.append(float("-inf"))
         else:
             return None
-    top = max(scores, default=float("-inf"))
-    return None if top == float("-inf") else trials[scores.index(top)].settings
+    left = [trial.settings not in passed_over and score > float("-inf") for trial, score in zip(trials, scores, strict=True)]
+    ranks = [*zip(left, scores, strict=True)]
+    top = max(ranks, default=(False, float("-inf")))
+    return None if top[1] == float("-inf") else trials[ranks.index(top)].settings
 
 
 def is_pruned(record: Record) -> bool:

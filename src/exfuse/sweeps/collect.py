@@ -59,7 +59,7 @@ def collect_study(
     rows = _rows(outcomes, study.rows, search)
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
     changed = _copy_records(outcomes, output / "records")
-    changed |= _copy_records(search.outcomes.values() if search else (), output / SEARCH, _copy_summary)
+    changed |= _copy_records(search.runs if search else (), output / SEARCH, _copy_summary)
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]

@@ -62,11 +62,11 @@ class Additions:
 
     def stages(self, job: Callable[[str, int], Job], save: Save, console: Console) -> Stages:
         """The first seeds of every row, then, look by look, the next seed of the most useful comparisons."""
-        ended, wanted = "", [(name, place) for name in self.deciding.have for place in range(self.rule.first)]
+        first = [(name, place) for name in self.deciding.have for place in range(self.rule.first)]
+        ended, wanted = "", [cell for cell in first if cell not in self.found]
         while wanted:
             outcomes = yield [job(name, self.rule.seeds[place]) for name, place in wanted]
-            self.found |= dict(zip(wanted, outcomes, strict=True))
-            self.hours += sum(one.seconds for one in outcomes if one.status not in _FREE) / 3600
+            self.take(dict(zip(wanted, outcomes, strict=True)))
             for name in self.deciding.have:
                 self.deciding.have[name] = self._finished(name)
             looks = len(self.deciding.looks)
@@ -79,6 +79,11 @@ class Additions:
             save([*self.found.values()], self.file(ended))
             if len(self.deciding.looks) > looks or not wanted:
                 console.print(self.table(wanted, ended))
+
+    def take(self, ended: Mapping[tuple[str, int], Outcome]) -> None:
+        """Learn how runs ended, by their row and the place of their seed."""
+        self.found |= ended
+        self.hours += sum(one.seconds for one in ended.values() if one.status not in _FREE) / 3600
 
     def file(self, ended: str) -> Sequential:
         """What study.json keeps; looks of an earlier start stay there while they are taken again."""

@@ -1,6 +1,6 @@
 """The jobs of a study one stage after another: a search, then the runs that its table shows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from exfuse.analysis.document import count
 from exfuse.errors import ConfigError
@@ -45,10 +45,10 @@ class Plan:
             search = searching(tune)(self.rows, tune, {seed for _, seed in self.cells}, describe)
             self.search = search if search.keys else None
         self.jobs, self._additions = jobs, additions
+        self._ended: dict[int, Outcome] = {}  # of the runs that the table shows, by their place among the jobs
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
-        settled: list[Job | None] = [[] for _ in self.rows]
         if self.search is not None:
             console.print(
                 f"Search: {count(len(self.search.jobs()), 'run')}, every row with {self.search.asks()}, scored on "
@@ -57,30 +57,61 @@ class Plan:
                 highlight=False,
             )
             yield from self.search.stages()
-            chosen = [self.search.chosen(row) for row in range(len(self.rows))]
-            settled = [None if settings is None else as_overrides(settings) for settings in chosen]
-        if self._additions is None or any(own is None for own in settled):
-            yield from self._finals(settled)
+            first = min(seed for _, seed in self.cells)
+            yield from self._finals([place for place, (_, seed) in enumerate(self.cells) if seed == first], console)
+        settled = self._settled()
+        if self._additions is None or None in settled:
+            yield from self._finals(range(len(self.cells)), console)
+            self.found = [self._ended.get(place) or self._undecided(place) for place in range(len(self.cells))]
         else:
-            yield from self._sequence([[*row, *(own or [])] for row, own in zip(self.rows, settled, strict=True)], console)
+            yield from self._sequence([[*row, *(own or ())] for row, own in zip(self.rows, settled, strict=True)], console)
 
     def _sequence(self, rows: list[Job], console: Console) -> Stages:
         assert self._additions is not None
         additions, names, save = self._additions(rows, sorted({seed for _, seed in self.cells}), self)
+        seeds = additions.rule.seeds
+        additions.take({(names[self._row(at)], seeds.index(self.cells[at][1])): one for at, one in self._ended.items()})
         yield from additions.stages(lambda name, seed: [*rows[names.index(name)], f"seed={seed}"], save, console)
         self.found = [*additions.found.values()]
 
-    def _finals(self, settled: Sequence[Job | None]) -> Stages:
-        jobs = [
-            (job, settled[self.rows.index(list(row))], row, seed)
-            for job, (row, seed) in zip(self.jobs, self.cells, strict=True)
-        ]
-        if known := [[*job, *own] for job, own, _, _ in jobs if own is not None]:
-            self.found = yield known
-        self.found += [self._undecided(self.rows.index(list(row)), seed) for _, own, row, seed in jobs if own is None]
+    def _finals(self, places: Iterable[int], console: Console) -> Stages:
+        """The runs that the table shows, of cells at some places; a row of which one diverges takes its next best settings."""
+        while True:
+            settled = self._settled()
+            jobs = {
+                place: [*self.jobs[place], *own]
+                for place in places
+                if place not in self._ended and (own := settled[self._row(place)]) is not None
+            }
+            if not jobs:
+                return
+            self._ended |= dict(zip(jobs, (yield [*jobs.values()]), strict=True))
+            for row in dict.fromkeys(map(self._row, jobs)):
+                self._pass_over(row, console)
 
-    def _undecided(self, row: int, seed: int) -> Outcome:
+    def _pass_over(self, row: int, console: Console) -> None:
+        of_row = [place for place in self._ended if self._row(place) == row]
+        if self.search is None or not self.search.pass_over(row, [self._ended[place] for place in of_row]):
+            return
+        following = " ".join(as_overrides(self.search.chosen(row) or {}))
+        name = self._ended[of_row[0]].row
+        console.print(f"{name} diverged at what its search found best: it takes the next best, {following}.", soft_wrap=True)
+        for place in of_row:
+            del self._ended[place]
+
+    def _row(self, place: int) -> int:
+        return self.rows.index(list(self.cells[place][0]))
+
+    def _settled(self) -> list[Job | None]:
+        """What its search settles of each row; None where that is not finished."""
+        if self.search is None:
+            return [[] for _ in self.rows]
+        chosen = [self.search.chosen(row) for row in range(len(self.rows))]
+        return [None if settings is None else as_overrides(settings) for settings in chosen]
+
+    def _undecided(self, place: int) -> Outcome:
         assert self.search is not None
+        row, seed = self._row(place), self.cells[place][1]
         of_search = [outcome for (number, _), outcome in self.search.outcomes.items() if number == row]
         reason = next((one.reason for one in of_search if one.reason), "")
         first = of_search[0]

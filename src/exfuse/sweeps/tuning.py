@@ -42,6 +42,7 @@ class Search:
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
+        self.passed_over: list[tuple[int, dict[str, Value], Outcome]] = []  # row, settings, a run of its own that diverged
 
     def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
         """What is declared, without what is settled, multiples as numbers."""
@@ -108,7 +109,28 @@ class Search:
     def chosen(self, row: int) -> dict[str, Value] | None:
         """The row's best settings; None while its search is not finished."""
         trials = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
-        return best(trials, _records(self._of(row)), self.declared.trials)
+        passed_over = [settings for number, settings, _ in self.passed_over if number == row]
+        return best(trials, _records(self._of(row)), self.declared.trials, passed_over)
+
+    def pass_over(self, row: int, outcomes: Sequence[Outcome]) -> bool:
+        """Choose no more what the row's own runs diverged at, as if it had in the search; whether that changes its choice.
+
+        Args:
+            row: its place.
+            outcomes: of its runs with all of train, at what is chosen.
+        """
+        settings = self.chosen(row)
+        records = _records(outcomes)
+        diverged = [one for one in outcomes if (record := records.get(one.key)) is not None and record.diverged]
+        if settings is None or not diverged or any((row, settings) == passed[:2] for passed in self.passed_over):
+            return False
+        self.passed_over += [(row, settings, one) for one in diverged]
+        return self.chosen(row) != settings
+
+    @property
+    def runs(self) -> list[Outcome]:
+        """All that the choices rest on."""
+        return [*self.outcomes.values(), *(outcome for *_, outcome in self.passed_over)]
 
     def file(self, name: Callable[[Outcome], str]) -> Tuning:
         """What study.json keeps of it; ``name`` finds the row of an outcome."""
@@ -121,7 +143,10 @@ class Search:
             trials[row_name] = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
             if (settings := self.chosen(row)) is not None:
                 chosen[row_name] = settings
-        return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen)
+        passed_over: dict[str, list[Trial]] = {}
+        for _, settings, outcome in self.passed_over:
+            passed_over.setdefault(name(outcome), []).append(_trial(settings, outcome))
+        return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen, passed_over=passed_over)
 
     def _launch(
         self, wanted: Sequence[tuple[int, tuple[Value, ...]]], more: Sequence[str] = (), floors: Sequence[Sequence[float]] = ()
