@@ -209,7 +209,7 @@ def late(rates, *seeds):
     (late([0.003], 0), 0.001, [(0.003, 0), (0.001, 0), (0.001, 1)]),  # told by one run
     (late([0.003], 1), 0.001, [(0.003, 0), (0.003, 1), (0.001, 0), (0.001, 1)]),
     (late([0.001, 0.003], 0), 0.01, [(0.003, 0), (0.001, 0), (0.01, 0), (0.01, 1)]),
-    (late([0.001, 0.003, 0.01], 0), 0.003, [(0.003, 0), (0.001, 0), (0.01, 0), (0.003, 0), (0.003, 1)]),  # nothing else is left
+    (late([0.001, 0.003, 0.01], 0), 0.003, [(0.003, 0), (0.001, 0), (0.01, 0), (0.003, 1)]),  # nothing else is left
 ])  # fmt: skip
 def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path, diverges, rate, trained):
     trainings = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges)
@@ -228,6 +228,17 @@ def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path
     assert "The search took 6 runs, 6 h" in told  # not those that were passed over
     again = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges).run(plan(replace(TUNE, widen=0)))
     assert not collect_study(again.found, STUDY, "exfuse train", False, tmp_path / "study", again.search)
+
+
+def test_what_is_next_best_at_the_end_of_the_grid_widens_it_for_all_rows(tmp_path):
+    """Row and rate of the runs that were trained once SEB had diverged: the search's, then those of the table."""
+    trainings = Trainings(tmp_path, lambda _, lr: 1 - abs(lr - (0.0003 if lr < 0.001 else 0.003)), diverges=late([0.003], 0))
+    planned = trainings.run(plan(replace(TUNE, widen=1)))
+    assert planned.search.grid == {"recipe.lr": [0.001, 0.003, 0.01, 0.00033]}
+    assert [len(wave) for wave in trainings.waves] == [6, 2]
+    assert trainings.stages.index(trainings.waves[1]) == 2  # after the first runs with all of train
+    taken = {one.row: one.overrides[-1] for one in planned.found}
+    assert taken == {"baseline": "recipe.lr=0.003", "seb": "recipe.lr=0.00033"}
 
 
 def test_a_rate_is_passed_over_only_for_a_run_that_diverged(tmp_path):

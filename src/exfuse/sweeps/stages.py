@@ -45,7 +45,7 @@ class Plan:
             search = searching(tune)(self.rows, tune, {seed for _, seed in self.cells}, describe)
             self.search = search if search.keys else None
         self.jobs, self._additions = jobs, additions
-        self._ended: dict[int, Outcome] = {}  # of the runs that the table shows, by their place among the jobs
+        self._ended: dict[tuple[str, ...], Outcome] = {}  # of runs with all of train, by what was typed for them
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
@@ -59,45 +59,49 @@ class Plan:
             yield from self.search.stages()
             first = min(seed for _, seed in self.cells)
             yield from self._finals([place for place, (_, seed) in enumerate(self.cells) if seed == first], console)
-        settled = self._settled()
-        if self._additions is None or None in settled:
+        if self._additions is None or None in self._settled():
             yield from self._finals(range(len(self.cells)), console)
-            self.found = [self._ended.get(place) or self._undecided(place) for place in range(len(self.cells))]
+            self.found = [
+                self._undecided(place) if job is None else self._ended[job]
+                for place, job in self._wanted(range(len(self.cells))).items()
+            ]
         else:
-            yield from self._sequence([[*row, *(own or ())] for row, own in zip(self.rows, settled, strict=True)], console)
+            yield from self._sequence(console)
 
-    def _sequence(self, rows: list[Job], console: Console) -> Stages:
+    def _sequence(self, console: Console) -> Stages:
         assert self._additions is not None
+        rows = [[*row, *(own or ())] for row, own in zip(self.rows, self._settled(), strict=True)]
         additions, names, save = self._additions(rows, sorted({seed for _, seed in self.cells}), self)
         seeds = additions.rule.seeds
-        additions.take({(names[self._row(at)], seeds.index(self.cells[at][1])): one for at, one in self._ended.items()})
+        ended = {place: self._ended[job] for place, job in self._wanted(range(len(self.cells))).items() if job in self._ended}
+        additions.take({(names[self._row(place)], seeds.index(self.cells[place][1])): one for place, one in ended.items()})
         yield from additions.stages(lambda name, seed: [*rows[names.index(name)], f"seed={seed}"], save, console)
         self.found = [*additions.found.values()]
 
     def _finals(self, places: Iterable[int], console: Console) -> Stages:
         """The runs that the table shows, of cells at some places; a row of which one diverges takes its next best settings."""
-        while True:
-            settled = self._settled()
-            jobs = {
-                place: [*self.jobs[place], *own]
-                for place in places
-                if place not in self._ended and (own := settled[self._row(place)]) is not None
-            }
-            if not jobs:
-                return
-            self._ended |= dict(zip(jobs, (yield [*jobs.values()]), strict=True))
-            for row in dict.fromkeys(map(self._row, jobs)):
-                self._pass_over(row, console)
+        places = [*places]
+        while jobs := [job for job in self._wanted(places).values() if job and job not in self._ended]:
+            self._ended |= dict(zip(jobs, (yield [[*job] for job in jobs]), strict=True))
+            for row in range(len(self.rows)):
+                yield from self._pass_over(row, console)
 
-    def _pass_over(self, row: int, console: Console) -> None:
-        of_row = [place for place in self._ended if self._row(place) == row]
-        if self.search is None or not self.search.pass_over(row, [self._ended[place] for place in of_row]):
+    def _pass_over(self, row: int, console: Console) -> Stages:
+        """Where a row diverged, choose anew, and search on where that lies at the end of the grid."""
+        of_row = [place for place in range(len(self.cells)) if self._row(place) == row]
+        ended = [self._ended[job] for job in self._wanted(of_row).values() if job in self._ended]
+        if self.search is None or not self.search.pass_over(row, ended):
             return
-        following = " ".join(as_overrides(self.search.chosen(row) or {}))
-        name = self._ended[of_row[0]].row
-        console.print(f"{name} diverged at what its search found best: it takes the next best, {following}.", soft_wrap=True)
-        for place in of_row:
-            del self._ended[place]
+        yield from self.search.widening()
+        following = " ".join(as_overrides(self.search.chosen(row) or {})) or "once its search has ended"
+        told = f"{ended[0].row} diverged at what its search found best: it takes the next best, {following}."
+        console.print(told, soft_wrap=True, highlight=False)
+
+    def _wanted(self, places: Iterable[int]) -> dict[int, tuple[str, ...] | None]:
+        """The job of each place as it is settled now; None of a row whose search is not finished."""
+        settled = self._settled()
+        own = {place: settled[self._row(place)] for place in places}
+        return {place: None if one is None else (*self.jobs[place], *one) for place, one in own.items()}
 
     def _row(self, place: int) -> int:
         return self.rows.index(list(self.cells[place][0]))

@@ -42,6 +42,7 @@ class Search:
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
+        self.widened = 0  # times
         self.passed_over: list[tuple[int, dict[str, Value], Outcome]] = []  # row, settings, a run of its own that diverged
 
     def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
@@ -98,13 +99,20 @@ class Search:
 
     def stages(self) -> Stages:
         """The grid, then what widens it; rows of which no run ended well at an earlier start are tried again."""
-        for widened in range(self.declared.widen + 1):
-            if widened and not self._widen():
-                return
-            yield from self._launch([key for key in self._points() if key not in self.outcomes])
-            hopeless = {row for row in range(len(self.rows)) if all(one.status == FAILED_BEFORE for one in self._of(row))}
-            if hopeless:
-                yield from self._launch([key for key in self._points() if key[0] in hopeless], ["overwrite=true"])
+        yield from self._explore()
+        yield from self.widening()
+
+    def widening(self) -> Stages:
+        """What widens the grid as long as a row's best lies at its end, within the bound of the whole search."""
+        while self.widened < self.declared.widen and self._widen():
+            self.widened += 1
+            yield from self._explore()
+
+    def _explore(self) -> Stages:
+        yield from self._launch([key for key in self._points() if key not in self.outcomes])
+        hopeless = {row for row in range(len(self.rows)) if all(one.status == FAILED_BEFORE for one in self._of(row))}
+        if hopeless:
+            yield from self._launch([key for key in self._points() if key[0] in hopeless], ["overwrite=true"])
 
     def chosen(self, row: int) -> dict[str, Value] | None:
         """The row's best settings; None while its search is not finished."""
