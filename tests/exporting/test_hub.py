@@ -9,6 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import exfuse
 from exfuse.errors import UserError
@@ -80,13 +81,21 @@ def test_a_flipped_bit_is_noticed(folder: Path, file: str) -> None:
 
 
 def test_weights_of_another_model_and_code_in_a_description_are_refused(folder: Path, tmp_path: Path) -> None:
-    state = load_file(folder / "model.safetensors")
-    state.popitem()
-    save_file(state, folder / "model.safetensors")
+    before = load_file(folder / "model.safetensors")
     about = json.loads((folder / "config.json").read_text())
-    about["files"] = {"model.safetensors": sha256(folder / "model.safetensors")}
-    (folder / "config.json").write_text(json.dumps(sealed(about)))
+
+    def publish(state: dict[str, Tensor]) -> None:
+        save_file(state, folder / "model.safetensors")
+        about["files"] = {"model.safetensors": sha256(folder / "model.safetensors")}
+        (folder / "config.json").write_text(json.dumps(sealed(about)))
+
+    publish(dict([*before.items()][:-1]))
     with pytest.raises(UserError, match="holds weights of another architecture"):
+        exfuse.load(folder)
+    name, value = next((name, value) for name, value in before.items() if value.is_floating_point())
+    value.view(-1)[0] = float("nan")
+    publish(before)
+    with pytest.raises(UserError, match=rf"{name} holds numbers that are not finite"):
         exfuse.load(folder)
     about["config"]["decoder"]["_target_"] = "pathlib.Path.touch"
     about["config"]["decoder"]["self"] = str(tmp_path / "trace")

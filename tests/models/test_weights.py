@@ -122,6 +122,19 @@ def test_normalisation_is_the_weights_own(tmp_path):
         weights_normalisation("resnet18", str(path))
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, wrong, suffix):
+    state = trained_tiny()
+    state["layer2.0.conv1.weight"].view(-1)[-1] = wrong
+    backbone = tiny(seed=2)
+    before = state_of(backbone)
+    path = save(state, tmp_path / f"weights{suffix}")
+    with pytest.raises(CheckpointError, match=rf"weights\{suffix}: layer2\.0\.conv1\.weight holds numbers that are not finite"):
+        load_backbone_weights(backbone, str(path))
+    assert same(state_of(backbone), before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -114,6 +114,10 @@ def load_backbone_weights(backbone: Backbone, init: str, key: str = "backbone.in
         state = _from_package(backbone, key)
     else:
         state = read_state_dict(Path(init), key)
+    if name := non_finite(state):
+        raise CheckpointError(
+            f"{key}={init}: {name} holds numbers that are not finite. Give weights of a training that ended well."
+        )
     branches = {key.removeprefix(_BRANCHES): value for key, value in state.items() if key.startswith(_BRANCHES)}
     _load_strictly(backbone, {key: value for key, value in state.items() if not key.startswith(_BRANCHES)}, f"{key}={init}")
     return branches
@@ -133,6 +137,15 @@ def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors.")
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def non_finite(state: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor with a NaN or an infinity among its numbers; "" if there is none."""
+    floating = {name: value for name, value in state.items() if value.is_floating_point()}
+    if not floating:
+        return ""
+    sound = torch.stack([value.isfinite().all() for value in floating.values()]).tolist()  # one answer of the device's for all
+    return next((name for name, good in zip(floating, sound, strict=True) if not good), "")
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError, UserError
 from exfuse.models.segmenter import Segmenter
+from exfuse.models.weights import non_finite
 from exfuse.store.description import RunDescription, from_plain
 from exfuse.store.published import WEIGHTS, is_published, read_published
 from exfuse.store.seal import check_sealed, last_of, write_sealed
@@ -118,6 +119,8 @@ def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"{path} holds weights of another architecture than its config describes: {len(wrong)} keys are missing, "
             f"unknown or of another shape ({', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}). "
-            "Use the code version that wrote it (commit in environment.json), or train the run again."
+            "Use the version of exfuse that wrote it, or train the run again."
         )
+    if name := non_finite(state):
+        raise CheckpointError(f"{path}: {name} holds numbers that are not finite. Copy the file anew, or train the run again.")
     model.load_state_dict(state)

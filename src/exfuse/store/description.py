@@ -347,8 +347,8 @@ def from_plain(content: Any, kind: type[D], origin: Path | str = "A record") -> 
         return msgspec.convert(content, kind, dec_hook=decode_option)
     except msgspec.ValidationError as error:
         raise CheckpointError(
-            f"{origin} was written by another version of exfuse, which described runs otherwise ({error}). Use that version "
-            "(commit in environment.json), or train the run again."
+            f"{origin} was written by another version of exfuse, which described runs otherwise ({error}). Use that version, "
+            "or train the run again."
         ) from error
 
 

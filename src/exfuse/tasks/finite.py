@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from exfuse.errors import UserError
+from exfuse.models.weights import non_finite
 
 _EVERY = 10  # steps between two looks at the losses: on a GPU each waits for it. Chosen
 _REMEDY = "The run ends as failed; its checkpoint is from before. Lower recipe.lr, or clip gradients (recipe.gradient_clip)."
@@ -47,10 +48,7 @@ class FiniteNumbers(Callback):
 
     def _check_all(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._check_losses(trainer)
-        state = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
-        finite = torch.stack([value.isfinite().all() for value in state.values()])  # one answer of the device's for all
-        if not finite.all():
-            name = next(name for name, sound in zip(state, finite.tolist(), strict=True) if not sound)
+        if name := non_finite(module.state_dict()):
             raise UserError(
                 f"{name.removeprefix('model.')} is not finite after step {trainer.global_step}, epoch "
                 f"{trainer.current_epoch + 1}. {_REMEDY}"
