@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from exfuse.errors import ConfigError, reason_of
 from exfuse.runs import child
 from exfuse.runs.backbones import run_pretraining
 from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_child
+from exfuse.runs.server import Forked
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.sweeps.collect import DeclaredStudy
@@ -167,3 +169,24 @@ def test_a_child_that_a_wall_clock_limit_ended_was_interrupted_and_no_sweep_ends
     ended = Ended(130, "trainer.max_time=00:00:00:01 is over after step 3.", False)
     assert judge(folder, ended) == ("interrupted", "interrupted; the same command goes on from the last saved epoch")
     assert not ended.interrupted  # by which a sweep would end
+
+
+@pytest.mark.parametrize(("last", "status"), [(b"0\n", 0), (b"-15\n", -15), (b"", -9)])
+def test_a_forked_run_ends_as_its_server_says_or_with_it(last: bytes, status: int) -> None:
+    (told, tell), (errors, complain) = os.pipe(), os.pipe()
+    os.write(tell, b"4321\n")
+    forked = Forked(told, errors)
+    assert forked.pid == 4321
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.wait(0.01)
+    os.write(tell, last)
+    for one in (tell, complain):
+        os.close(one)
+    with forked:
+        assert forked.wait(5) == forked.returncode == status
+
+
+def test_a_server_that_ends_before_it_has_started_a_run_is_an_error(tmp_path, monkeypatch):
+    put_in_the_place_of_a_training(tmp_path, monkeypatch, "")  # a package without a server
+    with pytest.raises(ChildProcessError, match=r"ended with status 1 before it started a run"):
+        run_child("train", [], tmp_path / "log", served=True)

@@ -84,7 +84,7 @@ def _wall_to_first_step(overrides: list[str], heart: Path) -> float:
     watcher = threading.Thread(target=watch)
     started = time.perf_counter()
     watcher.start()
-    ended = run_child("train", overrides, heart.with_suffix(".log"))
+    ended = run_child("train", overrides, heart.with_suffix(".log"), served=True)
     over.set()
     watcher.join()
     if not found:

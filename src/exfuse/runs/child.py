@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 from exfuse.config import search_path
 from exfuse.errors import HELD, complain, reason_of
 from exfuse.process import HEARTBEAT
+from exfuse.runs.server import Forked, Server
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
@@ -72,6 +73,7 @@ def run_child(
     relayed: bool = True,
     environment: Mapping[str, str] | None = None,
     signals: Sequence[signal.Signals] = INTERRUPTIONS,
+    served: bool = False,
 ) -> Ended:
     """Run ``python -m exfuse verb overrides`` for one run and wait for it.
 
@@ -88,8 +90,9 @@ def run_child(
         patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
         environment: what it finds besides this process's.
         signals: that are handed on.
+        served: fork it from a process that has the libraries imported, for whoever starts one after the other.
     """
-    command = [sys.executable, "-m", "exfuse", verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
+    words = [verb, *search_path.arguments(), *overrides, "hydra.mode=RUN"]
     output, watched = None, os.environ.get(HEARTBEAT)
     if watched is None:
         handle, heart = tempfile.mkstemp(prefix="exfuse-progress-")
@@ -100,14 +103,7 @@ def run_child(
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("ab")
     try:
-        with subprocess.Popen(
-            command,
-            env=_environment() | dict(environment or {}) | {HEARTBEAT: heart},
-            stdout=output,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on exactly once
-            preexec_fn=_die_with(os.getpid()),
-        ) as process:
+        with _start(words, _environment() | dict(environment or {}) | {HEARTBEAT: heart}, output, served) as process:
             assert process.stderr is not None
             kept: collections.deque[str] = collections.deque(maxlen=_KEPT)
             to = output or sys.stderr.buffer
@@ -123,10 +119,32 @@ def run_child(
     return Ended(process.returncode, _complaint(kept, whole=not relayed), interrupted, hung)
 
 
+def _start(
+    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None, served: bool
+) -> "subprocess.Popen[bytes] | Forked":
+    if served:
+        global _server
+        if _server is None or not _server.running or _server.environment != _environment():
+            _server = Server(_environment())
+        sys.stdout.flush()
+        return _server.start(words, environment, output.fileno() if output else 1)
+    return subprocess.Popen(
+        [sys.executable, "-m", "exfuse", *words],
+        env=environment,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on exactly once
+        preexec_fn=die_with(os.getpid()),
+    )
+
+
+_server: Server | None = None
+
+
 class _Watch:
     """Looks whether a child makes progress, and ends one that makes none for too long."""
 
-    def __init__(self, heart: Path, patience: Patience, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, heart: Path, patience: Patience, process: "subprocess.Popen[bytes] | Forked") -> None:
         self.heart, self.patience, self.process = heart, patience, process
         self.said = self.ended = 0.0
         self.heard = ""
@@ -158,7 +176,7 @@ class _Watch:
             os.killpg(self.process.pid, kind)
 
 
-def _wait(process: "subprocess.Popen[bytes]", watch: _Watch, signals: Sequence[signal.Signals]) -> tuple[bool, float]:
+def _wait(process: "subprocess.Popen[bytes] | Forked", watch: _Watch, signals: Sequence[signal.Signals]) -> tuple[bool, float]:
     """Wait, handing on interruptions; whether there was one, and after how long without progress the child was ended."""
     interrupted = 0
 
@@ -213,7 +231,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") and name != "HYDRA_FULL_ERROR"}
 
 
-def _die_with(parent: int) -> Callable[[], object]:
+def die_with(parent: int) -> Callable[[], object]:
+    """For a process that has just been forked: let SIGINT end it when ``parent`` ends."""
     if sys.platform != "linux":
         return lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork

@@ -123,13 +123,14 @@ def _run(
     where: AbstractContextManager[dict[str, str] | None] = (
         place(sweep, described.trainer.accelerator) if beside else nullcontext({})
     )
+    served = beside or log is None  # what other launchers start trains one run, or a few
     with where as environment:
         if environment is None:
             return Ended(-signal.SIGINT, "", interrupted=True)  # the sweep is ending
         outcome.began = time.time()
         outcome.write(sweep)
         while (
-            ended := run_child(verb, overrides, log, patience, environment=environment, signals=signals)
+            ended := run_child(verb, overrides, log, patience, environment=environment, signals=signals, served=served)
         ).held and described.overwrite:
             if ended.interrupted:
                 break

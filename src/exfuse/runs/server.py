@@ -1,0 +1,178 @@
+"""A process that has imported what a training needs and forks itself for each run of a sweep, which starts in a second.
+
+It imports and does nothing else: no thread of OpenMP and no GPU is in use when it forks, and every run is a process of its own,
+with its session, signals, environment, folder and streams. It ends when the process that asked for it does, its runs with it.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+# Imported by name: they lie above this package. What a training would import only after its start stands here too.
+_LIBRARIES = (
+    *("exfuse.cli.running", "exfuse.cli.training", "exfuse.runs.training", "exfuse.runs.pretraining"),
+    *("hydra_plugins", "pytorch_lightning.loggers", "torch.optim", "torch.utils.flop_counter"),
+)
+_LOOKS = 0.1  # seconds between two looks for children that ended
+
+
+class Server:
+    """The client's side; one process has one at a time.
+
+    Args:
+        environment: that the libraries are imported with.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self.connection, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "exfuse.runs.server"]
+            self.process = subprocess.Popen(command, env=self.environment, stdin=theirs, start_new_session=True)
+
+    def start(self, words: Sequence[str], environment: Mapping[str, str], output: int) -> "Forked":
+        """``python -m exfuse WORDS``, forked.
+
+        Args:
+            words: of the command line.
+            environment: all of it.
+            output: file descriptor of what it prints.
+
+        Raises:
+            ChildProcessError: if the server does not answer; it is then ended.
+        """
+        errors, errors_in = os.pipe()
+        status, status_in = os.pipe()
+        request = {"words": [*words], "environment": dict(environment), "folder": os.getcwd()}  # noqa: PTH109
+        try:
+            socket.send_fds(self.connection, [json.dumps(request).encode() + b"\n"], [output, errors_in, status_in])
+            os.close(status_in)
+            os.close(errors_in)
+            forked = Forked(status, errors)
+        except BaseException:  # nobody would wait for what it forks now
+            self.process.kill()
+            raise
+        if forked.pid == 0:
+            raise ChildProcessError(f"{self.process.args!r} ended with status {self.process.wait()} before it started a run")
+        return forked
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+
+class Forked:
+    """A process that a `Server` has forked; the interface is that part of `subprocess.Popen` which `exfuse.runs.child` uses."""
+
+    def __init__(self, status: int, errors: int) -> None:
+        self.stderr, self._status = open(errors, "rb"), open(status, "rb", buffering=0)  # noqa: SIM115
+        self.pid, self.returncode = int(self._status.readline() or 0), 0
+        self._ended = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, negative for a signal.
+
+        Raises:
+            TimeoutExpired: if it still runs after ``timeout`` seconds.
+        """
+        if not self._ended:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            self.returncode, self._ended = int(self._status.readline() or -signal.SIGKILL), True  # the server is no more
+        return self.returncode
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.wait()
+        self.stderr.close()
+        self._status.close()
+
+
+class _Request(NamedTuple):
+    words: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], object]]) -> list[str] | None:
+    """Fork for every request; the words of the command line in a fork, None in this process when nobody asks any more."""
+    children: dict[int, int] = {}  # file descriptors for the ends of children
+    server = os.getpid()
+    while True:
+        for pid in [*children]:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                told = children.pop(pid)
+                _write(told, os.waitstatus_to_exitcode(status))
+                os.close(told)
+        if not select.select([connection], [], [], _LOOKS)[0]:
+            continue
+        content, (*streams, told), *_ = _received(connection)
+        if not content:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries' idle threads
+            pid = os.fork()
+        if pid:
+            children[pid] = told
+            _write(told, pid)
+            for stream in streams:
+                os.close(stream)
+            continue
+        for one in (connection.detach(), told, *children.values()):
+            os.close(one)
+        os.setsid()
+        die_with(server)()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for place, stream in enumerate(streams, start=1):
+            os.dup2(stream, place)
+            os.close(stream)
+        request = _Request(**json.loads(content))
+        os.environ.clear()
+        os.environ.update(request.environment)
+        os.chdir(request.folder)
+        sys.path[0] = request.folder  # as ``python -m`` has it
+        return request.words
+
+
+def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
+    content, descriptors, *_ = socket.recv_fds(connection, 2**16, 3)
+    while content and not content.endswith(b"\n"):
+        content += connection.recv(2**16)
+    return content, descriptors or [-1]
+
+
+def _write(descriptor: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        os.write(descriptor, b"%d\n" % number)
+
+
+def _main() -> None:
+    from exfuse.runs.child import die_with
+
+    connection = socket.socket(fileno=os.dup(0))
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    words = _serve(connection, die_with)
+    if words is not None:
+        sys.argv = ["exfuse", *words]
+        runpy.run_module("exfuse", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()
