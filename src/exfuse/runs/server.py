@@ -39,7 +39,7 @@ class Server:
         self.connection, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "exfuse.runs.server"]
-            self.process = subprocess.Popen(command, env=self.environment, stdin=theirs, start_new_session=True)
+            self.process = subprocess.Popen(command, env=self.environment, stdin=theirs.fileno(), start_new_session=True)
 
     def start(self, words: Sequence[str], environment: Mapping[str, str], output: int) -> "Forked":
         """``python -m exfuse WORDS``, forked.
