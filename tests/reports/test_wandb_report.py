@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from exfuse.palette import VARIANTS
 from exfuse.reports.wandb_study import StudyView, view_study
 from exfuse.store.costs import MEASURED
+from exfuse.store.study import load_study
 from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.tracking.wandb_server import KEY, wandb_server
@@ -79,7 +81,7 @@ def test_the_report_holds_the_committed_table(specs: dict[str, Any]) -> None:
 def test_curves_classes_costs_and_overlays_are_drawn_from_what_runs_log(specs: dict[str, Any], view: StudyView) -> None:
     curves = {(panel.get("metrics") or ["?"])[0]: panel for panel in panels(specs, "Run History Line Plot")}
     assert curves["val/miou"]["xAxis"] == "epoch"
-    assert curves["train/loss"]["xAxis"] == "step"
+    assert curves["train/loss_main"]["xAxis"] == "step"  # with auxiliary losses, rows would not be alike
     bars = [panel["metrics"][0] for panel in panels(specs, "Bar Chart")]
     assert [bar for bar in bars if bar.startswith("final/iou/")] == [f"final/iou/{name}" for name in view.classes]
     assert {"cost/parameters", "cost/gigamacs", "cost/latency_ms", "cost/train_images_per_second"} <= set(bars)
@@ -105,6 +107,31 @@ def test_the_saved_view_shows_the_studys_runs_alone_by_variant(specs: dict[str, 
     assert names[:4] == ["Training", "Classes", "Costs", "Pictures"]
 
 
+def test_the_preview_draws_every_panel_at_its_place_from_the_records(view: StudyView, specs: dict[str, Any]) -> None:
+    pytest.importorskip("plotly")
+    from exfuse.reports.wandb_document import build_report, panels_of
+    from exfuse.reports.wandb_preview import render_preview
+
+    study = load_study(STUDY)
+    panels = panels_of(build_report(view, "team", "project"))
+    page = render_preview(study, panels)
+    every = [panel for of_heading in panels.values() for panel in of_heading]
+    planned = [panel["layout"] for grid in grids(specs) for panel in grid["panelBankSectionConfig"]["panels"]]
+    assert [panel.place for panel in every] == [(at["x"], at["y"], at["w"], at["h"]) for at in planned]
+    for x, y, width, height in {panel.place for panel in every}:
+        assert f'style="grid-column: {x + 1} / span {width}; grid-row: {y + 1} / span {height}"' in page
+    (content,) = re.findall(r'id="charts-data">(.*?)</script>', page)
+    charts = json.loads(content)
+    drawn = [panel for panel in every if panel.kind in ("BarPlot", "ScatterPlot")]
+    by_title = {chart["layout"]["xaxis"]["title"]["text"]: chart for chart in charts.values()}
+    assert {panel.y[0] if panel.kind == "BarPlot" else panel.x for panel in drawn} <= by_title.keys()
+    scores = [[record.scores.miou for record in row.records.values()] for row in study.rows]
+    (bars,) = by_title["final/miou"]["data"]
+    assert bars["x"] == pytest.approx([sum(of_row) / len(of_row) for of_row in scores])
+    assert bars["error_x"]["array"] == pytest.approx([max(of_row) - sum(of_row) / len(of_row) for of_row in scores])
+    assert len(by_title["cost/gigamacs"]["data"]) in (1, len(scores))  # bars, or the points of every row
+
+
 @pytest.mark.slow
 def test_nothing_is_sent_without_the_users_word(tmp_path: Path) -> None:
     with wandb_server() as server:
@@ -114,7 +141,7 @@ def test_nothing_is_sent_without_the_users_word(tmp_path: Path) -> None:
         assert server.asked == []
     assert done.returncode == 0, done.stderr
     assert "publish=true" in done.stdout
-    assert {path.name for path in (tmp_path / "specs").iterdir()} == {"report.json", "workspace.json"}
+    assert {path.name for path in (tmp_path / "specs").iterdir()} == {"report.json", "workspace.json", "preview.html"}
 
 
 @pytest.mark.slow

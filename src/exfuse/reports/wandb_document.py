@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import wandb
 import wandb_workspaces.reports.v2 as wr
@@ -58,6 +58,47 @@ def write_specs(report: wr.Report, workspace: ws.Workspace, folder: Path) -> Non
             write_json(path, json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
 
 
+class Panel(NamedTuple):
+    """One panel of a report, without W&B's classes.
+
+    Attributes:
+        kind: of panel, by its class there.
+        title: above it.
+        x, y: names of what it draws; `x` is "" where its kind has one axis.
+        pattern: in place of ``y``, a regular expression of names.
+        place: x, y, width and height on a grid of 24 columns.
+    """
+
+    kind: str
+    title: str
+    x: str
+    y: list[str]
+    pattern: str
+    place: tuple[int, int, int, int]
+
+
+def panels_of(report: wr.Report) -> dict[str, list[Panel]]:
+    """Every panel by the heading above it."""
+    found: dict[str, list[Panel]] = {}
+    for block in report.blocks:
+        if isinstance(block, wr.H2):
+            heading = str(block.text)
+        elif isinstance(block, wr.PanelGrid):
+            found[heading] = [_plain(panel) for panel in block.panels]
+    return found
+
+
+def _plain(panel: Any) -> Panel:
+    def of(*names: str) -> Any:
+        return next((value for name in names if (value := getattr(panel, name, None)) is not None), "")
+
+    y = of("metrics", "y", "media_keys", "table_name")
+    names = [str(getattr(one, "name", one)) for one in (y if isinstance(y, list) else [y])]
+    x, layout = of("x"), panel.layout
+    place = (layout.x, layout.y, layout.w, layout.h)
+    return Panel(type(panel).__name__, of("title") or names[0], str(getattr(x, "name", x)), names, of("metric_regex"), place)
+
+
 def publish(report: wr.Report, workspace: ws.Workspace) -> list[str]:
     """Save both at W&B and return their addresses. Whatever wandb raises is raised."""
     return [report.save().url, workspace.save().url]
@@ -94,7 +135,9 @@ def _curves() -> list[Any]:
         wr.LinePlot(x="epoch", y=[key], title=title, title_x="epoch", groupby_aggfunc="mean", groupby_rangefunc="minmax")
         for key, title in plots.items()
     ]
-    found.append(wr.LinePlot(x="step", y=["train/loss"], title="Training loss", title_x="step", smoothing_factor=0.6))
+    found.append(
+        wr.LinePlot(x="step", y=["train/loss_main"], title="Training loss of the scores", title_x="step", smoothing_factor=0.6)
+    )
     found.append(wr.LinePlot(x="step", metric_regex="^lr-.*", title="Learning rates", title_x="step"))
     return _laid_out(found, _HALF)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from exfuse.errors import ConfigError, UserError
+from exfuse.files import outputs, write_atomically
 from exfuse.reports.wandb_study import view_study
+from exfuse.store.study import load_study
 from exfuse.terminal import Console
 
 _Answer = TypeVar("_Answer")
@@ -27,6 +29,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     view = view_study(Path(study_folder))
     try:
         from exfuse.reports import wandb_document
+        from exfuse.reports.wandb_preview import render_preview
     except ModuleNotFoundError as error:
         raise ConfigError(f"W&B reports need {error.name}, which is not installed: pip install -e '.[workspaces]'") from error
     console = Console()
@@ -38,8 +41,12 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     workspace = wandb_document.build_workspace(view, entity or "", project)
     folder = Path(output or Path("outputs/reports/wandb") / view.name)
     wandb_document.write_specs(report, workspace, folder)
+    preview = folder / "preview.html"
+    with outputs([preview]):
+        text = render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report))
+        write_atomically(preview, lambda scratch: scratch.write_bytes(text.encode()))
     runs = f"{len(view.ids)} runs in {len(view.rows)} rows"
-    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}", soft_wrap=True)
+    console.print(f"Report and workspace view of {view.title} ({runs}): {folder}; preview.html shows it", soft_wrap=True)
     if not publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")
         return

@@ -48,13 +48,16 @@ def show_scores(
 
 def show_outcome(trackers: Sequence[Tracker], scores: Scores, costs: Costs | None, examples: Sequence[PredictedImage]) -> None:
     """See `show_scores`; with pictures that are known already, or none."""
-    classes = [*scores.iou]
+    for tracker in trackers:
+        tracker.summarise(outcome_values(scores, costs))  # first: tables are what a lost network may hold up
+        tracker.log_outcome(np.array(scores.confusion), examples, [*scores.iou])
+
+
+def outcome_values(scores: Scores, costs: Costs | None) -> dict[str, float]:
+    """What trackers keep as a run's summary: ``final/miou``, ``final/iou/CLASS``, ``cost/gigamacs`` and so on."""
     values = _numbers("final", plain(scores))
     values |= {f"final/iou/{name}": value for name, value in scores.iou.items() if value is not None}
-    for tracker in trackers:
-        # first: tables are what a lost network may hold up
-        tracker.summarise(values | _numbers("cost", plain(costs) if costs else {}))
-        tracker.log_outcome(np.array(scores.confusion), examples, classes)
+    return values | _numbers("cost", plain(costs) if costs else {})
 
 
 def show_accuracy(trackers: Sequence[Tracker], accuracy: Mapping[str, float], costs: Mapping[str, Any]) -> None:

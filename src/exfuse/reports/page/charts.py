@@ -5,6 +5,7 @@ import gzip
 import html
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import plotly
@@ -21,6 +22,7 @@ _INK, _FAINT, _GRID = "var(--ink)", "var(--faint)", "var(--grid)"
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif'
 
 
+@cache
 def library() -> str:
     """Plotly's script, gzipped and in base64: 4.8 MB become 1.9, and a browser need not parse it before it has painted."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
@@ -36,7 +38,15 @@ def points(x: Sequence[Any], y: Sequence[Any], **settings: Any) -> go.Scatter:
     return go.Scatter(x=list(x), y=list(y), **settings)
 
 
-def chart(traces: Sequence[go.Scatter], height: int, x_title: str, y_title: str = "", **layout: Any) -> Chart:
+def bars(
+    lengths: Sequence[float], places: Sequence[int], colours: Sequence[str], beyond: Sequence[float], below: Sequence[float]
+) -> go.Bar:
+    """Bars from zero at places of `row_axis`, with what lies ``beyond`` and ``below`` their ends."""
+    error = {"type": "data", "array": [*beyond], "arrayminus": [*below], "symmetric": False, "color": _FAINT, "thickness": 1.5}
+    return go.Bar(x=[*lengths], y=[*places], orientation="h", marker={"color": [*colours]}, error_x=error)
+
+
+def chart(traces: Sequence[go.Scatter | go.Bar], height: int, x_title: str, y_title: str = "", **layout: Any) -> Chart:
     """A chart in the page's style.
 
     Args:

@@ -76,13 +76,13 @@ def _draw(metric: str, histories: Mapping[str, Mapping[int, History]], data: Pag
             continue
         look = data.looks[row.name]
         values = [[scale * value for value in line] for line in lines]
-        bands += _band(row.name, steps, values, look)
-        lines_of.append(_mean(row.name, escape(row.title), steps, values, look))
+        bands += band(row.name, steps, values, look)
+        lines_of.append(mean(row.name, escape(row.title), steps, values, look))
     # all bands first, so that no line lies under one
     return chart([*bands, *lines_of], 420, "optimiser step", escape(_title(metric)))
 
 
-def _band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list[Trace]:
+def band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list[Trace]:
     """From the lowest to the highest seed; nothing for one seed."""
     if len(lines) < 2:
         return []
@@ -93,14 +93,14 @@ def _band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], l
     return [points(there_and_back, edge, hoverinfo="skip", meta={"variant": name, "band": True}, **style)]
 
 
-def _mean(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> Trace:
+def mean(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> Trace:
     """The mean over seeds."""
     across = list(zip(*lines, strict=True))
     means = [statistics.mean(values) for values in across]
     seeds = f", mean of {len(lines)} seeds" if len(lines) > 1 else ""
     hover = [
-        f"{title}{seeds}<br>step {step:g}: {mean:.4g}" + (f" ({min(one):.4g} to {max(one):.4g})" if len(lines) > 1 else "")
-        for step, mean, one in zip(steps, means, across, strict=True)
+        f"{title}{seeds}<br>step {step:g}: {value:.4g}" + (f" ({min(one):.4g} to {max(one):.4g})" if len(lines) > 1 else "")
+        for step, value, one in zip(steps, means, across, strict=True)
     ]
     mode = "lines+markers" if len(steps) <= 20 else "lines"
     line = {"color": look.colour, "width": 2.2, "dash": look.dash}

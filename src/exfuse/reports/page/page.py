@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -86,17 +86,16 @@ def render_page(data: PageData) -> str:
     """
     found = [curves.section(data), ladder.section(data), classes.section(data), cost.section(data), effects.section(data)]
     sections = [section for section in found if section is not None]
-    library = charts.library() if any(section.charts for section in sections) else ""
-    text = _fill(data, sections, library)
+    text = _fill(data, sections)
     for pictures in (browser.section, features.section):
         found_too = pictures(data, data.bound - len(text.encode()))
         if found_too is not None:
             sections.append(found_too)
-            text = _fill(data, sections, library)
+            text = _fill(data, sections)
     return text
 
 
-def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
+def _fill(data: PageData, sections: Sequence[Section]) -> str:
     study = data.study
     env = environment(PackageLoader("exfuse.reports.page"))
     env.globals |= {"swatches": [data.looks[row.name].colour for row in study.rows]}
@@ -113,19 +112,26 @@ def _fill(data: PageData, sections: Sequence[Section], library: str) -> str:
         facts=_facts(data),
         runs=_runs(data),
         variants=variants,
-        css=Markup(_asset("page.css")),
-        light=Markup(charts.css_variables(dark=False)),
-        dark=Markup(charts.css_variables(dark=True)),
-        scripts=Markup("\n".join(_asset(name) for name in _SCRIPTS)),
-        early=Markup(_asset("early.js")),
-        charts=_json(drawn),
         bases=(bases := _bases(data)),
         settings=(settings := _settings(data)),
         rows=_json({"bases": bases, "settings": settings, "names": [row.name for row in study.rows]}),
         data={section.id: _json(section.data) for section in sections if section.data is not None},
-        library=Markup(library),
-        library_name=charts.library_name(),
+        **furniture(drawn),
     ).lstrip()
+
+
+def furniture(drawn: Mapping[str, charts.Chart], scripts: Sequence[str] = _SCRIPTS) -> dict[str, Any]:
+    """What every page has: styles, both themes' colours, scripts, its charts and what draws them, by a template's names."""
+    return {
+        "css": Markup(_asset("page.css")),
+        "light": Markup(charts.css_variables(dark=False)),
+        "dark": Markup(charts.css_variables(dark=True)),
+        "scripts": Markup("\n".join(_asset(name) for name in scripts)),
+        "early": Markup(_asset("early.js")),
+        "charts": _json(drawn),
+        "library": Markup(charts.library() if drawn else ""),
+        "library_name": charts.library_name(),
+    }
 
 
 def _shown(table: Table, sections: set[str]) -> Table:
