@@ -133,26 +133,39 @@ def _kind(path: Path, annotation: ast.expr | None) -> Any:
 
 def _alias(path: Path, name: str) -> tuple[Path, ast.expr | None]:
     """The expression that a module gives a name to, here or where it is imported from, and the file where it stands."""
-    for statement in _statements(_parsed(path).body):
-        if isinstance(statement, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in statement.targets):
+    for statement, own in _bindings(path).get(name, ()):
+        if isinstance(statement, ast.Assign):
             return path, statement.value
-        if isinstance(statement, ast.ImportFrom):
-            for imported in statement.names:
-                if (imported.asname or imported.name) == name and (origin := _imported(path, statement)):
-                    return _alias(origin, imported.name)
+        if isinstance(statement, ast.ImportFrom) and (origin := _imported(path, statement)):
+            return _alias(origin, own)
     return path, None
 
 
 def _find(path: Path, name: str) -> tuple[Path, _Definition] | None:
     """The definition behind a name of a module, through its imports, and the file where it stands."""
-    for statement in _statements(_parsed(path).body):
-        if isinstance(statement, _Definition) and statement.name == name:
+    for statement, own in _bindings(path).get(name, ()):
+        if isinstance(statement, _Definition):
             return path, statement
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if (alias.asname or alias.name) == name and (origin := _imported(path, statement)):
-                    return _find(origin, alias.name)
+        if isinstance(statement, ast.ImportFrom) and (origin := _imported(path, statement)):
+            return _find(origin, own)
     return None
+
+
+@functools.cache
+def _bindings(path: Path) -> dict[str, list[tuple[ast.stmt, str]]]:
+    """By name of a module the statements that bind it, and what they call that which it stands for."""
+    found: dict[str, list[tuple[ast.stmt, str]]] = {}
+    for statement in _statements(ast.parse(path.read_text()).body):
+        bound: list[tuple[str, str]] = []
+        if isinstance(statement, ast.Assign):
+            bound = [(to.id, to.id) for to in statement.targets if isinstance(to, ast.Name)]
+        elif isinstance(statement, ast.ImportFrom):
+            bound = [(imported.asname or imported.name, imported.name) for imported in statement.names]
+        elif isinstance(statement, _Definition):
+            bound = [(statement.name, statement.name)]
+        for name, own in bound:
+            found.setdefault(name, []).append((statement, own))
+    return found
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -184,8 +197,3 @@ def _file(module: str) -> Path | None:
 def _below(folder: Path, names: list[str]) -> Path | None:
     path = folder.joinpath(*names)
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
-
-
-@functools.cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())

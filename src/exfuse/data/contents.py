@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -153,9 +154,15 @@ def _read(folder: str) -> dict[str, Content]:
     """What is remembered of a folder; nothing where that is none yet, cut short or altered: every file is then read anew."""
     try:
         seal, packed = (content := _memory(folder).read_bytes())[:_SEAL], content[_SEAL:]
-        return msgspec.msgpack.decode(packed, type=dict[str, Content]) if seal == hashlib.sha256(packed).digest() else {}
+        return _decoded(packed) if seal == hashlib.sha256(packed).digest() else {}
     except (OSError, ValueError, msgspec.MsgspecError):
         return {}
+
+
+@lru_cache(8)
+def _decoded(packed: bytes) -> dict[str, Content]:
+    """A sweep asks for the same folders run by run; nobody may change what this gives."""
+    return msgspec.msgpack.decode(packed, type=dict[str, Content])
 
 
 def _remember(folder: str, found: dict[str, Content]) -> None:
