@@ -186,6 +186,14 @@ def gpus_of_machine() -> int:
         pynvml.nvmlShutdown()
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(number) for number in range(gpus_of_machine())]
+    return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+
+
 def time_ms(call: Callable[[], object], device: "torch.device") -> float:
     """Milliseconds that ``call`` takes on ``device``: by CUDA's events there, by the clock on a CPU."""
     if device.type != "cuda":

@@ -10,6 +10,7 @@ import yaml
 from msgspec.structs import replace
 
 from exfuse.composition import precision
+from exfuse.runs import plan
 from exfuse.runs.plan import plan_run
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription
@@ -133,3 +134,22 @@ def test_a_run_of_a_gpu_machine_is_found_on_a_laptop(
     assert record is not None
     made.write(replace(record, status="interrupted"))
     assert plan_run(compose_config(*typed)).run.trainer.precision == "32-true"  # a laptop does not go on with it
+
+
+@pytest.mark.parametrize(
+    ("devices", "accelerator", "expected"),
+    [
+        *((devices, "gpu", 4) for devices in ("4", "[0,1,2,3]", "'0,1,2,3'", "-1", "'-1'", "auto")),
+        ("auto", "auto", 4), ("auto", "cpu", 16), ("-1", "cpu", 16), ("1", "gpu", 16), ("[2]", "gpu", 16),
+    ],
+)  # fmt: skip
+def test_a_devices_share_of_a_batch_follows_from_what_lightning_will_take(
+    compose_config: Callable[..., RunDescription],
+    monkeypatch: pytest.MonkeyPatch,
+    devices: str,
+    accelerator: str,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(plan, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    run = compose_config(f"trainer.accelerator={accelerator}", f"trainer.devices={devices}", "trainer.precision=32-true")
+    assert plan.images_at_once(run, 16) == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from exfuse import process
 from exfuse.errors import UserError
 from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
 from exfuse.sweeps import parallel
@@ -20,7 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
     def pretend(cores: int, gpus: int, gib: float) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-        monkeypatch.setattr(parallel, "gpus_of_machine", lambda: gpus)
+        monkeypatch.setattr(process, "gpus_of_machine", lambda: gpus)
         monkeypatch.setattr(parallel, "memory_limit", lambda: int(gib * 2**30))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -54,7 +55,7 @@ def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, visible, 
     machine(4, 2, 8)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert parallel.visible_gpus() == expected
+    assert process.visible_gpus() == expected
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from exfuse.data.split import Split, check_disjoint, divide
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC, weights_file
-from exfuse.process import check_memory
-from exfuse.store.description import Described, HeldOut, Option, RunDescription
+from exfuse.process import check_memory, visible_gpus
+from exfuse.store.description import Described, HeldOut, Option, RunDescription, Trainer
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder
 from exfuse.store.key import backbone_key, run_key
@@ -116,11 +116,18 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
 
 def images_at_once(run: Described, batch_size: int) -> int:
     """How many images of an optimiser step's batch a device takes at once."""
-    devices = run.trainer.devices
-    processes = run.trainer.num_nodes * (
-        len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
-    )
-    return max(1, batch_size // max(1, processes * run.trainer.accumulate_grad_batches))
+    trainer = run.trainer
+    return max(1, batch_size // max(1, trainer.num_nodes * _devices(trainer) * trainer.accumulate_grad_batches))
+
+
+def _devices(trainer: Trainer) -> int:
+    """How many devices of a machine a run takes, as Lightning reads what is typed; at least 1."""
+    devices = trainer.devices
+    if devices in (-1, "-1", "auto"):
+        return max(1, len(visible_gpus())) if trainer.accelerator in ("auto", "gpu", "cuda") else 1
+    if isinstance(devices, str):
+        return len(devices.split(",")) if "," in devices else int(devices)
+    return len(devices) if isinstance(devices, list) else devices
 
 
 def check_weights(init: str, of_pretraining: bool) -> None:

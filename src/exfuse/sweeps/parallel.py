@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 
-from exfuse.process import gpus_of_machine, memory_limit, usable_cores
+from exfuse.process import memory_limit, usable_cores, visible_gpus
 from exfuse.runs.child import INTERRUPTIONS
 from exfuse.store.outcome import WAITING, read_outcomes
 
@@ -45,14 +45,6 @@ def at_once(asked: Asked, accelerator: str, alone: bool) -> int:
         return 1
     gpus = 0 if accelerator in _ON_CPU else len(visible_gpus())
     return gpus or max(1, min(usable_cores(), memory_limit() // _BYTES))
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return [str(number) for number in range(gpus_of_machine())]
-    return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
 
 
 def is_beside_others() -> bool:
