@@ -1,6 +1,7 @@
 """Trimap curves: mIoU in a band around the true borders against the band's radius, and what each row gains in it."""
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from exfuse.store.study import Study, StudyRow
 
 Curve = list[tuple[int, list[float]]]  # radius in px, and by seed a mean IoU or a difference, in % or points
 _LINES = ("-", "--", ":", "-.")
+_MOST_LINES = 4  # that a panel holds
+_PANEL = 2.2  # inches of width that one takes
 
 
 def rows_with_areas(study: Study) -> list[StudyRow]:
@@ -36,38 +39,53 @@ def curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
 def draw(study: Study, width: float = style.PAGE) -> Figure:
     """First mIoU of the band, then the points above the row that each row builds on; bands of colour: ± sd over seeds.
 
-    Beside each other, or below where ``width`` (inches) is that of a column.
+    Up to `_MOST_LINES` rows share the two panels; of more, each row has a panel of its own, on common axes, as many beside each
+    other as ``width`` (inches) holds.
     """
     every = rows_with_areas(study)
     rows = style.shown(every)
     names = {row.name for row in rows}
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
-    turns = [variant_place(place)[1] for place in range(len(rows))]
     looks = {
-        row.name: (colour, _LINES[turn % len(_LINES)])
-        for row, colour, turn in zip(rows, variant_colours(len(rows)), turns, strict=True)
+        row.name: (colour, _LINES[variant_place(place)[1] % len(_LINES)])
+        for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True))
     }
+    few, called = len(rows) <= _MOST_LINES, labels(study)
+    levels = list(rows) if few or not pairs else [row for row in rows if row not in [row for row, _ in pairs]]
+    size = len(levels) if few else _MOST_LINES
+    drawn: list[list[tuple[StudyRow, StudyRow | None]]] = [
+        [(row, None) for row in levels[start : start + size]] for start in range(0, len(levels), size)
+    ]
+    gains = [list(pairs)] if few and pairs else [[pair] for pair in pairs]
+    drawn += [[*one] for one in gains]
+    across = min(len(drawn), 1 if few and width <= style.COLUMN else max(2, round(width / _PANEL)))
+    down = -(-len(drawn) // across)
     with style.look():
-        number_of, narrow = 2 if pairs else 1, width <= style.COLUMN
-        called = labels(study)
-        columns = max(1, min(8, len(rows), int(width / (0.5 + style.width_of(called.values())))))
-        high = (2.2 * number_of if narrow else 2.9) + 0.6 + 0.14 * -(-len(rows) // columns)
-        figure = Figure(figsize=(width, high), layout="constrained")
-        panels = figure.subplots(*((number_of, 1) if narrow else (1, number_of)), squeeze=False).ravel()
+        figure = Figure(figsize=(width, 0.6 + down * (2.2 if few else 1.7)), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False).ravel()
+        for alike in (panels[: len(drawn) - len(gains)], panels[len(drawn) - len(gains) : len(drawn)]):
+            for axes in alike[1:]:
+                axes.sharey(alike[0])
         spread = False
-        for row in rows:
-            spread |= _line(panels[0], curve(row), looks[row.name], called[row.name])
-        panels[0].set_ylabel("mIoU in the band (%)")
-        if pairs:
-            panels[1].axhline(0, color=style.GREY, linewidth=1)
-            for row, base in pairs:
-                spread |= _line(panels[1], curve(row, base), looks[row.name], called[row.name])
-            panels[1].set_ylabel("points above the row built on")
-            panels[1].yaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True))
-        for axes in panels:
+        for axes, lines in zip(panels, drawn, strict=False):
+            for row, base in lines:
+                spread |= _line(axes, curve(row, base), looks[row.name], called[row.name])
+            of_gains = lines[0][1] is not None
+            if of_gains:
+                axes.axhline(0, color=style.GREY, linewidth=1, zorder=1)
+                axes.yaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True) if round(value, 6) else "0")
+            base_name = f"\nabove {called[lines[0][1].name]}" if lines[0][1] and len(lines) == 1 else ""
+            axes.set_ylabel(
+                "points above the row built on" if few and of_gains else "points" if of_gains else "mIoU in the band (%)"
+            )
+            if len(lines) == 1:
+                axes.set_title("\n".join(textwrap.wrap(called[lines[0][0].name], 26)) + base_name, fontsize=8)
+            else:
+                axes.legend(frameon=False, fontsize=7)
             _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
-        handles, names_shown = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names_shown, loc="outside lower center", frameon=False, ncols=columns)
+        for axes in panels[len(drawn) :]:
+            axes.set_axis_off()
+        figure.supxlabel("radius of the band around true borders (px)", fontsize=8)
         note = ", ± standard deviation over seeds" if spread else ""
         style.title(figure, f"{study.title}: edges{note}{style.left_out(every)}")
     return figure
@@ -92,7 +110,6 @@ def _radius_axis(axes: Axes, radii: Sequence[int]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(radii, [str(radius) for radius in radii])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("radius of the band around true borders (px)")
     axes.grid(color="#eceef0", linewidth=0.6)
     axes.set_axisbelow(True)
 
