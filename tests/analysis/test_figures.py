@@ -1,6 +1,7 @@
 import itertools
 import re
 import statistics
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -189,6 +190,27 @@ def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
     builder = StudyBuilder(tmp_path, title="costs $1 and $2_x^")
     builder.row("a$b_{$c", 0.6)
     render_study(builder.finish(), Console(quiet=True))  # would not be mathematics
+
+
+def test_letters_of_other_scripts_are_drawn_or_named_once_a_figure(tmp_path, monkeypatch, capsys):
+    figure = Figure()
+    figure.text(0.1, 0.5, "基线 基线")
+    with monkeypatch.context() as patched, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patched.setattr(style, "families", lambda: ["DejaVu Sans"])
+        style.save(figure, tmp_path / "ladder.png")
+        told = capsys.readouterr().err
+        assert told.count("基") == told.count("线") == 1
+        assert "ladder.png: no font of this machine has 基线" in told
+    if len(style.families()) == 1:
+        pytest.skip("this machine has no font with Chinese letters")
+    figure = Figure()
+    with style.look():
+        figure.text(0.1, 0.5, "基线")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        style.save(figure, tmp_path / "cost.png", [".png", ".svg", ".pdf"])
+    assert not capsys.readouterr().err
 
 
 def test_writing_figures_is_atomic(tmp_path, monkeypatch):
