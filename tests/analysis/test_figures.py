@@ -95,7 +95,9 @@ def test_letters_of_every_figure_can_be_read_in_print(tmp_path):
 
 def test_one_class_does_not_set_the_scale_of_all():
     assert classes._scale(np.array([[1.0, -2.0], [0.5, np.nan], [30.0, 0.0]])) == 2.0
-    assert classes._scale(np.array([[1.0, -2.0], [3.0, np.nan]])) == 3.0
+    assert classes._scale(np.array([[1.0, -2.0], [3.0, np.nan]])) == 2.0
+    assert classes._scale(np.array([[1.0, -2.0], [2.4, np.nan]])) == 2.4
+    assert classes._scale(np.array([[0.0, 0.0], [3.0, np.nan]])) == 3.0
     assert classes._scale(np.array([[0.0], [0.0]])) == 1.0
 
 
@@ -163,6 +165,15 @@ def test_labels_hide_neither_points_nor_each_other(seed):
     assert len(boxes) == 10
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     centres = axes.transData.transform([(x, y) for x, y, _ in points])
+    led = [
+        (np.array(at), np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])) for at, box in zip(centres, boxes, strict=True)
+    ]
+    drawn = [text for text in axes.texts if not text.get_text()]
+    assert len(drawn) == sum(
+        bool(cost._is_led(end - start, box.width, box.height)) for (start, end), box in zip(led, boxes, strict=True)
+    )
+    for one, other in itertools.combinations(led, 2):
+        assert not cost._cross(one[0], one[1][None], *other)[0]
     assert not any(box.contains(*centre) for box in boxes for centre in centres)
     renderer = figure.canvas.get_renderer()
     names = [text for text in axes.texts if text.get_text()]

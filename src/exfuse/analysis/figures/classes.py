@@ -47,8 +47,8 @@ def agreed(row: StudyRow, base: StudyRow, name: str) -> bool:
 def draw(study: Study, width: float = style.PAGE) -> Figure:
     """Rows against classes, purple for a gain and orange for a loss, numbers in points; classes absent from val are left out.
 
-    Pale are changes on whose direction the seeds do not agree; one class that changes more than twice as much as any other does
-    not set the scale. Classes stand below one another where they do not fit side by side in ``width`` inches.
+    Pale are changes on whose direction the seeds do not agree; one class that changes more than all others does not set the
+    scale, whose ends then point on. Classes stand below one another where they do not fit side by side in ``width`` inches.
     """
     every = pairs(study)
     compared = style.shown(every)
@@ -80,7 +80,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         axes.set_yticks(np.arange(len(down) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
-        figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02)
+        beyond = "both" if np.nanmax(np.abs(values), initial=0.0) > largest else "neither"
+        figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02, extend=beyond)
         absent = len(every_class) - len(classes)
         left = f", without {absent} absent from val" if absent else ""
         pale = "" if sure.all() else "; pale: seeds do not agree"
@@ -92,9 +93,9 @@ _CELL = 0.26  # inches that a number of three letters takes
 
 
 def _scale(by_class: NDArray[np.float64]) -> float:
-    """The largest change (classes, rows) of all classes, but for one that changes more than twice as much as all others."""
+    """The largest change (classes, rows) of all classes, but for one that changes more than a quarter more than all others."""
     largest = sorted(float(np.nanmax(np.abs(row), initial=0.0)) for row in by_class)
-    return (largest[-2] if len(largest) > 1 and 0 < 2 * largest[-2] < largest[-1] else largest[-1]) or 1.0
+    return (largest[-2] if len(largest) > 1 and 0 < 1.25 * largest[-2] < largest[-1] else largest[-1]) or 1.0
 
 
 def _write_numbers(

@@ -1,9 +1,9 @@
 """Accuracy against cost: where each row lies, labelled so that no label hides a point or another label."""
 
 import itertools
-import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -110,24 +110,42 @@ def label_points(
         shares = np.linspace(0, 1, _LINE_POINTS)[:, None, None]
         taken.append(_boxes((starts + shares * (ends - starts)).reshape(-1, 2), 2 * scale, 2 * scale))
     inside = np.array(axes.get_window_extent().extents)
+    boxes: list[Floats] = []
+    leaders: list[tuple[Floats, Floats]] = []
     for (x, y, name), centre in zip(points, centres, strict=True):
         label = axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7.5, va="center", ha="center")
         label.set(zorder=4, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})  # no line that leads by strikes it through
         extent = label.get_window_extent(renderer)
         width, height = extent.width + 3 * scale, extent.height + 2 * scale
-        offset, box = _free_place(centre, width, height, np.concatenate(taken), inside, scale)
+        offset, box = _free_place(centre, width, height, np.concatenate([*taken, *boxes]), inside, scale, boxes, leaders)
         label.set_position(tuple(offset / scale))
-        if math.hypot(*offset) > 1.5 * height + width / 2:  # too far to be seen as its point's: lead there
+        if _is_led(offset, width, height):
+            leaders.append((centre, centre + offset))
+            taken.append(_boxes(centre + np.linspace(0, 1, _LINE_POINTS)[:, None] * offset, 2 * scale, 2 * scale))
             arrow = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkB": 4, "shrinkA": 0}
             axes.annotate("", (x, y), xytext=tuple(offset / scale), textcoords="offset points", arrowprops=arrow, zorder=1.5)
-        taken.append(box[None])
-    return [Bbox.from_extents(*box[0]) for box in taken[-len(points) :]]
+        boxes.append(box[None])
+    return [Bbox.from_extents(*box[0]) for box in boxes]
+
+
+def _is_led(offset: Floats, width: float, height: float) -> Any:
+    """Whether a label lies too far from its point to be seen as its own, so that a line leads there."""
+    return np.hypot(offset[..., 0], offset[..., 1]) > 1.5 * height + width / 2
 
 
 def _free_place(
-    centre: Floats, width: float, height: float, taken: Floats, inside: Floats, scale: float
+    centre: Floats,
+    width: float,
+    height: float,
+    taken: Floats,
+    inside: Floats,
+    scale: float,
+    labels_before: Sequence[Floats],
+    leaders: Sequence[tuple[Floats, Floats]],
 ) -> tuple[Floats, Floats]:
-    """The nearest offset (pixels) whose box touches nothing, and the box; the least bad one if all do."""
+    """The nearest offset (pixels) whose box touches nothing and whose leader crosses no other and passes below no label, and
+    the box; the least bad one if there is none.
+    """
     angles = np.radians((0, 180, 90, 270, 35, 145, 325, 215))
     reach = np.array(_DISTANCES)[:, None, None] * scale + np.array([width / 2, height / 2])
     offsets = (np.stack([np.cos(angles), np.sin(angles)], -1) * reach).reshape(-1, 2)  # nearest first
@@ -135,6 +153,14 @@ def _free_place(
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     near = taken[(taken[:, 2:] > low).all(1) & (taken[:, :2] < high).all(1)]  # the others touch no place
     blocked = _shared_areas(boxes, near).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
+    led = _is_led(offsets, width, height)
+    for start, end in leaders:
+        blocked += led * width * height * _cross(centre, centre + offsets, start, end)
+    if labels_before:
+        on_the_way = centre + np.linspace(0.05, 0.95, _LINE_POINTS)[:, None] * offsets[:, None]  # (offsets, points, 2)
+        of_others = np.concatenate(labels_before)[:, None, None]
+        under = ((on_the_way > of_others[..., :2]) & (on_the_way < of_others[..., 2:])).all(-1).any((0, 2))
+        blocked += led * width * height * under
     best = int(np.argmax(blocked < 1e-6)) if (blocked < 1e-6).any() else int(np.argmin(blocked))
     return offsets[best], boxes[best]
 
@@ -156,3 +182,14 @@ def _mean_and_spread(row: StudyRow, scale: float) -> tuple[float, float]:
     """Of the scores times ``scale``; no spread for one seed."""
     scores = [*row.scores(scale).values()]
     return statistics.mean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0
+
+
+def _cross(start: Floats, ends: Floats, other_start: Floats, other_end: Floats) -> NDArray[np.bool_]:
+    """Whether the lines from ``start`` to each of ``ends`` cross the other line between its ends."""
+
+    def side(a: Floats, b: Floats, c: Floats) -> Floats:
+        found: Floats = np.sign((b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0])
+        return found
+
+    apart = side(start, ends, other_start) != side(start, ends, other_end)
+    return apart & (side(other_start, other_end, start) != side(other_start, other_end, ends))
