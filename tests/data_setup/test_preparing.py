@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exfuse.data_setup.archives import tarfile
 from exfuse.data_setup.preparing import check, check_imagenet, prepare
 from exfuse.errors import ConfigError, DataError
 from tests.data.coco_files import rectangle, write_coco
