@@ -11,7 +11,7 @@ from exfuse.analysis.rendering import Rendering
 from exfuse.reports.page import charts, curves
 from exfuse.reports.page.charts import Chart, Trace
 from exfuse.reports.page.data import PageData
-from exfuse.reports.page.page import furniture
+from exfuse.reports.page.page import common_parts
 from exfuse.reports.wandb_document import Panel
 from exfuse.store.history import curve, metrics
 from exfuse.store.study import Study
@@ -41,22 +41,11 @@ def render_preview(study: Study, panels: Mapping[str, Sequence[Panel]]) -> str:
             name = f"panel-{len(drawn)}" if chart else ""
             if chart:
                 drawn[name] = chart
-            x, y, width, height = panel.place
-            shown.append(
-                {
-                    "title": panel.title,
-                    "chart": name,
-                    "x": x + 1,
-                    "y": y + 1,
-                    "width": width,
-                    "height": height,
-                    "without": without,
-                }
-            )
+            shown.append({"title": panel.title, "chart": name, "place": panel.place, "without": without})
         sections.append({"title": heading, "panels": shown})
     template = environment(PackageLoader("exfuse.reports.page")).get_template("preview.html.jinja")
     rows = [{"title": row.title, "colour": data.looks[row.name].colour} for row in study.rows if row.records]
-    parts = furniture(drawn, ("theme.js", "variants.js", "charts.js"))
+    parts = common_parts(drawn, ("theme.js", "variants.js", "charts.js"))
     return template.render(study=study, table=data.rendering.tables[0], sections=sections, rows=rows, **parts).lstrip()
 
 

@@ -80,12 +80,14 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         axes.set_yticks(np.arange(len(down) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
-        beyond = "both" if np.nanmax(np.abs(values), initial=0.0) > largest else "neither"
-        figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02, extend=beyond)
+        beyond = np.nanmax(np.abs(values), initial=0.0) > largest
+        extend = "both" if beyond else "neither"
+        figure.colorbar(image, ax=axes, label="change in IoU (points)", fraction=0.04, pad=0.02, extend=extend)
         absent = len(every_class) - len(classes)
         left = f", without {absent} absent from val" if absent else ""
         pale = "" if sure.all() else "; pale: seeds do not agree"
-        style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}")
+        clipped = f"; colours end at ±{largest:.2g}" if beyond else ""
+        style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}{clipped}")
     return figure
 
 

@@ -3,7 +3,6 @@
 import itertools
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,7 +59,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
             at = study.rows.index(row)
             lines.append(((x, y - spread), (x, y + spread)))
             axes.errorbar(x, y, yerr=spread or None, fmt=style.marker(at), color=colours[at], elinewidth=1.2, markersize=5)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
+        if len(frontier) > 1:
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
         axes.margins(0.16, 0.14)
         axes.set_xlim(0, 1.12 * max(*spread_out, 1e-9))
         beside = "; rows of one cost side by side" if spread_out != costs else ""
@@ -117,9 +117,10 @@ def label_points(
         label.set(zorder=4, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.8})  # no line that leads by strikes it through
         extent = label.get_window_extent(renderer)
         width, height = extent.width + 3 * scale, extent.height + 2 * scale
-        offset, box = _free_place(centre, width, height, np.concatenate([*taken, *boxes]), inside, scale, boxes, leaders)
+        obstacles = np.concatenate([*taken, *boxes])
+        offset, box, led = _free_place(centre, width, height, obstacles, inside, scale, centres, boxes, leaders)
         label.set_position(tuple(offset / scale))
-        if _is_led(offset, width, height):
+        if led:
             leaders.append((centre, centre + offset))
             taken.append(_boxes(centre + np.linspace(0, 1, _LINE_POINTS)[:, None] * offset, 2 * scale, 2 * scale))
             arrow = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkB": 4, "shrinkA": 0}
@@ -128,9 +129,16 @@ def label_points(
     return [Bbox.from_extents(*box[0]) for box in boxes]
 
 
-def _is_led(offset: Floats, width: float, height: float) -> Any:
-    """Whether a label lies too far from its point to be seen as its own, so that a line leads there."""
-    return np.hypot(offset[..., 0], offset[..., 1]) > 1.5 * height + width / 2
+def _are_led(offsets: Floats, boxes: Floats, centre: Floats, centres: Floats) -> NDArray[np.bool_]:
+    """Whether a label would not be seen as its point's, so that a line leads there: it lies far off, or as near to another."""
+    width, height = (boxes[0, 2:] - boxes[0, :2]).tolist()
+
+    def away(points: Floats) -> Floats:
+        beyond = np.maximum(np.maximum(boxes[:, None, :2] - points, points - boxes[:, None, 2:]), 0)
+        return np.hypot(beyond[..., 0], beyond[..., 1])
+
+    others = away(centres[(centres != centre).any(1)]).min(1, initial=np.inf)
+    return (np.hypot(*offsets.T) > 1.5 * height + width / 2) | (others < 1.5 * away(centre[None])[:, 0])
 
 
 def _free_place(
@@ -140,11 +148,12 @@ def _free_place(
     taken: Floats,
     inside: Floats,
     scale: float,
+    centres: Floats,
     labels_before: Sequence[Floats],
     leaders: Sequence[tuple[Floats, Floats]],
-) -> tuple[Floats, Floats]:
-    """The nearest offset (pixels) whose box touches nothing and whose leader crosses no other and passes below no label, and
-    the box; the least bad one if there is none.
+) -> tuple[Floats, Floats, bool]:
+    """The nearest offset (pixels) whose box touches nothing and whose leader crosses no other, no point and no label, the
+    box, and whether a leader is needed; the least bad one if there is none.
     """
     angles = np.radians((0, 180, 90, 270, 35, 145, 325, 215))
     reach = np.array(_DISTANCES)[:, None, None] * scale + np.array([width / 2, height / 2])
@@ -153,16 +162,16 @@ def _free_place(
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     near = taken[(taken[:, 2:] > low).all(1) & (taken[:, :2] < high).all(1)]  # the others touch no place
     blocked = _shared_areas(boxes, near).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
-    led = _is_led(offsets, width, height)
+    led = _are_led(offsets, boxes, centre, centres)
     for start, end in leaders:
         blocked += led * width * height * _cross(centre, centre + offsets, start, end)
-    if labels_before:
-        on_the_way = centre + np.linspace(0.05, 0.95, _LINE_POINTS)[:, None] * offsets[:, None]  # (offsets, points, 2)
-        of_others = np.concatenate(labels_before)[:, None, None]
-        under = ((on_the_way > of_others[..., :2]) & (on_the_way < of_others[..., 2:])).all(-1).any((0, 2))
-        blocked += led * width * height * under
+    on_the_way = centre + np.linspace(0.05, 0.95, _LINE_POINTS)[:, None] * offsets[:, None]  # (offsets, points, 2)
+    other_points = _boxes(centres[(centres != centre).any(1)], 8 * scale, 8 * scale)
+    of_others = np.concatenate([other_points, *labels_before])[:, None, None]
+    under = ((on_the_way > of_others[..., :2]) & (on_the_way < of_others[..., 2:])).all(-1).any((0, 2))
+    blocked += led * width * height * under
     best = int(np.argmax(blocked < 1e-6)) if (blocked < 1e-6).any() else int(np.argmin(blocked))
-    return offsets[best], boxes[best]
+    return offsets[best], boxes[best], bool(led[best])
 
 
 def _boxes(centres: Floats, width: float, height: float) -> Floats:

@@ -116,11 +116,11 @@ def _fill(data: PageData, sections: Sequence[Section]) -> str:
         settings=(settings := _settings(data)),
         rows=_json({"bases": bases, "settings": settings, "names": [row.name for row in study.rows]}),
         data={section.id: _json(section.data) for section in sections if section.data is not None},
-        **furniture(drawn),
+        **common_parts(drawn),
     ).lstrip()
 
 
-def furniture(drawn: Mapping[str, charts.Chart], scripts: Sequence[str] = _SCRIPTS) -> dict[str, Any]:
+def common_parts(drawn: Mapping[str, charts.Chart], scripts: Sequence[str] = _SCRIPTS) -> dict[str, Any]:
     """What every page has: styles, both themes' colours, scripts, its charts and what draws them, by a template's names."""
     return {
         "css": Markup(_asset("page.css")),
