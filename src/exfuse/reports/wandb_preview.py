@@ -72,13 +72,16 @@ def _lines(panel: Panel, data: PageData) -> Chart | None:
     lines: list[Trace] = []
     for name in names:
         for row in data.study.rows:
-            of_seeds = [curve(history, name) for history in data.histories.get(row.name, {}).values()]
+            of_seeds = [
+                [(history[step].get(panel.x, step), value) for step, value in curve(history, name)]
+                for history in data.histories.get(row.name, {}).values()
+            ]
             steps, values = curves.common_steps([one for one in of_seeds if one])
             if steps:
                 look = data.looks[row.name]
                 bands += curves.band(row.name, steps, values, look)
-                lines.append(curves.mean(row.name, charts.escape(row.title), steps, values, look))
-    return charts.chart([*bands, *lines], _ROW * panel.place[3], "step", charts.escape(panel.title)) if lines else None
+                lines.append(curves.mean(row.name, charts.escape(row.title), steps, values, look, panel.x))
+    return charts.chart([*bands, *lines], _ROW * panel.place[3], panel.x, charts.escape(panel.title)) if lines else None
 
 
 def _points(panel: Panel, data: PageData) -> Chart:

@@ -93,13 +93,15 @@ def band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], lo
     return [points(there_and_back, edge, hoverinfo="skip", meta={"variant": name, "band": True}, **style)]
 
 
-def mean(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> Trace:
-    """The mean over seeds."""
+def mean(
+    name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look, unit: str = "step"
+) -> Trace:
+    """The mean over seeds; ``unit`` of ``steps``."""
     across = list(zip(*lines, strict=True))
     means = [statistics.mean(values) for values in across]
     seeds = f", mean of {len(lines)} seeds" if len(lines) > 1 else ""
     hover = [
-        f"{title}{seeds}<br>step {step:g}: {value:.4g}" + (f" ({min(one):.4g} to {max(one):.4g})" if len(lines) > 1 else "")
+        f"{title}{seeds}<br>{unit} {step:g}: {value:.4g}" + (f" ({min(one):.4g} to {max(one):.4g})" if len(lines) > 1 else "")
         for step, value, one in zip(steps, means, across, strict=True)
     ]
     mode = "lines+markers" if len(steps) <= 20 else "lines"
@@ -109,7 +111,7 @@ def mean(name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence
     return points(steps, means, mode=mode, line=line, marker=marker, **described)
 
 
-def common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[float], list[list[float]]]:
+def common_steps(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[list[float]]]:
     """The steps that all curves have, and each curve's values there; of more than `_MOST`, neighbours are averaged.
 
     Args:
