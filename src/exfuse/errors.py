@@ -118,6 +118,11 @@ def reason_of(trace: str) -> str:
     return first[-1] if len(parts) > 1 and first else named[-1]
 
 
+def plural(number: int, thing: str) -> str:
+    """``1 run``, ``2 runs``, ``2,000 classes``."""
+    return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
+
+
 def complain(message: str) -> None:
     """Print ``Error: message`` on standard error, without ending the process."""
     from rich.console import Console  # whoever never errs never waits for it

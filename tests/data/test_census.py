@@ -143,7 +143,7 @@ def test_an_image_is_held_out_under_any_name_and_behind_any_link(root: Path, tmp
         (copy / "val" / part / "renamed.png").write_bytes((root / "train" / part / "b.png").read_bytes())
         (link / "val" / part / "other.png").symlink_to(root / "train" / part / "c.png")
     for where, name, of in ((copy, "renamed", "b"), (link, "other", "c")):
-        says = rf"share 1 images, e\.g\. .*train/images/{of}\.png, which is .*val/images/{name}\.png: unlist"
+        says = rf"share 1 image, e\.g\. .*train/images/{of}\.png, which is .*val/images/{name}\.png: unlist"
         with pytest.raises(DataError, match=says):
             check_disjoint(train, read_folder(where, "val", CLASSES))
     (root / "val").rename(root / "real")

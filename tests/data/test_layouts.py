@@ -152,7 +152,7 @@ def test_segmentation_class_aug_is_read_by_either_form_of_its_list(aug: Path, li
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("v1\nw1\n", "lists 1 images of VOC's val, e.g. w1"),
+        ("v1\nw1\n", "lists 1 image of VOC's val, e.g. w1"),
         ("v1\ns1 1\n", "'s1 1' is no id"),
         ("/JPEGImages/s1.jpg /SegmentationClassAug/s2.png\n", "is no id"),
         ("../s1\n", "is no id"),

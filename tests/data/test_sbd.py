@@ -239,5 +239,5 @@ def test_the_official_lists_make_the_10582_images_of_train_aug(real_data, tmp_pa
     check_disjoint(train, val)
 
     (sbd / "train.txt").write_text("\n".join(coarse[2::2]))  # without the first
-    with pytest.raises(DataError, match="has 10581 images where a complete copy has 10582"):
+    with pytest.raises(DataError, match="has 10,581 images where a complete copy has 10,582"):
         read_split(config.data, "train")

@@ -118,5 +118,5 @@ def test_of_a_single_group_the_last_images_in_a_row_are_held_out(monkeypatch):
 
 
 def test_a_part_of_too_few_images_is_refused():
-    with pytest.raises(DataError, match="1 images in 1 groups"):
+    with pytest.raises(DataError, match="1 image in 1 group"):
         divide(listed(1), 0.2, 0)

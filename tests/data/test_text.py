@@ -71,7 +71,7 @@ def test_lines_that_are_no_ids_are_refused_with_what_they_are(tmp_path: Path, te
         ("0: road\n1: sky\n", "begins its lines with numbers"),
         ("name,r,g,b\nroad,128,64,128\nsky,0,0,255\n", "has columns, such as 'road,128,64,128'"),
         ("road\t128\nsky\t7\n", "has columns"),
-        ("road\n", "names 1 classes: expected 2 to 255"),
+        ("road\n", "names 1 class: expected 2 to 255"),
         ("\n\n", "names 0 classes: expected 2 to 255"),
         ("".join(f"class{number}\n" for number in range(256)), "names 256 classes: expected 2 to 255"),
         ("road\nsky\x07\n", "can be shown"),
@@ -97,7 +97,7 @@ def test_names_in_a_config_are_held_to_the_same(tmp_path: Path, ids_map, write_f
     write_voc(tmp_path / "voc", {"a": ids_map(8, 9) % 2}, {"train": ["a"]})
     for classes, says in (
         (["one", "one"], "lists one twice"),
-        (["one"], "names 1 classes"),
+        (["one"], "names 1 class"),
         (["one", " "], "names a class ' '"),
     ):
         for read in (read_folder, read_voc):

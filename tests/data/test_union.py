@@ -42,7 +42,7 @@ def test_a_union_has_each_image_once_from_the_first_part_and_none_that_is_held_o
 def test_an_image_that_is_held_out_under_another_id_is_refused(split_of) -> None:
     train, val = split_of("a", ["x", "y"]), split_of("c", ["v"])
     hidden = replace(val, items=(replace(val.items[0], image=train.items[0].image),))
-    with pytest.raises(DataError, match=r"share 1 images.*x\.jpg"):
+    with pytest.raises(DataError, match=r"share 1 image.*x\.jpg"):
         join_splits([train], hidden, "a")
 
 

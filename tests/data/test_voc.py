@@ -89,7 +89,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "empty jpeg": (lambda root: truncate(root / IMAGE, 0), IMAGE, "is not an image"),
     "text as mask": (lambda root: (root / MASK).write_text("404"), MASK, "is not an image"),
     "empty list": (lambda root: (root / LIST).write_text("\n"), "My VOC train", "lists no image at all"),
-    "short list": (lambda root: (root / LIST).write_text("2007_000000\n"), "My VOC train", "has 1 images where"),
+    "short list": (lambda root: (root / LIST).write_text("2007_000000\n"), "My VOC train", "has 1 image where"),
     "id twice": (lambda root: (root / LIST).write_text("2007_000000\n" * 2), LIST, "lists 2007_000000 twice"),
 }
 
@@ -125,7 +125,7 @@ def test_an_image_in_train_and_val_is_refused(voc):
     train, val = (read_voc(voc, split, CLASSES) for split in ("train", "val"))
     check_disjoint(train, val)
     (voc / LIST).write_text("2007_000000\n2007_000002\n")
-    with pytest.raises(DataError, match=r"VOC train and VOC val share 1 images.*2007_000002\.jpg"):
+    with pytest.raises(DataError, match=r"VOC train and VOC val share 1 image.*2007_000002\.jpg"):
         check_disjoint(read_voc(voc, "train", CLASSES), val)
 
 

@@ -78,7 +78,7 @@ def test_voc_is_fetched_checked_and_read(compose, site: Site, voc_tar: bytes, tm
     assert (tmp_path / "data" / "archives" / "VOC.tar").read_bytes() == voc_tar
     prepare(**config)  # nothing to do: said, not done again
     assert len(site.asked) == 2
-    with pytest.raises(DataError, match="VOC train has 2 images where a complete copy has 1464"):
+    with pytest.raises(DataError, match="VOC train has 2 images where a complete copy has 1,464"):
         prepare(**compose("voc", site, {}, "source.counts.val=1"))
 
 
@@ -132,7 +132,7 @@ def test_coco_is_fetched_checked_and_painted(compose, site: Site, tmp_path: Path
     config = compose("coco", site, archives, *counts)
     prepare(**config)
     told = " ".join(capsys.readouterr().out.split())
-    assert "COCO train2017: 1 images with VOC's classes; left out: 1 without the classes, 0 too few pixels" in told
+    assert "COCO train2017: 1 image with VOC's classes; left out: 1 without the classes, 0 too few pixels" in told
     assert "COCO in all: 2 images for data=voc_coco. The paper's first stage has 109,892 images in all (second-hand)" in told
     assert len(site.asked) == 3
     prepare(**config)
@@ -190,7 +190,7 @@ def flatten(folder: Path) -> None:
             lambda root: [path.unlink() for path in (root / "val" / WNIDS[2]).iterdir()],
             r"val has classes without an image: n00000002",
         ),
-        (lambda root: rename(root / "val" / WNIDS[0], "n00000009"), r"1 classes are in train but not in val: n00000000"),
+        (lambda root: rename(root / "val" / WNIDS[0], "n00000009"), r"1 class of train not in val: n00000000"),
         (lambda root: rename(root / "train" / WNIDS[0], "tench"), r"no WNID: tench"),
         (lambda root: flatten(root / "val"), r"val holds 6 images beside one another, expected a folder per class"),
     ],

@@ -221,7 +221,7 @@ BAD: list[tuple[Callable[[Path], None], Spoil, str, str]] = [
     (scored, replaced("wide_1.csv", "image03,0.", "image03,nan0."), "wide_1.csv", "line 5: score"),
     (scored, replaced("wide_1.csv", "image03,0.", "image03,"), "wide_1.json", "which is no fraction"),
     (scored, replaced("wide_1.csv", "image03,0.", "image03,-0."), "wide_1.json", "which is no fraction"),
-    (scored, replaced("wide_1.csv", "image03,", "image03"), "wide_1.csv", "line 5: 1 cells under 2 titles"),
+    (scored, replaced("wide_1.csv", "image03,", "image03"), "wide_1.csv", "line 5: 1 cell under 2 titles"),
     (scored, replaced("wide_1.csv", "image03,0.", "image03,,0."), "wide_1.csv", "3 cells under 2 titles"),
     (scored, replaced("wide_1.csv", "image03", "image02"), "wide_1.csv", "image02 stands there twice"),
     (scored, replaced("wide_1.csv", "image03", "MEAN"), "wide_1.csv", "looks like a summary"),

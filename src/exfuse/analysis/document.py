@@ -96,11 +96,6 @@ class Table:
         return replace(chosen, footnotes=[*chosen.marked(), *(one for one in self.footnotes if not one.mark)])
 
 
-def count(number: int, thing: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def and_more(found: Sequence[object]) -> str:
     """What follows the first `SHOWN` of a list: `` and 3 more``, or nothing."""
     return f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
-from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more, count
+from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
+from exfuse.errors import plural
 from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
@@ -109,7 +110,7 @@ def _statistics(study: Study, compared: Compared) -> list[str]:
 def _intervals(intervals: Sequence[Interval], study: Study, compared: Compared) -> list[str]:
     """How the intervals were made, what they cannot say, and which differences are findings."""
     several, claims = any(one.seeds > 1 for one in intervals), sum(one.interval is not None for one in compared.claims)
-    among = f"the table's {count(len(intervals), 'comparison')}" + (f" and {count(claims, 'claim')}" if claims else "")
+    among = f"the table's {plural(len(intervals), 'comparison')}" + (f" and {plural(claims, 'claim')}" if claims else "")
     sentences = [
         f"[low, high]: 95 % interval of the difference, each for itself, from {_drawn(intervals, study)}"
         f"{' and the spread over seeds' if several else ''}; runs are paired by seed and image.",
@@ -158,8 +159,8 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
         return []
     names = list(dict.fromkeys(grouping.groups))
     if GROUPS in kinds:
-        few = f" {len(names)} groups know little of others: intervals are wide." if len(names) < 10 else ""
-        return [f"Images of one group are alike; there are {len(names)} groups.{few}"]
+        few = f" {plural(len(names), 'group')} know little of others: intervals are wide." if len(names) < 10 else ""
+        return [f"Images of one group are alike; there are {plural(len(names), 'group')}.{few}"]
     if NOTHING in kinds:
         return [f"All images are one group ({names[0]}), which says nothing of others: intervals are over seeds alone."]
     sequences = f"one sequence ({names[0]}): intervals speak" if len(names) == 1 else f"{len(names)} sequences: intervals speak"
@@ -242,14 +243,14 @@ def _looks(study: Study) -> list[str]:
     rule, verdicts = sequential.rule, {(look.row, look.base): look for look in sequential.looks if look.verdict}
     size = f" or shown to be smaller than {rule.size:g} points" if rule.size else ""
     told = [
-        f"{study.row(row).title} vs {study.row(base).title} {look.verdict} at {count(look.seeds, 'seed')}"
+        f"{study.row(row).title} vs {study.row(base).title} {look.verdict} at {plural(look.seeds, 'seed')}"
         for (row, base), look in verdicts.items()
     ]
     return [
         f"Sequential: seeds were added in the order {', '.join(map(str, rule.seeds))}, most useful comparison first, until "
-        f"each was told from zero{size}; {count(len(sequential.looks), 'look')} after {rule.first} seeds or more, "
-        f"{count(sequential.runs, 'run')}, {sequential.hours:.2g} h. p counts every look and every comparison (5 % over all of "
-        f"them); [low, high] does not. Ended: {sequential.ended or 'not yet'}. Decided: {'; '.join(told) or 'none'}."
+        f"each was told from zero{size}; {plural(len(sequential.looks), 'look')} after {rule.first} seeds or more, "
+        f"{plural(sequential.runs, 'run')}, {sequential.hours:.2g} h. p counts every look and every comparison (5 % over all "
+        f"of them); [low, high] does not. Ended: {sequential.ended or 'not yet'}. Decided: {'; '.join(told) or 'none'}."
     ]
 
 
@@ -269,7 +270,7 @@ def _search(study: Study) -> list[str]:
     for key, space in declared.space.items():
         between = f"from {space.low:g} to {space.high:g}" if isinstance(space, Space) else f"of {_values_text(space)}"
         grids.append(f"{key} {between}")
-    asked = f"{count(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
+    asked = f"{plural(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
     hours = sum(record.seconds for record in records) / 3600
     failed = [
         f"{study.row(row).title} {_settings_text(one)}" for row, trials in tuning.trials.items() for one in trials if one.failed
@@ -285,12 +286,12 @@ def _search(study: Study) -> list[str]:
     sentences = [
         f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the "
         f"epochs, scored on {_percent(declared.held_out)} of train{of}, never on val; its runs here take "
-        f"what was best for it and all of train. The search took {count(len(tried), 'run')}, {hours:.2g} h."
+        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {hours:.2g} h."
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
     passed_over = [
-        f"{study.row(row).title} {_settings_text(trials[0])} ({count(len(trials), 'run')})"
+        f"{study.row(row).title} {_settings_text(trials[0])} ({plural(len(trials), 'run')})"
         for row, of_row in tuning.passed_over.items()
         for _, same in itertools.groupby(of_row, _settings_text)
         for trials in [list(same)]
@@ -301,9 +302,9 @@ def _search(study: Study) -> list[str]:
             f"{', '.join(passed_over)}."
         )
     if given_up := sum(is_pruned(record) for record in records):
-        sentences.append(f"Given up there, below the median of finished runs: {count(given_up, 'run')}.")
+        sentences.append(f"Given up there, below the median of finished runs: {plural(given_up, 'run')}.")
     if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
-        bound = f" after {count(declared.widen, 'widening')}" if declared.widen else ""
+        bound = f" after {plural(declared.widen, 'widening')}" if declared.widen else ""
         sentences.append(f"Best at the end of the grid{bound}: {', '.join(open_ended[:SHOWN])}{and_more(open_ended)}.")
     return sentences
 
@@ -352,10 +353,10 @@ def _loss(record: Record) -> str:
 def _rule(record: Record) -> str:
     """By which rule its training stopped before its recipe's epochs; empty if by none."""
     stop = record.setting("stop") or {}
-    limits = [f"after {count(stop[unit], unit.removesuffix('s'))}" for unit in ("epochs", "steps") if stop.get(unit)]
+    limits = [f"after {plural(stop[unit], unit.removesuffix('s'))}" for unit in ("epochs", "steps") if stop.get(unit)]
     if patience := stop.get("patience"):
         limits.append(
-            f"once {count(patience, 'validation')}, one every {count(stop['every'], 'epoch')}, found no better mIoU on "
+            f"once {plural(patience, 'validation')}, one every {plural(stop['every'], 'epoch')}, found no better mIoU on "
             f"{_percent(stop['share'])} of train, which is held out for that, val being read at the end alone"
         )
     return f"A training stops {' or '.join(limits)}." if limits else ""
@@ -402,11 +403,11 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
     text += f", torch {_distinct(records, _version_of('torch'))}"
     text += f", commit {_distinct(records, lambda record: record.environment.short_commit)}."
     if dirty := sum(bool(record.environment.uncommitted_changes) for record in records):
-        text += f" {count(dirty, 'run')} of {len(records)} ran with uncommitted changes."
+        text += f" {plural(dirty, 'run')} of {len(records)} ran with uncommitted changes."
     if unknown := sum(record.environment.uncommitted_changes is None for record in records):
-        text += f" Whether {count(unknown, 'run')} of {len(records)} ran with uncommitted changes is unknown."
+        text += f" Whether {plural(unknown, 'run')} of {len(records)} ran with uncommitted changes is unknown."
     if old := sum(record.old for record in records):
-        text += f" {count(old, 'record')} of {len(records)} by an earlier version, which made keys otherwise."
+        text += f" {plural(old, 'record')} of {len(records)} by an earlier version, which made keys otherwise."
     if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
     return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")
@@ -473,8 +474,8 @@ def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
     commit = str(under.commit or "unknown")[:7] + changes(under.uncommitted_changes)
     layouts = f" in {_joined(row.layout for row in rows)}" if all(row.layout for row in rows) else ""
     return (
-        f"Latency, throughput: all rows measured in one process on {under.name}, {count(under.threads, 'thread')} ({FILE}), "
-        f"torch {under.torch}, commit {commit}: medians of {count(under.rounds, 'round')} in which the rows take turns, "
+        f"Latency, throughput: all rows measured in one process on {under.name}, {plural(under.threads, 'thread')} ({FILE}), "
+        f"torch {under.torch}, commit {commit}: medians of {plural(under.rounds, 'round')} in which the rows take turns, "
         f"quartiles within {100 * worst:.0f} % of them. Latency: of one input {_shapes(row.input for row in rows)} in float32. "
         f"Throughput: of training steps with random images {_shapes(row.batch for row in rows)}, precision "
         f"{_joined(row.precision for row in rows)}{layouts}, without loading. "
@@ -486,7 +487,7 @@ def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
 def _busy(under: Conditions) -> list[str]:
     if not under.busy:
         return []
-    load = f"load average {under.load:.1f}, {count(under.cores, 'core')}"
+    load = f"load average {under.load:.1f}, {plural(under.cores, 'core')}"
     return [f"The machine was busy with other work when measuring began ({load}): these times are not to be trusted."]
 
 

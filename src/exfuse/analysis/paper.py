@@ -1,5 +1,6 @@
 """When a run's score may stand beside the paper's: the same data, classes, backbone and kind of pretraining."""
 
+from exfuse.errors import plural
 from exfuse.palette import VOC_CLASSES
 from exfuse.store.record import Record
 from exfuse.store.study import Paper
@@ -21,7 +22,7 @@ def departures(record: Record, paper: Paper) -> list[str]:
         found.append(f"{ours['train']}/{ours['val']} train/val images instead of {theirs['train']}/{theirs['val']}")
     classes = record.scores.iou
     if list(classes) != VOC_CLASSES:
-        found.append(f"{len(classes)} classes that are not VOC's {len(VOC_CLASSES)}")
+        found.append(f"{plural(len(classes), 'class')} that are not VOC's {len(VOC_CLASSES)}")
     if record.encoder != paper.backbone:
         found.append(f"backbone {record.encoder} instead of {paper.backbone}")
     if (pretraining := _pretraining(record)) != paper.pretraining:

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from exfuse.analysis.cells import TICK, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared
-from exfuse.analysis.document import EMPTY, Cell, Column, Table, count
+from exfuse.analysis.document import EMPTY, Cell, Column, Table
 from exfuse.analysis.footnotes import brief_data
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.store.study import Study, StudyRow
 
 FOUND = "*"  # the mark of a finding
@@ -149,13 +149,13 @@ def _brief(study: Study, compared: Compared, shared: Mapping[str, str]) -> list[
     seeds = sorted({len(row.records) for row in study.rows if row.records})
     if not seeds:
         return ["No run has finished."]
-    shown = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed")
+    shown = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else plural(seeds[0], "seed")
     read = f"{study.metric.name} in {study.metric.sign}{study.metric.lower}"
     found = [f"{read}, mean ± standard deviation over {shown}." if seeds[-1] > 1 else f"{read}, one seed."]
     if intervals := [one for one in compared.rows.values() if one.interval]:
         base = f"row {_number(study, base_name)}" if (base_name := _one_base(study)) else "the row named"
         found.append(f"Brackets: 95 % interval of the difference to {base}, paired by seed and image.")
-        adjusted = f"adjusted for {count(len(intervals), 'comparison')}"
+        adjusted = f"adjusted for {plural(len(intervals), 'comparison')}"
         some = any(one.found for one in intervals)
         found.append(f"{FOUND} p < {ALPHA}, {adjusted}." if some else f"No difference has p < {ALPHA}, {adjusted}.")
     named = {technique.name: technique.short for technique in study.techniques}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping
@@ -412,7 +412,7 @@ def _groups(grouping: Grouping | None, images: int) -> list[NDArray[np.int64]]:
     if grouping is None:
         return [np.array([position]) for position in range(images)]
     if len(grouping.groups) != images:
-        raise UserError(f"The grouping is of {len(grouping.groups)} images, the runs were scored on {images}.")
+        raise UserError(f"The grouping is of {plural(len(grouping.groups), 'image')}, the runs were scored on {images}.")
     found: dict[str, list[int]] = {}
     for position, group in enumerate(grouping.groups):
         found.setdefault(group, []).append(position)
@@ -446,7 +446,7 @@ def _check(cells: Mapping[Cell, Mapping[int, Additive]]) -> int:
                 first, reference = name, true
             if true.shape != reference.shape:
                 raise UserError(
-                    f"Runs must be scored on the same images and classes: {first} has {len(reference)} images and "
+                    f"Runs must be scored on the same images and classes: {first} has {plural(len(reference), 'image')} and "
                     f"{reference.shape[1]} classes, {name} has {len(true)} and {true.shape[1]}. Score them on the same data."
                 )
             if not np.array_equal(true, reference):

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from exfuse.analysis import cells
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, adjust, compare, compare_rows, effects_of, holm
-from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value, count
+from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value
 from exfuse.analysis.effects import FactorialEffects
 from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.resampling import Interval
+from exfuse.errors import plural
 from exfuse.store.costs import COSTS
 from exfuse.store.metric import MIOU, Metric
 from exfuse.store.study import Study, StudyRow, setting_name
@@ -128,7 +129,7 @@ def build_effects_table(study: Study, effects: FactorialEffects | str | None = N
         f"Interaction: how much the effect of one {what} is larger where the other is used too.",
         f"Shapley value: the {what}'s gain averaged over all orders of adding {what}s; together they are the total.",
         f"Intervals of 95 %, each for itself, from the seeds that all combinations have: {found.total.seeds}. p: two-sided, "
-        f"adjusted by Holm's method over the table's {count(len(rows), 'effect')}; bold: below {ALPHA}, a finding.",
+        f"adjusted by Holm's method over the table's {plural(len(rows), 'effect')}; bold: below {ALPHA}, a finding.",
     ]
     if found.total.seeds == 1:
         notes.append(f"Every {IMAGES_ONLY}")

@@ -20,10 +20,10 @@ from scipy.special import stdtr, stdtrit
 from exfuse.analysis import cells
 from exfuse.analysis.cells import number, p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
-from exfuse.analysis.document import MINUS, count
+from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope
 from exfuse.analysis.formats.markdown import escape
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.files import write_atomically
 from exfuse.store.study import Study, load_study
 
@@ -121,7 +121,7 @@ def findings(study: Study, compared: Compared) -> list[str]:
         )
         lines.append(f"- **Established: {what}{nearest}.**" if one.found else f"- Not established: that {what}{nearest}.")
     claims = sum(one.interval is not None for one in compared.claims)
-    family = count(len(rows), "comparison") + (f" and {count(claims, 'claim')}" if claims else "")
+    family = plural(len(rows), "comparison") + (f" and {plural(claims, 'claim')}" if claims else "")
     notes = [f"p is adjusted for {family}; a finding has p below {ALPHA}.", *scope(study, rows)]
     return [*lines, f"- {' '.join(notes)}"]
 
@@ -169,7 +169,7 @@ def _probes(folder: Path) -> list[str]:
         if any(any(values) for values in by_row.values())
     ]
     note = (
-        f"Balanced accuracy after minus before, points. p is adjusted for {count(len(tested), 'probe')}; bold: below {ALPHA}."
+        f"Balanced accuracy after minus before, points. p is adjusted for {plural(len(tested), 'probe')}; bold: below {ALPHA}."
     )
     return [*_table(["", *rows], body), "", note]
 

@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 from rich.prompt import Confirm
 from rich.text import Text
 
-from exfuse.analysis.document import count
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.consistency import ABSENT, find_deviations
@@ -157,7 +156,7 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
         console.print(
             f"{run.folder.path}: {row.name}, {row.data}, seed {row.seed}, {row.status}", soft_wrap=True, highlight=False
         )
-    what = f"{count(len(found), 'run')}, {sum(run.size for run in found) / 1e6:,.1f} MB"
+    what = f"{plural(len(found), 'run')}, {sum(run.size for run in found) / 1e6:,.1f} MB"
     if dry:
         console.print(f"Would remove {what}.")
         return

@@ -9,7 +9,7 @@ from rich.text import Text
 from exfuse.data.contents import contents
 from exfuse.data.pixels import look_at_mask
 from exfuse.data.split import Split
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.palette import VOID
 from exfuse.terminal import Table, columns
 
@@ -84,8 +84,8 @@ def census_lines(split: Split) -> list[str]:
     census = count_classes(split)
     absent = [name for name, number in zip(split.classes, census.pixels, strict=True) if not number]
     share = 100 * census.void / max(1, census.void + int(census.pixels.sum()))
-    found = f"{len(split.classes) - len(absent)} of {len(split.classes)} classes"
-    lines = [f"{split.name}: {len(split):,} images, {found} labelled, {share:.1f} % void"]
+    found = f"{len(split.classes) - len(absent)} of {plural(len(split.classes), 'class')}"
+    lines = [f"{split.name}: {plural(len(split), 'image')}, {found} labelled, {share:.1f} % void"]
     if absent:
         lines.append(f"Warning: no mask of {split.name} labels {_some(absent)}.")
     if len(split) == 1:
@@ -97,7 +97,7 @@ def census_lines(split: Split) -> list[str]:
 
 def census_table(split: Split) -> Table:
     """Pixels and images of every class, and void."""
-    census, title = count_classes(split), Text(f"{split.name}, {len(split):,} images")
+    census, title = count_classes(split), Text(f"{split.name}, {plural(len(split), 'image')}")
     table = Table(*columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title)
     total = max(1, census.void + int(census.pixels.sum()))
     for id, name in enumerate(split.classes):

@@ -9,7 +9,7 @@ from exfuse.data.bands import Bands
 from exfuse.data.pixels import FORMATS
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_class_names, read_groups
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.limits import Counts, Id, Interval, Orientation, Positive
 from exfuse.palette import VOID
 from exfuse.store.grouping import COLUMN
@@ -65,7 +65,7 @@ def read_folder(
         void_ids,
         (counts or {}).get(split),
         orientation,
-        f"{len(left_out):,} files in {folder}, e.g. {left_out[0].relative_to(folder)}" if left_out else "",
+        f"{plural(len(left_out), 'file')} in {folder}, e.g. {left_out[0].relative_to(folder)}" if left_out else "",
         read_groups(folder / "groups.txt", "Write an image's name and its group a line.") if groups == COLUMN else groups,
         ordered,
         bands,
@@ -85,7 +85,8 @@ def refuse_other_formats(paths: Sequence[Path], folder: Path) -> None:
     """
     if paths:
         raise DataError(
-            f"{folder} holds {len(paths)} images that are not read for their format, e.g. {min(paths).name}. Convert them to "
+            f"{folder} holds {plural(len(paths), 'image')} that are not read for their format, e.g. "
+            f"{min(paths).name}. Convert them to "
             f"one of {' '.join(sorted(FORMATS))}, or take them away."
         )
 

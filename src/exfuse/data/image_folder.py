@@ -6,7 +6,7 @@ from pathlib import Path
 from exfuse.data.folder import is_picture, refuse_other_formats
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.pixels import FORMATS
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.limits import Counts
 
 
@@ -42,7 +42,9 @@ def read_image_folder(
         if not found:
             raise DataError(f"{folder} holds no folder at all; expected one a class.")
         if (wanted := counts.get("classes")) is not None and len(found) != wanted:
-            raise DataError(f"{folder} holds {len(found)} classes where a complete copy has {wanted}. Complete the data set.")
+            raise DataError(
+                f"{folder} holds {plural(len(found), 'class')} where a complete copy has {wanted}. Complete the data set."
+            )
         return found
 
     def find() -> list[LabelledItem]:
@@ -55,7 +57,9 @@ def read_image_folder(
             others += [path for path in _files(folder / name_of_class) if path not in {*images} and is_picture(path)]
         refuse_other_formats(others, folder)
         if (wanted := counts.get(split)) is not None and len(samples) != wanted:
-            raise DataError(f"{folder} holds {len(samples)} images where a complete copy has {wanted}. Complete the data set.")
+            raise DataError(
+                f"{folder} holds {plural(len(samples), 'image')} where a complete copy has {wanted}. Complete the data set."
+            )
         return [LabelledItem(str(path.relative_to(folder)), path, label) for path, label in samples]
 
     full_name = f"{name} {split}"

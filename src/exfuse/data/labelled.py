@@ -11,7 +11,7 @@ import numpy as np
 from exfuse.data.contents import content_hashes
 from exfuse.data.pixels import read_image
 from exfuse.data.split import Split, same_images
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 
 _HASHED = 200_000  # images that are known by content; of more, such as ImageNet's, by path alone
 
@@ -84,7 +84,7 @@ def check_labelled(train: LabelledSplit, val: LabelledSplit) -> None:
     if train.classes != val.classes:
         only = sorted(set(train.classes) ^ set(val.classes))
         raise DataError(
-            f"{train.name} has {len(train.classes)} classes and {val.name} {len(val.classes)}; they differ in "
+            f"{train.name} has {plural(len(train.classes), 'class')} and {val.name} {len(val.classes)}; they differ in "
             f"{', '.join(only[:5]) or 'their order'}{', ...' if len(only) > 5 else ''}. Give both the same classes."
         )
     for split in (train, val):
@@ -96,7 +96,9 @@ def check_labelled(train: LabelledSplit, val: LabelledSplit) -> None:
     images, others = ([*dict.fromkeys(item.image for item in split.items)] for split in (train, val))
     shared = same_images(images, others) if len(images) < _HASHED else sorted(map(str, {*images} & {*others}))
     if shared:
-        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {shared[0]}: remove them from one.")
+        raise DataError(
+            f"{train.name} and {val.name} share {plural(len(shared), 'image')}, e.g. {shared[0]}: remove them from one."
+        )
 
 
 def check_excludes(train: LabelledSplit, held_out: Split) -> None:

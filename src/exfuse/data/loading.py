@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from exfuse.data.cache import CachePolicy, Samples, Source, keep
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, plural
 from exfuse.limits import Workers
 from exfuse.process import loader_workers
 from exfuse.randomness import derive_seed
@@ -135,7 +135,7 @@ class LoadedData(pl.LightningDataModule):
             )
         if len(self.train_set) < self.batch_size:
             raise ConfigError(
-                f"recipe.batch_size={self.batch_size} is more than the {len(self.train_set)} images of "
+                f"recipe.batch_size={self.batch_size} is more than the {plural(len(self.train_set), 'image')} of "
                 f"{self.name}: no full batch could be made. Choose a smaller batch."
             )
         sampler = TrainSampler(self.train_set, self.seed, processes, rank, self.batch_size)

@@ -12,7 +12,7 @@ from exfuse.data.bands import RGB, Bands
 from exfuse.data.contents import Content, content_hashes, contents
 from exfuse.data.pixels import Facts, look_at_mask, read_mask, turned_size, unknown_ids
 from exfuse.data.text import check_class_names, check_ids
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
 from exfuse.randomness import derive_seed
@@ -149,7 +149,7 @@ def make_split(
     check_ids((item.id for item in split.items), name)
     if count is not None and len(split) != count:
         raise DataError(
-            f"{name} has {len(split)} images where a complete copy has {count}. Complete the data set, or set the "
+            f"{name} has {plural(len(split), 'image')} where a complete copy has {count:,}. Complete the data set, or set the "
             "expected count of this split to null in its data config to use it as it is."
         )
     problems = [*filter(None, map(_missing, split.items))]
@@ -179,7 +179,9 @@ def check_disjoint(train: Split, val: Split) -> None:
         DataError: naming one of the shared images, or the classes.
     """
     if not val.seen and (shared := same_images([i.image for i in train.items], [i.image for i in val.items])):
-        raise DataError(f"{train.name} and {val.name} share {len(shared)} images, e.g. {shared[0]}: unlist them in one.")
+        raise DataError(
+            f"{train.name} and {val.name} share {plural(len(shared), 'image')}, e.g. {shared[0]}: unlist them in one."
+        )
     if train.classes != val.classes:
         raise DataError(f"{train.name} and {val.name} name different classes: {train.classes} and {val.classes}.")
     paths = [item.mask for split in (train, val) for item in split.items]
@@ -348,7 +350,8 @@ def divide(train: Split, share: float, seed: int) -> dict[str, Split]:
         held = {item.id for item in min(groups.values(), key=lambda items: (len(items), items[0].id))}
     if not 0 < len(held) < len(train):
         raise DataError(
-            f"{train.name} has {len(train)} images in {len(groups)} groups: {share:g} of them cannot be held out. Take a "
+            f"{train.name} has {plural(len(train), 'image')} in {plural(len(groups), 'group')}: {share:g} "
+            f"of them cannot be held out. Take a "
             "larger set, or another share."
         )
     rest, part = ([item for item in train.items if (item.id in held) is chosen] for chosen in (False, True))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 
 _BY_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NUMBERED = re.compile(r"\d+[\s,;:.]+\S")
@@ -47,7 +47,8 @@ def read_ids(path: Path, hint: str) -> list[str]:
     for number, line in enumerate(ids, 1):
         if len(columns := line.split()) > 1:
             raise DataError(
-                f"{path}, entry {number}: {line!r} has {len(columns)} columns, expected one id a line. Lists of one class, "
+                f"{path}, entry {number}: {line!r} has {plural(len(columns), 'column')}, expected one id "
+                f"a line. Lists of one class, "
                 "such as VOC's cat_train.txt, say behind each id whether the class is there (1, 0, -1): give that of all."
             )
     check_ids(ids, str(path))
@@ -63,7 +64,7 @@ def read_groups(path: Path, hint: str) -> dict[str, str]:
     pairs = [line.split() for line in read_lines(path, hint)]
     for number, columns in enumerate(pairs, 1):
         if len(columns) != 2:
-            raise DataError(f"{path}, entry {number}: expected an id and its group, got {len(columns)} columns.")
+            raise DataError(f"{path}, entry {number}: expected an id and its group, got {plural(len(columns), 'column')}.")
     check_ids([id for id, _ in pairs], str(path))
     return {columns[0]: columns[1] for columns in pairs}
 
@@ -118,7 +119,7 @@ def check_class_names(names: Iterable[str], where: str) -> None:
         raise DataError(f"{where} names a class {wrong[0]!r}: expected text that can be shown in one line.")
     if not 1 < len(names) < 256:
         raise DataError(
-            f"{where} names {len(names)} classes: expected 2 to 255, since masks hold the ids 0 to 254 and void, 255."
+            f"{where} names {plural(len(names), 'class')}: expected 2 to 255, since masks hold the ids 0 to 254 and void, 255."
         )
     _refuse_twins(names, where, "Give each class a name of its own.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import check_ids, read_groups, read_ids, read_lines
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.limits import Counts, Orientation
 from exfuse.store.grouping import COLUMN
 
@@ -86,7 +86,8 @@ def read_train_aug_png(
     held_out = {*read_ids(lists / "val.txt", _HINT)}
     if shared := sorted(item.id for item in items if item.id in held_out):
         raise DataError(
-            f"{path} lists {len(shared)} images of VOC's val, e.g. {shared[0]}: it is a list for training and validation. Take "
+            f"{path} lists {plural(len(shared), 'image')} of VOC's val, e.g. {shared[0]}: it is a list "
+            f"for training and validation. Take "
             "the one of 10,582 ids."
         )
     return make_split(f"{name} train_aug", items, classes, count=(counts or {}).get("train_aug"), orientation=orientation)

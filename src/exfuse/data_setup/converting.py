@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exfuse.data.coco import Instance, covered_by
 from exfuse.data.pixels import image_size
 from exfuse.data.text import check_class_names, check_ids, read_class_names
-from exfuse.errors import DataError
+from exfuse.errors import DataError, plural
 from exfuse.files import check_folder, write_atomically, write_folder
 from exfuse.limits import Text
 from exfuse.palette import VOID, palette_image
@@ -96,7 +96,9 @@ def convert(
         raise
     if not listed.is_file():
         write_atomically(listed, lambda scratch: scratch.write_text("\n".join([*names, ""]), encoding="utf-8"))
-    Console().print(f"{place}: {len(drawn):,} images, {len(names)} classes ({listed}).", soft_wrap=True, highlight=False)
+    Console().print(
+        f"{place}: {plural(len(drawn), 'image')}, {plural(len(names), 'class')} ({listed}).", soft_wrap=True, highlight=False
+    )
 
 
 def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
@@ -149,7 +151,7 @@ def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:
         points = [(x + radius * math.cos(turn), y + radius * math.sin(turn)) for turn in turns]
     elif kind not in ("polygon", "rectangle") or len(points) < 3:
         raise DataError(
-            f"{path} has a {kind} of {len(points)} points, labelled {shape['label']!r}: only polygons, rectangles "
+            f"{path} has a {kind} of {plural(len(points), 'point')}, labelled {shape['label']!r}: only polygons, rectangles "
             "and circles have an area. Redraw it, or take it out."
         )
     return [[number for point in points for number in point]]

@@ -15,7 +15,7 @@ from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
-from exfuse.errors import ConfigError, DataError, UsageError
+from exfuse.errors import ConfigError, DataError, UsageError, plural
 from exfuse.limits import Positive
 from exfuse.store.description import Option
 from exfuse.terminal import Console, track
@@ -53,7 +53,7 @@ def check_imagenet(root: Path, counts: Mapping[str, int]) -> dict[str, int]:
     if len(per_split) == 2:
         for here, there in (("train", "val"), ("val", "train")):
             if lone := sorted(set(per_split[here]) - set(per_split[there])):
-                problems.append(f"{len(lone)} classes are in {here} but not in {there}: {_some(lone)}")
+                problems.append(f"{plural(len(lone), 'class')} of {here} not in {there}: {_some(lone)}")
     if problems:
         raise DataError(f"{root} is no complete ImageNet: " + "; ".join(problems) + f".\n{_FETCH}")
     return found
@@ -176,7 +176,7 @@ def check_voc(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     for split in ("train", "val"):
         with hashed_anew():
             found = read_voc(data["root"], split, data["classes"], counts)
-        console.print(f"{found.name}: {len(found):,} images with masks, whole; manifest {found.manifest()[:16]}")
+        console.print(f"{found.name}: {plural(len(found), 'image')} with masks, whole; manifest {found.manifest()[:16]}")
     console.print(_TEST.format(root=Path(data["root"]).parent.parent), soft_wrap=True)
 
 
@@ -185,12 +185,12 @@ def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     root = Path(data["sbd_root"])
     ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
     if (wanted := source["counts"]["images"]) is not None and len(set(ids)) != wanted:
-        raise DataError(f"{root} lists {len(set(ids)):,} images where a complete SBD has {wanted:,}.")
+        raise DataError(f"{root} lists {plural(len(set(ids)), 'image')} where a complete SBD has {wanted:,}.")
     for id in ids:
         for file in (root / "cls" / f"{id}.mat", root / "img" / f"{id}.jpg"):
             if not file.is_file():
                 raise DataError(f"SBD lists {id} but {file} does not exist. Delete {root} and start again.")
-    Console().print(f"SBD: {len(ids):,} images with masks. With VOC's they are the training set of data=voc_aug.")
+    Console().print(f"SBD: {plural(len(ids), 'image')} with masks. With VOC's they are the training set of data=voc_aug.")
 
 
 def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
@@ -199,13 +199,14 @@ def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     for split in data["coco_splits"]:
         images = read_annotations(annotation_file(root, split), data["classes"])
         if (wanted := source["counts"].get(split)) is not None and len(images) != wanted:
-            raise DataError(f"{annotation_file(root, split)} lists {len(images):,} images where COCO has {wanted:,}.")
+            raise DataError(f"{annotation_file(root, split)} lists {plural(len(images), 'image')} where COCO has {wanted:,}.")
         there = {path.name for path in (root / split).iterdir()}
         if missing := [image.file for image in images if image.file not in there]:
             raise DataError(
-                f"{root / split} lacks {len(missing):,} of {len(images):,} images, e.g. {missing[0]}. Delete it, start again."
+                f"{root / split} lacks {len(missing):,} of {plural(len(images), 'image')}, e.g. "
+                f"{missing[0]}. Delete it, start again."
             )
-        console.print(f"COCO {split}: {len(images):,} images, whole")
+        console.print(f"COCO {split}: {plural(len(images), 'image')}, whole")
 
 
 def prepare_coco_masks(data: Option, workers: int | None) -> None:
@@ -216,7 +217,9 @@ def prepare_coco_masks(data: Option, workers: int | None) -> None:
         index = convert_split(Path(chosen["coco_root"]), split, chosen["classes"], chosen["minimum_pixels"], processes)
         total += len(index["masks"])
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in index["left_out"].items())
-        console.print(f"COCO {split}: {len(index['masks']):,} images with VOC's classes; left out: {left_out}", soft_wrap=True)
+        console.print(
+            f"COCO {split}: {plural(len(index['masks']), 'image')} with VOC's classes; left out: {left_out}", soft_wrap=True
+        )
     console.print(f"COCO in all: {total:,} images for data=voc_coco. {_PAPER}", soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from exfuse.composition.reading import bands_of, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.scenes_drawing import draw_scene
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.exporting.formats import FORMATS, Scoring, describe
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import outputs, write_atomically
@@ -162,4 +162,4 @@ def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | No
     except UserError:  # moved, incomplete or of another version: not what this command is about
         return None
     checked = range(min(_CHECKED, len(split)))
-    return [split.image(position) for position in checked], f"{len(checked)} images of {split.name}"
+    return [split.image(position) for position in checked], f"{plural(len(checked), 'image')} of {split.name}"

@@ -17,7 +17,7 @@ from msgspec import Meta
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.limits import Amount, Count, Seed
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -285,7 +285,7 @@ def _lines(path: Path, wanted: Mapping[str, str], columns: Columns) -> Iterator[
             if not any(cells):
                 continue
             if len(cells) != len(titles):
-                raise UserError(f"{path}, line {number}: {len(cells)} cells under {len(titles)} titles.")
+                raise UserError(f"{path}, line {number}: {plural(len(cells), 'cell')} under {plural(len(titles), 'title')}.")
             cell = {key: cells[place].strip() for key, place in places.items()}
             if empty := [wanted[key] for key, value in cell.items() if not value]:
                 raise UserError(f"{path}, line {number}: nothing in column {empty[0]}.")
@@ -384,7 +384,7 @@ def _counted(path: Path, run: RunFile, file: Path) -> Found:
         raise UserError(f"{file} counts no true pixel in any image.")
     groups = _names(arrays["groups"], f"{file}, groups") if "groups" in arrays else None
     if groups is not None and len(groups) != len(ids):
-        raise UserError(f"{file} names {len(groups)} groups of {len(ids)} images: expected one of each.")
+        raise UserError(f"{file} names {plural(len(groups), 'group')} of {plural(len(ids), 'image')}: expected one of each.")
     return Found(path, run, ids, areas, groups, counts[0].sum(0) if form == _COUNTED["counts"] else None)
 
 

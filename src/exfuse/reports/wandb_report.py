@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, UserError, plural
 from exfuse.files import outputs, write_atomically
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
@@ -45,7 +45,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     with outputs([preview]):
         text = render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report))
         write_atomically(preview, lambda scratch: scratch.write_bytes(text.encode()))
-    runs = f"{len(view.ids)} runs in {len(view.rows)} rows"
+    runs = f"{plural(len(view.ids), 'run')} in {plural(len(view.rows), 'row')}"
     console.print(f"Report and workspace view of {view.title} ({runs}): {folder}; preview.html shows it", soft_wrap=True)
     if not publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")

@@ -13,7 +13,7 @@ from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.errors import CheckpointError, DataError
+from exfuse.errors import CheckpointError, DataError, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -62,7 +62,7 @@ def evaluate(
     scored_on = read_split(data, split) if data else split_of(trained, split)
     if list(scored_on.classes) != classes:
         raise CheckpointError(
-            f"{path} scores {len(classes)} classes ({', '.join(classes[:4])}, ...) but {scored_on.name} names "
+            f"{path} scores {plural(len(classes), 'class')} ({', '.join(classes[:4])}, ...) but {scored_on.name} names "
             f"{len(scored_on.classes)} ({', '.join(scored_on.classes[:4])}, ...). Choose the data set it was trained for."
         )
     dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
@@ -84,7 +84,7 @@ def evaluate(
         with tracked(build("logger", logger)(info).loggers) as trackers:
             show_scores(trackers, scores, None, model, dataset, where, decide)
     console = Console()
-    title = f"{scored_on.name}, {len(scored_on)} images, {protocol.name.replace('_', ' ')}"
+    title = f"{scored_on.name}, {plural(len(scored_on), 'image')}, {protocol.name.replace('_', ' ')}"
     console.print(per_class_table(counted.counts.sum(0), classes, title, counted.areas))
     console.print(f"Scores and examples: {folder}")
 

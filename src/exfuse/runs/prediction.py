@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from exfuse.analysis.document import count
 from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.bands import as_rgb
+from exfuse.errors import plural
 from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Device
@@ -31,7 +31,7 @@ def predict(run: str, images: list[str], output: str, device: Device) -> None:
     paths, folder, where = [Path(image) for image in images], Path(output), choose_device(device)
     with outputs(masks_of(paths, folder), paths):
         _predict(Path(run), paths, folder, where)
-    Console().print(f"{count(len(images), 'mask')} and {count(len(images), 'overlay')}: {output}", soft_wrap=True)
+    Console().print(f"{plural(len(images), 'mask')} and {plural(len(images), 'overlay')}: {output}", soft_wrap=True)
 
 
 def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device) -> None:

@@ -21,6 +21,7 @@ from exfuse.composition.reading import labelled_counts, read_labelled_split, spl
 from exfuse.data.classification import ClassificationData
 from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
+from exfuse.errors import plural
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.classifier import Classifier
 from exfuse.models.weights import save_backbone_weights
@@ -106,7 +107,7 @@ def _make(
     verb = "Going on with" if folder.last.exists() else "Pretraining"
     console.print(
         f"{verb} {wanted.encoder} ({origin.label}), seed {origin.seed}: {cost}\n"
-        f"{train.name}: {len(train)} images of {len(train.classes)} classes, {val.name}: {len(val)}; "
+        f"{train.name}: {plural(len(train), 'image')} of {plural(len(train.classes), 'class')}, {val.name}: {len(val)}; "
         f"starts from {wanted.pretraining.start} weights; folder {folder.path}",
         soft_wrap=True,
     )

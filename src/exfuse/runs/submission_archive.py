@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from exfuse.errors import SubmissionError
+from exfuse.errors import SubmissionError, plural
 
 _LARGEST = 32 << 20  # bytes of one mask: a palette PNG of a VOC image has some ten thousand
 Size = tuple[int, int]  # width, height
@@ -74,7 +74,7 @@ def check_archive(path: Path, folder: PurePosixPath, sizes: Mapping[str, Size], 
         found.add(id)
         _check_mask(f"{path}: {name}", content, sizes[id], classes)
     if missing := sorted(set(sizes) - found):
-        raise SubmissionError(f"{path} lacks {len(missing):,} of {len(sizes):,} masks, e.g. {folder / missing[0]}.png.")
+        raise SubmissionError(f"{path} lacks {len(missing):,} of {plural(len(sizes), 'mask')}, e.g. {folder / missing[0]}.png.")
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -12,6 +12,7 @@ from exfuse.composition.segmentation import build_data, build_eval_transform, bu
 from exfuse.data.census import census_lines, count_classes
 from exfuse.data.segmentation import SegmentationData, SegmentationDataset
 from exfuse.data.split import spread_evenly
+from exfuse.errors import plural
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
@@ -150,5 +151,5 @@ def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:
     return (
         f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters\n"
         f"backbone {plan.run.encoder}: {origin.weights}\n"
-        f"{train.name}: {len(train)} images, {val.name}: {len(val)}; run folder {plan.folder.path}"
+        f"{train.name}: {plural(len(train), 'image')}, {val.name}: {len(val)}; run folder {plan.folder.path}"
     )

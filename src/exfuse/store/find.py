@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.store.folder import Listed, list_runs
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
@@ -33,7 +33,7 @@ def find_run(text: str, root: Path) -> Path:
         return found[0].folder.path
     if found:
         several = "; ".join(f"{run.folder.key} ({_about(run)})" for run in found[:8])
-        raise UserError(f"{text} is the name of {len(found)} runs in {root}. Say which by its key: {several}.")
+        raise UserError(f"{text} is the name of {plural(len(found), 'run')} in {root}. Say which by its key: {several}.")
     names = sorted({run.record.title for run in runs if run.record})
     close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
     if not names:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from exfuse.analysis.document import count
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
+from exfuse.errors import plural
 from exfuse.terminal import Table, columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
@@ -29,7 +29,7 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
         told = 100 * told_by(spread, spread.seeds, spread.images, pilot.level)
         seeds = seeds_for(points / 100, spread, spread.images, pilot.level)
         images = [images_for(points / 100, spread, number, pilot.level) for number in _SEEDS]
-        now = f"{told:.2f} points ({count(spread.seeds, 'seed')}, {spread.images} images)"
+        now = f"{told:.2f} points ({plural(spread.seeds, 'seed')}, {spread.images} images)"
         more = f"over {MOST_SEEDS}: more images"
         lines.append([name, now, str(seeds) if seeds else more, *(f"{one:,}" if one else "-" for one in images)])
         unknown |= seeds is None
@@ -41,13 +41,13 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
     runs = sum(needed.values())
     kind = "GPU hours, counted" if counted and gpu_hours else "hours, as the pilot's runs took"
     scope = "all that can be told" if unknown else "all"
-    footers = [scope, "", f"{count(runs, 'run')}, {hours:.2g} {kind}", *("" for _ in _SEEDS)]
+    footers = [scope, "", f"{plural(runs, 'run')}, {hours:.2g} {kind}", *("" for _ in _SEEDS)]
     title = f"To tell {points:g} points with {100 * POWER:.0f} % power"
     table = Table(*columns(names, names, footers), title=title, show_footer=True)
     for line in lines:
         table.add_row(*line)
     table.caption = (
-        f"At the level of one of {count(len(pilot.pairs), 'comparison')}: {100 * pilot.level:.2f} %. An estimate from the "
+        f"At the level of one of {plural(len(pilot.pairs), 'comparison')}: {100 * pilot.level:.2f} %. An estimate from the "
         "pilot's noise, of which few seeds know little; images as the pilot's, independent of each other."
     )
     return table

@@ -11,7 +11,7 @@ import yaml
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_run
 from exfuse.config.words import nearest
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, plural
 from exfuse.files import CONFIG_DIR, write_atomically
 from exfuse.store.variants import technique
 from exfuse.sweeps.rows import check_rows, read_study
@@ -87,7 +87,7 @@ def write_new_study(
     at = search_path.typed() or ([] if folder == CONFIG_DIR else ["--config-dir", folder.name])
     command = shlex.join(["exfuse", "train", f"+study={name}", *at])
     write_atomically(path, lambda scratch: scratch.write_text(_text(content, command)))
-    found = f"{len(rows)} rows" if rows else f"{2 ** len(picks)} combinations"
+    found = f"{plural(len(rows), 'row')}" if rows else f"{2 ** len(picks)} combinations"
     Console().print(f"{path}: {found}, each with seeds {_SEEDS}.\n{command}", soft_wrap=True, highlight=False)
 
 

@@ -16,7 +16,7 @@ from exfuse.composition.precision import possible_precisions
 from exfuse.config import search_path
 from exfuse.config.overrides import explain
 from exfuse.config.words import as_typed
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, UserError, plural
 from exfuse.runs.plan import PRETRAINED
 from exfuse.store import variants
 from exfuse.store.checked import typed as typed_as
@@ -185,7 +185,7 @@ def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, l
         wanted = _spelt(study.baseline).difference(*map(_spelt, shared))
         fitting = [name for name in own if study.baseline == name or (wanted and wanted <= _spelt(name))]
         if len(fitting) != 1:
-            problem = f"this is {len(fitting)} rows, name one" if fitting else "there is no such row"
+            problem = f"this is {plural(len(fitting), 'row')}, name one" if fitting else "there is no such row"
             raise ConfigError(f"baseline={study.baseline}: {problem}. {there}")
         baseline = fitting[0]
     keys = list(dict.fromkeys(key_of(one) for row in rows for one in row if one not in shared))

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from exfuse.analysis.document import count
 from exfuse.analysis.sequential import Deciding, Pair
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, plural
 from exfuse.store.description import Sweep
 from exfuse.store.folder import RunFolder
 from exfuse.store.grouping import GroupRule, grouping_of
@@ -151,7 +150,7 @@ class Additions:
             return f"sweep.most.hours={most.hours:g} is spent"
         if not wanted and stuck:
             return f"runs of {', '.join(dict.fromkeys(stuck))} are not finished"
-        return "" if wanted else f"all {count(most.seeds, 'seed')} are spent"
+        return "" if wanted else f"all {plural(most.seeds, 'seed')} are spent"
 
 
 def pairs_of(names: Sequence[str], builds_on: Mapping[str, str | None]) -> list[Pair]:

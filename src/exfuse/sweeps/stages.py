@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from exfuse.analysis.document import count
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, plural
 from exfuse.store.outcome import MISSING, Outcome
 from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import DeclaredTune
@@ -51,7 +50,7 @@ class Plan:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
         if self.search is not None:
             console.print(
-                f"Search: {count(len(self.search.jobs()), 'run')}, every row with {self.search.asks()}, scored on "
+                f"Search: {plural(len(self.search.jobs()), 'run')}, every row with {self.search.asks()}, scored on "
                 f"{100 * self.search.declared.held_out:.0f} % of train; val is not read.",
                 soft_wrap=True,
                 highlight=False,

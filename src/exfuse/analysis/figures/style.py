@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 
 from exfuse.analysis.resampling import Interval
-from exfuse.errors import complain
+from exfuse.errors import complain, plural
 from exfuse.files import write_atomically
 from exfuse.palette import variant_place
 
@@ -166,7 +166,7 @@ def shown(rows: Sequence[Item]) -> Sequence[Item]:
 
 def left_out(rows: Sequence[object]) -> str:
     """What a title says of the rows that are not shown; empty if all are."""
-    return f" (first {MOST_ROWS} of {len(rows)} rows)" if len(rows) > MOST_ROWS else ""
+    return f" (first {MOST_ROWS} of {plural(len(rows), 'row')})" if len(rows) > MOST_ROWS else ""
 
 
 def list_rows(axes: Axes, names: Sequence[str]) -> None:

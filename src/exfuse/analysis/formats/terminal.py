@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from exfuse.analysis.document import Cell, Table
+from exfuse.errors import plural
 from exfuse.terminal import Table as RichTable
 
 _JUSTIFY = {"left": "left", "right": "right", "centre": "center"}
@@ -23,7 +24,7 @@ def render(table: Table, width: int) -> RenderableType:
     cells = table.cells()[:_MOST_ROWS]
     parts: list[RenderableType] = [_draw(table, cells, chosen) for chosen in _parts(table, cells, width)] if table.rows else []
     if len(table.rows) > _MOST_ROWS:
-        parts.append(Text(f"The first {_MOST_ROWS} of {len(table.rows)} rows; the files hold all.", style="italic"))
+        parts.append(Text(f"The first {_MOST_ROWS} of {plural(len(table.rows), 'row')}; the files hold all.", style="italic"))
     notes = [Text(f"{footnote.mark or '·'} {footnote.text}", style="dim") for footnote in table.footnotes]
     spaced = [Padding(part, (1, 0, 0, 0)) for part in parts]
     return Group(Text(table.title, style="bold"), *spaced, Padding(Group(*notes), (1, 0, 1, 0)))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from exfuse.analysis.document import count
 from exfuse.analysis.rendering import render_study
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.limits import Device, Positive
 from exfuse.process import choose_device, keep_freed_memory, usable_cores
 from exfuse.reports.costs.turns import Subject, find_variants, peak_mib, take_rounds
@@ -111,8 +110,8 @@ def _table(costs: MeasuredCosts, title: str) -> Table:
     for row in costs.rows:
         table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED), row.layout)
     table.caption = (
-        f"{conditions.name}, {count(conditions.threads, 'thread')}, torch {conditions.torch}. Medians of "
-        f"{count(conditions.rounds, 'round')}, in brackets quartiles. Memory: peak of the {conditions.memory_of}."
+        f"{conditions.name}, {plural(conditions.threads, 'thread')}, torch {conditions.torch}. Medians of "
+        f"{plural(conditions.rounds, 'round')}, in brackets quartiles. Memory: peak of the {conditions.memory_of}."
     )
     return table
 

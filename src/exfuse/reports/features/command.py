@@ -16,7 +16,7 @@ from exfuse.data.bands import Bands, as_rgb
 from exfuse.data.pixels import read_mask
 from exfuse.data.split import Split, spread_evenly
 from exfuse.data.transforms import EvalTransform
-from exfuse.errors import CheckpointError
+from exfuse.errors import CheckpointError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.models.segmenter import Segmenter
@@ -138,7 +138,8 @@ def _load(source: Source, classes: Sequence[str], split: Split | None, device: t
     if known != list(classes):
         data = split.name if split else "the first checkpoint"
         raise CheckpointError(
-            f"{source.checkpoint} scores {len(known)} classes ({', '.join(known[:4])}, ...) but {data} names {len(classes)} "
+            f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
+            f"{data} names {len(classes)} "
             f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
         )
     if len(model.encoder.levels) < 2:  # type: ignore[arg-type]

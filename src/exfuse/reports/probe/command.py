@@ -16,7 +16,7 @@ from exfuse.analysis.figures import probe as figure, style
 from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
-from exfuse.errors import CheckpointError, UserError
+from exfuse.errors import CheckpointError, UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
@@ -150,7 +150,7 @@ def probe_features(
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(folder, results, settings)
     console = Console()
-    title = f"Linear probes: {splits[1].name}, {len(positions[1])} images, balanced accuracy %"
+    title = f"Linear probes: {splits[1].name}, {plural(len(positions[1]), 'image')}, balanced accuracy %"
     for table in summary_tables(summarise(results), title):
         console.print(table)
         console.print()
@@ -168,7 +168,8 @@ def _look(
     model, trained, classes = load_checkpoint(source.checkpoint)
     if classes != list(split.classes):
         raise CheckpointError(
-            f"{source.checkpoint} scores {len(classes)} classes but {split.name} names {len(split.classes)} others. Choose "
+            f"{source.checkpoint} scores {plural(len(classes), 'class')} but {split.name} names "
+            f"{len(split.classes)} others. Choose "
             "checkpoints and data of the same classes."
         )
     yield from drawer.draw(found, model.to(device), build_eval_transform(trained), split, places, device)
