@@ -14,6 +14,10 @@ class UsageError(UserError):
     """A command line that says too little or too much."""
 
 
+class NotFiniteError(UserError):
+    """A training whose loss or weights are no longer numbers."""
+
+
 class HeldError(UserError):
     """A run or backbone that another process is making."""
 

@@ -15,6 +15,7 @@ from exfuse.models.backbone import Backbone
 from exfuse.models.weights import (
     IMAGENET,
     load_backbone_weights,
+    non_finite,
     read_state_dict,
     save_backbone_weights,
     weights_normalisation,
@@ -120,6 +121,19 @@ def test_normalisation_is_the_weights_own(tmp_path):
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read"):
         weights_normalisation("resnet18", str(path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.complex64])
+def test_numbers_of_every_format_are_looked_at(dtype):
+    sound = {"none": torch.empty(0), "ids": torch.tensor([1]), "odd": torch.ones(2).to(dtype)}
+    assert non_finite({}) == non_finite(sound) == ""
+    assert non_finite(sound | {"odd": torch.tensor([1.0, float("nan")]).to(dtype)}) == "odd"
+
+
+def test_tensors_without_plain_numbers_are_refused(tmp_path):
+    torch.save({"sparse.weight": torch.eye(2).to_sparse()}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"weights\.pth: sparse\.weight is sparse"):
+        load_backbone_weights(tiny(seed=2), str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -21,6 +21,7 @@ def test_a_loss_that_is_no_number_ends_the_run_as_failed_and_names_the_step(trai
     assert record is not None
     assert (record.status, record.scored) == ("failed", None)
     assert "not finite at step" in record.why
+    assert record.diverged  # by which a tuned study passes over its rate
     assert not run.last.exists()
 
 

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from exfuse.errors import ConfigError, reason_of
-from exfuse.runs import child
+from exfuse.runs import child, server
 from exfuse.runs.backbones import run_pretraining
 from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_child
 from exfuse.runs.server import Forked
@@ -190,3 +193,37 @@ def test_a_server_that_ends_before_it_has_started_a_run_is_an_error(tmp_path, mo
     put_in_the_place_of_a_training(tmp_path, monkeypatch, "")  # a package without a server
     with pytest.raises(ChildProcessError, match=r"ended with status 1 before it started a run"):
         run_child("train", [], tmp_path / "log", served=True)
+
+
+def test_a_run_whose_server_was_killed_is_waited_for() -> None:
+    (told, tell), (errors, complain) = os.pipe(), os.pipe()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as run:
+        os.write(tell, f"{run.pid}\n".encode())
+        for one in (tell, complain):
+            os.close(one)
+        with Forked(told, errors) as forked:
+            with pytest.raises(subprocess.TimeoutExpired):
+                forked.wait(0.1)
+            run.kill()
+            assert forked.wait(10) == -9
+
+
+def test_half_a_request_ends_a_server() -> None:
+    ours, theirs = socket.socketpair()
+    ours.sendall(b'{"words": [')
+    ours.close()
+    with theirs:
+        assert server._serve(theirs, lambda _: lambda: None) is None
+
+
+def test_a_server_with_other_code_than_lies_there_is_not_asked(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "exfuse" / "runs"
+    package.mkdir(parents=True)
+    (package / "server.py").write_text("")
+    monkeypatch.setattr(server, "__file__", str(package / "server.py"))
+    monkeypatch.setattr(server.subprocess, "Popen", lambda *_, **__: SimpleNamespace(poll=lambda: None))
+    one = server.Server({"A": "1"})
+    assert one.fits({"A": "1"})
+    assert not one.fits({"A": "2"})
+    (package / "server.py").write_text("EDITED = 1")
+    assert not one.fits({"A": "1"})

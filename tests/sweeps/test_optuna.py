@@ -106,7 +106,8 @@ class Pruned(Trainings):
         stopped = {"stopped": {"epochs": 2.0, "steps": 2, "of": 6}} if len(looks) < 4 else {}
         choices = {f"technique/{name}": "none" for name in ("ss", "lr", "ecre", "dap")}
         choices |= {"technique/seb": "product" if row == "seb" else "none", "decoder": "levels_2345"}
-        config = {"stop": {"floors": run.stop.floors}}
+        tried = {"lr": run.recipe.lr, "encoder_lr_factor": run.recipe.encoder_lr_factor}
+        config = {"stop": {"floors": run.stop.floors}, "recipe": tried}
         content = {"looks": looks, "config": config, "seconds": 3600.0, "images": {"train": 10, "val": 2}, **stopped}
         scores = SCORES | {"miou": 0.99 if stopped else last}
         leave_record(RunFolder(self.store, key), DONE, seed=1000, choices=choices, scores=scores, **content)

@@ -1,5 +1,6 @@
 """A study's search, with runs that are never trained: which jobs it starts, what it settles, what it leaves in the study."""
 
+import math
 import shutil
 
 import numpy as np
@@ -27,6 +28,9 @@ from tests.records import SCORES, leave_record
 
 TUNE = DeclaredTune(grid={"recipe.lr": [0.001, 0.003, 0.01]}, epochs=0.5)
 JOBS = [[f"+ablation={row}", f"seed={seed}"] for row in ("baseline", "seb") for seed in (0, 1)]
+
+
+_SEARCHED = ("recipe.lr", "recipe.encoder_lr_factor", "recipe.weight_decay")
 
 
 def is_searching(job):
@@ -73,7 +77,13 @@ class Trainings:
         choices |= {"technique/seb": "product" if row == "seb" else "none", "decoder": "levels_2345"}
         if status != "unplanned":
             content = {"scores": SCORES | {"miou": self.score(row, float(settings["recipe.lr"]))}} if status == DONE else {}
-            content |= {"health": {"highest_loss": 9.0 if self.diverges(settings) else 0.0}}  # of one class: ln 1
+            if status != FAILED:
+                content["health"] = {"highest_loss": 9.0 if self.diverges(settings) else 0.0}  # of one class: ln 1
+            elif self.diverges(settings):
+                content["health"] = {"highest_loss": math.inf}
+            held_out = {"share": 0.2 if is_searching(job) else 0.0}
+            recipe = {name.removeprefix("recipe."): float(settings[name]) for name in _SEARCHED if name in settings}
+            content["config"] = {"recipe": recipe, "held_out": held_out}
             if status == DONE and not is_searching(job):
                 (folder := self.store / key).mkdir(parents=True, exist_ok=True)
                 np.savez(folder / COUNTS, counts=np.ones((1, 1, 1), np.int32), ids=["a"])
@@ -211,8 +221,12 @@ def late(rates, *seeds):
     (late([0.001, 0.003], 0), 0.01, [(0.003, 0), (0.001, 0), (0.01, 0), (0.01, 1)]),
     (late([0.001, 0.003, 0.01], 0), 0.003, [(0.003, 0), (0.001, 0), (0.01, 0), (0.003, 1)]),  # nothing else is left
 ])  # fmt: skip
-def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path, diverges, rate, trained):
-    trainings = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges)
+@pytest.mark.parametrize("status", [DONE, FAILED])  # the loss was high, or no number
+def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path, diverges, rate, trained, status):
+    def ends(job):
+        return status if diverges(job) else DONE
+
+    trainings = Trainings(tmp_path / "runs", peak(0.003), ends, diverges)
     planned = trainings.run(plan(replace(TUNE, widen=0)))
     of_seb = [job for job in trainings.finals if job[0] == "+ablation=seb"]
     assert [(float(job[2].removeprefix("recipe.lr=")), int(job[1].removeprefix("seed="))) for job in of_seb] == trained
@@ -225,8 +239,9 @@ def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path
     assert {"baseline"}.isdisjoint(study.tuning.passed_over)
     told = " ".join(_search(study))
     assert "passed over for the next best, for with all of train it diverged: seb recipe.lr=0.00" in told
+    assert ("yet best, for nothing sound was left: seb recipe.lr=0.003 (1 run)" in told) is (trained[-1] == (0.003, 1))
     assert "The search took 6 runs, 6 h" in told  # not those that were passed over
-    again = Trainings(tmp_path / "runs", peak(0.003), diverges=diverges).run(plan(replace(TUNE, widen=0)))
+    again = Trainings(tmp_path / "runs", peak(0.003), ends, diverges).run(plan(replace(TUNE, widen=0)))
     assert not collect_study(again.found, STUDY, "exfuse train", False, tmp_path / "study", again.search)
 
 
@@ -241,19 +256,81 @@ def test_what_is_next_best_at_the_end_of_the_grid_widens_it_for_all_rows(tmp_pat
     assert taken == {"baseline": "recipe.lr=0.003", "seb": "recipe.lr=0.00033"}
 
 
-def test_a_rate_is_passed_over_only_for_a_run_that_diverged(tmp_path):
+def test_a_row_that_diverges_in_all_of_its_search_is_trained_at_the_best_and_searched_below(tmp_path):
+    trainings = Trainings(tmp_path, lambda _, lr: 1 / (1 + lr), diverges=lambda job: job["ablation"] == "seb")
+    planned = trainings.run(plan(replace(TUNE, widen=1)))
+    assert planned.search.grid == {"recipe.lr": [0.001, 0.003, 0.01, 0.00033]}
+    assert {one.overrides[-1] for one in planned.found if one.row == "seb"} == {"recipe.lr=0.00033"}
+    assert {one.status for one in planned.found} == {DONE}
+
+
+def test_a_run_that_failed_for_another_reason_passes_nothing_over(tmp_path):
+    trainings = Trainings(tmp_path, peak(0.003), lambda job: DONE if job["seed"] == "1000" else FAILED)
+    planned = trainings.run(plan())
+    assert not planned.search.passed_over
+    assert {(one.status, one.overrides[-1]) for one in planned.found} == {(FAILED, "recipe.lr=0.003")}
+
+
+def _other_settings(study):
+    study["passed_over"]["seb"][0]["settings"] = {"recipe.lr": 0.001}
+
+
+def _not_tried(study):
+    study["passed_over"]["seb"][0]["settings"] = {"recipe.lr": 7.0}
+
+
+def _twice(study):
+    study["passed_over"]["seb"] *= 2
+
+
+def _of_search(study):
+    study["passed_over"]["seb"][0] = study["trials"]["seb"][0]
+
+
+def _of_no_row(study):
+    study["passed_over"]["ghost"] = study["passed_over"].pop("seb")
+
+
+def _swapped(study):
+    first, second, *_ = study["trials"]["seb"]
+    first["key"], second["key"] = second["key"], first["key"]
+
+
+def _without_trials(study):
+    del study["trials"]["seb"], study["passed_over"]["seb"]
+
+
+@pytest.mark.parametrize(
+    ("forge", "says"),
+    [
+        (_other_settings, r"tried recipe\.lr=0\.001 by run .* which had 0\.003"),
+        (_not_tried, r"tried recipe\.lr=7\.0 by run"),
+        (_twice, "names run .* twice"),
+        (_of_search, "names run .* twice|no row .* names this record"),
+        (_of_no_row, "knows a row ghost"),
+        (_swapped, r"which had 0\.00"),
+        (_without_trials, "row seb took .* whose records say None|no row .* names this record"),
+    ],
+)
+def test_a_search_that_its_records_do_not_give_is_refused(tmp_path, forge, says):
     planned = Trainings(tmp_path / "runs", peak(0.003), diverges=late([0.003], 0)).run(plan())
     collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
-    well = next(one.key for one in planned.found if one.row == "seb")
+    load_study(tmp_path / "study")
+    edit_study(tmp_path / "study", lambda study: forge(study["tuning"]))
+    with pytest.raises(UserError, match=says):
+        load_study(tmp_path / "study")
 
-    def exchange(study):
-        study["tuning"]["passed_over"]["seb"][0]["key"] = well
 
-    edit_study(tmp_path / "study", exchange)
-    (tmp_path / "study" / "search" / well).symlink_to(tmp_path / "study" / "records" / well)
-    stale = tmp_path / "study" / "search" / planned.search.passed_over[0][2].key
-    shutil.rmtree(stale)
-    with pytest.raises(UserError, match="did not diverge"):
+def test_what_was_passed_over_needs_a_run_that_is_there_and_diverged(tmp_path):
+    planned = Trainings(tmp_path / "runs", peak(0.003), diverges=late([0.003], 0)).run(plan())
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    folder = RunFolder(tmp_path / "study" / "search", planned.search.passed_over[0][2].key)
+    sound = replace(folder.record(), health=replace(folder.record().health, highest_loss=0.0))
+    folder.write(sound)
+    with pytest.raises(UserError, match="did not diverge with all of train"):
+        load_study(tmp_path / "study")
+    shutil.rmtree(folder.path)
+    with pytest.raises(UserError, match="which is not there"):
         load_study(tmp_path / "study")
 
 

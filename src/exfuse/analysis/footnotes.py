@@ -279,7 +279,7 @@ def _search(study: Study) -> list[str]:
         f"{study.row(row).title} {_settings_text(one)} (diverged)"
         for row, trials in tuning.trials.items()
         for one in trials
-        if (record := study.searched.get(one.key or "")) is not None and record.diverged
+        if not one.failed and (record := study.searched.get(one.key or "")) is not None and record.diverged
     ]
     scored, learnt = ([one[split] for one in images] for split in ("val", "train"))
     of = f" ({_range(scored)} images; the other {_range(learnt)} were learnt)" if images else ""
@@ -290,17 +290,19 @@ def _search(study: Study) -> list[str]:
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
-    passed_over = [
-        f"{study.row(row).title} {_settings_text(trials[0])} ({plural(len(trials), 'run')})"
-        for row, of_row in tuning.passed_over.items()
-        for _, same in itertools.groupby(of_row, _settings_text)
-        for trials in [list(same)]
-    ]
-    if passed_over:
+    following, standing = list[str](), list[str]()
+    for row, of_row in tuning.passed_over.items():
+        for _, same in itertools.groupby(of_row, _settings_text):
+            trials = list(same)
+            stands = trials[0].settings == tuning.chosen.get(row)
+            told = f"{study.row(row).title} {_settings_text(trials[0])} ({plural(len(trials), 'run')})"
+            (standing if stands else following).append(told)
+    if following:
         sentences.append(
-            "Best in the search, but passed over for the next best, for with all of train it diverged: "
-            f"{', '.join(passed_over)}."
+            f"Best in the search, but passed over for the next best, for with all of train it diverged: {', '.join(following)}."
         )
+    if standing:
+        sentences.append(f"Diverged with all of train, yet best, for nothing sound was left: {', '.join(standing)}.")
     if given_up := sum(is_pruned(record) for record in records):
         sentences.append(f"Given up there, below the median of finished runs: {plural(given_up, 'run')}.")
     if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:

@@ -217,5 +217,5 @@ def _row(run: Listed) -> Row:
     status = "interrupted" if record.status == RUNNING and not run.folder.is_held() else record.status
     miou = record.scored.miou if record.scored else None
     recipe = record.choices.get("recipe")
-    place |= {"why": record.why, "diverged": record.diverged, "old": record.old}
+    place |= {"why": record.why, "diverged": record.done and record.diverged, "old": record.old}
     return Row(record.title, record.data, recipe, record.seed, status, miou, **place)

@@ -136,16 +136,19 @@ def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]
         state = state.get("state_dict", state)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors.")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if odd := [key for key, value in tensors.items() if value.layout != torch.strided or value.is_meta]:
+        raise CheckpointError(f"{path}: {odd[0]} is sparse or without numbers; expected plain tensors. Save it as such.")
+    return tensors
 
 
 def non_finite(state: Mapping[str, Tensor]) -> str:
     """Name of the first tensor with a NaN or an infinity among its numbers; "" if there is none."""
-    floating = {name: value for name, value in state.items() if value.is_floating_point()}
-    if not floating:
-        return ""
-    sound = torch.stack([value.isfinite().all() for value in floating.values()]).tolist()  # one answer of the device's for all
-    return next((name for name, good in zip(floating, sound, strict=True) if not good), "")
+    named = {name: value for name, value in state.items() if value.is_floating_point() or value.is_complex()}
+    wide = (value.float() if value.element_size() == 1 else value for value in named.values())  # torch asks no float8
+    sound = [value.isfinite().all() for value in wide]
+    found = torch.stack(sound).tolist() if sound else []  # one answer of the device's for all
+    return next((name for name, good in zip(named, found, strict=True) if not good), "")
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -124,7 +124,7 @@ def _start(
 ) -> "subprocess.Popen[bytes] | Forked":
     if served:
         global _server
-        if _server is None or not _server.running or _server.environment != _environment():
+        if _server is None or not _server.fits(_environment()):
             _server = Server(_environment())
         sys.stdout.flush()
         return _server.start(words, environment, output.fileno() if output else 1)

@@ -1,6 +1,7 @@
 """What training and pretraining share: the process, the Trainer, resuming, and a record that never calls a half run done."""
 
 import logging
+import math
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
-from exfuse.errors import ConfigError, UserError, complain, user_error
+from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, user_error
 from exfuse.files import write_atomically
 from exfuse.process import allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
@@ -23,7 +24,7 @@ from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import D, PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Progress
-from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Record
+from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Health, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
@@ -190,5 +191,8 @@ def recorded(folder: RunFolder, origin: Record) -> Iterator[None]:
         write_end(replace(origin, status=INTERRUPTED))
         raise
     except Exception as error:
-        write_end(replace(origin, status=FAILED, reason=str(user_error(error) or ""), traceback=traceback.format_exc()))
+        mistake = user_error(error)
+        health = Health(highest_loss=math.inf) if isinstance(mistake, NotFiniteError) else origin.health
+        told = {"reason": str(mistake or ""), "traceback": traceback.format_exc()}
+        write_end(replace(origin, status=FAILED, health=health, **told))
         raise

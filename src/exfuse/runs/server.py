@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class Server:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = dict(environment)
+        self.environment, self.code = dict(environment), code_of_package()
         self.connection, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "exfuse.runs.server"]
@@ -56,7 +57,9 @@ class Server:
         status, status_in = os.pipe()
         request = {"words": [*words], "environment": dict(environment), "folder": os.getcwd()}  # noqa: PTH109
         try:
-            socket.send_fds(self.connection, [json.dumps(request).encode() + b"\n"], [output, errors_in, status_in])
+            content = json.dumps(request).encode() + b"\n"
+            sent = socket.send_fds(self.connection, [content], [output, errors_in, status_in])
+            self.connection.sendall(content[sent:])
             os.close(status_in)
             os.close(errors_in)
             forked = Forked(status, errors)
@@ -67,9 +70,15 @@ class Server:
             raise ChildProcessError(f"{self.process.args!r} ended with status {self.process.wait()} before it started a run")
         return forked
 
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
+    def fits(self, environment: Mapping[str, str]) -> bool:
+        """Whether it runs, in this environment, the code that lies there now: a record says which commit was run."""
+        return self.process.poll() is None and self.environment == environment and self.code == code_of_package()
+
+
+def code_of_package() -> dict[str, tuple[int, int]]:
+    """Time and size of each of this package's files."""
+    files = {path: path.stat() for path in Path(__file__).parents[1].rglob("*.py")}
+    return {str(path): (found.st_mtime_ns, found.st_size) for path, found in files.items()}
 
 
 class Forked:
@@ -89,7 +98,10 @@ class Forked:
         if not self._ended:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            self.returncode, self._ended = int(self._status.readline() or -signal.SIGKILL), True  # the server is no more
+            told = self._status.readline()
+            if not told:  # the server is no more, and has taken its runs with it: they end as at Ctrl-C
+                _wait_for(self.pid, timeout)
+            self.returncode, self._ended = int(told or -signal.SIGKILL), True
         return self.returncode
 
     def __enter__(self) -> "Forked":
@@ -99,6 +111,19 @@ class Forked:
         self.wait()
         self.stderr.close()
         self._status.close()
+
+
+def _wait_for(pid: int, timeout: float | None) -> None:
+    """Until a process that is nobody's child ends; `TimeoutExpired` after ``timeout`` seconds."""
+    try:
+        watched = os.pidfd_open(pid)
+    except (ProcessLookupError, AttributeError):  # it has ended; or no Linux, where it ends within its grace
+        return
+    try:
+        if not select.select([watched], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(pid), timeout or 0.0)
+    finally:
+        os.close(watched)
 
 
 class _Request(NamedTuple):
@@ -121,7 +146,7 @@ def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], obj
         if not select.select([connection], [], [], _LOOKS)[0]:
             continue
         content, (*streams, told), *_ = _received(connection)
-        if not content:
+        if not content.endswith(b"\n"):
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of libraries' idle threads
@@ -150,8 +175,8 @@ def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], obj
 
 def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
     content, descriptors, *_ = socket.recv_fds(connection, 2**16, 3)
-    while content and not content.endswith(b"\n"):
-        content += connection.recv(2**16)
+    while not content.endswith(b"\n") and (more := connection.recv(2**16)):
+        content += more
     return content, descriptors or [-1]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         class_weights: by which the loss counted a pixel of each class, where it weighs them.
         looks: validation by validation the mIoU that a rule for stopping saw.
         stopped: where a rule ended the training; None where it went through all of its epochs.
-        health: of a finished segmentation; None in records of before it was kept.
+        health: of a finished segmentation, or one whose numbers were no longer finite; None in records of before it was kept.
         scored: of a finished segmentation, see `scores`.
         averaged: of a run whose score is no mIoU.
         imported: the file that other code wrote of its run; empty for a run of this project.
@@ -310,9 +311,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def diverged(self) -> bool:
-        """Whether an epoch's mean loss lay above that of guessing, after warm-up."""
-        highest = self.health.highest_loss if self.health and self.scored else None
-        return highest is not None and highest > self.guessing
+        """Whether an epoch's mean loss lay above that of guessing, after warm-up, or was no number: such a run failed."""
+        highest = self.health.highest_loss if self.health else None
+        return highest is not None and highest > (self.guessing if self.scored else sys.float_info.max)
 
     @property
     def classes(self) -> list[str]:

@@ -32,7 +32,7 @@ from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.metric import MIOU, Metric
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.tuning import FOLDER as SEARCH, Tuning, best
+from exfuse.store.tuning import FOLDER as SEARCH, Trial, Tuning, best
 
 FILE, SCHEMA = "study.json", 1
 MISSING = "missing"
@@ -451,22 +451,41 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
     runs = [trial for by_row in (tuning.trials, tuning.passed_over) for trials in by_row.values() for trial in trials]
     records = _read_records(folder, {trial.key for trial in runs if trial.key}, path)
     rows = {row.name: row for row in file.rows}
-    for name, trials in tuning.trials.items():
-        if (row := rows.get(name)) is None:
-            raise UserError(f"{path}: the search knows a row {name} that the study has not. {_REMEDY}")
+    if strange := [name for name in (*tuning.trials, *tuning.chosen, *tuning.passed_over) if name not in rows]:
+        raise UserError(f"{path}: the search knows a row {strange[0]} that the study has not. {_REMEDY}")
+    keys = [trial.key for trial in runs if trial.key]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"{path}: the search names run {twice[0]} twice. {_REMEDY}")
+    for name in rows:
+        trials, passed_over = tuning.trials.get(name, []), tuning.passed_over.get(name, [])
         for trial in trials:
             if trial.key and (record := records.get(trial.key)):
-                _check_claim(record, row, tuning.declared.seed, path, SEARCH)
-        passed_over = tuning.passed_over.get(name, [])
+                _check_claim(record, rows[name], tuning.declared.seed, path, SEARCH)
+                _check_settings(record, trial, name, path)
         for trial in passed_over:
-            if (record := records.get(trial.key or "")) is None or not record.diverged:
-                told = f"row {name} passed over {trial.settings}, whose run {trial.key} did not diverge"
+            if (record := records.get(trial.key or "")) is None:
+                told = f"row {name} passed over {trial.settings} for run {trial.key}, which is not there"
                 raise UserError(f"{path}: {told}. {_REMEDY}")
-            _check_claim(record, row, record.seed, path, SEARCH)
+            if not record.diverged or record.seed == tuning.declared.seed or record.setting("held_out.share"):
+                told = f"row {name} passed over {trial.settings}, whose run {trial.key} did not diverge with all of train"
+                raise UserError(f"{path}: {told}. {_REMEDY}")
+            _check_claim(record, rows[name], record.seed, path, SEARCH)
+            _check_settings(record, trial, name, path)
         settings = [trial.settings for trial in passed_over]
+        if lost := [one for one in settings if one not in [trial.settings for trial in trials]]:
+            raise UserError(f"{path}: row {name} passed over {lost[0]}, which its search did not try. {_REMEDY}")
         if (found := best(trials, records, tuning.declared.trials, settings)) != (said := tuning.chosen.get(name)):
             raise UserError(f"{path}: row {name} took {said} from its search, whose records say {found}. {_REMEDY}")
     return records
+
+
+def _check_settings(record: Record, trial: Trial, row: str, path: Path) -> None:
+    """Refuse a trial whose run had other settings."""
+    for key, value in trial.settings.items():
+        name = key.lstrip("+")
+        had = record.choices.get(name, record.setting(name))
+        if had != value:
+            raise UserError(f"{path}: row {row} tried {key}={value} by run {record.key}, which had {had}. {_REMEDY}")
 
 
 def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, Record | None]:

@@ -113,24 +113,24 @@ def best(
 ) -> dict[str, Value] | None:
     """The settings of the highest mIoU; of equal ones those that the grid lists first. None if a run has yet to end.
 
-    A run that failed, diverged or was given up counts as worse than any other; None if that holds for all, or if there are
-    fewer trials than ``planned``. Settings that are ``passed_over`` are taken only if nothing else is left.
+    A run that diverged counts as worse than any that did not, one that failed or was given up as worst of all; None if that
+    holds for all, or if there are fewer trials than ``planned``. Settings that are ``passed_over`` are taken where all others
+    diverged.
     """
     if len(trials) < (planned or 0):
         return None
-    scores = []
+    ranks: list[tuple[int, float]] = []
     for trial in trials:
         record = records.get(trial.key or "")
         if record is not None and record.scored is not None and record.done:
-            scores.append(float("-inf") if record.diverged or is_pruned(record) else record.scores.miou)
+            sound = 0 if is_pruned(record) else 1 if record.diverged else 2 if trial.settings in passed_over else 3
+            ranks.append((sound, record.scores.miou))
         elif trial.failed:
-            scores.append(float("-inf"))
+            ranks.append((0, 0.0))
         else:
             return None
-    left = [trial.settings not in passed_over and score > float("-inf") for trial, score in zip(trials, scores, strict=True)]
-    ranks = [*zip(left, scores, strict=True)]
-    top = max(ranks, default=(False, float("-inf")))
-    return None if top[1] == float("-inf") else trials[ranks.index(top)].settings
+    top = max(ranks, default=(0, 0.0))
+    return trials[ranks.index(top)].settings if top[0] else None
 
 
 def is_pruned(record: Record) -> bool:

@@ -92,8 +92,11 @@ class Plan:
         if self.search is None or not self.search.pass_over(row, ended):
             return
         yield from self.search.widening()
-        following = " ".join(as_overrides(self.search.chosen(row) or {})) or "once its search has ended"
-        told = f"{ended[0].row} diverged at what its search found best: it takes the next best, {following}."
+        chosen = self.search.chosen(row)
+        known = any((row, chosen) == (number, settings) for number, settings, _ in self.search.passed_over)
+        following = "nothing sound is left, and the best stands" if known else "it takes the next best"
+        settings = " ".join(as_overrides(chosen or {})) or "once its search has ended"
+        told = f"{ended[0].row} diverged at what its search found best: {following}, {settings}."
         console.print(told, soft_wrap=True, highlight=False)
 
     def _wanted(self, places: Iterable[int]) -> dict[int, tuple[str, ...] | None]:

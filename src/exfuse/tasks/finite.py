@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from exfuse.errors import UserError
+from exfuse.errors import NotFiniteError
 from exfuse.models.weights import non_finite
 
 _EVERY = 10  # steps between two looks at the losses: on a GPU each waits for it. Chosen
@@ -19,7 +19,7 @@ class FiniteNumbers(Callback):
     """Look at every step's loss and, before a checkpoint is written, at every weight and statistic.
 
     Raises:
-        UserError: for the first that is not finite, from within ``fit``.
+        NotFiniteError: for the first that is not finite, from within ``fit``.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class FiniteNumbers(Callback):
 
     def _check_losses(self, trainer: pl.Trainer) -> None:
         if self._first is not None and (step := int(self._first)) >= 0:
-            raise UserError(f"The loss is not finite at step {step}, epoch {trainer.current_epoch + 1}. {_REMEDY}")
+            raise NotFiniteError(f"The loss is not finite at step {step}, epoch {trainer.current_epoch + 1}. {_REMEDY}")
 
     def _check_all(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._check_losses(trainer)
         if name := non_finite(module.state_dict()):
-            raise UserError(
+            raise NotFiniteError(
                 f"{name.removeprefix('model.')} is not finite after step {trainer.global_step}, epoch "
                 f"{trainer.current_epoch + 1}. {_REMEDY}"
             )
