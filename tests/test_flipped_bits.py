@@ -96,7 +96,9 @@ def studies(folder: Path) -> Iterator[tuple[str, Victim]]:
         chosen={"baseline": {"recipe.lr": 0.1}},
     )
     choices = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}
-    leave_record(RunFolder(searched / "search", key), DONE, scores=SCORES, seed=1000, choices=choices)
+    leave_record(
+        RunFolder(searched / "search", key), DONE, scores=SCORES, seed=1000, choices=choices, config={"recipe": {"lr": 0.1}}
+    )
     edit_study(searched, lambda content: content.update(tuning=msgspec.to_builtins(tried)))
     files = [searched / "study.json", searched / "search" / key / "record.json"]
     yield "tuning", Victim(files, lambda: plain(load_study(searched)), names="json")
