@@ -99,6 +99,8 @@ def test_runs_of_one_name_say_what_differs_and_fit_80_columns(
     assert max(map(len, out.splitlines())) <= 80
     _, out, _ = command("runs", f"paths.runs={runs}", "json=true", "name=baseline")
     assert json.loads(out)[0]["differs"] == ""
+    with pytest.raises(UserError, match=r"seed 1, epochs=12, interrupted.*seed 0, epochs=1, done"):
+        find_run("seb", runs)
 
 
 def test_a_run_of_an_earlier_version_is_marked(command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +142,7 @@ def test_a_label_is_a_name_too_and_a_path_stands_for_itself(runs: Path, tmp_path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seb", r"seb is the name of 2 runs.*0b0b.*\(seb, VOC, seed 1, done\); 0a0a.*seed 0"),
+        ("seb", r"seb is the name of 2 runs.*0b0b.*\(seb, VOC, small, seed 1, done\); 0a0a.*seed 0"),
         ("basline", "no run basline.*Did you mean baseline"),
         ("zzz", r"no run zzz.*There are: baseline, late, mine, seb"),
     ],

@@ -1,6 +1,5 @@
 """``exfuse runs``: what was trained, and what of it is to go."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,14 +10,12 @@ from rich.text import Text
 from exfuse.errors import UserError, plural
 from exfuse.files import as_json
 from exfuse.limits import Seed
-from exfuse.store.consistency import ABSENT, find_deviations
+from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, list_runs
-from exfuse.store.record import RUNNING, Record
+from exfuse.store.record import RUNNING
 from exfuse.terminal import Console, Table
 
 _WIDE = 100  # characters, from which there is room for a time of day
-_ASKED = ("recipe.", "debug.", "backbone.output_stride", "backbone.init", "held_out.share", "pretraining.recipe.")
-_MOST = 3  # settings that are named
 
 
 class Row(NamedTuple):
@@ -70,7 +67,7 @@ def list_all(
         )
 
     runs = list_runs(Path(paths_runs))
-    differing = _differing([run.record for run in runs if run.record])
+    differing = told_apart([run.record for run in runs if run.record])
     rows = [row for run in runs if is_wanted(run, row := _row(run)._replace(differs=differing.get(run.folder.key, "")))]
     if sort != "date":  # in which they are
         rows.sort(key=lambda row: (value := getattr(row, sort)) is None or value)
@@ -191,22 +188,6 @@ def du(paths_runs: str, paths_backbones: str, paths_cache: str, json: bool) -> N
 def _ending(row: Row) -> str:
     shown = "diverged" if row.diverged else row.status
     return f"{shown}, old" if row.old else shown
-
-
-def _differing(records: Sequence[Record]) -> dict[str, str]:
-    """By key, the settings in which runs of one name are not alike, but for their seeds."""
-    named: dict[str, list[tuple[str, int, Record]]] = {}
-    for record in records:
-        named.setdefault(record.title, []).append((record.key, record.seed, record))
-    found: dict[str, list[str]] = {}
-    for runs in named.values():
-        asked = [one for one in find_deviations(runs) if one.setting.startswith(_ASKED)]
-        for one in sorted(asked, key=lambda one: _ASKED.index(next(filter(one.setting.startswith, _ASKED)))):
-            others = {key: value for value, these in one.others.items() for key, _ in these}
-            for key, _, _ in runs:
-                if (value := others.get(key, one.usual)) != ABSENT:
-                    found.setdefault(key, []).append(f"{one.setting.rpartition('.')[2]}={value}")
-    return {key: ", ".join(parts[:_MOST]) + (", ..." if len(parts) > _MOST else "") for key, parts in found.items()}
 
 
 def _row(run: Listed) -> Row:

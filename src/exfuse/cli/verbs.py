@@ -22,8 +22,13 @@ class Thing(NamedTuple):
         return "..." in self.word
 
     @property
+    def name(self) -> str:
+        """By which it may be typed, too: ``study=FOLDER``."""
+        return self.word.strip("[.]").lower()
+
+    @property
     def is_run(self) -> bool:
-        return self.word.strip("[.]") == RUN
+        return self.name == RUN.lower()
 
 
 class Verb(NamedTuple):

@@ -21,6 +21,7 @@ _FLAGS = {"--cfg": 1, "-c": 1, "--package": 1, "-p": 1, "--config-path": 1, "-cp
 _KEY = re.compile(r"^(?:  - )?\"?(?P<key>\w[\w/]*)\"?:", re.MULTILINE)
 _PLAIN = re.compile(r"^(\w+): +[^$\s]", re.MULTILINE)
 _USUAL = {"runs": "runs list", "study": "study list"}  # what the first word alone means
+_ADDED = ("ablation", "study")  # config groups that say which variant or variants, beside all others
 _PAIRS = {"size": 2}  # options that took several words
 
 
@@ -57,6 +58,7 @@ def read_command(words: Sequence[str]) -> Command:
     filters = {*_PLAIN.findall(_text(verb))} & {*search_path.groups()}  # keys that are called as config groups are
     listed = {thing.key for thing in verb.things if "=" in thing.word}
     hands_on = any(thing.key == "overrides" for thing in verb.things)
+    named = {word: thing for thing in verb.things if (word := thing.name) not in (thing.key, "set", "override")}
     rest = list(reversed(rest))
     while rest:
         word = rest.pop()
@@ -64,6 +66,8 @@ def read_command(words: Sequence[str]) -> Command:
         override = _OVERRIDE.match(word)
         if override and re.split(r"[./]", override["key"] or "")[0] == "tracker" and "logger" in keys:
             word = word.replace("tracker", "logger", 1)  # which trackers are to people, and Lightning's word is not
+        if (verb.describes or hands_on) and word.partition("=")[0] in _ADDED:
+            word = f"+{word}"  # no defaults list has them; a plus is Hydra's matter
         if word in _FLAGS or word.startswith(("-i=", "--info=")):
             arguments += [word, *(rest.pop() for _ in range(min(_FLAGS.get(word, 0), len(rest))))]
             if word in ("--info", "-i") and rest and rest[-1] in ("all", "config", "defaults", "defaults-tree", "searchpath"):
@@ -75,12 +79,12 @@ def read_command(words: Sequence[str]) -> Command:
             raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
         elif override is None or (verb.things and Path(word).exists()):  # a file may be called so
             loose.append(word)
-        elif override["key"] == "study" and "study" in keys:
-            things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
+        elif (thing := named.get(word.partition("=")[0])) is not None:  # study=FOLDER, wherever a STUDY is taken
+            things[thing.key] = _items(word) if thing.many else word.partition("=")[2]
         elif override["key"] in filters:
             things[override["key"]] = word.partition("=")[2]
         elif override["key"] in listed:
-            things[override["key"]] = [one.strip() for one in word.partition("=")[2].strip("[]").split(",")]
+            things[override["key"]] = _items(word)
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
@@ -121,7 +125,9 @@ def find_verb(words: Sequence[str]) -> tuple[Verb, list[str], list[str]]:
     if first in _USUAL and (not rest or "=" in rest[0] or rest[0].startswith("-")):
         return _named(_USUAL[first]), rest, []
     if below:
-        raise UsageError(f"exfuse {' '.join(words[:2])}: say what to do: {', '.join(below)}. See exfuse {first} --help.")
+        close = difflib.get_close_matches(" ".join(words[:2]), below, n=1, cutoff=0.8)
+        hint = f"did you mean exfuse {close[0]}? There are" if close else "say what to do:"
+        raise UsageError(f"exfuse {' '.join(words[:2])}: {hint} {', '.join(below)}. See exfuse {first} --help.")
     valid = list(dict.fromkeys(name.split()[0] for name in names))
     close = difflib.get_close_matches(first, valid, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
@@ -164,6 +170,10 @@ def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) ->
     if key in _LISTS and not value.startswith("["):
         value = f"[{value}]"
     return f"{key}={value}", [*notes, f"{' '.join(typed)} is now {key}={value}"]
+
+
+def _items(word: str) -> list[str]:
+    return [one.strip() for one in word.partition("=")[2].strip("[]").split(",")]
 
 
 def _listed(verb: Verb, word: str) -> str:

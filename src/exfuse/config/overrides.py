@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -148,10 +149,20 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
             return owners
         added = [f"+{group}" for group in search_path.groups() if "/" not in group and group not in node]
         own = [name for name in map(str, node) if name[0] != "_"]
+        if places := _places(OmegaConf.to_container(base, resolve=False), leaf):
+            return f"Did you mean {' or '.join(places)}?"
         if not own and parent in chosen:
             return f"{chosen[parent]}={choices[chosen[parent]]} has no settings."
         return nearest_key(leaf, [*own, *([] if parent else added)], parent)
     return None
+
+
+def _places(node: Any, leaf: str) -> list[str]:
+    """Where else a config has a key of this name, the highest first."""
+    below = [(str(name), value) for name, value in node.items() if isinstance(value, dict)] if isinstance(node, dict) else []
+    found = [f"{name}.{leaf}" for name, value in below if leaf in value]
+    deeper = [f"{name}.{place}" for name, value in below for place in _places(value, leaf)]
+    return sorted([*found, *deeper], key=lambda place: place.count("."))[:3]
 
 
 def _deepest(base: DictConfig, key: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
 ABSENT = "(absent)"
 _SETTLED = "(settled)"
+_TYPED = ("recipe.", "debug.", "backbone.output_stride", "backbone.init", "held_out.share", "pretraining.recipe.")
+_NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
@@ -81,6 +83,22 @@ def find_deviations(
                 others.setdefault(value, []).append((row, seed))
         found.append(Deviation(setting, usual, others))
     return tuple(found)
+
+
+def told_apart(records: Iterable[Record]) -> dict[str, str]:
+    """By key, what people type in which runs of one name are not alike, but for their seeds: ``epochs=3, lr=0.1``."""
+    named: dict[str, list[tuple[str, int, Record]]] = {}
+    for record in records:
+        named.setdefault(record.title, []).append((record.key, record.seed, record))
+    found: dict[str, list[str]] = {}
+    for runs in named.values():
+        asked = [one for one in find_deviations(runs) if one.setting.startswith(_TYPED)]
+        for one in sorted(asked, key=lambda one: _TYPED.index(next(filter(one.setting.startswith, _TYPED)))):
+            others = {key: value for value, these in one.others.items() for key, _ in these}
+            for key, _, _ in runs:
+                if (value := others.get(key, one.usual)) != ABSENT:
+                    found.setdefault(key, []).append(f"{one.setting.rpartition('.')[2]}={value}")
+    return {key: ", ".join(parts[:_NAMED]) + (", ..." if len(parts) > _NAMED else "") for key, parts in found.items()}
 
 
 def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, dict[str, Any]]:

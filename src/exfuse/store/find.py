@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.errors import UserError, plural
+from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, list_runs
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
@@ -32,7 +33,8 @@ def find_run(text: str, root: Path) -> Path:
     if len(found) == 1:
         return found[0].folder.path
     if found:
-        several = "; ".join(f"{run.folder.key} ({_about(run)})" for run in found[:8])
+        apart = told_apart([run.record for run in found if run.record])
+        several = "; ".join(f"{run.folder.key} ({_about(run, apart.get(run.folder.key, ''))})" for run in found[:8])
         raise UserError(f"{text} is the name of {plural(len(found), 'run')} in {root}. Say which by its key: {several}.")
     names = sorted({run.record.title for run in runs if run.record})
     close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
@@ -47,6 +49,9 @@ def find_runs(texts: Sequence[str], root: Path) -> list[Path]:
     return [find_run(text, root) for text in texts]
 
 
-def _about(run: Listed) -> str:
+def _about(run: Listed, apart: str) -> str:
     record = run.record
-    return f"{record.title}, {record.data}, seed {record.seed}, {record.status}" if record else "damaged"
+    if record is None:
+        return "damaged"
+    told = (record.title, record.data, record.choices.get("recipe"), f"seed {record.seed}", apart, record.status)
+    return ", ".join(one for one in told if one)
