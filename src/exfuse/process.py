@@ -174,6 +174,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpu_memory(named: Sequence[str]) -> int:
+    """Bytes of memory of the smallest of these GPUs, see `visible_gpus`, without loading torch."""
+    pynvml.nvmlInit()
+    try:
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+            for name in named
+        ]
+        return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def gpus_of_machine() -> int:
     """How many GPUs the driver knows, without loading torch; 0 without one."""
     try:

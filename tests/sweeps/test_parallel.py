@@ -99,6 +99,17 @@ def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     assert summary(outcomes[:1], 2) == "1 of 1 over, 0 in training"
 
 
+def test_a_backbone_that_is_made_first_is_named_and_tells_nothing_of_the_time_left() -> None:
+    making = job(0, "ss", 0, STARTED, began=1000.0, progress=Progress(2.0, 8, 0.5, "backbone"))
+    assert seconds_left([making], 1, now=1100.0) is None
+    console = Console(width=120, record=True)
+    console.print(view([making]))
+    assert "backbone, epoch 3 of 8, 50.0 %" in console.export_text()
+    # a run that goes on with its sixth of twelve epochs: three in 30 s
+    resumed = job(0, "ss", 0, STARTED, began=1000.0, before=5.0, progress=Progress(8.0, 12))
+    assert seconds_left([resumed], 1, now=1030.0) == pytest.approx(4 * 10)
+
+
 def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:
     searched = [
         job(number, row, 1000, WAITING, swept=[f"recipe.lr={lr}", "held_out.share=0.2"])

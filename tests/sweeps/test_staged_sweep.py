@@ -99,3 +99,14 @@ def test_a_tuned_and_sequential_study_reads_no_val_before_its_end_and_outlives_a
     assert "10 skipped" in fourth.stdout
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == written
     assert looks(study) == content["sequential"]["looks"]
+
+    # who has the study's folder alone trains nothing again, and writes the same
+    copied, again = runs.rename(tmp_path / "elsewhere"), tmp_path / "again"
+    fifth = entry_points.run(*command, f"sweep.known={study}", f"sweep.output={again}", environment=environment)
+    assert fifth.returncode == 0, fifth.stdout + fifth.stderr
+    assert "10 skipped" in fifth.stdout
+    assert not records(runs)
+    assert (again / "study.json").read_text() == (study / "study.json").read_text()
+    for kind in ("records", "search"):
+        assert records(again / kind) == records(study / kind)
+        assert records(again / kind).keys() <= records(copied).keys()

@@ -231,9 +231,9 @@ def brief_data(study: Study) -> str:
         images = _range(record.images["val"] for record in records)
         return f"Data: {_distinct(records, lambda record: record.data)}, {images} images."
     train, val = (_range(record.images[split] for record in records) for split in ("train", "val"))
-    epochs = _distinct(records, lambda record: record.config["recipe"]["epochs"])
+    epochs = _epochs(records)
     data, encoder = _distinct(records, lambda record: record.data), _distinct(records, lambda record: record.encoder)
-    return f"Data: {data}, {train} images to train on and {val} to score on; {encoder.replace('_', ' ')}, {epochs} epochs."
+    return f"Data: {data}, {train} images to train on and {val} to score on; {encoder.replace('_', ' ')}, {epochs}."
 
 
 def _looks(study: Study) -> list[str]:
@@ -323,13 +323,23 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def _parts(records: Sequence[Record]) -> str:
+    told = _distinct(records, lambda record: record.setting("trainer.accumulate_grad_batches") or 1)
+    return "" if told == "1" else f" in {told} parts, of which batch norm sees one at a time"
+
+
+def _epochs(records: Sequence[Record]) -> str:
+    told = _distinct(records, lambda record: record.config["recipe"]["epochs"])
+    return f"{told} epoch{'' if told == '1' else 's'}"
+
+
 def _recipe(records: Sequence[Record]) -> str:
     def of(name: str) -> str:
         return _distinct(records, lambda record: record.config["recipe"][name])
 
     parts = [
-        f"{of('epochs')} epochs",
-        f"batches of {of('batch_size')}",
+        _epochs(records),
+        f"batches of {of('batch_size')}{_parts(records)}",
         f"crops of {_distinct(records, lambda record: record.config['recipe']['augmentation']['crop'])} px",
         f"{_distinct(records, _optimizer)}, learning rate {of('lr')}",
         f"precision {_distinct(records, lambda record: record.config['trainer']['precision'])}",

@@ -25,7 +25,7 @@ from exfuse.analysis.footnotes import scope
 from exfuse.analysis.formats.markdown import escape
 from exfuse.errors import UserError, plural
 from exfuse.files import write_atomically
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import RECORDS, Study, load_study
 
 _END = "<!-- end -->"
 _BLOCK = re.compile(rf"<!-- (\w+) of (\S+) -->\n(.*?){_END}", re.DOTALL)
@@ -73,7 +73,7 @@ def check_texts(folders: Iterable[Path]) -> int:
 
 
 def _texts(folders: Iterable[Path]) -> list[Path]:
-    found = dict.fromkeys(path for folder in folders for path in sorted(folder.rglob("*.md")) if "records" not in path.parts)
+    found = dict.fromkeys(path for folder in folders for path in sorted(folder.rglob("*.md")) if RECORDS not in path.parts)
     return [path for path in found if path.name != _GENERATED]
 
 

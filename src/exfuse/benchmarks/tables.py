@@ -18,7 +18,7 @@ from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, Record, Scores
-from exfuse.store.study import SCHEMA, RowFile, StudyFile, load_study, write_study
+from exfuse.store.study import RECORDS, SCHEMA, RowFile, StudyFile, load_study, write_study
 from exfuse.store.variants import own
 
 _RECORDS = (10, 100, 1_000, 5_000)
@@ -65,7 +65,7 @@ def _write(folder: Path, number: int) -> Path:
         run = describe_run([f"technique/seb={option}", "backbone.init=random", "trainer.precision=32-true"])
         keys: dict[int, str | None] = {seed: f"{place:08x}{seed:08x}" for seed in range(number // len(_ROWS))}
         for seed, key in keys.items():
-            _write_run(RunFolder(folder / "records", str(key)), run, seed, 0.6 + 0.03 * place)
+            _write_run(RunFolder(folder / RECORDS, str(key)), run, seed, 0.6 + 0.03 * place)
         options = {technique.name: run.choices[f"technique/{technique.name}"] for technique in own()}
         rows.append(RowFile(f"row {place}", options, run.choices["decoder"], keys, rows[0].name if rows else None))
     write_study(folder, StudyFile(schema=SCHEMA, name=f"made_up_{number}", title="Made up", command="none", rows=rows))

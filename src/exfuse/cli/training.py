@@ -7,6 +7,7 @@ from exfuse.cli import running
 from exfuse.config.overrides import running_choices
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError
+from exfuse.runs.micro_batch import settle
 from exfuse.terminal import Console
 
 
@@ -16,10 +17,11 @@ def train(config: DictConfig) -> None:
     if running.is_multirun():
         from exfuse.sweeps.supervisor import supervise
 
-        supervise(run)
+        supervise(settle(run))
         return
     from exfuse.runs.finished import show_finished
 
+    run = settle(run)
     if not show_finished(run, Console()):
         from exfuse.runs.training import train as train_one
 
@@ -34,11 +36,11 @@ def pretrain(config: DictConfig) -> None:
     if running.is_multirun():
         from exfuse.sweeps.supervisor import supervise
 
-        supervise(wanted)
+        supervise(settle(wanted))
     else:
         from exfuse.runs.plan import check_weights
 
         check_weights(wanted.pretraining.start, of_pretraining=True)
         from exfuse.runs.pretraining import pretrain as pretrain_one
 
-        pretrain_one(wanted)
+        pretrain_one(settle(wanted))

@@ -11,7 +11,7 @@ from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, divide
 from exfuse.errors import ConfigError
-from exfuse.store.description import NOTHING, Described, HeldOut, Option
+from exfuse.store.description import NOTHING, Described, HeldOut, Option, RunDescription
 from exfuse.store.variants import technique
 
 
@@ -72,6 +72,12 @@ def labelled_counts(described: Described) -> tuple[int, int]:
         return counts["train"], counts["classes"]
     train = read_labelled_split(described, "train")
     return len(train), len(train.classes)
+
+
+def number_of_classes(run: RunDescription) -> int:
+    """That it tells apart, as its config counts them or as its data are read."""
+    classes = run.data.settings.get("classes")
+    return len(classes if isinstance(classes, list) else split_of(run, "val").classes)
 
 
 def technique_option(chosen: Mapping[str, Option], slot: str) -> Callable[..., Any]:

@@ -25,7 +25,18 @@ from exfuse.store.folder import IMPORTED, RunFolder
 from exfuse.store.grouping import COLUMN, Grouping, grouping_of
 from exfuse.store.metric import MIOU, Metric
 from exfuse.store.record import DONE, Averaged, Record, Scores
-from exfuse.store.study import FILE, SCHEMA, SETTINGS, RowFile, StudyFile, check_place, check_words, setting_name, write_study
+from exfuse.store.study import (
+    FILE,
+    RECORDS,
+    SCHEMA,
+    SETTINGS,
+    RowFile,
+    StudyFile,
+    check_place,
+    check_words,
+    setting_name,
+    write_study,
+)
 from exfuse.terminal import Console
 
 _SHOWN = 3  # files that a note names
@@ -405,7 +416,7 @@ def _called(one: Found) -> str:
 def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Sequence[Record], grouping: Grouping | None) -> None:
     """The records with what each image scored, then the study; records of an earlier import go last."""
     for one, record in zip(runs, records, strict=True):
-        folder = RunFolder(target / "records", record.key)
+        folder = RunFolder(target / RECORDS, record.key)
         arrays = one.additive._asdict() | {"ids": np.array(one.ids)}
         if grouping is not None:
             arrays |= {"groups": np.array(grouping.groups), "ordered": np.array(grouping.ordered)}
@@ -413,5 +424,5 @@ def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Seque
         folder.write(msgspec.structs.replace(record, imported_sha256=sha256(folder.path / IMPORTED)))
     write_study(target, study)
     keys = {record.key for record in records}
-    for stale in (path for path in (target / "records").iterdir() if path.is_dir() and path.name not in keys):
+    for stale in (path for path in (target / RECORDS).iterdir() if path.is_dir() and path.name not in keys):
         shutil.rmtree(stale)

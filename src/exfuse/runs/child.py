@@ -87,7 +87,6 @@ def run_child(
         patience: with a child that makes no progress: trains no step, scores no image and prints nothing. Where somebody
             watches this process in the same way, the child's progress is this process's, and nobody else watches.
         relayed: whether its own ``Error: ...`` goes where the rest of what it prints goes, or is left to the caller.
-        patience: with a child that makes no progress: trains no step, scores no image and prints nothing.
         environment: what it finds besides this process's.
         signals: that are handed on.
         served: fork it from a process that has the libraries imported, for whoever starts one after the other.

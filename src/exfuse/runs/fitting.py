@@ -96,7 +96,7 @@ def build_trainer(
         LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
         StepSeeds(described.seed),
-        _Heartbeat(monitor),
+        _Heartbeat(monitor, "backbone" if stage == "pretrain" else ""),
         FiniteNumbers(),
         *extra,
         *logging_to.callbacks,
@@ -149,8 +149,8 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
 class _Heartbeat(Callback):
     """Tells the supervisor of a sweep with every batch that the training goes on, and how far it is."""
 
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
+    def __init__(self, monitor: str, of: str) -> None:
+        self.monitor, self.of = monitor, of
         self.score: float | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
@@ -165,7 +165,7 @@ class _Heartbeat(Callback):
 
     def _said(self, trainer: pl.Trainer, batch: int) -> str:
         epoch = trainer.current_epoch + batch / max(1, trainer.num_training_batches)
-        return msgspec.json.encode(Progress(epoch, trainer.max_epochs or 0, self.score)).decode()
+        return msgspec.json.encode(Progress(epoch, trainer.max_epochs or 0, self.score, self.of)).decode()
 
 
 @contextmanager

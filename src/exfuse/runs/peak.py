@@ -11,11 +11,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from exfuse.composition.pretraining import build_classification_task
-from exfuse.composition.segmentation import build_task
+from exfuse.composition.pretraining import build_classification_task, build_classifier_model, from_random
+from exfuse.composition.reading import labelled_counts, number_of_classes
+from exfuse.composition.segmentation import build_model, build_task
 from exfuse.models.backbone import image_channels
 from exfuse.models.classifier import Classifier
 from exfuse.models.segmenter import Segmenter
+from exfuse.runs.plan import images_at_once
 from exfuse.store.description import Described, RunDescription
 from exfuse.tasks.losses import CrossEntropy
 from exfuse.tasks.optimised import OptimisedTask
@@ -25,6 +27,24 @@ _WHOLE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torc
 _SIDE = 64  # of the maps on which a loss is weighed that goes by numbers
 # Measured on Linux: libraries, Lightning and loaders; and what glibc holds beside what is alive, and oneDNN for itself.
 _PROCESS, _HELD = 1.02 * 2**30, 1.2
+
+
+def training_peak(wanted: Described, on_gpu: bool) -> int:
+    """Bytes that a training takes at its peak: of a GPU's allocator, or on a CPU of the process.
+
+    Args:
+        wanted: a run, or a pretraining.
+        on_gpu: whether it is a GPU that trains it.
+    """
+    if isinstance(wanted, RunDescription):
+        classes = number_of_classes(wanted)
+        model = build_model(wanted, classes).to("meta")
+        peak = segmentation_peak(wanted, model, classes, images_at_once(wanted, wanted.recipe.batch_size))
+    else:
+        _, classes = labelled_counts(wanted)
+        classifier = build_classifier_model(from_random(wanted), classes).to("meta")
+        peak = pretraining_peak(wanted, classifier, classes, images_at_once(wanted, wanted.pretraining.recipe.batch_size))
+    return peak if on_gpu else resident_peak(peak)
 
 
 def segmentation_peak(run: RunDescription, model: Segmenter, classes: int, images: int) -> int:

@@ -148,8 +148,10 @@ def _headline(origin: Record, plan: RunPlan, task: SegmentationTask) -> str:
     parameters = sum(parameter.numel() for parameter in task.model.parameters()) / 1e6
     verb = "Going on with" if plan.folder.last.exists() else "Training"
     train, val = plan.splits["train"], plan.splits["val"]
+    batch, parts = plan.run.recipe.batch_size, plan.run.trainer.accumulate_grad_batches
+    batches = f"; batches of {batch} in {parts} parts, of which batch norm sees one at a time" if parts > 1 else ""
     return (
-        f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters\n"
+        f"{verb} {origin.title}, seed {origin.seed}: {parameters:.2f} M parameters{batches}\n"
         f"backbone {plan.run.encoder}: {origin.weights}\n"
         f"{train.name}: {plural(len(train), 'image')}, {val.name}: {len(val)}; run folder {plan.folder.path}"
     )

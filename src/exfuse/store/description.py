@@ -184,6 +184,8 @@ class Runtime(_Part, frozen=True):
     compile: bool
     tf32: bool
     composed: bool = True
+    augment: Literal["loader", "device"] = "loader"
+    micro_batch: Annotated[Positive | Literal["auto"] | None, ASIDE] = None  # becomes trainer.accumulate_grad_batches
 
 
 class Paths(_Part, frozen=True):
@@ -261,6 +263,7 @@ class Sweep(_Part, frozen=True):
     timeout: PositiveFloat | None
     row: str | None = None
     parallel: Positive | Literal["auto"] = "auto"
+    known: Text | None = None
 
 
 class Described(_Part, frozen=True, kw_only=True):

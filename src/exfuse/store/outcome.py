@@ -23,11 +23,13 @@ class Progress(msgspec.Struct, frozen=True):
         epoch: epochs that are over, with the part of the present one.
         epochs: of the whole training.
         score: the last mIoU or accuracy, 0 to 1; None before the first validation.
+        of: what is trained, where that is what the run starts from and not the run itself.
     """
 
     epoch: float
     epochs: int
     score: float | None = None
+    of: str = ""
 
 
 class Outcome(msgspec.Struct):
@@ -44,7 +46,8 @@ class Outcome(msgspec.Struct):
         reason: one line that says why it is not good.
         log: what the training printed, where that did not go to the terminal.
         seconds: that the job took.
-        began: when, in seconds since 1970.
+        began: when it, or its training once that makes progress, began, in seconds since 1970.
+        before: epochs that were over then.
         progress: of its training.
     """
 
@@ -60,6 +63,7 @@ class Outcome(msgspec.Struct):
     log: str = ""
     seconds: float = 0.0
     began: float = 0.0
+    before: float = 0.0
     progress: Progress | None = None
 
     def write(self, sweep: Path) -> None:

@@ -34,7 +34,7 @@ from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import FOLDER as SEARCH, Trial, Tuning, best
 
-FILE, SCHEMA = "study.json", 1
+FILE, RECORDS, SCHEMA = "study.json", "records", 1
 MISSING = "missing"
 SETTINGS = "settings"  # where a record's config holds those of other code
 _REMEDY = "Run the study's sweep again to write it anew."
@@ -310,9 +310,9 @@ def load_study(folder: Path, measured: bool = True) -> Study:
     file = read_json(path, StudyFile, "a whole study", _REMEDY, SCHEMA)
     _check(file, path)
     keys = {key for row in file.rows for key in row.runs.values() if key}
-    records = _read_records(folder / "records", keys, path)
+    records = _read_records(folder / RECORDS, keys, path)
     techniques = _techniques(file)
-    rows = tuple(_row(row, techniques, records, folder / "records", path) for row in file.rows)
+    rows = tuple(_row(row, techniques, records, folder / RECORDS, path) for row in file.rows)
     done = [(row.name, seed, record) for row in rows for seed, record in row.records.items()]
     searched = _read_search(file, folder / SEARCH, path)
     chosen = file.tuning.chosen if file.tuning else {}
@@ -416,7 +416,7 @@ def check_place(folder: Path, key: str = "sweep.output") -> None:
         if "command" not in read_plain(folder / FILE, "a study", remedy):
             raise UserError(f"{folder / FILE} is not a study: it names no command. {remedy}")
         return
-    written = ("records", SEARCH, "table", *FIGURES)
+    written = (RECORDS, SEARCH, "table", *FIGURES)
     if found := sorted(path.name for path in folder.iterdir() if path.name in written or path.stem in written):
         raise UserError(f"{folder} holds {found[0]} and no {FILE}: a study would write over it. Choose another {key}.")
 
@@ -522,7 +522,7 @@ def _row(
     return StudyRow(row.name, options, row.decoder, row.on, row.paper, row.paper_trust, runs, techniques)
 
 
-def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = "records") -> None:
+def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = RECORDS) -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
     path = study.parent / folder / record.key / "record.json"
     if record.done and not record.has_score:

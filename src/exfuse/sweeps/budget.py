@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from exfuse.composition.pretraining import build_classifier_model, from_random
-from exfuse.composition.reading import bands_of, labelled_counts, split_of
+from exfuse.composition.reading import bands_of, labelled_counts, number_of_classes, split_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.models.backbone import image_channels
+from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.peak import pretraining_peak, resident_peak, segmentation_peak
 from exfuse.runs.plan import PRETRAINED, images_at_once
 from exfuse.store.description import RunDescription, is_supervised, to_plain
@@ -191,6 +192,8 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
         run = _in_format(describe_run(job), half)
+        if isinstance(images := run.runtime.micro_batch, int):
+            run = in_parts(run, images)
         recipe, at_once = f"{run.choices['recipe']}, {run.recipe.epochs} epochs", images_at_once(run, run.recipe.batch_size)
         recipe += f", crops of {run.recipe.augmentation.crop} px, {at_once} at once"
         backbone, on_cpu = run.encoder, run.trainer.accelerator == "cpu"
@@ -250,17 +253,17 @@ def _what_counts(run: RunDescription) -> str:
     parts = [plain[name] for name in ("technique", "decoder", "backbone", "loss")]
     parts += [recipe.augmentation.crop, recipe.batch_size, recipe.optimizer.name, recipe.ema_decay is None]
     parts += [trainer.precision, trainer.accumulate_grad_batches, trainer.devices, trainer.num_nodes, run.runtime.composed]
-    return json.dumps([*parts, _classes(run), bands_of(run.data).channels], sort_keys=True)
+    return json.dumps([*parts, number_of_classes(run), bands_of(run.data).channels], sort_keys=True)
 
 
 def _count_segmentation(run: RunDescription) -> tuple[StepCost, int, int]:
-    model = build_model(run, _classes(run)).to("meta").train()
+    model = build_model(run, number_of_classes(run)).to("meta").train()
     side = run.recipe.augmentation.crop
     image = torch.empty(_COUNTED, image_channels(model), side, side, device="meta")
     truth = torch.empty(_COUNTED, side, side, dtype=torch.uint8, device="meta")
     cost = count_step(lambda: training_loss(model(image), truth, model.auxiliary_weights)[0], _COUNTED)
     parameters = sum(weight.numel() for weight in model.parameters())
-    peak = segmentation_peak(run, model, _classes(run), images_at_once(run, run.recipe.batch_size))
+    peak = segmentation_peak(run, model, number_of_classes(run), images_at_once(run, run.recipe.batch_size))
     return cost, parameters, _of_process(run, peak)
 
 
@@ -277,11 +280,6 @@ def _count_pretraining(run: RunDescription, classes: int) -> tuple[StepCost, int
 
 def _of_process(run: RunDescription, peak: int) -> int:
     return resident_peak(peak) if run.trainer.accelerator == "cpu" else peak
-
-
-def _classes(run: RunDescription) -> int:
-    classes = run.data.settings.get("classes")
-    return len(classes if isinstance(classes, list) else split_of(run, "val").classes)
 
 
 def _train_images(run: RunDescription) -> int:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from exfuse.config.overrides import compose_config, describe_run
 from exfuse.errors import ConfigError, HeldError, UserError
 from exfuse.runs.child import run_child
+from exfuse.runs.micro_batch import settle
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
@@ -88,7 +89,7 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
     for name, own in overrides.items():
         if planned:
             own.append(f"init_from={planned[-1].folder.key}")
-        run, folder, splits, _ = plan_run(describe_run(own))
+        run, folder, splits, _ = plan_run(settle(describe_run(own)))
         data = str(run.data.settings["name"])
         planned.append(Stage(name, own, folder, len(splits["train"]), data, run.recipe.epochs, run.overwrite))
     return planned

@@ -19,7 +19,7 @@ from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import SCHEMA, Heading, RowFile, StudyFile, write_study
+from exfuse.store.study import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.variants import chosen_options
 from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name
@@ -58,7 +58,7 @@ def collect_study(
     """
     rows = _rows(outcomes, study.rows, search)
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
-    changed = _copy_records(outcomes, output / "records")
+    changed = _copy_records(outcomes, output / RECORDS)
     changed |= _copy_records(search.runs if search else (), output / SEARCH, _copy_summary)
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}

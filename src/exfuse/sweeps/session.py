@@ -22,14 +22,15 @@ from rich.text import Text
 from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
-from exfuse.errors import ConfigError, UserError, complain, user_error
+from exfuse.errors import ConfigError, UserError, complain, plural, user_error
+from exfuse.runs.micro_batch import AUTO, images_of
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import check_place, load_sequential
+from exfuse.store.study import RECORDS, check_place, load_sequential
 from exfuse.sweeps.collect import collect_study, swept_besides
 from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, declared_name, read_study, split
@@ -58,7 +59,9 @@ class _Sweep:
     plan: Plan | None = None  # made with the first jobs
 
 
-_OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in ("parallel", "missing", "output", "mixed", "hung", "timeout")))
+_TOLD = ("parallel", "missing", "output", "known", "mixed", "hung", "timeout")
+_OF_THIS_START = ("paths.", *(f"sweep.{name}" for name in _TOLD))
+_PARTS = "runtime.micro_batch"
 _SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 _running: list[_Sweep] = []  # at most one: Hydra hands its callbacks nothing that the caller could get back
 
@@ -103,10 +106,18 @@ class StagedSweeper(BasicSweeper):
             check_rows(sweep.study, [list(row) for row in reversed(rows)], self._describe)
         else:
             checked |= rows
-        for job in {tuple(job): job for job in reversed(checked.values())}.values():
-            self._describe(job)  # a mistake in the last of them is said before hours go into the first
+        described = [self._describe(job) for job in {tuple(job): job for job in reversed(checked.values())}.values()]
+        # of which a mistake in the last is said before hours go into the first
+        here = config.hydra.launcher._target_.endswith("BasicLauncher")
+        most = _at_once(config) if here else 1
+        if together := [one for one in described if one.runtime.micro_batch == AUTO]:
+            if sweep.queued:
+                raise ConfigError(f"{_PARTS}=auto asks this machine, and SLURM starts the runs on others: say a number.")
+            images = images_of(together, most)
+            sweep.jobs = [[*(one for one in job if key_of(one) != _PARTS), f"{_PARTS}={images}"] for job in sweep.jobs]
+            Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
-        if config.hydra.launcher._target_.endswith("BasicLauncher") and (most := _at_once(config)) > 1:
+        if here and most > 1:
             assert self.launcher is not None
             self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
             self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -312,16 +323,16 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     """
     folder = _place(sweep.study, sweep.output)
     before = folder / "study.json"
-    if {path.name for path in folder.glob("records/*")} <= {outcome.key for outcome in outcomes} or not before.is_file():
+    if {path.name for path in folder.glob(f"{RECORDS}/*")} <= {outcome.key for outcome in outcomes} or not before.is_file():
         return folder
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
     now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
-    then = _data(find_runs(folder / "records"))
+    then = _data(find_runs(folder / RECORDS))
     if known.get("command") == sweep.command and (then & now or not (then and now)):
         return folder
     if sweep.output:
         keys = {outcome.key for outcome in outcomes}
-        if any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / "records")):
+        if any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / RECORDS)):
             raise UserError(
                 f"{folder} holds the table of another sweep, {known.get('command')}, with finished runs that this one does not "
                 "have. Choose another sweep.output, or delete it."

@@ -18,13 +18,15 @@ from exfuse.composition.reading import labelled_split
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
-from exfuse.errors import complain, reason_of, user_error
+from exfuse.errors import ConfigError, complain, reason_of, user_error
 from exfuse.runs.child import INTERRUPTIONS, Ended, Patience, run_child
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
+from exfuse.store.study import RECORDS
+from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.sweeps.parallel import is_beside_others, only_looks, place
 from exfuse.terminal import Console
 
@@ -79,7 +81,7 @@ def supervise(described: RunDescription | PretrainingDescription) -> None:
     outcome.log = str(log or "")
     interrupted = False
     with _always_written(outcome, sweep, started):
-        folder = plan_folder(described)
+        folder = _known(described, plan_folder(described))
         outcome.store, outcome.key = str(folder.root), folder.key
         interrupted = _bring_to_an_end(described, folder, outcome, log, sweep)
     if interrupted and in_process:
@@ -90,7 +92,7 @@ def _bring_to_an_end(
     described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None, sweep: Path
 ) -> bool:
     """Fill in status and reason; whether Ctrl-C came meanwhile."""
-    if folder.finished() and not described.overwrite:
+    if _is_finished(described, folder) and not described.overwrite:
         outcome.status = SKIPPED
     elif described.sweep and described.sweep.missing == "skip":
         outcome.status, outcome.reason = _as_recorded(folder.record())
@@ -107,6 +109,28 @@ def _bring_to_an_end(
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
+
+
+def _known(described: RunDescription | PretrainingDescription, folder: RunFolder) -> RunFolder:
+    """The run's folder or, where it is not finished there and the study of ``sweep.known`` has its record, that copy.
+
+    Raises:
+        ConfigError: if there is no such study.
+    """
+    known = described.sweep.known if described.sweep else None
+    if known is None or described.overwrite or _is_finished(described, folder):
+        return folder
+    copies = [RunFolder(Path(known) / name, folder.key) for name in (RECORDS, SEARCH)]
+    if not copies[0].root.is_dir():
+        raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {RECORDS}/ beside study.json.")
+    return next((copy for copy in copies if _is_finished(described, copy)), folder)
+
+
+def _is_finished(described: RunDescription | PretrainingDescription, folder: RunFolder) -> bool:
+    """Whether the run is done and what a study needs of it is there: of a search's run that is its record alone."""
+    if _is_searched(described):
+        return (record := folder.record()) is not None and record.done
+    return folder.finished() is not None
 
 
 def _run(
@@ -148,7 +172,11 @@ def _patience(described: RunDescription | PretrainingDescription, outcome: Outco
         outcome.write(sweep)
 
     def hear(text: str) -> None:
-        outcome.progress = msgspec.json.decode(text, type=Progress)
+        progress = msgspec.json.decode(text, type=Progress)
+        progress = progress if isinstance(described, RunDescription) else replace(progress, of="")
+        if not progress.of and (outcome.progress is None or outcome.progress.of):
+            outcome.began, outcome.before = time.time(), progress.epoch  # what came before says nothing of its pace
+        outcome.progress = progress
         outcome.write(sweep)
 
     asked = described.sweep

@@ -114,7 +114,7 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, now: float | None = Non
     for one in outcomes:
         if one.status == "done":
             took.setdefault(one.row, []).append(one.seconds)
-        elif one.status == STARTED and (share := _share(one)) > _SHARE:
+        elif one.status == STARTED and (share := _share(one, one.before)) > _SHARE:
             took.setdefault(one.row, []).append((now - one.began) / share)
     if not took:
         return None
@@ -127,8 +127,9 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, now: float | None = Non
     return max([sum(rest) / max(1, runs), *rest], default=0.0)
 
 
-def _share(one: Outcome) -> float:
-    return min(1.0, one.progress.epoch / max(1, one.progress.epochs)) if one.progress else 0.0
+def _share(one: Outcome, since: float = 0.0) -> float:
+    """Of a run's epochs that are over; what it starts from, such as a backbone, may have to be made before the first."""
+    return min(1.0, (one.progress.epoch - since) / max(1, one.progress.epochs)) if one.progress and not one.progress.of else 0.0
 
 
 def _cell(one: Outcome | None) -> Text:
@@ -141,7 +142,8 @@ def _cell(one: Outcome | None) -> Text:
         if one.progress is None:
             return Text("starts" if one.began else "·")
         score = "" if one.progress.score is None else f", {100 * one.progress.score:.1f} %"
-        return Text(f"epoch {int(one.progress.epoch) + 1} of {one.progress.epochs}{score}", "cyan")
+        of = f"{one.progress.of}, " if one.progress.of else ""
+        return Text(f"{of}epoch {int(one.progress.epoch) + 1} of {one.progress.epochs}{score}", "cyan")
     return Text("·" if one.status == WAITING else one.status, "" if one.status in (WAITING, BUSY) else "red")
 
 
