@@ -2,15 +2,20 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import default_collate
 
 from exfuse.benchmarks.models import forward_gflops
 from exfuse.benchmarks.report import Measurement, alternate, hold, table_of_shares
 from exfuse.benchmarks.running import build
+from exfuse.data.device_augmentation import DeviceTransform, collate
 from exfuse.data.scenes import generate_scenes
 from exfuse.data.scenes_drawing import CLASSES
 from exfuse.data.segmentation import SegmentationDataset
@@ -22,6 +27,7 @@ _BATCH, _REPEATS = 16, 5
 _PEAK, _SHARE, _PASSES = 989e3, 0.4, 3  # GFLOP/s of one H100 in bfloat16, how much of it a training reaches, backward counted
 _GPUS, _CORES = 8, 64
 _OUGHT = ">= 1.00"
+_LOADER, _DEVICE = ("augmentation", "batching and transfer"), ("cutting", "transfer of cuts")
 
 
 def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
@@ -35,27 +41,31 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         progress("drawing scenes")
         root = generate_scenes(Path(scratch) / "scenes", _IMAGES, 1, _SIDE, 0)
         split, mean = read_voc(root, "train", CLASSES), (0.45, 0.45, 0.45)
-        transform = TrainTransform(_CROP, None, (0.5, 2.0), 0.5, 0.3, mean, (0.2, 0.2, 0.2))  # of recipe=voc
+        recipe = (_CROP, None, (0.5, 2.0), 0.5, 0.3, mean, (0.2, 0.2, 0.2))  # recipe=voc
+        transform, on_device = TrainTransform(*recipe), DeviceTransform(*recipe)
         dataset, places = SegmentationDataset(split, transform), count()
         prepared = [dataset.samples.read(place) for place in range(_IMAGES)]
         samples = [dataset[0, place % _IMAGES] for place in range(_BATCH)]
+        cuts = [on_device.cut(*prepared[place % _IMAGES], place, place) for place in range(_BATCH)]
 
         def each(work: Callable[[int], object]) -> Callable[[], object]:
             return lambda: [work(next(places) % _IMAGES) for _ in range(_IMAGES)]
 
-        def transfer() -> None:
-            moved = {name: value.to(device) for name, value in default_collate(samples).items()}
+        def transfer(collated: Callable[[Any], Any], samples: list[Any]) -> None:
+            moved = move_data_to_device(collated(samples), torch.device(device))
             if device == "cpu":  # a copy in memory in the place of one to a GPU
-                moved = {name: value.clone() for name, value in moved.items()}
+                apply_to_collection(moved, torch.Tensor, torch.clone)
 
-        stages = {
+        stages: dict[str, Callable[[], object]] = {
             "reading and decoding": each(dataset.samples.read),
             "augmentation": each(lambda place: transform.augment(prepared[place][0], prepared[place][1], next(places))),
-            "batching and transfer": transfer,
+            "batching and transfer": partial(transfer, default_collate, samples),
+            "cutting": each(lambda place: on_device.cut(*prepared[place], next(places), place)),
+            "transfer of cuts": partial(transfer, collate, cuts),
         }
         progress("decoding, augmentation and transfer")
         times = alternate([*stages.values()], _REPEATS, 1, "cpu")
-    taken = {name: time / (_BATCH if "batch" in name else _IMAGES) for name, time in zip(stages, times, strict=True)}  # ms
+    taken = {name: time / (_BATCH if "transfer" in name else _IMAGES) for name, time in zip(stages, times, strict=True)}  # ms
     share = eaten * _GPUS / _CORES
     spent = table_of_shares([(time, name) for name, time in taken.items()], "an image on one core")
     where = f"{_SIDE} px JPEGs, {_CROP} px crops; {assumed}: {eaten:,.0f} images/s"
@@ -66,6 +76,9 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
     return [
         *(against(name, time, "") for name, time in taken.items()),
-        against("all input", sum(taken.values()), _OUGHT),
-        against("input from runtime.cache=auto", sum(taken.values()) - taken["reading and decoding"], _OUGHT),
+        *(
+            against(f"{what}{whose}", sum(taken[stage] for stage in stages), _OUGHT)
+            for whose, own in (("", _LOADER), (", runtime.augment=device", _DEVICE))
+            for what, stages in (("all input", ("reading and decoding", *own)), ("input from runtime.cache=auto", own))
+        ),
     ]

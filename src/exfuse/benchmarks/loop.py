@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
-from torch.utils.data import default_collate
 
 from exfuse.benchmarks.report import Measurement, hold
 from exfuse.composition.common import on_gpu
@@ -101,10 +100,10 @@ class _BareStep(TrainingStep):
 
     def __init__(self, task: SegmentationTask, run: RunDescription, data: SegmentationData) -> None:
         super().__init__(task, run, run.recipe.batch_size)
-        places = range(3 * self.images)
-        samples = [data.train_set[0, place % len(data.train_set)] for place in places]
-        batches = [default_collate(samples[first : first + self.images]) for first in places[:: self.images]]
-        self.batches = [{name: value.to(self.device) for name, value in batch.items()} for batch in batches]
+        places = [place % len(data.train_set) for place in range(3 * self.images)]
+        self.batches = [
+            data.train_batch(places[first : first + self.images], self.device) for first in range(0, len(places), self.images)
+        ]
 
     def rate(self) -> float:
         """Images a second of a block of steps."""

@@ -10,6 +10,7 @@ from torch import nn
 from exfuse.composition.common import backbone_factory, cache_policy, normalisation
 from exfuse.composition.reading import bands_of, technique_option
 from exfuse.config.options import build
+from exfuse.data.device_augmentation import DeviceTransform
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
@@ -28,10 +29,11 @@ from exfuse.tasks.segmentation import SegmentationTask
 
 def build_data(run: RunDescription, train: Split, val: Split) -> SegmentationData:
     """Loaders over two splits as the recipe wants them, normalised as the backbone wants them."""
+    augment = DeviceTransform if run.runtime.augment == "device" else TrainTransform
     return SegmentationData(
         train,
         val,
-        TrainTransform(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **_scaling(run)),
+        augment(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **_scaling(run)),
         build_eval_transform(run),
         batch_size=run.recipe.batch_size,
         accumulate=run.trainer.accumulate_grad_batches,

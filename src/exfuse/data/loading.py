@@ -1,9 +1,12 @@
 """Which samples a process sees, and in which order."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+import torch
+from pytorch_lightning.utilities import move_data_to_device
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
 from exfuse.data.cache import CachePolicy, Samples, Source, keep
 from exfuse.errors import ConfigError, plural
@@ -100,6 +103,7 @@ class LoadedData(pl.LightningDataModule):
         self.train_set, self.val_set, self.name = train_set, val_set, name
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, loader_workers(workers), seed
         self.val_batch, self.cache, self.prefetch = val_batch, cache, prefetch
+        self.collate: Callable[[Any], Any] = default_collate
         self._cached = False
         self.first_epoch = 0
 
@@ -117,6 +121,11 @@ class LoadedData(pl.LightningDataModule):
         for dataset in (self.train_set, self.val_set):
             kept = keep(dataset.source, self.cache, processes, taken, self.workers)
             dataset.samples, taken = kept.samples, taken + kept.bytes
+
+    def train_batch(self, positions: Iterable[int], device: torch.device | str) -> Any:
+        """Training samples as a batch on a device, without a loader: to time a step, say."""
+        samples = [self.train_set[0, position] for position in positions]
+        return self.on_after_batch_transfer(move_data_to_device(self.collate(samples), torch.device(device)), 0)
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint keeps: the epoch with which a resumed run begins."""
@@ -142,7 +151,7 @@ class LoadedData(pl.LightningDataModule):
         # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at
         # once, before it announces the first epoch: a resumed run would see the samples of epoch 0 again.
         sampler.set_epoch(self.first_epoch)
-        return self._loader(self.train_set, sampler=sampler, batch_size=share)
+        return self._loader(self.train_set, sampler=sampler, batch_size=share, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)

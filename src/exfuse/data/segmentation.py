@@ -1,12 +1,13 @@
 """From files to tensors: what a loader's workers run."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
+from exfuse.data.device_augmentation import Cut, DeviceTransform, collate
 from exfuse.data.loading import DecodedDataset, LoadedData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
@@ -50,11 +51,13 @@ class SegmentationDataset(DecodedDataset):
         super().__init__(PreparedSplit(split, transform))
         self.split, self.transform, self.seed = split, transform, seed
 
-    def __getitem__(self, index: int | tuple[int, int]) -> Batch:
+    def __getitem__(self, index: int | tuple[int, int]) -> Batch | Cut:
         epoch, position = index if isinstance(index, tuple) else (0, index)
         image, mask = self.samples.read(position)
         if isinstance(self.transform, TrainTransform):
             seed = derive_seed(self.seed, "augment", epoch, self.split.items[position].id)
+            if isinstance(self.transform, DeviceTransform):
+                return self.transform.cut(image, mask, seed, position)
             pixels, target = self.transform.augment(image, mask, seed)
         else:
             pixels, target = self.transform.normalise(image), torch.from_numpy(mask.copy())
@@ -103,3 +106,10 @@ class SegmentationData(LoadedData):
             prefetch=prefetch,
         )
         self.classes = train.classes
+        if isinstance(train_transform, DeviceTransform):
+            self.collate = collate
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's
+        """Do what loaders left to the device."""
+        transform = self.train_set.transform
+        return transform.finish(batch) if isinstance(transform, DeviceTransform) and "drawn" in batch else batch

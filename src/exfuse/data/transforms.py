@@ -19,6 +19,7 @@ from exfuse.palette import VOID
 # The loader's own workers are the parallelism; OpenCV's threads would fight them for cores.
 cv2.setNumThreads(0)
 
+COLOURED = 0.8  # how often an image's colours change at all; chosen
 # The plain INTER_NEAREST rounds down: it would shift masks against their images by half a pixel.
 _INTERPOLATION = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_NEAREST_EXACT}
 
@@ -52,9 +53,9 @@ class TrainTransform:
         self.scaling = _Scaling(long_side)
         steps: list[A.BasicTransform] = []
         if colour > 0 and len(mean) == 3:  # before the padding, which is to keep the mean colour
-            steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=0.8))
+            steps.append(A.ColorJitter(colour, colour, colour, hue=colour / 4, p=COLOURED))
         elif colour > 0:  # other channels have neither saturation nor hue
-            steps.append(A.RandomBrightnessContrast(colour, colour, p=0.8))
+            steps.append(A.RandomBrightnessContrast(colour, colour, p=COLOURED))
         steps += [
             A.RandomScale(scale_limit=(low - 1, high - 1), p=1, **_INTERPOLATION),
             _Padding(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),

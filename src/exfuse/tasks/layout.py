@@ -5,8 +5,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import move_data_to_device
-from torch.utils.data import default_collate
 
 from exfuse.process import median_ms
 
@@ -34,7 +32,7 @@ def faster_layout(task: Any) -> bool:
     trainer, data = task.trainer, task.trainer.datamodule
     device, images = trainer.strategy.root_device, len(data.train_set)
     share = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
-    batch = move_data_to_device(default_collate([data.train_set[0, place % images] for place in range(share)]), device)
+    batch = data.train_batch([place % images for place in range(share)], device)
     task.to(device).train()
     before = {name: value.clone() for name, value in task.model.named_buffers()}
     task.log = task.log_dict = lambda *_, **__: None  # nothing of this belongs into a curve
