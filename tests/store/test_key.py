@@ -185,7 +185,7 @@ def test_what_is_aside_is_this_and_no_more():
     assert {group: names for group, names in aside().items() if names} == {
         "backbone": {"missing"},
         "decoder": {"checkpoint_activations"},
-        "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share"},
+        "runtime": {"workers", "prefetch", "threads", "checkpoint_every", "cache", "cache_share", "micro_batch"},
         "recipe": {"val_every"},
         "trainer": {
             *("accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "enable_progress_bar"),
