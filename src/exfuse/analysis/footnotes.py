@@ -323,7 +323,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _parts(records: Sequence[Record]) -> str:
+def _in_parts(records: Sequence[Record]) -> str:
     told = _distinct(records, lambda record: record.setting("trainer.accumulate_grad_batches") or 1)
     return "" if told == "1" else f" in {told} parts, of which batch norm sees one at a time"
 
@@ -339,7 +339,7 @@ def _recipe(records: Sequence[Record]) -> str:
 
     parts = [
         _epochs(records),
-        f"batches of {of('batch_size')}{_parts(records)}",
+        f"batches of {of('batch_size')}{_in_parts(records)}",
         f"crops of {_distinct(records, lambda record: record.config['recipe']['augmentation']['crop'])} px",
         f"{_distinct(records, _optimizer)}, learning rate {of('lr')}",
         f"precision {_distinct(records, lambda record: record.config['trainer']['precision'])}",
