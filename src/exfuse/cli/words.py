@@ -79,6 +79,8 @@ def read_command(words: Sequence[str]) -> Command:
             raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
         elif override is None or (verb.things and Path(word).exists()):  # a file may be called so
             loose.append(word)
+        elif override["key"] == "study" and "study" in keys:
+            things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
         elif (thing := named.get(word.partition("=")[0])) is not None:  # study=FOLDER, wherever a STUDY is taken
             things[thing.key] = _items(word) if thing.many else word.partition("=")[2]
         elif override["key"] in filters:
