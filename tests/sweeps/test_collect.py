@@ -16,6 +16,7 @@ from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
 from exfuse.sweeps.collect import collect_study, portable
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
+from tests.command import Command
 from tests.records import SCORES, leave_record
 
 STUDY = DeclaredStudy(name="x", title="X", question="?")
@@ -157,3 +158,34 @@ def test_a_plain_multiruns_rows_say_what_else_was_swept(tmp_path: Path) -> None:
 )
 def test_a_record_that_travels_tells_nothing_of_the_machines_folders(text: str, cut: str) -> None:
     assert portable({"a": [text, 1, None], "b": {"c": text}}) == {"a": [cut, 1, None], "b": {"c": cut}}
+
+
+def test_a_study_goes_on_from_its_records_alone(
+    finished_run: RunFolder,
+    small_overrides: list[str],
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # reasons stand on one line
+    typed = [
+        "train",
+        "-m",
+        *small_overrides,
+        "+ablation=seb_ecre",
+        "seed=0",
+        "sweep.missing=skip",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    ]
+    first, second, empty = tmp_path / "first", tmp_path / "second", f"paths.runs={tmp_path / 'empty'}"
+    assert command(*typed, f"paths.runs={finished_run.root}", f"sweep.output={first}")[0] == 0
+    assert command(*typed, empty, f"sweep.output={second}")[0] == 1
+    status, said, told = command(*typed, empty, f"sweep.output={second}", f"sweep.known={first}")
+    assert status == 0, said + told
+    assert "1 skipped" in said
+    for name in ("record.json", "confusion.npz"):
+        copies = [(study / "records" / finished_run.key / name).read_bytes() for study in (first, second)]
+        assert copies[0] == copies[1]
+    status, said, told = command(*typed, empty, f"sweep.output={second}", f"sweep.known={tmp_path}")
+    assert status == 1
+    assert "expected a study's folder, with its records/ beside study.json" in said + told

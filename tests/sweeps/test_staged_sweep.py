@@ -106,7 +106,11 @@ def test_a_tuned_and_sequential_study_reads_no_val_before_its_end_and_outlives_a
     assert fifth.returncode == 0, fifth.stdout + fifth.stderr
     assert "10 skipped" in fifth.stdout
     assert not records(runs)
-    assert (again / "study.json").read_text() == (study / "study.json").read_text()
+    written_again = json.loads((again / "study.json").read_text())
+    assert {part: written_again[part] for part in ("command", "rows", "tuning")} == {
+        part: content[part] for part in ("command", "rows", "tuning")
+    }
+    assert looks(again) == looks(study)
     for kind in ("records", "search"):
         assert records(again / kind) == records(study / kind)
         assert records(again / kind).keys() <= records(copied).keys()
