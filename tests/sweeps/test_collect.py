@@ -168,15 +168,8 @@ def test_a_study_goes_on_from_its_records_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")  # reasons stand on one line
-    typed = [
-        "train",
-        "-m",
-        *small_overrides,
-        "+ablation=seb_ecre",
-        "seed=0",
-        "sweep.missing=skip",
-        f"hydra.sweep.dir={tmp_path}/sweep",
-    ]
+    typed = ["train", "-m", *small_overrides, "+ablation=seb_ecre", "seed=0", "sweep.missing=skip"]
+    typed.append(f"hydra.sweep.dir={tmp_path}/sweep")
     first, second, empty = tmp_path / "first", tmp_path / "second", f"paths.runs={tmp_path / 'empty'}"
     assert command(*typed, f"paths.runs={finished_run.root}", f"sweep.output={first}")[0] == 0
     assert command(*typed, empty, f"sweep.output={second}")[0] == 1
