@@ -12,6 +12,7 @@ from exfuse.runs.peak import training_peak
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.record import DONE, RUNNING
+from exfuse.sweeps.session import _with_images
 from tests.command import Command
 from tests.records import leave_record
 
@@ -137,3 +138,15 @@ def test_all_rows_of_a_study_take_what_fits_its_largest(
     room(4, "+ablation=exfuse")
     _, said, told = command(*words, f"hydra.sweep.dir={tmp_path}/sweep")
     assert "2 images at once in all runs" in said, told  # one of them has begun
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (["seed=0"], ["seed=0", "runtime.micro_batch=2"]),  # a study's file says auto
+        (["runtime.micro_batch=auto", "seed=0"], ["seed=0", "runtime.micro_batch=2"]),
+        (["runtime.micro_batch=3", "seed=0"], ["runtime.micro_batch=3", "seed=0"]),
+    ],
+)
+def test_a_job_that_says_a_number_itself_keeps_it(job: list[str], expected: list[str]) -> None:
+    assert _with_images(job, 2) == expected

@@ -41,7 +41,8 @@ class PreparedSplit:
         return (*image, self.split.bands.channels), mask
 
     def identity(self) -> str:
-        return f"{self.split.manifest()} {type(self.transform).__name__} {self.transform.scaling.long_side}"
+        kind = TrainTransform if isinstance(self.transform, TrainTransform) else EvalTransform  # whoever finishes it
+        return f"{self.split.manifest()} {kind.__name__} {self.transform.scaling.long_side}"
 
 
 class SegmentationDataset(DecodedDataset):

@@ -106,15 +106,15 @@ class StagedSweeper(BasicSweeper):
             check_rows(sweep.study, [list(row) for row in reversed(rows)], self._describe)
         else:
             checked |= rows
+        # Before hours go into the first of them, a mistake in the last is said.
         described = [self._describe(job) for job in {tuple(job): job for job in reversed(checked.values())}.values()]
-        # of which a mistake in the last is said before hours go into the first
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
         most = _at_once(config) if here else 1
         if together := [one for one in described if one.runtime.micro_batch == AUTO]:
             if sweep.queued:
                 raise ConfigError(f"{_PARTS}=auto asks this machine, and SLURM starts the runs on others: say a number.")
             images = images_of(together, most)
-            sweep.jobs = [[*(one for one in job if key_of(one) != _PARTS), f"{_PARTS}={images}"] for job in sweep.jobs]
+            sweep.jobs = [_with_images(job, images) for job in sweep.jobs]
             Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
         if here and most > 1:
@@ -181,6 +181,14 @@ class StagedSweeper(BasicSweeper):
         with open_dict(config):
             del config["hydra"]
         return (describe if self.tabulates else describe_pretraining)(config, choices)
+
+
+def _with_images(job: Job, images: int) -> Job:
+    """The job with so many images at once in the place of ``auto``; one that says a number itself keeps it."""
+    typed = [one for one in job if key_of(one) == _PARTS]
+    if typed and typed[-1].partition("=")[2] != AUTO:
+        return job
+    return [*(one for one in job if one not in typed), f"{_PARTS}={images}"]
 
 
 def _at_once(config: DictConfig) -> int:
