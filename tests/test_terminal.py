@@ -84,8 +84,9 @@ def test_progress_counts_epochs_from_1_and_says_the_time_left(monkeypatch: pytes
     bar.on_train_batch_end(trainer, Mock(), None, None, 0)
     assert left.render(None).plain == "0:02:40 left"
     assert bar._get_train_description(2) == "Epoch 3 of 12"
-    trainer.progress_bar_metrics, trainer.loggers, trainer.logger = {"train/loss": 2.5}, [Mock(version=3)], Mock(version=3)
-    assert bar.get_metrics(trainer, Mock()) == {"loss": 2.5}
+    trainer.progress_bar_metrics = {"train/loss": 2.5, "val/miou": 0.6412}
+    trainer.loggers, trainer.logger = [Mock(version=3)], Mock(version=3)
+    assert bar.get_metrics(trainer, Mock()) == {"loss": 2.5, "mIoU %": "64.1"}
 
 
 def test_what_cannot_be_shown_of_something_done_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

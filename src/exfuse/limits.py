@@ -16,7 +16,7 @@ Positive = Annotated[int, Meta(ge=1, le=MOST)]
 NonNegative = Annotated[int, Meta(ge=0, le=MOST)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 FromMinusOne = Annotated[int, Meta(ge=-1, le=MOST)]  # -1: all
-Odd = Annotated[int, Meta(ge=1, le=MOST, extra={"odd": True})]
+Odd = Annotated[int, Meta(ge=1, le=MOST, extra={"odd": True}, title="an odd whole number of at least 1")]
 Workers = NonNegative | Literal["auto"]  # see `exfuse.process.loader_workers`
 Id = Annotated[int, Meta(ge=0, le=255)]  # what a mask can hold
 PositiveFloat = Annotated[float, Meta(gt=0, le=MOST)]

@@ -136,6 +136,7 @@ def test_a_label_is_a_name_too_and_a_path_stands_for_itself(runs: Path, tmp_path
     leave(runs, "1a" * 8, "sum", "voc")
     assert find_run("sum", runs) == runs / ("1a" * 8)
     assert find_run("elsewhere/x", runs) == Path("elsewhere/x")
+    assert find_run(str(runs / "1a1a"), Path("elsewhere")) == runs / ("1a" * 8)
     assert find_run("last.ckpt", runs) == Path("last.ckpt")
 
 
@@ -144,7 +145,7 @@ def test_a_label_is_a_name_too_and_a_path_stands_for_itself(runs: Path, tmp_path
     [
         ("seb", r"seb is the name of 2 runs.*0b0b.*\(seb, VOC, small, seed 1, done\); 0a0a.*seed 0"),
         ("basline", "no run basline.*Did you mean baseline"),
-        ("zzz", r"no run zzz.*There are: baseline, late, mine, seb"),
+        ("zzz", r"no run zzz.*There are: baseline \(0c0c0c0c\), late \(.{8}\), mine \(.{8}\), seb \(0b0b0b0b, 0a0a0a0a\)"),
     ],
 )
 def test_whoever_is_unclear_sees_the_candidates(runs: Path, text: str, says: str) -> None:

@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("technique/dap=wide technique.dap.window=4", "technique.dap.window=4: expected an odd whole number."),
+        ("technique/dap=wide technique.dap.window=4", "technique.dap.window=4: expected an odd whole number of at least 1."),
         ("seed=-1", "seed=-1: expected a whole number of at least 0."),
         ("seed=one", "seed=one: expected a whole number of at least 0."),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected a whole number of at least 1."),

@@ -212,10 +212,10 @@ def test_a_studys_tables_and_figures_stand_beside_its_runs(
     for _ in range(2):  # the second time in the place of the first
         status, told, complaint = command("report", "tensorboard", study)
         assert status == 0, complaint
-    assert "outputs/reports/tensorboard/seb_fusion" in told
+    assert "outputs/reports/tensorboard/seb_fusion_camvid" in told
     found = events(tmp_path / "outputs")
     (text,) = found.Tensors("seb_fusion/text_summary")
     assert text.tensor_proto.string_val[0].decode().rstrip() in (study / "table.md").read_text()
     assert "seb_fusion/ladder" in found.Tags()["images"]
-    (tmp_path / "outputs" / "reports" / "tensorboard" / "seb_fusion" / "mine.txt").touch()
+    (tmp_path / "outputs" / "reports" / "tensorboard" / "seb_fusion_camvid" / "mine.txt").touch()
     assert "not written by exfuse" in command("report", "tensorboard", study)[2]

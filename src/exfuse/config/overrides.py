@@ -149,18 +149,21 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
             return owners
         added = [f"+{group}" for group in search_path.groups() if "/" not in group and group not in node]
         own = [name for name in map(str, node) if name[0] != "_"]
-        if places := _places(OmegaConf.to_container(base, resolve=False), leaf):
-            return f"Did you mean {' or '.join(places)}?"
-        if not own and parent in chosen:
-            return f"{chosen[parent]}={choices[chosen[parent]]} has no settings."
-        return nearest_key(leaf, [*own, *([] if parent else added)], parent)
+        if own or parent not in chosen:
+            known = nearest_key(leaf, [*own, *([] if parent else added)], parent)
+        else:
+            known = f"{chosen[parent]}={choices[chosen[parent]]} has no settings."
+        places = _places(OmegaConf.to_container(base, resolve=False), leaf)
+        if not places or "Did you mean" in known:
+            return known
+        return f"Did you mean {' or '.join(places)}?{f' {known}' if parent else ''}"
     return None
 
 
 def _places(node: Any, leaf: str) -> list[str]:
-    """Where else a config has a key of this name, the highest first."""
+    """Where else a config has a value of this name, the highest first."""
     below = [(str(name), value) for name, value in node.items() if isinstance(value, dict)] if isinstance(node, dict) else []
-    found = [f"{name}.{leaf}" for name, value in below if leaf in value]
+    found = [f"{name}.{leaf}" for name, value in below if leaf in value and not isinstance(value[leaf], dict)]
     deeper = [f"{name}.{place}" for name, value in below for place in _places(value, leaf)]
     return sorted([*found, *deeper], key=lambda place: place.count("."))[:3]
 

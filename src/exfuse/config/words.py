@@ -86,8 +86,6 @@ def _alternatives(kind: Any) -> list[str]:
     if hasattr(kind, "__metadata__"):
         words = _alternatives(kind.__origin__)
         metas = [meta for meta in kind.__metadata__ if isinstance(meta, Meta)]
-        if any((meta.extra or {}).get("odd") for meta in metas):
-            return ["an odd whole number"]
         if title := next((meta.title for meta in metas if meta.title), None):
             return [title]
         bounds = [bound for meta in metas for bound in _bounds(meta)]

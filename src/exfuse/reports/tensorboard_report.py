@@ -30,7 +30,7 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
     except ImportError as error:
         raise ConfigError(f"tensorboard is not installed ({error}): pip install -e '.[tensorboard]'.") from error
     study = load_study(Path(study_folder))
-    place = Path(output or Path("outputs/reports/tensorboard") / study.name)
+    place = Path(output or Path("outputs/reports/tensorboard") / study.folder.resolve().name)
     check_folder(place)
     figures = [path for name in FIGURES if (path := study.folder / f"{name}.png").is_file()]
 

@@ -39,7 +39,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
         entity = _of_wandb(wandb_document.default_entity)
     report = wandb_document.build_report(view, entity or "", project)
     workspace = wandb_document.build_workspace(view, entity or "", project)
-    folder = Path(output or Path("outputs/reports/wandb") / view.name)
+    folder = Path(output or Path("outputs/reports/wandb") / Path(study_folder).resolve().name)
     wandb_document.write_specs(report, workspace, folder)
     preview = folder / "preview.html"
     with outputs([preview]):

@@ -10,10 +10,11 @@ from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, list_runs
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
+_SHOWN = 8  # digits of a key
 
 
 def find_run(text: str, root: Path) -> Path:
-    """The folder of the run that ``text`` names; any path, as of a checkpoint or of a folder of runs, stands for itself.
+    """The folder of the run that ``text`` names; a path that exists, or lies where no runs are, stands for itself.
 
     Args:
         text: a run's name or label, its key or at least three first digits of it, or a path.
@@ -23,8 +24,10 @@ def find_run(text: str, root: Path) -> Path:
         UserError: if no run, or several, are called so.
     """
     path = Path(text)
-    if path.exists() or len(path.parts) > 1 or path.suffix == ".ckpt":
+    if path.exists() or path.suffix == ".ckpt":
         return path
+    if len(path.parts) > 1:  # the first digits, perhaps, of a folder's name
+        return find_run(path.name, path.parent) if list_runs(path.parent) else path
     if (root / text).is_dir():
         return root / text
     runs = list_runs(root)
@@ -36,11 +39,17 @@ def find_run(text: str, root: Path) -> Path:
         apart = told_apart([run.record for run in found if run.record])
         several = "; ".join(f"{run.folder.key} ({_about(run, apart.get(run.folder.key, ''))})" for run in found[:8])
         raise UserError(f"{text} is the name of {plural(len(found), 'run')} in {root}. Say which by its key: {several}.")
-    names = sorted({run.record.title for run in runs if run.record})
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if run.record:
+            names.setdefault(run.record.title, []).append(run.folder.key[:_SHOWN])
     close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
     if not names:
         raise UserError(f"There is no run {text}, nor any other, in {root}. Train one (exfuse train), or set paths.runs=DIR.")
-    known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(names[:20])}."
+    there = ", ".join(
+        f"{name} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for name, keys in sorted(names.items())[:20]
+    )
+    known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {there}."
     raise UserError(f"There is no run {text} in {root}. {known} exfuse runs lists them.")
 
 

@@ -41,7 +41,12 @@ class ProgressBar(RichProgressBar):
         if trainer.training and (trainer.global_step % self.steps == 0 or not self._loss):
             self._loss = {name: float(value) for name, value in trainer.callback_metrics.items() if name == "train/loss"}
         shown = super().get_metrics(trainer, pl_module) | self._loss
-        return {name.removeprefix("train/"): value for name, value in shown.items() if name != "v_num"}
+        percent = {"val/miou": "mIoU %", "val/accuracy": "accuracy %"}  # as tables and pages have them
+        return {
+            percent.get(name, name.removeprefix("train/")): f"{100 * float(value):.1f}" if name in percent else value
+            for name, value in shown.items()
+            if name != "v_num"
+        }
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
