@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rich.filesize import decimal
 from rich.prompt import Confirm
 from rich.text import Text
 
@@ -112,7 +113,7 @@ def show(run: str, json: bool) -> None:
     record, row, table = found.record, _row(found), Table(show_header=False, box=None)
     about = row._asdict() | {
         "miou": None if row.miou is None else f"{100 * row.miou:.1f} %",
-        "size": f"{row.size / 1e6:,.1f} MB",
+        "size": decimal(row.size),
     }
     if record.averaged:
         about[record.metric.name] = record.metric.precisely(record.score)
@@ -153,7 +154,7 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
         console.print(
             f"{run.folder.path}: {row.name}, {row.data}, seed {row.seed}, {row.status}", soft_wrap=True, highlight=False
         )
-    what = f"{plural(len(found), 'run')}, {sum(run.size for run in found) / 1e6:,.1f} MB"
+    what = f"{plural(len(found), 'run')}, {decimal(sum(run.size for run in found))}"
     if dry:
         console.print(f"Would remove {what}.")
         return

@@ -11,6 +11,7 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
+from rich.filesize import decimal
 
 from exfuse.composition.reading import bands_of, split_of
 from exfuse.composition.segmentation import build_eval_transform
@@ -94,7 +95,7 @@ def export(
     console.print(
         f"Checked on {origin}: scores differ by at most {found[0][0]:.1e} of the largest, "
         f"{found[0][1]:.3%} of the pixels have the same class.\n"
-        f"{path} ({path.stat().st_size / 1e6:.1f} MB) takes any number of images of {sizes}.",
+        f"{path} ({decimal(path.stat().st_size)}) takes any number of images of {sizes}.",
         soft_wrap=True,
     )
     return path

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from rich.filesize import decimal
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
@@ -71,7 +72,7 @@ def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None,
         data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
         text = render_page(data)
         write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
-    console.print(f"{path}: {len(text.encode()) / 1e6:.1f} MB", soft_wrap=True, highlight=False)
+    console.print(f"{path}: {decimal(len(text.encode()))}", soft_wrap=True, highlight=False)
 
 
 def _gather(study: Study, beside: Path, runs: Path, examples: str, wish: Wish, console: Console) -> dict[str, str]:
