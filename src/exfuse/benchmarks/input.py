@@ -44,7 +44,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         recipe = (_CROP, None, (0.5, 2.0), 0.5, 0.3, mean, (0.2, 0.2, 0.2))  # recipe=voc
         transform, on_device = TrainTransform(*recipe), DeviceTransform(*recipe)
         dataset, places = SegmentationDataset(split, transform), count()
-        prepared = [dataset.samples.read(place) for place in range(_IMAGES)]
+        prepared = [(image, mask) for image, mask in map(dataset.samples.read, range(_IMAGES))]
         samples = [dataset[0, place % _IMAGES] for place in range(_BATCH)]
         cuts = [on_device.cut(*prepared[place % _IMAGES], place, place) for place in range(_BATCH)]
 
@@ -58,7 +58,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
 
         stages: dict[str, Callable[[], object]] = {
             "reading and decoding": each(dataset.samples.read),
-            "augmentation": each(lambda place: transform.augment(prepared[place][0], prepared[place][1], next(places))),
+            "augmentation": each(lambda place: transform.augment(*prepared[place], next(places))),
             "batching and transfer": partial(transfer, default_collate, samples),
             "cutting": each(lambda place: on_device.cut(*prepared[place], next(places), place)),
             "transfer of cuts": partial(transfer, collate, cuts),

@@ -35,7 +35,7 @@ def settle(run: D) -> D:
     asked = run.runtime.micro_batch
     if asked is None:
         return run
-    return in_parts(run, images_of([run]) if asked == AUTO else asked)
+    return in_parts(run, asked if isinstance(asked, int) else images_of([run]))
 
 
 def in_parts(run: D, images: int) -> D:
