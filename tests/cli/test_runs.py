@@ -138,6 +138,8 @@ def test_a_label_is_a_name_too_and_a_path_stands_for_itself(runs: Path, tmp_path
     assert find_run("sum", runs) == runs / ("1a" * 8)
     assert find_run("elsewhere/x", runs) == Path("elsewhere/x")
     assert find_run(str(runs / "1a1a"), Path("elsewhere")) == runs / ("1a" * 8)
+    for path in (runs / "sum", runs / "1b1b", runs / ("1a" * 8) / "weights.pth", runs / ("1a" * 8) / "1a1a"):
+        assert find_run(str(path), Path("elsewhere")) == path  # a name is none of a path's, nor are others' digits
     assert find_run("last.ckpt", runs) == Path("last.ckpt")
 
 

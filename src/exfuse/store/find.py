@@ -7,17 +7,17 @@ from pathlib import Path
 
 from exfuse.errors import UserError, plural
 from exfuse.store.consistency import told_apart
-from exfuse.store.folder import Listed, list_runs
+from exfuse.store.folder import RECORD, Listed, list_runs
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
 _SHOWN = 8  # digits of a key
 
 
 def find_run(text: str, root: Path) -> Path:
-    """The folder of the run that ``text`` names; a path that exists, or lies where no runs are, stands for itself.
+    """The folder of the run that ``text`` names; any other path, as of a checkpoint or of a folder of runs, stands for itself.
 
     Args:
-        text: a run's name or label, its key or at least three first digits of it, or a path.
+        text: a run's name or label, its key or at least three first digits of it, these below their folder, or a path.
         root: the folder of the runs.
 
     Raises:
@@ -26,8 +26,9 @@ def find_run(text: str, root: Path) -> Path:
     path = Path(text)
     if path.exists() or path.suffix == ".ckpt":
         return path
-    if len(path.parts) > 1:  # the first digits, perhaps, of a folder's name
-        return find_run(path.name, path.parent) if list_runs(path.parent) else path
+    if len(path.parts) > 1:
+        begun = _DIGITS.fullmatch(path.name) and any(path.parent.glob(f"{path.name}*/{RECORD}"))
+        return find_run(path.name, path.parent) if begun else path
     if (root / text).is_dir():
         return root / text
     runs = list_runs(root)
