@@ -14,15 +14,16 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from exfuse.config import search_path
 
 # as they are without any of this
 _list, _compose = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
-_read, _deepcopy, _choices = ConfigRepository.load_config, DictConfig.__deepcopy__, defaults_list._create_interpolation_map
-_parse = OverridesParser.parse_rule
+_read, _load = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
+_choices, _parse = defaults_list._create_interpolation_map, OverridesParser.parse_rule
 
 
 def compose_quickly() -> None:
@@ -30,7 +31,7 @@ def compose_quickly() -> None:
 
     What is typed beside groups it sets in a copy, as ever; copies are made by pickle, far faster than by `copy.deepcopy`.
     """
-    lists, kept, parsed = dict[object, Any](), dict[object, bytes](), dict[tuple[str, str], Any]()
+    lists, files, kept, parsed = dict[object, Any](), dict[object, Any](), dict[object, bytes](), dict[tuple[str, str], Any]()
 
     def copy_of(asked: object, make: Callable[[], Any]) -> Any:
         if asked not in kept:
@@ -53,9 +54,27 @@ def compose_quickly() -> None:
         found.config_overrides = values
         return found
 
-    def compose_once(self: ConfigLoaderImpl, defaults: Sequence[Any], repo: Any) -> Any:
-        asked = (_sources(repo), tuple((one.config_path, one.package, one.is_self) for one in defaults))
-        return copy_of(asked, lambda: _compose(self, defaults, repo))  # type: ignore[arg-type]
+    def compose_once(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
+        def compose() -> Any:
+            try:
+                config = merge(self, defaults, repo)
+            except OmegaConfBaseException:
+                return _compose(self, defaults, repo)  # says in which file
+            _strip_defaults(config)
+            return config
+
+        return copy_of(("composed", *_named(defaults, repo)), compose)
+
+    def merge(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
+        """Part by part: what configs that differ in few groups begin with is merged once."""
+        before = defaults[: (len(defaults) - 1) // _PART * _PART]
+        config = copy_of(_named(before, repo), lambda: merge(self, before, repo)) if before else OmegaConf.create()
+        with flag_override(config, "no_deepcopy_set_nodes", True):
+            config.merge_with(*(self._load_single_config(default, repo).config for default in defaults[len(before) :]))
+        return config
+
+    def load_once(self: ConfigLoaderImpl, default: Any, repo: Any) -> Any:
+        return copy_of(("loaded", *_named([default], repo)), lambda: _load(self, default, repo))
 
     def read_in_words(self: ConfigRepository, config_path: str) -> Any:
         try:
@@ -66,17 +85,28 @@ def compose_quickly() -> None:
             raise
 
     def read_once(self: ConfigRepository, config_path: str) -> Any:
-        return copy_of((_sources(self), config_path), lambda: read_in_words(self, config_path))
+        asked = (_sources(self), config_path)
+        if asked not in files:
+            files[asked] = read_in_words(self, config_path)
+        return files[asked]  # whoever gets it only reads it
 
     def choices_where_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
         return _choices(overrides, defaults, self_added) if any(one.is_interpolation() for one in defaults) else None
 
-    def copied(self: DictConfig, memo: dict[int, Any]) -> DictConfig:
-        return _deepcopy(self, memo) if self._get_parent() else pickle.loads(pickle.dumps(self))
+    def copied(self: DictConfig, memo: dict[int, Any]) -> DictConfig:  # noqa: ARG001 - the copy shares nothing
+        parent = self.__dict__["_parent"]
+        self.__dict__["_parent"] = None
+        try:
+            found: DictConfig = pickle.loads(pickle.dumps(self))
+        finally:
+            self.__dict__["_parent"] = parent
+        found.__dict__["_parent"] = parent  # kept and not copied, as ever
+        return found
 
     patched: list[tuple[Any, str, Any]] = [
         (config_loader_impl, "create_defaults_list", list_once),
         (ConfigLoaderImpl, "_compose_config_from_defaults_list", compose_once),
+        (ConfigLoaderImpl, "_load_single_config", load_once),
         (ConfigRepository, "load_config", read_once),
         (defaults_list, "_create_interpolation_map", choices_where_asked),
         (DictConfig, "__deepcopy__", copied),
@@ -126,8 +156,26 @@ def _with_seed(config: DictConfig, job: Sequence[str], place: int) -> DictConfig
     return config
 
 
+_HAS_DEFAULTS = "HYDRA_REMOVE_TOP_LEVEL_DEFAULTS"  # Hydra's mark
+_PART = 10  # files
 _parse_once = functools.cache(omegaconf.base.parse)  # of interpolations; whoever gets the tree only reads it
 
 
 def _sources(repo: Any) -> tuple[tuple[str, str], ...]:
     return tuple((source.provider, source.path) for source in repo.get_sources())
+
+
+def _named(defaults: Sequence[Any], repo: Any) -> tuple[object, ...]:
+    return _sources(repo), *((one.config_path, one.package, one.is_self, one.primary) for one in defaults)
+
+
+def _strip_defaults(config: Any) -> None:
+    """Take out the lists of defaults that Hydra leaves in structured configs while it merges them."""
+    if not isinstance(config, DictConfig) or config._is_missing() or config._is_none():
+        return
+    if config._get_flag(_HAS_DEFAULTS):
+        with flag_override(config, ["readonly", "struct"], False):
+            config._set_flag(_HAS_DEFAULTS, None)
+            config.pop("defaults", None)
+    for _, value in config.items_ex(resolve=False):
+        _strip_defaults(value)

@@ -6,7 +6,9 @@ import functools
 import importlib.util
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +20,24 @@ from exfuse.errors import ConfigError
 from exfuse.store.description import Option
 
 
-class Argument(NamedTuple):
+@dataclass
+class Argument:
     """One argument.
 
     Attributes:
-        kind: the type that it is annotated with, `Any` where that is none of plain values.
         optional: whether it has a default.
     """
 
-    kind: Any
     optional: bool
+    _kind: Callable[[], Any]
+
+    @functools.cached_property
+    def kind(self) -> Any:
+        """The type that it is annotated with, `Any` where that is none of plain values.
+
+        It is worked out once somebody asks: a class has many arguments that no config sets, whose types stand in other files.
+        """
+        return self._kind()
 
 
 class Signature(NamedTuple):
@@ -73,8 +83,9 @@ def signature(target: str) -> Signature:
         ConfigError: if there is no such thing.
     """
     arguments, is_open = _as_written(target)
-    bounded = {name: Argument(kind, arguments[name].optional) for name, kind in limits.OF_OTHERS.get(target, {}).items()}
-    return Signature({**arguments, **bounded}, is_open)
+    bounded = limits.OF_OTHERS.get(target, {})
+    given = {name: Argument(arguments[name].optional, partial(bounded.__getitem__, name)) for name in bounded}
+    return Signature({**arguments, **given}, is_open)
 
 
 def _as_written(target: str) -> Signature:
@@ -88,7 +99,7 @@ def _as_written(target: str) -> Signature:
         found_live = inspect.signature(get_object(target)).parameters.values()
     except Exception as error:
         raise ConfigError(f"{target} cannot be found: expected the import path of a function or class.") from error
-    named = {argument.name: Argument(Any, argument.default is not argument.empty) for argument in found_live}
+    named = {argument.name: Argument(argument.default is not argument.empty, lambda: Any) for argument in found_live}
     return Signature(named, any(argument.kind is argument.VAR_KEYWORD for argument in found_live))
 
 
@@ -101,9 +112,8 @@ def _signature(path: Path, definition: _Definition) -> Signature:
     if any(isinstance(statement, ast.AnnAssign) for statement in definition.body):  # a dataclass or NamedTuple
         fields = [statement for statement in definition.body if isinstance(statement, ast.AnnAssign)]
         named = [(field.target.id, field) for field in fields if isinstance(field.target, ast.Name)]
-        return Signature(
-            {name: Argument(_kind(path, field.annotation), field.value is not None) for name, field in named}, open=False
-        )
+        found = {name: Argument(field.value is not None, partial(_kind, path, field.annotation)) for name, field in named}
+        return Signature(found, open=False)
     for base in definition.bases:
         if isinstance(base, ast.Name) and (origin := _find(path, base.id)):
             return _signature(*origin)
@@ -116,7 +126,7 @@ def _of_function(path: Path, function: ast.FunctionDef, skip: int) -> Signature:
     optional = [False] * (len(positional) - len(given.defaults)) + [True] * len(given.defaults)
     pairs = [*zip(positional, optional, strict=True)][skip:]
     pairs += [(argument, default is not None) for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    found = {argument.arg: Argument(_kind(path, argument.annotation), default) for argument, default in pairs}
+    found = {argument.arg: Argument(default, partial(_kind, path, argument.annotation)) for argument, default in pairs}
     return Signature(found, open=given.kwarg is not None)
 
 
