@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
@@ -33,7 +32,7 @@ from exfuse.errors import DataError
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
-_SIXTEEN = {"RGB": cv2.COLOR_BGR2RGB, "RGBA": cv2.COLOR_BGRA2RGBA}  # Pillow would halve their bits
+_SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
 
 
 class Bands(NamedTuple):
@@ -165,10 +164,12 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
     if ";16" in raw_mode(image) and image.mode in _SIXTEEN:
         if orientation > 1:
             raise Unfit("has 16 bits a channel and is to be turned. Save it upright, without EXIF's orientation.")
+        import cv2  # here: keys of runs and tables are known without it
+
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if values is None:
             raise Unfit("cannot be decoded. Restore the file from its source, or unlist it.")
-        return cv2.cvtColor(values, _SIXTEEN[image.mode])
+        return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if image.mode == "RGB" else cv2.COLOR_BGRA2RGBA)
     pixels: Image.Image = image
     if image.mode in ("1", "P", "PA", "LA"):
         pixels = image.convert("RGB" if channels == 3 else "L")
