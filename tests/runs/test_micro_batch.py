@@ -4,15 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from exfuse.errors import ConfigError
+from exfuse.process import usable_cores
 from exfuse.runs import micro_batch
 from exfuse.runs.micro_batch import images_of, in_parts, settle
 from exfuse.runs.peak import training_peak
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription, to_plain
+from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, RUNNING
-from exfuse.sweeps.session import _with_images
+from exfuse.store.study import RECORDS
+from exfuse.sweeps.session import _elsewhere, _with_images
 from tests.command import Command
 from tests.records import leave_record
 
@@ -119,6 +123,18 @@ def test_a_finished_run_is_found_whatever_fits_here(
     assert settle(compose_config(*typed, AUTO)) == done
 
 
+def test_a_run_that_a_studys_folder_holds_is_found_whatever_fits_here(
+    typed: list[str], compose_config: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = f"sweep.known={tmp_path / 'study'}"
+    done = in_parts(compose_config(*typed, known), 2)
+    folder = RunFolder(tmp_path / "study" / RECORDS, plan_run(done).folder.key)
+    leave_record(folder, DONE, config=to_plain(done))
+    (folder.path / COUNTS).touch()
+    monkeypatch.setattr(micro_batch, "memory_limit", lambda: 0)
+    assert settle(compose_config(*typed, AUTO, known)) == done
+
+
 def test_all_rows_of_a_study_take_what_fits_its_largest(
     typed: list[str], compose_config: Compose, room: Callable[..., None], command: Command, tmp_path: Path
 ) -> None:
@@ -138,6 +154,25 @@ def test_all_rows_of_a_study_take_what_fits_its_largest(
     room(4, "+ablation=exfuse")
     _, said, told = command(*words, f"hydra.sweep.dir={tmp_path}/sweep")
     assert "2 images at once in all runs" in said, told  # one of them has begun
+
+
+def test_rows_that_are_overrides_take_what_fits_the_largest_too(
+    typed: list[str], room: Callable[..., None], command: Command, tmp_path: Path
+) -> None:
+    room(2, "+ablation=exfuse")
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    rows = "".join(f"    {row}: {{overrides: [+ablation={row}]}}\n" for row in ("baseline", "exfuse"))
+    text = f"# @package _global_\nhydra: {{mode: MULTIRUN}}\nstudy:\n  name: two\n  title: Two\n  rows:\n{rows}"
+    (tmp_path / "conf" / "study" / "two.yaml").write_text(text)
+    folders = [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={tmp_path}/study", "--config-dir", f"{tmp_path}/conf"]
+    _, said, told = command("train", *typed, AUTO, "+study=two", "seed=0", "sweep.missing=skip", *folders)
+    assert "2 images at once in all runs" in said, told
+
+
+@pytest.mark.parametrize("said", [{"n_jobs": 3}, {"n_jobs": -1}, {}])
+def test_launchers_say_how_many_runs_share_the_memory(said: dict[str, int]) -> None:
+    most = _elsewhere(OmegaConf.create({"hydra": {"launcher": said}}))
+    assert most == (3 if said.get("n_jobs") == 3 else usable_cores())
 
 
 @pytest.mark.parametrize(

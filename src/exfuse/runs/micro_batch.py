@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from exfuse.composition.precision import resolve_precision
 from exfuse.errors import ConfigError, plural
 from exfuse.process import gpu_memory, memory_limit, visible_gpus
+from exfuse.runs.known import find_known
 from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription
 from exfuse.store.record import Record
@@ -108,7 +109,7 @@ def _record(run: D, images: int) -> Record | None:
     """Of a run that took so many images at once."""
     settled = in_parts(run, images)
     folder = plan_run(settled, _read_splits).folder if isinstance(settled, RunDescription) else find_backbone(settled)[0]
-    record = folder.record()  # a backbone's key knows no parts
+    record = find_known(settled, folder).record()  # a backbone's key knows no parts
     parts = record and record.setting("trainer.accumulate_grad_batches")
     return record if parts == settled.trainer.accumulate_grad_batches else None
 

@@ -216,18 +216,21 @@ def _value(override: str) -> str:
     return str(OverridesParser.create().parse_override(override).value())
 
 
-def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) -> None:
+def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) -> list[RunDescription]:
     """Refuse rows that are overrides and do not compose, or are the same run, before anything is trained.
 
     Args:
         study: with its rows, see `declare_rows`.
-        rows: overrides of each that is swept, without seeds; a row that stands there twice has two settings.
+        rows: a job of each that is swept, all with one seed or with none; a row that stands there twice has two settings.
         describe: composes a single run.
+
+    Returns:
+        The run of each.
 
     Raises:
         ConfigError: naming the row, or both.
     """
-    seen: dict[str, str] = {}
+    seen, runs = dict[str, str](), list[RunDescription]()
     named = [next(_value(override) for override in row if key_of(override) == ROW) for row in rows]
     for name, row in zip(named, rows, strict=True):
         same = [other for other_name, other in zip(named, rows, strict=True) if other_name == name]
@@ -249,6 +252,8 @@ def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) ->
                 f"study: rows {other} and {name} are the same run: nothing that changes a number tells them apart. Take one "
                 "out, or look for an override that is typed too and wins over both."
             )
+        runs.append(run)
+    return runs
 
 
 def _identity(run: RunDescription) -> str:

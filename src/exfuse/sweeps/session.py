@@ -5,7 +5,7 @@ import hashlib
 import shlex
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, user_error
+from exfuse.process import usable_cores
 from exfuse.runs.micro_batch import AUTO, images_of
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
@@ -100,20 +101,18 @@ class StagedSweeper(BasicSweeper):
             compose_each_job_once()
         parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
-        rows = {tuple(one for one in job if key_of(one) != "seed"): job for job in reversed(sweep.jobs)}
-        checked = {tuple(one for one in job if key_of(one) == "seed"): job for job in reversed(sweep.jobs)}
-        if sweep.study.overrides and self.tabulates:
-            check_rows(sweep.study, [list(row) for row in reversed(rows)], self._describe)
-        else:
-            checked |= rows
         # Before hours go into the first of them, a mistake in the last is said.
-        described = [self._describe(job) for job in {tuple(job): job for job in reversed(checked.values())}.values()]
+        rows = _firsts(sweep.jobs, lambda key: key != "seed")
+        seeds = [job for job in _firsts(sweep.jobs, lambda key: key == "seed") if job not in rows]
+        of_overrides = sweep.study.overrides and self.tabulates
+        described = check_rows(sweep.study, rows, self._describe) if of_overrides else [self._describe(job) for job in rows]
+        described += [self._describe(job) for job in seeds]
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
         most = _at_once(config) if here else 1
         if together := [one for one in described if one.runtime.micro_batch == AUTO]:
             if sweep.queued:
                 raise ConfigError(f"{_PARTS}=auto asks this machine, and SLURM starts the runs on others: say a number.")
-            images = images_of(together, most)
+            images = images_of(together, most if here else _elsewhere(config))
             sweep.jobs = [_with_images(job, images) for job in sweep.jobs]
             Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
@@ -183,6 +182,14 @@ class StagedSweeper(BasicSweeper):
         return (describe if self.tabulates else describe_pretraining)(config, choices)
 
 
+def _firsts(jobs: Sequence[Job], counts: Callable[[str], bool]) -> list[Job]:
+    """Of jobs that are alike in all overrides whose keys count, the first."""
+    found = dict[tuple[str, ...], Job]()
+    for job in jobs:
+        found.setdefault(tuple(one for one in job if counts(key_of(one))), job)
+    return [*found.values()]
+
+
 def _with_images(job: Job, images: int) -> Job:
     """The job with so many images at once in the place of ``auto``; one that says a number itself keeps it."""
     typed = [one for one in job if key_of(one) == _PARTS]
@@ -198,6 +205,12 @@ def _at_once(config: DictConfig) -> int:
         return 1
     alone = OmegaConf.select(trainer, "devices") not in (1, "1", [0]) or OmegaConf.select(trainer, "num_nodes") != 1
     return at_once(asked, str(OmegaConf.select(trainer, "accelerator")), alone)
+
+
+def _elsewhere(config: DictConfig) -> int:
+    """How many runs another launcher than Hydra's own may train at the same time on a machine: as many as it says, or cores."""
+    said = OmegaConf.select(config, "hydra.launcher.n_jobs")
+    return said if isinstance(said, int) and said > 0 else usable_cores()
 
 
 def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -> _Sweep:

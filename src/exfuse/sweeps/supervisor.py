@@ -18,15 +18,14 @@ from exfuse.composition.reading import labelled_split
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
-from exfuse.errors import ConfigError, complain, reason_of, user_error
+from exfuse.errors import complain, reason_of, user_error
 from exfuse.runs.child import INTERRUPTIONS, Ended, Patience, run_child
+from exfuse.runs.known import find_known, is_finished, is_searched
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
-from exfuse.store.study import RECORDS
-from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.sweeps.parallel import is_beside_others, only_looks, place
 from exfuse.terminal import Console
 
@@ -81,7 +80,7 @@ def supervise(described: RunDescription | PretrainingDescription) -> None:
     outcome.log = str(log or "")
     interrupted = False
     with _always_written(outcome, sweep, started):
-        folder = _known(described, plan_folder(described))
+        folder = find_known(described, plan_folder(described))
         outcome.store, outcome.key = str(folder.root), folder.key
         interrupted = _bring_to_an_end(described, folder, outcome, log, sweep)
     if interrupted and in_process:
@@ -92,13 +91,13 @@ def _bring_to_an_end(
     described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None, sweep: Path
 ) -> bool:
     """Fill in status and reason; whether Ctrl-C came meanwhile."""
-    if _is_finished(described, folder) and not described.overwrite:
+    if is_finished(described, folder) and not described.overwrite:
         outcome.status = SKIPPED
     elif described.sweep and described.sweep.missing == "skip":
         outcome.status, outcome.reason = _as_recorded(folder.record())
     elif folder.is_held() and not described.overwrite:
         outcome.status = BUSY
-    elif _is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
+    elif is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
         outcome.status, outcome.reason = FAILED_BEFORE, before.why
     elif only_looks():
         outcome.status = WAITING
@@ -109,28 +108,6 @@ def _bring_to_an_end(
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
         return ended.interrupted
     return False
-
-
-def _known(described: RunDescription | PretrainingDescription, folder: RunFolder) -> RunFolder:
-    """The run's folder or, where it is not finished there and the study of ``sweep.known`` has its record, that copy.
-
-    Raises:
-        ConfigError: if there is no such study.
-    """
-    known = described.sweep.known if described.sweep else None
-    if known is None or described.overwrite or _is_finished(described, folder):
-        return folder
-    copies = [RunFolder(Path(known) / name, folder.key) for name in (RECORDS, SEARCH)]
-    if not copies[0].root.is_dir():
-        raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {RECORDS}/ beside study.json.")
-    return next((copy for copy in copies if _is_finished(described, copy)), folder)
-
-
-def _is_finished(described: RunDescription | PretrainingDescription, folder: RunFolder) -> bool:
-    """Whether the run is done and what a study needs of it is there: of a search's run that is its record alone."""
-    if _is_searched(described):
-        return (record := folder.record()) is not None and record.done
-    return folder.finished() is not None
 
 
 def _run(
@@ -181,10 +158,6 @@ def _patience(described: RunDescription | PretrainingDescription, outcome: Outco
 
     asked = described.sweep
     return Patience(asked.hung, asked.timeout, say, hear) if asked else Patience(say=say, hear=hear)
-
-
-def _is_searched(described: RunDescription | PretrainingDescription) -> bool:
-    return described.held_out.share > 0 and bool((described.study or {}).get("tune"))
 
 
 def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
