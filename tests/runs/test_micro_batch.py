@@ -7,7 +7,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from exfuse.errors import ConfigError
-from exfuse.process import usable_cores
 from exfuse.runs import micro_batch
 from exfuse.runs.micro_batch import images_of, in_parts, settle
 from exfuse.runs.peak import training_peak
@@ -16,6 +15,7 @@ from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, RUNNING
 from exfuse.store.study import RECORDS
+from exfuse.sweeps.parallel import at_once
 from exfuse.sweeps.session import _elsewhere, _with_images
 from tests.command import Command
 from tests.records import leave_record
@@ -95,7 +95,9 @@ def test_a_gpu_s_own_memory_decides(typed: list[str], compose_config: Compose, m
     monkeypatch.setattr(micro_batch, "visible_gpus", lambda: ["0", "3"])
     sizes = {("0", "3"): round(needed / micro_batch._OF_GPU) + 2}
     monkeypatch.setattr(micro_batch, "gpu_memory", lambda gpus: sizes[tuple(gpus)])
-    assert images_of([run]) == 2
+    assert images_of([run]) == images_of([run], at_once=2) == 2
+    sizes[("0", "3")] *= 2
+    assert images_of([run], at_once=3) == 2  # two of them share one
 
 
 def test_a_begun_run_keeps_its_parts_and_is_refused_where_they_do_not_fit(
@@ -171,8 +173,8 @@ def test_rows_that_are_overrides_take_what_fits_the_largest_too(
 
 @pytest.mark.parametrize("said", [{"n_jobs": 3}, {"n_jobs": -1}, {}])
 def test_launchers_say_how_many_runs_share_the_memory(said: dict[str, int]) -> None:
-    most = _elsewhere(OmegaConf.create({"hydra": {"launcher": said}}))
-    assert most == (3 if said.get("n_jobs") == 3 else usable_cores())
+    most = _elsewhere(OmegaConf.create({"hydra": {"launcher": said}, "trainer": {"accelerator": "cpu"}}))
+    assert most == (3 if said.get("n_jobs") == 3 else at_once("auto", "cpu", alone=False))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from exfuse.files import sha256
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
+from exfuse.sweeps import session
 from exfuse.sweeps.collect import collect_study, portable
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from tests.command import Command
@@ -111,6 +112,33 @@ def test_a_record_of_an_earlier_collection_that_no_cell_names_goes(tmp_path: Pat
     collect([outcome(store, 0, "baseline")], output)
     collect([outcome(store, 1, "baseline")], output)
     assert [path.name for path in (output / "records").iterdir()] == [key(1)]
+
+
+def test_a_record_that_may_yet_be_named_stays(tmp_path: Path) -> None:
+    """Of a study that takes its looks anew, whose folder may be the only place of what follows."""
+    store, output = tmp_path / "runs", tmp_path / "study"
+    for number in range(2):
+        run(store, number)
+    both = [outcome(store, number, "baseline", number) for number in range(2)]
+    collect(both, output)
+    collect_study(both[:1], replace(STUDY, rows=dict(ROWS)), "again", False, output, whole=False)
+    assert {path.name for path in (output / "records").iterdir()} == {key(0), key(1)}
+
+
+def test_looks_are_those_of_the_same_runs_wherever_the_studys_folder_is(tmp_path: Path) -> None:
+    for place in ("study", "study-0123abcd"):
+        (tmp_path / place / "records" / place).mkdir(parents=True)
+        (tmp_path / place / "study.json").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "load_sequential", lambda folder: folder.name)
+        assert session._looked_at(tmp_path / "study", ["study"]) == "study"
+        assert session._looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
+        assert session._looked_at(tmp_path / "study", ["other"]) is None
+
+
+def test_what_a_study_may_spend_is_no_part_of_its_command() -> None:
+    command = "exfuse train +study=x sweep.until=decided"
+    assert session._unspent(f"{command} sweep.most.hours=7 sweep.size=1") == f"{command} sweep.size=1"
 
 
 def test_a_run_whose_counts_are_not_its_records_is_not_collected(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from exfuse.store.record import DONE, FAILED, KILLED
 from exfuse.store.study import load_study
 from exfuse.store.tuning import DeclaredTune, Space, floors
 from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.optuna import _rounded
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
 from tests.extras import needs
@@ -27,6 +28,11 @@ SPACE = {"recipe.lr": Space(low="0.1x", high="10x", log=True), "recipe.encoder_l
 ROWS = {"baseline": DeclaredRow(), "seb": DeclaredRow(builds_on="baseline")}
 STUDY = DeclaredStudy(name="x", title="X", question="?", rows=ROWS)
 TUNE = DeclaredTune(search="optuna", trials=10, space=SPACE, at_once=4, epochs=0.5)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0.98765, 0.988), (0.9996, 0.9996), (0.9, 0.9)])
+def test_numbers_are_rounded_within_their_range(asked, expected):
+    assert _rounded(asked, Space(low=0.9, high=0.9999)) == expected
 
 
 def near(at):

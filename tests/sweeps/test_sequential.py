@@ -120,6 +120,10 @@ def test_a_budget_of_runs_or_hours_ends_it(tmp_path):
         trainings.run(additions(replace(SWEEP, most=most)))
         assert len(trainings.trained) == 11
         assert "is spent" in trainings.saved[-1].ended
+        again = Trainings(tmp_path / str(number))
+        again.run(additions(replace(SWEEP, most=most), earlier=trainings.saved[-1]))
+        assert not again.trained
+        assert again.saved[-1] == trainings.saved[-1]  # with every seed, and not spent after the first look
 
 
 def test_a_run_that_fails_stops_its_comparisons_alone(tmp_path):

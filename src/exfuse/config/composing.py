@@ -131,7 +131,7 @@ def compose_each_job_once() -> None:
         if job in validated:
             return validated.pop(job)
         row = tuple("seed" if _SEED.fullmatch(word) else word for word in job)
-        if row in rows and row.count("seed") == 1:
+        if row in rows and [word.lstrip("+~").partition("=")[0] for word in row].count("seed") == 1 == row.count("seed"):
             validated[job] = _with_seed(pickle.loads(rows[row]), job, row.index("seed"))
         else:
             validated[job] = compose(master_config, sweep_overrides)

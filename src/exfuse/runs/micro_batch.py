@@ -63,7 +63,7 @@ def images_of(runs: Sequence[D], at_once: int = 1) -> int:
 
     Args:
         runs: that ask for ``auto``.
-        at_once: how many of them are trained at the same time, without a GPU.
+        at_once: how many of them are trained at the same time.
 
     Raises:
         ConfigError: if nothing fits, or what begun runs took does not.
@@ -126,7 +126,7 @@ def _most(run: D, at_once: int) -> int:
     from exfuse.runs.peak import training_peak  # with torch, for which nobody waits whose runs have begun
 
     gpus = [] if run.trainer.accelerator in _ON_CPU else visible_gpus()
-    room = _OF_GPU * gpu_memory(gpus) if gpus else _OF_MEMORY * memory_limit() / at_once
+    room = _OF_GPU * gpu_memory(gpus) / math.ceil(at_once / len(gpus)) if gpus else _OF_MEMORY * memory_limit() / at_once
     whole, possible = _whole(run), _possible(run)
     for parts in possible:
         needed = training_peak(resolve_precision(in_parts(run, whole // parts)), bool(gpus))

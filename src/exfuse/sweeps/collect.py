@@ -36,10 +36,11 @@ def collect_study(
     output: Path,
     search: Search | None = None,
     sequential: Sequential | None = None,
+    whole: bool = True,
 ) -> bool:
     """Write ``study.json``, ``records/`` and, of a tuned study, ``search/`` into the folder ``output``.
 
-    Records of an earlier collection that no cell names go.
+    Records of an earlier collection that no cell names go, once the study is whole.
 
     Args:
         outcomes: of the sweep's jobs.
@@ -49,6 +50,7 @@ def collect_study(
         output: the study's folder.
         search: by which its rows were tuned.
         sequential: how far a sequential study is.
+        whole: whether no more outcomes follow.
 
     Returns:
         Whether anything is other than it was at an earlier collection.
@@ -58,8 +60,8 @@ def collect_study(
     """
     rows = _rows(outcomes, study.rows, search)
     tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
-    changed = _copy_records(outcomes, output / RECORDS)
-    changed |= _copy_records(search.runs if search else (), output / SEARCH, _copy_summary)
+    changed = _copy_records(outcomes, output / RECORDS, whole)
+    changed |= _copy_records(search.runs if search else (), output / SEARCH, whole, _copy_summary)
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
@@ -140,12 +142,12 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
 
 
 def _copy_records(
-    outcomes: Iterable[Outcome], folder: Path, copy: Callable[[RunFolder, RunFolder], bool] | None = None
+    outcomes: Iterable[Outcome], folder: Path, whole: bool, copy: Callable[[RunFolder, RunFolder], bool] | None = None
 ) -> bool:
-    """Copy each outcome's record, and remove those of others; whether anything is other than before."""
+    """Copy each outcome's record and, if they are ``whole``, remove those of others; whether anything is other than before."""
     sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
     stale = {path.parent.name for path in folder.glob(f"{'[0-9a-f]' * 16}/{RECORD}")} - {source.key for source in sources}
-    for name in stale:
+    for name in stale if whole else ():
         shutil.rmtree(folder / name)
     changed = [(copy or _copy_record)(source, RunFolder(folder, source.key)) for source in sources]  # all of them
     return any(changed)

@@ -3,7 +3,7 @@
 Optuna's memory is made anew at every start from the runs that are there: with the same seed, the same answers to the same ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ class OptunaSearch(Search):
             number = min(self.declared.at_once, planned - begun)
             asked = {row: [self._studies[row].ask(self._distributions) for _ in range(number)] for row in going}
             for row, trials in asked.items():
-                self._asked[row] += [{key: _rounded(trial.params[key]) for key in self.keys} for trial in trials]
+                self._asked[row] += [
+                    {key: _rounded(trial.params[key], self.declared.space[key]) for key in self.keys} for trial in trials
+                ]
             new = {row: self._asked[row][begun:] for row in going}
             keys = dict.fromkeys((row, tuple(settings.values())) for row in going for settings in new[row])
             bounds = [floors([record.looks for record in self._finished(row)]) for row in range(len(self.rows))]
@@ -99,6 +101,10 @@ class OptunaSearch(Search):
         else:
             return False
         return True
+
+    def _rounded(self, asked: Mapping[str, Value]) -> dict[str, Value]:
+        """Numbers as people write them, where that is in range: the key of a run, and what is typed, hold them so."""
+        return {key: _rounded(asked[key], self.declared.space[key]) for key in self.keys}
 
     def _finished(self, row: int) -> list[Record]:
         """Records of a row's runs that went through to their end."""
@@ -134,9 +140,11 @@ def _distribution(values: Space | list[Value]) -> Any:
     return FloatDistribution(float(low), float(high), log=values.log)
 
 
-def _rounded(value: Value) -> Value:
-    """A number as people write it: the key of a run, and what is typed, hold it so."""
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+def _rounded(value: Value, space: Space | list[Value]) -> Value:
+    if isinstance(space, list) or not isinstance(value, float):
+        return value
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return rounded if float(space.low) <= rounded <= float(space.high) else value
 
 
 def _record(store: str, key: str) -> Record | None:

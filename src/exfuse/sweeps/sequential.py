@@ -141,6 +141,9 @@ class Additions:
     def _ended(self, wanted: Sequence[tuple[str, int]], stuck: Sequence[str]) -> str:
         """Why nothing follows; "" if something does."""
         most = self.sweep.most
+        again = self.earlier is not None and self.hours == self.earlier.hours  # nothing was trained in this start
+        if again and self.earlier and len(self.deciding.looks) < len(self.earlier.looks) and wanted:
+            return ""  # what an earlier start took is not spent anew
         runs = sum(_good(outcome) for outcome in self.found.values())
         if len(self.deciding.verdicts) == len(self.rule.pairs):
             return "every comparison is decided"

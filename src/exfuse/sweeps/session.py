@@ -23,7 +23,6 @@ from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, user_error
-from exfuse.process import usable_cores
 from exfuse.runs.micro_batch import AUTO, images_of
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
@@ -37,7 +36,7 @@ from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
-from exfuse.sweeps.supervisor import row_name
+from exfuse.sweeps.supervisor import plan_folder, row_name
 from exfuse.sweeps.tuning import Job, Search, key_of
 from exfuse.sweeps.watching import watched
 from exfuse.terminal import Console, Table, columns
@@ -159,7 +158,8 @@ class StagedSweeper(BasicSweeper):
         builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
         usual = dict.fromkeys(names, "baseline")
         folder = _place(sweep.study, sweep.output)
-        earlier = load_sequential(folder)
+        planned = [plan_folder(self._describe([*row, f"seed={seeds[0]}"])).key for row in rows]
+        earlier = _looked_at(folder, planned)
         excluded = [plan.search.declared.seed] if plan.search else []
         pairs = pairs_of(names, builds_on if declared else usual)
         additions = Additions(pairs, seeds, runs[0].sweep, excluded, earlier, sweep.study.groups)
@@ -167,7 +167,7 @@ class StagedSweeper(BasicSweeper):
         def save(found: list[Outcome], sequential: Sequential) -> None:
             plan.sequential = sequential
             output = _study_folder(sweep, found)
-            collect_study(found, sweep.study, sweep.command, sweep.mixed, output, plan.search, sequential)
+            collect_study(found, sweep.study, sweep.command, sweep.mixed, output, plan.search, sequential, whole=False)
 
         return additions, names, save
 
@@ -208,9 +208,11 @@ def _at_once(config: DictConfig) -> int:
 
 
 def _elsewhere(config: DictConfig) -> int:
-    """How many runs another launcher than Hydra's own may train at the same time on a machine: as many as it says, or cores."""
+    """How many runs another launcher than Hydra's own may train at the same time on a machine: as many as it says, or fit."""
     said = OmegaConf.select(config, "hydra.launcher.n_jobs")
-    return said if isinstance(said, int) and said > 0 else usable_cores()
+    if isinstance(said, int) and said > 0:
+        return said
+    return at_once("auto", str(OmegaConf.select(config, "trainer.accelerator")), alone=False)
 
 
 def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -> _Sweep:
@@ -349,7 +351,8 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
     now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
-    if known.get("command") == sweep.command and (then & now or not (then and now)):
+    same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
+    if same and (then & now or not (then and now)):
         return folder
     if sweep.output:
         keys = {outcome.key for outcome in outcomes}
@@ -359,8 +362,19 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
                 "have. Choose another sweep.output, or delete it."
             )
         return folder
-    own = f"{sweep.command} {sorted(now)}" if known.get("command") == sweep.command else sweep.command
+    own = _unspent(sweep.command) + (f" {sorted(now)}" if same else "")
     return folder.with_name(f"{folder.name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}")
+
+
+def _looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
+    """How far an earlier start with these runs was, in the study's folder or one beside it, see `_study_folder`."""
+    places = [folder, *sorted(folder.parent.glob(f"{folder.name}-{'[0-9a-f]' * 8}"))]
+    return next((load_sequential(place) for place in places if any((place / RECORDS / key).is_dir() for key in keys)), None)
+
+
+def _unspent(command: str) -> str:
+    """A sweep's command without what it may spend, which may be raised."""
+    return shlex.join(word for word in shlex.split(command) if not word.startswith("sweep.most."))
 
 
 def _place(study: DeclaredStudy, output: Path | None) -> Path:
