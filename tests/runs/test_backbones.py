@@ -210,6 +210,13 @@ def test_awkward_values_survive_the_command_line(asked: Asked, scenes_folder: Pa
     assert making.data.settings["root"] == str(scenes_folder)
 
 
+def test_a_backbone_is_made_in_the_parts_of_the_run_where_they_divide_its_batches(asked: Asked) -> None:
+    for batch, parts in ((8, 4), (6, 1)):
+        config = asked(f"pretraining.recipe.batch_size={batch}", "trainer.accumulate_grad_batches=4")
+        making = describe_backbone(pretrain_overrides(config))
+        assert making.trainer.accumulate_grad_batches == parts
+
+
 def test_public_weights_and_files_are_named(asked: Asked, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     save_file({"a": torch.ones(1)}, file)

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from exfuse.errors import ConfigError
-from exfuse.runs import micro_batch
+from exfuse.runs import micro_batch, peak
 from exfuse.runs.micro_batch import images_of, in_parts, settle
 from exfuse.runs.peak import training_peak
 from exfuse.runs.plan import plan_run
@@ -30,12 +30,33 @@ def typed(small_overrides: list[str], tmp_path: Path) -> list[str]:
     return [*small_overrides, f"paths.runs={tmp_path / 'runs'}"]
 
 
+@pytest.fixture(scope="module")
+def known_peaks() -> dict[str, int]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch, known_peaks: dict[str, int], tmp_path: Path) -> list[RunDescription]:
+    """Of which runs the peak was asked; that of a run of which another test asked is taken from there."""
+    asked = list[RunDescription]()
+
+    def once(run: RunDescription, on_gpu: bool) -> int:
+        asked.append(run)
+        what = to_plain(run) | {"paths": None, "sweep": None, "name": None}, on_gpu
+        if (key := repr(what)) not in known_peaks:
+            known_peaks[key] = training_peak(run, on_gpu)
+        return known_peaks[key]
+
+    monkeypatch.setattr(peak, "training_peak", once)
+    return asked
+
+
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch, compose_config: Compose, typed: list[str]) -> Callable[..., None]:
     """Leave memory for so many images of a run at once and for no more: ``room(2, "+ablation=exfuse")``."""
 
     def leave(images: int, *overrides: str) -> None:
-        needed = training_peak(in_parts(compose_config(*typed, *overrides), images), on_gpu=False)
+        needed = peak.training_peak(in_parts(compose_config(*typed, *overrides), images), on_gpu=False)
         monkeypatch.setattr(micro_batch, "memory_limit", lambda: round(needed / micro_batch._OF_MEMORY) + 2)
 
     return leave
@@ -72,6 +93,18 @@ def test_auto_takes_what_fits(images: int, typed: list[str], compose_config: Com
     assert images_of([compose_config(*typed, AUTO)]) == images
 
 
+def test_rows_are_tried_with_no_more_than_the_largest_so_far_takes(
+    typed: list[str], compose_config: Compose, room: Callable[..., None], asked: list[RunDescription]
+) -> None:
+    room(2, "+ablation=exfuse")
+    rows = [compose_config(*typed, AUTO, f"+ablation={row}") for row in ("exfuse", "baseline")]
+    small = compose_config(*typed, AUTO, "recipe.batch_size=1")  # which limits nobody
+    asked.clear()
+    assert images_of([*rows, small]) == 2
+    parts = [(run.choices["ablation"], run.trainer.accumulate_grad_batches) for run in asked[:-1]]
+    assert parts == [("exfuse", 1), ("exfuse", 2), ("baseline", 2)]
+
+
 def test_what_never_fits_is_refused_with_sizes(
     typed: list[str], compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +124,7 @@ def test_runs_side_by_side_share_the_memory(
 
 def test_a_gpu_s_own_memory_decides(typed: list[str], compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     run = compose_config(*typed, AUTO, "trainer=auto", "trainer.precision=bf16-mixed")
-    needed = training_peak(in_parts(run, 2), on_gpu=True)
+    needed = peak.training_peak(in_parts(run, 2), on_gpu=True)
     monkeypatch.setattr(micro_batch, "visible_gpus", lambda: ["0", "3"])
     sizes = {("0", "3"): round(needed / micro_batch._OF_GPU) + 2}
     monkeypatch.setattr(micro_batch, "gpu_memory", lambda gpus: sizes[tuple(gpus)])

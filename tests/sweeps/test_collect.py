@@ -138,7 +138,8 @@ def test_looks_are_those_of_the_same_runs_wherever_the_studys_folder_is(tmp_path
 
 def test_what_a_study_may_spend_is_no_part_of_its_command() -> None:
     command = "exfuse train +study=x sweep.until=decided"
-    assert session._unspent(f"{command} sweep.most.hours=7 sweep.size=1") == f"{command} sweep.size=1"
+    for spent in ("sweep.most.hours=7", "++sweep.most.hours=7", "sweep.most={hours:7}"):
+        assert session._unspent(f"{command} '{spent}' sweep.size=1") == f"{command} sweep.size=1"
 
 
 def test_a_run_whose_counts_are_not_its_records_is_not_collected(tmp_path: Path) -> None:

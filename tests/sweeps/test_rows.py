@@ -112,6 +112,11 @@ def test_overrides_that_make_no_row_are_refused_in_a_line(rows: dict[str, Any], 
         ({"a": {"overrides": ["+ablation=ss"]}, "b": {"overrides": ["+ablation=ss_second_conv"]}}, [], "rows a and b are"),
         ({"a": {"overrides": LOW}}, ["recipe.epochs=1,2"], r"row a would have two settings.*recipe\.epochs=1"),
         (
+            {"a": {"overrides": [*LOW, "runtime.micro_batch=2", "trainer.accumulate_grad_batches=2"]}},
+            [],
+            "row a: runtime.micro_batch says what",
+        ),
+        (
             {"a": {"overrides": HIGH, "label": "dap-last"}},
             [],
             "row a: its label is dap-last",
@@ -126,6 +131,16 @@ def test_rows_that_cannot_stand_in_one_table_are_refused_before_anything_is_trai
     with pytest.raises(UserError, match=said) as refused:
         check_rows(study, rows_of(jobs), describe_run)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_rows_that_differ_in_the_parts_of_a_batch_are_two() -> None:
+    rows = {f"by {images}": {"overrides": [f"runtime.micro_batch={images}"]} for images in (1, 2)}
+    study, jobs = jobs_of(study=study_of(rows))
+    assert len(check_rows(study, rows_of(jobs), describe_run)) == 2
+    same = {name: {"overrides": [*row["overrides"], "recipe.batch_size=1"]} for name, row in rows.items()}
+    study, jobs = jobs_of(study=study_of(same))
+    with pytest.raises(UserError, match="rows by 1 and by 2 are the same run"):
+        check_rows(study, rows_of(jobs), describe_run)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from exfuse.models.backbone import check_name
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
 from exfuse.runs.child import run_child
-from exfuse.runs.plan import PRETRAINED, find_backbone
+from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once
 from exfuse.store.checked import at, leaves
 from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
@@ -30,11 +30,12 @@ _GROUPS = (
     *("backbone", "pretraining", "pretraining/data", "pretraining/recipe", "pretraining/branches"),
     *("technique/ss", "technique/lr", "data", "trainer", "logger"),
 )
+_PARTS = "trainer.accumulate_grad_batches"
 # Everything in these that differs from what the choices alone compose to is repeated on the command line.
 _FIRST: tuple[str, ...] = ("seed", "paths.")  # what others refer to
 _SECTIONS: tuple[str, ...] = (
     *("backbone.", "pretraining.", "data.", "technique.lr.", "runtime.", "logger.", "debug.images", "held_out."),
-    *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar"),
+    *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar", _PARTS),
 )
 _NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")
 _READERS = re.compile(r"(pretraining\.)?data\.(train|val)\.")  # they get what stands beside them
@@ -105,6 +106,9 @@ def pretrain_overrides(run: RunDescription) -> list[str]:
                 overrides.append(f"backbone.name={as_typed(run.backbone.name)}")
             usual = describe_backbone(overrides).choices  # a backbone may choose a pretraining, which chooses its parts
     ours = dict(leaves(to_plain(run)))
+    undivided = replace(run, trainer=replace(run.trainer, accumulate_grad_batches=1))
+    if images_at_once(undivided, run.pretraining.recipe.batch_size) % run.trainer.accumulate_grad_batches:
+        del ours[_PARTS]  # its batches cannot be divided so, and are taken whole
     for sections in (_FIRST, _SECTIONS):
         base = to_plain(describe_backbone(overrides))
         theirs = dict(leaves(base))

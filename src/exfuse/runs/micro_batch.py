@@ -71,7 +71,9 @@ def images_of(runs: Sequence[D], at_once: int = 1) -> int:
     began, all_done = _begun(runs)
     if began and all_done:
         return began
-    most = min(_most(run, at_once) for run in runs)
+    most = max(map(_whole, runs))
+    for run in runs:
+        most = _most(run, at_once, most)  # of the largest so far: a later one is tried with no more
     if began > most:
         raise ConfigError(
             f"runtime.micro_batch=auto: these runs began with {plural(began, 'image')} at once, and here {most} fit. Go on "
@@ -117,8 +119,8 @@ def _record(run: D, images: int) -> Record | None:
 _read_splits = cache(read_splits)
 
 
-def _most(run: D, at_once: int) -> int:
-    """The most images of a batch that a device has room for.
+def _most(run: D, at_once: int, limit: int) -> int:
+    """The most images of a batch, up to a limit, that a device has room for; the limit where a whole batch has no more.
 
     Raises:
         ConfigError: if that is not even what the smallest part holds.
@@ -128,10 +130,10 @@ def _most(run: D, at_once: int) -> int:
     gpus = [] if run.trainer.accelerator in _ON_CPU else visible_gpus()
     room = _OF_GPU * gpu_memory(gpus) / math.ceil(at_once / len(gpus)) if gpus else _OF_MEMORY * memory_limit() / at_once
     whole, possible = _whole(run), _possible(run)
-    for parts in possible:
+    for parts in [parts for parts in possible if whole // parts <= limit] or possible[-1:]:
         needed = training_peak(resolve_precision(in_parts(run, whole // parts)), bool(gpus))
         if needed <= room:
-            return whole // parts
+            return limit if parts == 1 else min(whole // parts, limit)
     raise ConfigError(
         f"runtime.micro_batch=auto: {run.name} with {plural(whole // possible[-1], 'image')} at once takes about "
         f"{needed / 2**30:.1f} GiB, and there are {room / 2**30:.1f}. Choose a smaller crop or other devices."

@@ -72,9 +72,7 @@ class OptunaSearch(Search):
             number = min(self.declared.at_once, planned - begun)
             asked = {row: [self._studies[row].ask(self._distributions) for _ in range(number)] for row in going}
             for row, trials in asked.items():
-                self._asked[row] += [
-                    {key: _rounded(trial.params[key], self.declared.space[key]) for key in self.keys} for trial in trials
-                ]
+                self._asked[row] += [self._rounded(trial.params) for trial in trials]
             new = {row: self._asked[row][begun:] for row in going}
             keys = dict.fromkeys((row, tuple(settings.values())) for row in going for settings in new[row])
             bounds = [floors([record.looks for record in self._finished(row)]) for row in range(len(self.rows))]

@@ -17,6 +17,7 @@ from exfuse.config import search_path
 from exfuse.config.overrides import explain
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError, UserError, plural
+from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.plan import PRETRAINED
 from exfuse.store import variants
 from exfuse.store.checked import typed as typed_as
@@ -241,13 +242,14 @@ def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) ->
             )
         try:
             run = describe(row)
+            parted = in_parts(run, images) if isinstance(images := run.runtime.micro_batch, int) else run
         except (HydraException, UserError) as error:
             said = " ".join((str(error) if isinstance(error, UserError) else explain(error, "train", row)).split())
             raise ConfigError(f"study: row {name}: {said}") from error
         declared = study.rows[name]
         if declared and declared.label not in (None, label_of(run)):
             raise ConfigError(f"study: row {name}: its label is {declared.label}, and its overrides make {label_of(run)}.")
-        if (other := seen.setdefault(_identity(run), name)) != name:
+        if (other := seen.setdefault(_identity(parted), name)) != name:
             raise ConfigError(
                 f"study: rows {other} and {name} are the same run: nothing that changes a number tells them apart. Take one "
                 "out, or look for an override that is typed too and wins over both."

@@ -23,7 +23,7 @@ from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, user_error
-from exfuse.runs.micro_batch import AUTO, images_of
+from exfuse.runs.micro_batch import AUTO, images_of, settle
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
@@ -149,7 +149,7 @@ class StagedSweeper(BasicSweeper):
 
     def _additions(self, rows: list[list[str]], seeds: list[int], plan: Plan) -> tuple[Additions, list[str], Save]:
         """How seeds are added to a sequential study, its rows' names, and what writes its folder after each look."""
-        sweep, runs = _running[-1], [self._describe(row) for row in rows]
+        sweep, runs = _running[-1], [self._describe([*row, f"seed={seeds[0]}"]) for row in rows]
         assert runs[0].sweep is not None
         declared = sweep.study.rows
         names = [declared_name(declared, run.choices, row_name(run)) for run in runs]
@@ -158,8 +158,7 @@ class StagedSweeper(BasicSweeper):
         builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
         usual = dict.fromkeys(names, "baseline")
         folder = _place(sweep.study, sweep.output)
-        planned = [plan_folder(self._describe([*row, f"seed={seeds[0]}"])).key for row in rows]
-        earlier = _looked_at(folder, planned)
+        earlier = _looked_at(folder, [plan_folder(settle(run)).key for run in runs])
         excluded = [plan.search.declared.seed] if plan.search else []
         pairs = pairs_of(names, builds_on if declared else usual)
         additions = Additions(pairs, seeds, runs[0].sweep, excluded, earlier, sweep.study.groups)
@@ -374,7 +373,7 @@ def _looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
 
 def _unspent(command: str) -> str:
     """A sweep's command without what it may spend, which may be raised."""
-    return shlex.join(word for word in shlex.split(command) if not word.startswith("sweep.most."))
+    return shlex.join(word for word in shlex.split(command) if not key_of(word).startswith("sweep.most"))
 
 
 def _place(study: DeclaredStudy, output: Path | None) -> Path:
@@ -389,7 +388,7 @@ def _data(runs: Iterable[RunFolder]) -> set[str]:
 
 def _command(verb: str, overrides: Sequence[str]) -> str:
     """As a user types it, without where things lie and what only this start was told."""
-    kept = [override for override in overrides if not override.startswith(_OF_THIS_START)]
+    kept = [override for override in overrides if not key_of(override).startswith(_OF_THIS_START)]
     return shlex.join(["exfuse", verb, *kept])
 
 

@@ -166,7 +166,8 @@ def judge(folder: RunFolder, ended: Ended) -> tuple[str, str]:
     if ended.returncode == 0 and folder.finished():
         return DONE, ""
     if ended.returncode == 0:
-        status, reason = FAILED, "it made another run: a config file or the data changed since the sweep began; start it again"
+        status = INTERRUPTED  # which no search takes for a bad setting
+        reason = "it made another run: a config file or the data changed since the sweep began; start it again"
     elif ended.hung:
         status, reason = FAILED, f"it made no progress for {ended.hung:.0f} s, and sweep.timeout ended it"
     elif ended.interrupted or ended.returncode == 130:  # the latter by trainer.max_time
