@@ -15,6 +15,7 @@ import exfuse
 from exfuse.composition.reading import read_labelled_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.bands import RGB, Bands, as_rgb
+from exfuse.data.contents import contents
 from exfuse.data.folder import read_folder
 from exfuse.data.pixels import read_image
 from exfuse.data.transforms import TrainTransform
@@ -87,6 +88,28 @@ def test_a_file_is_read_by_the_stated_rule(tmp_path: Path, name: str) -> None:
             Bands(stored.shape[2]).read(path)
     with pytest.raises(DataError, match=rf"{name} has {stored.shape[2]} channels, data\.channels=7"):
         Bands(7, (low, high)).read(path)
+
+
+def test_a_picture_of_other_colours_is_not_taken_for_rgb(tmp_path: Path) -> None:
+    Image.fromarray(EIGHT[..., :3]).convert("CMYK").save(tmp_path / "print.jpg")
+    with pytest.raises(DataError, match=r"print\.jpg holds colours as CMYK.*Save it as RGB"):
+        Bands(3, (0, 255)).read(tmp_path / "print.jpg")
+    assert Bands(4, (0, 255)).read(tmp_path / "print.jpg").shape == (12, 17, 4)
+
+
+def test_a_codec_that_is_absent_is_named_and_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = saved(tmp_path, "samples.tiff")
+
+    def refuse(_: object) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    bands = Bands(5, (0, 65535))
+    with monkeypatch.context() as without:
+        without.setattr(tifffile.TiffPageSeries, "asarray", refuse)
+        with pytest.raises(DataError, match=r"samples\.tiff is compressed: .*LZW.* pip install imagecodecs"):
+            contents([path], bands.look())
+    (found,) = contents([path], bands.look())
+    assert not found.looks[bands.look().__name__].problem
 
 
 def test_grey_is_weighed_as_pillow_does_and_repeated_where_three_channels_are_wanted(tmp_path: Path) -> None:

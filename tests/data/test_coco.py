@@ -145,6 +145,7 @@ def test_an_interrupted_conversion_is_not_read_and_goes_on(coco: Path, monkeypat
     def interrupted(target: Path, number: int, *rest: object) -> None:
         if number == 2:
             (target / "masks" / ".half.png").write_bytes(b"half a")
+            (target / "pieces" / ".00002.json.part").write_bytes(b"half a")
             raise KeyboardInterrupt
         begun.append(number)
         convert(target, number, *rest)  # type: ignore[arg-type]
@@ -158,6 +159,7 @@ def test_an_interrupted_conversion_is_not_read_and_goes_on(coco: Path, monkeypat
     monkeypatch.setattr(coco_module, "_convert_piece", convert)
     assert convert_split(coco, "train2017", VOC, 12)["remade"] == 2  # pieces 2 and 3 of 0..3
     assert not (store / "masks" / ".half.png").exists()
+    assert not list((store / "pieces").glob(".*"))
     read_coco(coco, ["train2017"], VOC, 12)
     assert convert_split(coco, "train2017", VOC, 12)["remade"] == 0
 

@@ -280,6 +280,8 @@ def coco_of(name: str, corners: object, side: int = 9) -> dict[str, object]:
         ("labelme", [{"label": "cat", "points": [[1, 1]], "shape_type": "point"}], "only polygons, rectangles and circles"),
         ("labelme", [{"points": []}], "no annotation of labelme"),
         ("labelme", [], "class"),
+        ("labelme", [{"label": "cat", "points": [[1, 1], [8, 8]], "shape_type": "polygon"}], "a polygon of 2 points"),
+        ("coco", coco_of("photos/a.jpg", []), "'cat' without a polygon"),
         ("voc", {}, "format=voc: expected coco or labelme"),
         ("coco", "[" * 100_000, "is no JSON file"),
         ("coco", coco_of("../../photos/a.jpg", [1, 1, 8, 1, 8, 8]), "leaves the images' folder"),

@@ -63,6 +63,12 @@ def test_what_is_no_image_is_refused(loaded, wrong):
         loaded.predict(wrong)
 
 
+def test_a_picture_of_more_than_8_bits_is_not_cut_off(loaded):
+    for pixels in (picture()[..., 0].astype(np.uint16) * 256, picture()[..., 0].astype(np.float32)):
+        with pytest.raises(DataError, match=r"mode (I;16|F) has more than 8 bits"):
+            loaded.predict(Image.fromarray(pixels))
+
+
 def test_a_run_is_found_by_the_first_digits_of_its_key(finished_run):
     model = exfuse.load(finished_run.key[:5], runs=finished_run.path.parent)
     assert model.classes == exfuse.load(finished_run.path).classes

@@ -32,7 +32,12 @@ from exfuse.errors import DataError
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
+_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 _SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
+
+
+class MissingCodecError(DataError):
+    """A TIFF is compressed by what needs a further package."""
 
 
 class Bands(NamedTuple):
@@ -86,6 +91,8 @@ class Bands(NamedTuple):
         def look(path: Path) -> Facts:
             try:
                 self.read(path)
+            except MissingCodecError:
+                raise  # which is no fault of the file's, and may be there tomorrow
             except DataError as error:
                 return Facts(problem=str(error).removeprefix(f"{path} "))
             return _header(path)
@@ -149,7 +156,12 @@ def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
         values = np.load(path, allow_pickle=False)
     elif path.suffix.lower() in _TIFF:
         with _tiff(path) as series:
-            values = series.asarray().transpose(_places(series.axes))
+            try:
+                values = series.asarray().transpose(_places(series.axes))
+            except ValueError as error:
+                if "imagecodecs" not in str(error):
+                    raise
+                raise MissingCodecError(f"{path} is compressed: {error}. Type pip install imagecodecs.") from error
     else:
         with opened(path) as image:
             values = _pictured(image, path, upright, channels)
@@ -175,6 +187,8 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         pixels = image.convert("RGB" if channels == 3 else "L")
     elif channels == 1 and image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
         pixels = image.convert("L")
+    elif channels == 3 and image.mode in _OTHER_COLOURS:
+        raise Unfit(f"holds colours as {image.mode}, which are no red, green and blue. Save it as RGB.")
     return np.asarray(pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels)
 
 

@@ -365,7 +365,7 @@ def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
         for stale in set((target / "masks").glob("*")) - named:
             stale.unlink()
         for stale in (target / "pieces").glob("*"):
-            if int(stale.stem) >= pieces:
+            if not stale.stem.isdecimal() or int(stale.stem) >= pieces:  # what a killed start had half written goes, too
                 stale.unlink()
         index.write(path)
     plain: dict[str, Any] = msgspec.to_builtins(index)

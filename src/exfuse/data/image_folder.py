@@ -50,11 +50,12 @@ def read_image_folder(
     def find() -> list[LabelledItem]:
         samples, others = list[tuple[Path, int]](), list[Path]()
         for label, name_of_class in enumerate(classes()):
-            images = [path for path in _files(folder / name_of_class) if path.suffix.lower() in FORMATS]
+            files = _files(folder / name_of_class)
+            images = [path for path in files if path.suffix.lower() in FORMATS]
             if not images:
                 raise DataError(f"{folder}: the class {name_of_class} has no image. Fill or remove its folder.")
             samples += [(path, label) for path in images]
-            others += [path for path in _files(folder / name_of_class) if path not in {*images} and is_picture(path)]
+            others += [path for path in files if path.suffix.lower() not in FORMATS and is_picture(path)]
         refuse_other_formats(others, folder)
         if (wanted := counts.get(split)) is not None and len(samples) != wanted:
             raise DataError(

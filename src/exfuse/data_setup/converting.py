@@ -21,6 +21,7 @@ from exfuse.limits import Text
 from exfuse.palette import VOID, palette_image
 from exfuse.terminal import Console, track
 
+_TRIANGLE = 6  # numbers: what covers an area has no fewer
 _CIRCLE = 64  # corners of the polygon that stands for one
 _FARTHEST = 1e5  # pixels from the origin that a corner may lie
 _BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
@@ -71,6 +72,11 @@ def convert(
             for line in shape if isinstance(shape, list) else ():
                 if not isinstance(line, list) or len(line) % 2 or not all(map(_is_place, line)):
                     raise DataError(f"{source}: {one.image.name} has a polygon of {label!r} that is no list of x, y, x, y, ...")
+            if isinstance(shape, list) and not any(len(line) >= _TRIANGLE for line in shape):
+                raise DataError(
+                    f"{source}: {one.image.name} has a {label!r} without a polygon: a box, point or line alone covers no area. "
+                    "Draw it, or take it out."
+                )
     listed = Path(output) / "classes.txt"
     used = {label for one in drawn for label, void, _ in one.shapes if not void} - {_BACKGROUND}
     names = [*read_class_names(listed)] if listed.is_file() else [background, *sorted(used - {background})]
@@ -190,6 +196,6 @@ def _image(path: Path, annotation: Path) -> Path:
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:  # another disk
         shutil.copy2(source, target)

@@ -78,6 +78,11 @@ class TrainedModel:
         if isinstance(image, (str, Path)):
             return self.bands.read(Path(image), self.upright)
         if isinstance(image, Image.Image):
+            if image.mode[0] in "IF":
+                raise DataError(
+                    f"an image of Pillow's mode {image.mode} has more than 8 bits, which would be cut off. "
+                    "Give its file, or an array of uint8."
+                )
             turned = ImageOps.exif_transpose(image) if self.upright else image
             mode = {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
             image = np.atleast_3d(np.asarray(turned.convert(mode)))
