@@ -151,6 +151,19 @@ def test_a_text_that_parts_from_the_records_is_refused_by_name(folder, edit, mes
         check_texts([folder.parent])
 
 
+def test_files_that_are_no_text_or_no_table_are_named(folder):
+    text, probe = folder.parent / "README.md", folder / "probe" / "probe.csv"
+    text.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"README\.md is no UTF-8"):
+        check_texts([folder.parent])
+    text.write_text(TEXT.replace("scores of study", "probes of study"))
+    probe.parent.mkdir()
+    for content in ("a,b\n1,2\n", "seb,question,level,row,before,after\nproduct,q,1,a,1,many\n"):
+        probe.write_text(content)
+        with pytest.raises(UserError, match=r"probe\.csv is no table of probes"):
+            write_texts([folder.parent])
+
+
 # Images that are not independent.
 
 

@@ -112,7 +112,7 @@ def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_r
     assert [row["edge_iou_5px"] for row in rows] == ["absent" if np.isnan(value) else f"{value:.6f}" for value in edge]
 
 
-def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished_run, tmp_path, commit):
+def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished_run, tmp_path, commit, capsys):
     copy = RunFolder(tmp_path, finished_run.key)
     shutil.copytree(finished_run.path, copy.path)
     before = copy.finished()
@@ -126,5 +126,9 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     np.testing.assert_array_equal(copy.counts()[0], counts)
     assert copy.counts()[1] == ids
     np.testing.assert_array_equal(copy.boundary_areas(after).areas.true, finished_run.boundary_areas(before).areas.true)
+    (copy.path / "confusion.npz").write_bytes(b"half of it")
+    rescore([str(tmp_path)], "cpu", workers=0)
+    assert "could not be read" in " ".join(capsys.readouterr().out.split())
+    np.testing.assert_array_equal(copy.counts()[0], counts)
     with pytest.raises(UserError, match="holds no finished run"):
         rescore([str(tmp_path / "nowhere")], "cpu", workers=0)

@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 
 from exfuse.errors import UserError
+from exfuse.store.find import find_run
 from exfuse.store.folder import COUNTS, RunFolder, list_runs
 from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores, Record
 from tests.records import SCORES, leave_record
@@ -169,8 +170,30 @@ def test_a_list_of_runs_names_damaged_ones_and_their_size(folder: RunFolder, tmp
 
 def test_a_record_in_another_runs_folder_is_refused(folder: RunFolder) -> None:
     folder.path.rename(folder.root / "other")
-    with pytest.raises(UserError, match="is not a whole record of other: it calls itself abc"):
+    with pytest.raises(UserError, match=r"is the record of abc\. .* rename .*other back to abc"):
         RunFolder(folder.root, "other").record()
+
+
+def test_a_record_that_nobody_may_read_is_no_damaged_one(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"record\.json cannot be read: Permission denied\. .*mend its permissions"):
+        folder.record()
+
+
+def test_a_link_to_a_runs_folder_is_the_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = folder.root / "best"
+    link.symlink_to(folder.path)
+    assert [run.folder.key for run in list_runs(folder.root)] == ["abc"]  # once
+    assert find_run("best", folder.root) == find_run(str(link), folder.root) == folder.path.resolve()
+    with monkeypatch.context() as inside:
+        inside.chdir(folder.path)
+        assert find_run(".", folder.root) == folder.path.resolve()
+    RunFolder(folder.root, "best").clear()
+    assert not link.is_symlink()
+    assert not folder.path.exists()
 
 
 def test_a_record_that_finds_no_space_takes_the_blocks_of_the_one_before(

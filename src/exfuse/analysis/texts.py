@@ -42,9 +42,9 @@ def write_texts(folders: Iterable[Path]) -> list[Path]:
     """
     changed = []
     for path in _texts(folders):
-        before = path.read_text()
+        before = _text(path)
         if (after := _written(path, before)) != before:
-            write_atomically(path, lambda scratch, after=after: scratch.write_text(after))  # type: ignore[misc]
+            write_atomically(path, lambda scratch, after=after: scratch.write_text(after, "utf-8"))  # type: ignore[misc]
             changed.append(path)
     return changed
 
@@ -57,7 +57,7 @@ def check_texts(folders: Iterable[Path]) -> int:
     """
     found = 0
     for path in _texts(folders):
-        text = path.read_text()
+        text = _text(path)
         remedy = f"Write it anew: exfuse study tabulate {path.parent}"
         for old, new in zip(_BLOCK.finditer(text), _BLOCK.finditer(_written(path, text)), strict=True):
             if old[0] != new[0]:
@@ -75,6 +75,13 @@ def check_texts(folders: Iterable[Path]) -> int:
 def _texts(folders: Iterable[Path]) -> list[Path]:
     found = dict.fromkeys(path for folder in folders for path in sorted(folder.rglob("*.md")) if RECORDS not in path.parts)
     return [path for path in found if path.name != _GENERATED]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 ({error}). Save it as UTF-8.") from error
 
 
 def _written(path: Path, text: str) -> str:
@@ -153,11 +160,13 @@ def _probes(folder: Path) -> list[str]:
     path = folder / "probe" / "probe.csv"
     if not path.is_file():
         raise UserError(f"{path} is missing: exfuse report probe writes it.")
-    with path.open(newline="") as file:
-        for one in csv.DictReader(file):
+    try:
+        for one in csv.DictReader(path.read_text().splitlines()):
             if one["seb"] != "none":
                 by_row = changes.setdefault((one["question"], one["level"]), {})
                 by_row.setdefault(one["row"], []).append(float(one["after"]) - float(one["before"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no table of probes ({error}): exfuse report probe writes it anew.") from error
     tested = [
         (key, row) for key, by_row in changes.items() for row, values in by_row.items() if any(values) and len(values) > 1
     ]

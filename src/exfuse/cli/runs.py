@@ -12,7 +12,7 @@ from exfuse.errors import UserError, plural
 from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.consistency import told_apart
-from exfuse.store.folder import Listed, list_runs
+from exfuse.store.folder import Listed, list_runs, size_of
 from exfuse.store.record import RUNNING
 from exfuse.terminal import Console, Table
 
@@ -173,9 +173,7 @@ def du(paths_runs: str, paths_backbones: str, paths_cache: str, json: bool) -> N
     """Print how much of the disk each store takes; with ``json`` in bytes."""
     folders = {"runs": Path(paths_runs), "backbones": Path(paths_backbones), "cache": Path(paths_cache)}
     folders |= {name: Path("outputs") / name for name in ("studies", "sweeps")}
-    sizes = {
-        name: sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) for name, folder in folders.items()
-    }
+    sizes = {name: size_of(folder) for name, folder in folders.items()}
     if json:
         print(as_json(sizes), end="")
         return

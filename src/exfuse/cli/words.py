@@ -1,9 +1,9 @@
 """From the words that were typed to a verb, its things and Hydra's arguments; spellings of earlier versions are translated."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
 from exfuse.cli.verbs import VERBS, Verb
@@ -77,7 +77,7 @@ def read_command(words: Sequence[str]) -> Command:
             arguments.append(spelt)
         elif word.startswith("-") and len(word) > 1:
             raise UsageError(f"{word}: no such option. Options are key=value; see exfuse {verb.name} --help.")
-        elif override is None or (verb.things and Path(word).exists()):  # a file may be called so
+        elif override is None or (verb.things and os.path.exists(word)):  # noqa: PTH110 - a word too long for a path is no file
             loose.append(word)
         elif override["key"] == "study" and "study" in keys:
             things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import check_outputs
-from exfuse.store.folder import RunFolder, find_finished, find_runs
+from exfuse.store.folder import RECORD, RunFolder, find_finished, find_runs, straight
 from exfuse.store.record import RUNNING, Record
 from exfuse.store.seal import check_sealed, last_of
 from exfuse.store.study import load_study
@@ -23,7 +23,8 @@ def weights(run: str) -> None:
     """
     path = last_of(Path(run))
     check_sealed(path)
-    folder = RunFolder(path.absolute().parent.parent.parent, path.absolute().parent.parent.name)
+    place = straight(path.absolute().parent.parent)
+    folder = RunFolder(place.parent, place.name)
     record = folder.record()
     if record is not None and not record.done:
         status = "interrupted" if record.status == RUNNING and not folder.is_held() else record.status
@@ -67,7 +68,7 @@ def finished(run: str) -> Record:
     Raises:
         CheckpointError: if there is none.
     """
-    path = Path(run).absolute()
+    path = straight(Path(run)).absolute()
     if not path.is_dir():
         raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
     record = RunFolder(path.parent, path.name).record()
@@ -85,7 +86,7 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
         UserError: if there is none, or they were not scored on the same images.
     """
     folders = [Path(run) for run in runs]
-    for run in [run for folder in folders for run in find_runs(folder) if run.path == folder]:  # named itself
+    for run in [find_runs(folder)[0] for folder in folders if (folder / RECORD).is_file()]:  # named itself
         if (record := run.record()) and not record.done:
             raise UserError(f"{record.title}, seed {record.seed}, in {run.path} has not finished: it has no scores to compare.")
     found = find_finished(folders)

@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 import torch
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.errors import CheckpointError, DataError, plural
+from exfuse.errors import CheckpointError, DataError, UserError, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -24,6 +25,7 @@ from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_
 from exfuse.store.checked import plain
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record
 from exfuse.tasks.scoring import score
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
@@ -112,7 +114,7 @@ def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:
     with run.locked():
         record = run.finished()
         assert record is not None
-        before, _ = run.counts(record)
+        before = _counts(run, record)
         model, trained, _ = load_checkpoint(run.path)
         split = split_of(trained, "val")
         if split.manifest() != record.manifests["val"]:
@@ -120,5 +122,15 @@ def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:
         origin = replace(record, scored_by=describe_environment(device))
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         record = report_outcome(run, origin, model, dataset, device, workers)
+        if before is None:
+            return f"{100 * record.scores.miou:.2f} % mIoU; what was counted before could not be read"
         pixels = int(np.abs(run.counts(record)[0] - before).sum()) // 2
     return f"{100 * record.scores.miou:.2f} % mIoU, {pixels or 'no'} pixels decided otherwise than before"
+
+
+def _counts(run: RunFolder, record: Record) -> NDArray[np.int64] | None:
+    """Of before; None where a rescoring was ended before it wrote its record, or they are damaged: scoring anew mends that."""
+    try:
+        return run.counts(record)[0]
+    except UserError:
+        return None

@@ -37,8 +37,8 @@ def report_outcome(
     A run's own score is that of the single scale at native size, whatever else it is evaluated with later.
     """
     scored = score(model, dataset, device, workers)
-    write_scores(folder.path, scored, dataset)
     save_examples(folder.path / "predictions.png", model, dataset, origin.title, device)
+    write_scores(folder.path, scored, dataset)  # which a record of before no longer describes
     hashes = {"confusion_sha256": sha256(folder.path / COUNTS), "boundary_sha256": sha256(folder.path / BOUNDARY)}
     return folder.write(replace(origin, status=DONE, scored=summarise(scored, dataset), **hashes))
 

@@ -17,7 +17,7 @@ from exfuse.models.sources import PUBLIC, weights_file
 from exfuse.process import check_memory, visible_gpus
 from exfuse.store.description import Described, HeldOut, Option, RunDescription, Trainer
 from exfuse.store.find import find_run
-from exfuse.store.folder import RunFolder
+from exfuse.store.folder import RunFolder, straight
 from exfuse.store.key import backbone_key, run_key
 
 PRETRAINED = "pretrained"
@@ -166,7 +166,7 @@ def start_folder(run: RunDescription) -> RunFolder | None:
     """
     if run.init_from is None:
         return None
-    path = Path(run.init_from)
+    path = straight(Path(run.init_from))
     if not _KEY.fullmatch(path.name):
         try:
             path = find_run(run.init_from, Path(run.paths.runs))

@@ -68,7 +68,11 @@ def read_plain(path: Path, what: str, remedy: str, *schemas: int) -> dict[str, A
             raise ValueError(f"expected an object, got {type(content).__name__}")
     except FileNotFoundError as error:
         raise UserError(f"No {path}: expected {what}. {remedy}") from error
-    except (ValueError, OSError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}. It is {what}: mend its permissions or disk."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not {what}: it is cut short or no JSON ({error}). {remedy}") from error
     if schemas and (found := content.get("schema")) not in schemas:
         known = " and ".join(map(str, schemas))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exfuse.errors import UserError, plural
 from exfuse.store.consistency import told_apart
-from exfuse.store.folder import RECORD, Listed, list_runs
+from exfuse.store.folder import RECORD, Listed, list_runs, straight
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
 _SHOWN = 8  # digits of a key
@@ -25,12 +25,12 @@ def find_run(text: str, root: Path) -> Path:
     """
     path = Path(text)
     if path.exists() or path.suffix == ".ckpt":
-        return path
+        return straight(path) if path.is_dir() else path
     if len(path.parts) > 1:
         begun = _DIGITS.fullmatch(path.name) and any(path.parent.glob(f"{path.name}*/{RECORD}"))
         return find_run(path.name, path.parent) if begun else path
     if (root / text).is_dir():
-        return root / text
+        return straight(root / text)
     runs = list_runs(root)
     found = [run for run in runs if _DIGITS.fullmatch(text) and run.folder.key.startswith(text)]
     found = found or [run for run in runs if run.record and text in (run.record.name, run.record.label)]

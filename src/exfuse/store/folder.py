@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,10 +143,10 @@ class RunFolder:
         Args:
             record: of the finished run.
         """
-        with np.load(self.path / self.counted_in(record)[0], allow_pickle=False) as arrays:
-            if "groups" in arrays:
-                return Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
-            ids = [str(id) for id in arrays["ids"]]
+        arrays = self._counted(record)
+        if "groups" in arrays:
+            return Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
+        ids = [str(id) for id in arrays["ids"]]
         data = record.setting("data") or {}
         rule = None if "groups" in data else rule_of(data.get("name", ""))
         return grouping_of(ids, rule) if rule else None
@@ -172,8 +173,18 @@ class RunFolder:
             return BoundaryAreas(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
 
     def clear(self) -> None:
-        """Forget everything of an earlier start."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Forget everything of an earlier start; of a folder that is a link, what it leads to.
+
+        Raises:
+            UserError: if something of it cannot be removed.
+        """
+        try:
+            if (place := self.path.resolve()).exists():
+                shutil.rmtree(place)
+            if self.path.is_symlink():
+                self.path.unlink()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be removed: {error}. Mend its permissions, or remove it yourself.") from error
 
     @contextmanager
     def locked(self, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
@@ -219,7 +230,13 @@ class RunFolder:
 
 def find_runs(folder: Path) -> list[RunFolder]:
     """Every run or backbone in or at ``folder`` that has left a record, by key."""
-    return [RunFolder(path.parent, path.name) for path in (folder, *sorted(folder.glob("*"))) if (path / RECORD).is_file()]
+    places = [straight(path) for path in (folder, *sorted(folder.glob("*"))) if (path / RECORD).is_file()]
+    return [RunFolder(path.parent, path.name) for path in dict.fromkeys(places)]
+
+
+def straight(path: Path) -> Path:
+    """Where a run's folder lies: a link to it, ``.`` and ``..`` are not called by its key."""
+    return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
 
 
 def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
@@ -252,13 +269,26 @@ class Listed(NamedTuple):
 def list_runs(folder: Path) -> list[Listed]:
     """Every run or backbone in or at ``folder``, the newest first; one whose record cannot be read is listed as damaged."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return sorted(pool.map(_listed, find_runs(folder)), key=lambda one: -one.modified)
+        listed = filter(None, pool.map(_listed, find_runs(folder)))
+    return sorted(listed, key=lambda one: -one.modified)
 
 
-def _listed(run: RunFolder) -> Listed:
+def _listed(run: RunFolder) -> Listed | None:
+    """None for one that another process has removed meanwhile."""
     try:
         record, damage = run.record(), ""
     except UserError as error:
         record, damage = None, str(error)
-    size = sum(path.lstat().st_size for path in run.path.rglob("*") if not path.is_dir())
-    return Listed(run, record, damage, (run.path / RECORD).stat().st_mtime, size)
+    with suppress(FileNotFoundError):
+        return Listed(run, record, damage, (run.path / RECORD).stat().st_mtime, size_of(run.path))
+    return None
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder, at which other processes may be."""
+    size = 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(above, name).lstat().st_size
+    return size

@@ -383,8 +383,12 @@ def read_record(path: Path, key: str | None = None) -> Record:
     """
     what, advice = f"a whole record of {key or 'a run'}", "Delete its folder, or add overwrite=true to make it anew."
     content = read_plain(path, what, advice, OLD, SCHEMA)
-    if content.get("key") != (key or content.get("key")) or not content.get("status"):
-        raise UserError(f"{path} is not {what}: it calls itself {content.get('key')}. {advice}")
+    if not content.get("status"):
+        raise UserError(f"{path} is not {what}: it says no status. {advice}")
+    if (own := content.get("key")) != (key or own):
+        raise UserError(
+            f"{path} is the record of {own}. A run's folder is called by its key: rename {path.parent} back to {own}."
+        )
     found = typed(content if content["schema"] == SCHEMA else _today(content), Record, path, what, advice)
     says = {name: _Says.of(getattr(found, name), f"{path} does not say", name) for name in ("config", "images", "manifests")}
     return msgspec.structs.replace(found, **says)
