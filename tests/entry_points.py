@@ -27,6 +27,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.pace import patience
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # read by albumentations on import: it would ask the network for a newer release
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -47,7 +49,7 @@ SERVER.set_forkserver_preload(
 )
 OURS = ("src", "exfuse")
 _ANEW = (*OURS, "hydra", "hydra_plugins", "omegaconf")  # what a forked child imports itself: they keep what its parent did
-_SECONDS = 300  # more than anything that a test starts takes, on a busy machine too
+_SECONDS = patience(300)  # more than anything that a test starts takes, on a busy machine too
 
 
 class Started:
@@ -168,7 +170,7 @@ def holder(lock: Path) -> int:
         AssertionError: if there is none within ten seconds.
     """
     lock = lock.resolve()
-    for _ in range(100):
+    for _ in range(int(patience(100))):
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if any(link.resolve() == lock for link in (process / "fd").iterdir()):
@@ -179,7 +181,7 @@ def holder(lock: Path) -> int:
     raise AssertionError(f"nobody holds {lock}")
 
 
-def ends(process: int, seconds: float = 60) -> bool:
+def ends(process: int, seconds: float = patience(60)) -> bool:
     """Whether a process, which need not be a child of this one, ends in time."""
     for _ in range(int(seconds * 10)):
         if not Path(f"/proc/{process}").exists():

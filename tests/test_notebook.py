@@ -18,6 +18,7 @@ from rich.console import Console
 from exfuse.analysis.rendering import render_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 from tests.sharing import amount
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -51,7 +52,7 @@ def source_of(path: Path) -> nbformat.NotebookNode:
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     NotebookClient(
-        notebook, timeout=300, kernel_name=NATIVE_KERNEL_NAME, resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=int(patience(300)), kernel_name=NATIVE_KERNEL_NAME, resources={"metadata": {"path": str(folder)}}
     ).execute()
     return notebook
 

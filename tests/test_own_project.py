@@ -24,6 +24,7 @@ from exfuse.sweeps.rows import read_study, split
 from tests import entry_points
 from tests.command import Command
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 from tests.small_runs import only_run
 
 PAGE = (REPOSITORY / "docs" / "own_project.md").read_text()
@@ -143,7 +144,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(place: Place) -> None:
     command = shlex.join([*words, "technique/channel=cbam", "technique/spatial=cbam", "paths.runs=again", *QUICK])
     first = place.start(command)
     saved = place.folder / "again" / place.key_of("channel+spatial") / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + patience(120)
     while not saved.exists() and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(first.pid, 9)

@@ -20,6 +20,7 @@ from exfuse.errors import UserError
 from exfuse.files import as_cell
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
+from tests.pace import patience
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIXES = (".md", ".tex", ".csv", ".html")
@@ -246,7 +247,7 @@ def compiles(folder: Path, body: str, preamble: str = ARTICLE) -> str:
     document = folder / "document.tex"
     document.write_text(f"{preamble}{packages}\\begin{{document}}{body}\\end{{document}}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", document.name]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=patience(120))
     if "IEEEtran.cls' not found" in done.stdout:
         pytest.skip("IEEEtran is not installed: texlive-publishers")
     assert done.returncode == 0, done.stdout[-2000:]

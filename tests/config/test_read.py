@@ -17,6 +17,7 @@ from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, config_dirs
 from exfuse.store.description import Option, PretrainingDescription, RunDescription, from_plain, to_plain
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_signatures_are_read_without_importing_what_they_are_of() -> None:
         "assert 'max_epochs' in signature('pytorch_lightning.Trainer').arguments\n"
         "assert not {'torch', 'pytorch_lightning'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, timeout=patience(60))
     assert not signature("exfuse.techniques.adjacent_prediction.AdjacentPrediction").arguments["classes"].optional
     with pytest.raises(ConfigError, match=r"torch\.optim\.Sgd cannot be found"):
         signature("torch.optim.Sgd")
@@ -210,4 +211,4 @@ def test_options_of_a_folder_of_ones_own_are_found_checked_and_built(tmp_path: P
 def test_a_program_that_imports_this_keeps_its_own_words():
     """Only the command reads the command line: a program of somebody else's may well have a --config-dir of its own."""
     code = "import sys; sys.argv += ['--config-dir', 'nowhere']; import exfuse.config, exfuse.config.overrides"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=REPOSITORY)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(120), cwd=REPOSITORY)

@@ -27,6 +27,7 @@ from exfuse.data.scenes_drawing import (
 )
 from exfuse.errors import DataError
 from exfuse.palette import VOID, voc_palette
+from tests.pace import patience
 
 LOOK_ALIKES = {("boat", "cart"): draw_hull, ("bird", "fish"): draw_winged, ("balloon", "buoy"): draw_ball}
 HOMES = {"boat": WATER, "cart": LAND, "bird": SKY, "fish": WATER, "balloon": SKY, "buoy": WATER}
@@ -275,5 +276,5 @@ def test_two_processes_at_once_leave_one_complete_data_set(tmp_path):
     )
     here = Path(__file__).parents[2]
     writers = [subprocess.Popen([sys.executable, "-c", script, str(root)], cwd=here) for _ in range(2)]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert [writer.wait(patience(120)) for writer in writers] == [0, 0]
     assert files_of(root) == files_of(generate_scenes(tmp_path / "alone", 30, 5, 96, 0))

@@ -14,6 +14,7 @@ from exfuse.errors import ConfigError
 from exfuse.process import check_memory
 from exfuse.runs.plan import check_batch, plan_run
 from exfuse.tasks.prediction import check_view
+from tests.pace import patience
 
 
 @pytest.mark.parametrize(
@@ -88,4 +89,4 @@ def test_reading_data_loads_no_torch() -> None:
         "import exfuse.data.census, exfuse.data.image_folder, exfuse.data.coco, exfuse.data_setup.preparing\n"
         "assert not {'torch', 'torchvision'} & {*sys.modules}"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(120))

@@ -17,6 +17,7 @@ from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.command import Command
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 
 
 @pytest.mark.parametrize("overrides", [[], ["+ablation=exfuse", "backbone.init=pretrained"], ["trainer=auto"]])
@@ -30,7 +31,7 @@ def test_a_key_needs_no_torch(small_overrides: list[str], overrides: list[str]) 
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     command = [sys.executable, "-c", code, *small_overrides, *overrides]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=patience(120))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()[-1]) == 16
 

@@ -20,6 +20,7 @@ from exfuse.runs.pretraining import pretrain
 from exfuse.store.description import PretrainingDescription, from_plain
 from exfuse.store.folder import RunFolder
 from tests.entry_points import Started, start as start_entry_point
+from tests.pace import patience
 from tests.sharing import amount
 from tests.small_runs import only_run
 
@@ -154,7 +155,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     whole = only_run(tmp_path / "whole")
 
     process = start(overrides, tmp_path / "killed")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + patience(120)
     while not list((tmp_path / "killed").glob("*/checkpoints/last.ckpt")):
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < deadline
@@ -200,7 +201,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
         start(common, tmp_path / "one"),
         start([*common, "trainer=ddp_cpu", "trainer.enable_progress_bar=false"], tmp_path / "two"),
     ]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0], [process.told() for process in processes]
+    assert [process.wait(timeout=patience(200)) for process in processes] == [0, 0], [process.told() for process in processes]
     one, two = (only_run(tmp_path / name) for name in ("one", "two"))
     assert one.key == two.key  # the same backbone, however it was made
     single, double = weights(one), weights(two)
@@ -213,7 +214,7 @@ def test_two_cpu_processes_make_the_weights_of_one_with_the_same_global_batch(
 
 def test_a_process_that_needs_a_backbone_in_the_making_waits_for_it(pretraining_overrides: list[str], tmp_path: Path) -> None:
     processes = [start(pretraining_overrides, tmp_path / "store") for _ in range(2)]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0], [process.told() for process in processes]
+    assert [process.wait(timeout=patience(200)) for process in processes] == [0, 0], [process.told() for process in processes]
     texts = [process.told() for process in processes]
     assert sum("already made" not in text for text in texts) == 1, texts
     assert only_run(tmp_path / "store").record().status == "done"  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.entry_points import Started, start as start_entry_point
+from tests.pace import patience
 from tests.sharing import amount
 from tests.small_runs import only_run
 
@@ -42,7 +43,7 @@ def test_sigkill_in_mid_epoch_and_resume_change_no_bit(
     whole = only_run(tmp_path / "whole")
 
     process = start(overrides, tmp_path / "killed")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + patience(120)
     while not list((tmp_path / "killed").glob("*/checkpoints/last.ckpt")):
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < deadline
@@ -72,7 +73,7 @@ def test_ctrl_c_is_recorded_and_exits_with_130(small_overrides: list[str], tmp_p
     # on a busy machine a short run would end before the signal is sent
     overrides = [*small_overrides, f"data.root={tmp_path / 'scenes'}", *LONGER, "recipe.epochs=400"]
     process = start(overrides, tmp_path / "runs")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + patience(120)
     while not list((tmp_path / "runs").glob("*/checkpoints/last.ckpt")):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from exfuse.runs import saving
 from exfuse.runs.saving import InBackground, LastCheckpoint
+from tests.pace import patience
 
 
 class _Slow(TorchCheckpointIO):
@@ -22,7 +23,7 @@ class _Slow(TorchCheckpointIO):
         self.may_write = threading.Event()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        assert self.may_write.wait(20)
+        assert self.may_write.wait(patience(20))
         super().save_checkpoint(checkpoint, path)
 
 

@@ -15,10 +15,11 @@ from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 from tests.small_runs import SMALL
 
 SOUND, RAISES, KILLED = 0, 1, 2  # seeds
-_SECONDS = 300  # more than any of these sweeps takes, on a busy machine too
+_SECONDS = patience(300)  # more than any of these sweeps takes, on a busy machine too
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Sweeps:
             time.sleep(0.02)
         if sweep.poll() is None:
             sweep.terminate()
-        raise AssertionError(f"seed {seed} never saved an epoch:\n{sweep.communicate(timeout=20)[0]}")
+        raise AssertionError(f"seed {seed} never saved an epoch:\n{sweep.communicate(timeout=patience(20))[0]}")
 
     def close(self) -> None:
         """End whatever a failed test has left running."""
@@ -87,7 +88,7 @@ class Sweeps:
             if sweep.poll() is None:
                 sweep.terminate()
                 try:
-                    sweep.communicate(timeout=20)
+                    sweep.communicate(timeout=patience(20))
                 except subprocess.TimeoutExpired:
                     sweep.kill()
                     sweep.communicate()

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.pace import patience
+
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "sinfo", "squeue", "setpriv")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where daemons lie; not on everyone's PATH
-_START_SECONDS = 60
+_START_SECONDS = patience(60)
 
 _CONFIG = """\
 ClusterName=test
@@ -119,7 +121,7 @@ def _start(command: list[str], folder: Path, environment: dict[str, str], daemon
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(patience(10))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -140,7 +142,7 @@ def _wait_until_idle(folder: Path, environment: dict[str, str], daemons: list["s
 def _cancel_jobs(environment: dict[str, str]) -> None:
     """Cancel what still runs, and wait for it: slurmd's children outlive slurmd."""
     subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + patience(15)
     while time.monotonic() < deadline:
         queue = subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True, text=True)
         if not queue.stdout.strip():

@@ -23,6 +23,7 @@ from exfuse.sweeps.chain import Stage, plan_chain, run_chain
 from tests import entry_points
 from tests.conftest import REPOSITORY
 from tests.extras import require
+from tests.pace import patience
 from tests.records import SCORES, leave_record
 from tests.sharing import FULL
 from tests.sweeps.three_layouts import write_layouts
@@ -126,7 +127,7 @@ def test_planning_needs_no_torch(layouts: list[str], tmp_path: Path) -> None:
         "heavy = {'torch', 'timm', 'pytorch_lightning', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=patience(120))
     assert done.returncode == 0, done.stderr
 
 
@@ -205,7 +206,7 @@ def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
 def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(layouts: list[str], tmp_path: Path) -> None:
     whole = Chains(layouts, tmp_path / "whole")
     chain = whole.start()
-    told, _ = chain.communicate(timeout=900)
+    told, _ = chain.communicate(timeout=patience(900))
     assert chain.returncode == 0, told
     assert f"The model of the last stage: {whole.stages['voc'].path}" in told
 
@@ -213,7 +214,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
     shutil.copytree(whole.stages["coco"].path, killed.stages["coco"].path)  # the first stage is done
     chain = killed.start()
     os.kill(killed.wait_for_an_epoch_of("sbd", chain), signal.SIGKILL)  # the stage's training
-    told, _ = chain.communicate(timeout=120)
+    told, _ = chain.communicate(timeout=patience(120))
     assert chain.returncode == 1
     assert f"Stage 2 of 3, sbd, run {killed.stages['sbd'].key}: its process was ended by signal 9" in told
     assert "The same command goes on with this stage" in told
@@ -234,7 +235,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
         assert killed.record("sbd")["status"] in ("interrupted", "done")
 
     chain = killed.start()
-    told, _ = chain.communicate(timeout=900)
+    told, _ = chain.communicate(timeout=patience(900))
     assert chain.returncode == 0, told
     assert f"Stage 1 of 3, coco: run {killed.stages['coco'].key} is done." in told
     assert killed.stages["coco"].last.stat().st_mtime_ns == first_stage
@@ -256,7 +257,7 @@ def test_a_chain_killed_in_stage_2_ends_with_the_weights_of_one_that_never_was(l
 def test_a_stage_that_fails_stops_the_chain_with_its_reason(layouts: list[str], tmp_path: Path) -> None:
     chains = Chains(layouts, tmp_path / "runs")
     chains.command.append("recipe.batch_size=17")
-    done = entry_points.run(*chains.command, timeout=900)
+    done = entry_points.run(*chains.command, timeout=patience(900))
     assert done.returncode == 1
     assert "Stage 2 of 3, sbd" in done.stderr
     assert "recipe.batch_size=17 is more than the 16 images" in done.stderr

@@ -22,6 +22,7 @@ from exfuse.store.outcome import Outcome
 from exfuse.sweeps.collect import DeclaredStudy
 from exfuse.sweeps.session import _names, _Sweep
 from exfuse.sweeps.supervisor import judge
+from tests.pace import patience
 from tests.records import leave_record
 
 
@@ -186,7 +187,7 @@ def test_a_forked_run_ends_as_its_server_says_or_with_it(last: bytes, status: in
     for one in (tell, complain):
         os.close(one)
     with forked:
-        assert forked.wait(5) == forked.returncode == status
+        assert forked.wait(patience(5)) == forked.returncode == status
 
 
 def test_a_server_that_ends_before_it_has_started_a_run_is_an_error(tmp_path, monkeypatch):
@@ -205,7 +206,7 @@ def test_a_run_whose_server_was_killed_is_waited_for() -> None:
             with pytest.raises(subprocess.TimeoutExpired):
                 forked.wait(0.1)
             run.kill()
-            assert forked.wait(10) == -9
+            assert forked.wait(patience(10)) == -9
 
 
 def test_half_a_request_ends_a_server() -> None:

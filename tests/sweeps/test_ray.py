@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pace import patience
 from tests.sweeps.slurm import free_ports
 
 
@@ -38,7 +39,7 @@ def cluster(ray: dict[str, str]) -> Iterator[None]:
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd="/", env=ray, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience(60)
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -46,7 +47,7 @@ def cluster(ray: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         process.terminate()  # takes the node's processes with it
-        process.wait(30)
+        process.wait(patience(30))
 
 
 @pytest.mark.slow

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from exfuse.errors import HELD
 from exfuse.runs.child import Ended
 from exfuse.store.description import RunDescription
-from exfuse.store.folder import RunFolder
+from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.outcome import BUSY, Outcome
-from exfuse.store.record import FAILED
+from exfuse.store.record import DONE, FAILED, INTERRUPTED
 from exfuse.sweeps import supervisor
-from exfuse.sweeps.supervisor import _bring_to_an_end
+from exfuse.sweeps.supervisor import _bring_to_an_end, judge
+from tests.pace import patience
+from tests.records import leave_record
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -27,7 +29,7 @@ def test_a_run_that_another_process_trains_is_trained_anew_once_that_has_ended(
     def train_elsewhere() -> None:
         with folder.locked(on_wait=lambda: None):
             held.set()
-            let_go.wait(30)
+            let_go.wait(patience(30))
 
     def child(*_: object, **__: object) -> Ended:
         starts.append(folder.is_held())
@@ -38,7 +40,7 @@ def test_a_run_that_another_process_trains_is_trained_anew_once_that_has_ended(
     monkeypatch.setattr(supervisor, "run_child", child)
     other = threading.Thread(target=train_elsewhere)
     other.start()
-    assert held.wait(30)
+    assert held.wait(patience(30))
     described = replace(compose_config(), overwrite=overwrite)
     outcome = Outcome(0, [], "baseline", 0, {}, key=folder.key)
     try:
@@ -48,3 +50,14 @@ def test_a_run_that_another_process_trains_is_trained_anew_once_that_has_ended(
         other.join()
     assert starts == ([True, False] if overwrite else [])  # it waits for the other's end, and starts then
     assert outcome.status == (FAILED if overwrite else BUSY)
+
+
+def test_a_run_that_turned_out_another_is_none_that_failed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "0123456789abcdef")
+    ended = Ended(0, "", interrupted=False)
+    status, reason = judge(folder, ended)
+    assert status == INTERRUPTED
+    assert "it made another run" in reason
+    leave_record(folder, DONE)
+    (folder.path / COUNTS).touch()
+    assert judge(folder, ended) == (DONE, "")

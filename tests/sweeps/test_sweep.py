@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra'
 
 from exfuse.store.folder import RunFolder
 from tests import entry_points
+from tests.pace import patience
 from tests.sharing import amount
 from tests.small_runs import SMALL
 
@@ -68,7 +69,7 @@ def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what
     sweep = start(long, swept)
     folder = running(runs, sweep)
     os.kill(training_of(folder), signal.SIGKILL)
-    output, _ = sweep.communicate(timeout=300)
+    output, _ = sweep.communicate(timeout=patience(300))
     assert sweep.returncode == 1, output
     by_batch = {record["config"]["recipe"]["batch_size"]: record for record in records(runs).values()}
     assert {batch: record["status"] for batch, record in by_batch.items()} == {17: "failed", 8: "killed", 4: "done"}
@@ -102,7 +103,7 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     folder = running(runs, sweep)
     process = training_of(folder)
     sweep.send_signal(kind)
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=patience(120))
     assert entry_points.ends(process), "the training outlived its sweep"
     assert folder.last.exists()
     record = folder.record()
@@ -125,7 +126,7 @@ def test_a_run_that_was_killed_alone_ends_beside_others_with_the_same_bits(comma
     training = start(alone, *short)
     folder = running(tmp_path / "runs", training)
     os.kill(training_of(folder), signal.SIGKILL)
-    training.communicate(timeout=60)
+    training.communicate(timeout=patience(60))
     beside = run([*command, "sweep.parallel=2"], "recipe.epochs=6", "seed=0,1")
     assert beside.returncode == 0, beside.stdout + beside.stderr
     assert "seed 1" in beside.stdout  # a line for each run, as there is no terminal
@@ -140,7 +141,7 @@ def test_a_run_that_was_killed_alone_ends_beside_others_with_the_same_bits(comma
 def test_two_sweeps_on_one_store_share_the_work_and_train_nothing_twice(command: list[str], tmp_path: Path) -> None:
     other = [part.replace(f"{tmp_path}/sweep", f"{tmp_path}/sweep2").replace("/study", "/study2") for part in command]
     sweeps = [start([*one, "recipe.epochs=3"], "seed=0,1") for one in (command, other)]
-    outputs = [sweep.communicate(timeout=300)[0] for sweep in sweeps]
+    outputs = [sweep.communicate(timeout=patience(300))[0] for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     found = records(tmp_path / "runs")
     assert [record["status"] for record in found.values()] == ["done"] * 2

@@ -14,9 +14,10 @@ from exfuse.reports.page.page import render_page
 from exfuse.store.history import merge_logs, write_history
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
+from tests.pace import patience
 from tests.reports.examples import add_examples, add_history
 
-_PATIENCE = 120_000  # milliseconds: on a busy machine a chart takes its time
+_PATIENCE = patience(120_000)  # milliseconds: on a busy machine a chart takes its time
 expect.set_options(timeout=_PATIENCE)
 
 
