@@ -14,11 +14,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from exfuse.data import cache
 from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep
-from exfuse.data.classification import ClassificationData, ClassificationEvalTransform, ClassificationTrainTransform
+from exfuse.data.classification import (
+    ClassificationData,
+    ClassificationEvalTransform,
+    ClassificationTrainTransform,
+    LabelledPixels,
+)
 from exfuse.data.folder import read_folder
+from exfuse.data.image_folder import read_image_folder
 from exfuse.data.object_crops import read_object_crops
 from exfuse.data.segmentation import Batch, PreparedSplit, SegmentationData
 from exfuse.data.split import Split
@@ -193,6 +200,18 @@ def test_labelled_images_are_those_without_a_cache(tmp_path, ids_map, write_fold
             assert torch.equal(cached.train_set[3, position]["image"], plain.train_set[3, position]["image"])
             assert torch.equal(cached.val_set[position]["image"], plain.val_set[position]["image"])
     assert cached.train_set.samples.filled == cached.val_set.samples.filled == len(crops)
+
+
+def test_data_known_by_name_are_cached_by_what_their_files_are(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        Image.new("RGB", (20, 10)).save(tmp_path / "train" / label / "1.png")
+    named = read_image_folder(tmp_path, "train", "named", manifest="by name")
+    before = LabelledPixels(named).identity()
+    assert LabelledPixels(named).identity() == before
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "train" / "a" / "1.png")
+    os.utime(tmp_path / "train" / "a" / "1.png", (1e9, 1e9))
+    assert LabelledPixels(named).identity() != before
 
 
 @pytest.mark.parametrize(("settings", "says"), [({"kind": "ram"}, "auto, none, memory, disk"), ({"share": 1.5}, "cache_share")])

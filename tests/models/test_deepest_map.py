@@ -56,6 +56,18 @@ def test_one_image_cannot_be_normalised_by_the_pyramid_and_that_is_said():
         ASPP(channels=[8], reductions=[16]).train()([torch.randn(1, 8, 4, 4)], (64, 64))
 
 
+def test_images_of_several_processes_are_normalised_together_where_they_are_synchronised(monkeypatch):
+    decoder = ASPP(channels=[8], reductions=[16]).train()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(ConfigError, match=r"at least two"):
+        decoder([torch.randn(1, 8, 4, 4)], (64, 64))
+    for name, module in [*decoder.named_modules()]:
+        if type(module) is nn.BatchNorm2d:
+            decoder.set_submodule(name, nn.Identity())
+    assert decoder([torch.randn(1, 8, 4, 4)], (64, 64))[0].shape[2:] == (64, 64)
+
+
 @pytest.mark.parametrize("first", [partial(subpixel, auxiliary_weight=0.0), partial(deconvolution, auxiliary_weight=0.4)])
 def test_ecre_has_no_place_here_and_is_refused(first):
     with pytest.raises(ConfigError, match="technique/ecre=deconv"):

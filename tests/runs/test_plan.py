@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from exfuse.composition import precision
 from exfuse.runs import plan
 from exfuse.runs.plan import plan_run
+from exfuse.store import key
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
@@ -151,6 +152,7 @@ def test_a_devices_share_of_a_batch_follows_from_what_lightning_will_take(
     accelerator: str,
     expected: int,
 ) -> None:
-    monkeypatch.setattr(plan, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    monkeypatch.setattr(key, "visible_gpus", lambda: ["0", "1", "2", "3"])
     run = compose_config(f"trainer.accelerator={accelerator}", f"trainer.devices={devices}", "trainer.precision=32-true")
     assert plan.images_at_once(run, 16) == expected
+    assert key.devices_of(run.trainer) == 16 // expected

@@ -77,8 +77,9 @@ def epochs_saved(monkeypatch: pytest.MonkeyPatch, blocked: float, epoch: float, 
     io = InBackground(Waiting())
     monkeypatch.setattr(io, "_wait", lambda: now.__setitem__(0, now[0] + blocked))
 
-    def save(*_: Any) -> None:
+    def save(callback: ModelCheckpoint, *_: Any) -> None:
         written.append(number_now)
+        callback._last_global_step_saved = number_now + 1
         io.save_checkpoint({}, "path")
 
     monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", save)

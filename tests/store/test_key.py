@@ -246,6 +246,13 @@ def test_key_is_16_hexadecimal_digits_and_leaves_the_description_alone(run):
     assert to_plain(run) == before
 
 
+def test_processes_count_where_a_loss_is_no_sum_over_pixels(key_of):
+    synchronised = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+    one, two, same = (key_of(*synchronised, "loss=dice", f"trainer.devices={devices}") for devices in (1, 2, "[0,1]"))
+    assert one != two == same
+    assert key_of(*synchronised, "trainer.devices=1") == key_of(*synchronised, "trainer.devices=2")
+
+
 def test_processes_count_where_each_normalises_its_own_share_of_the_batch(key_of):
     assert key_of("trainer=ddp_cpu", "trainer.sync_batchnorm=false") != key_of("trainer=cpu")
     assert key_of("trainer=ddp_cpu") == key_of("trainer=cpu")

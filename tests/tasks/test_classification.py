@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from exfuse.errors import ConfigError
 from exfuse.models.classifier import Scores
 from exfuse.tasks.classification import classification_losses
 
@@ -25,6 +26,14 @@ def test_shares_of_a_mixed_batch_are_targets_too():
     scores, shares = torch.randn(4, 3), torch.rand(4, 3).softmax(1)
     losses = classification_losses(Scores(scores, {}), shares, 0.0)
     torch.testing.assert_close(losses["main"], cross_entropy(scores, shares))
+
+
+def test_a_weight_for_each_branch_is_asked_for_by_name(compose_config):
+    from exfuse.composition.pretraining import build_classification_task, build_classifier_model
+
+    config = compose_config("technique/ss=heads_removed", "~pretraining.branches.weights.res2")
+    with pytest.raises(ConfigError, match=r"pretraining\.branches\.weights: res3, res4, res5: expected one for each of res2"):
+        build_classification_task(config, build_classifier_model(config, 3), ("a", "b", "c"))
 
 
 def test_the_total_is_the_heads_loss_and_the_weighted_branches(compose_config, monkeypatch):

@@ -16,7 +16,7 @@ from exfuse.config import search_path
 from exfuse.config.options import checked, fitting, refusal
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest_key, shown
-from exfuse.errors import CONTROL, ConfigError
+from exfuse.errors import CONTROL, ConfigError, plural
 from exfuse.store import variants
 from exfuse.store.checked import at
 from exfuse.store.description import (
@@ -49,12 +49,16 @@ def describe(config: DictConfig, choices: Choices) -> RunDescription:
     Raises:
         ConfigError: naming the key that nothing reads, or whose value is of another kind or out of range.
     """
-    return _with_looks(_described(config, choices, RunDescription))
+    run = _described(config, choices, RunDescription)
+    _check_average(run.recipe.ema_decay, run.trainer)
+    return _with_looks(run)
 
 
 def describe_pretraining(config: DictConfig, choices: Choices) -> PretrainingDescription:
     """The description of the pretraining that conf/pretrain.yaml was composed to; see `describe`."""
-    return _described(config, choices, PretrainingDescription)
+    wanted = _described(config, choices, PretrainingDescription)
+    _check_average(wanted.pretraining.recipe.ema_decay, wanted.trainer)
+    return wanted
 
 
 def read_arguments(config: DictConfig, target: str, choices: Choices) -> dict[str, Any]:
@@ -143,12 +147,31 @@ def _with_looks(run: RunDescription) -> RunDescription:
         raise ConfigError(f"stop.epochs={stop.epochs}: expected at most recipe.epochs, {run.recipe.epochs}.")
     if stop.floors is not None and not run.held_out.share:
         raise ConfigError("stop.floors: they are for runs of a search, which are scored on a part of train, never on val.")
+    epochs, every = min(stop.epochs or run.recipe.epochs, run.recipe.epochs), run.recipe.val_every
+    if stop.patience is not None and epochs // every <= stop.patience:
+        raise ConfigError(
+            f"stop.patience={stop.patience}: {epochs} epochs validated every {every} are {plural(epochs // every, 'look')}, "
+            "and it would never end a training. Choose a smaller one, a smaller recipe.val_every or more epochs."
+        )
     if stop.patience is not None or stop.floors is not None:
         return replace(run, stop=replace(stop, every=run.recipe.val_every))
     for name in ("min_delta", "share", "seed"):
         if getattr(stop, name) != getattr(NO_STOP, name):
             raise ConfigError(f"stop.{name}: this is of stop.patience, which is null. Set that, or leave this out.")
     return run
+
+
+def _check_average(decay: float | None, trainer: Trainer) -> None:
+    """Refuse an average of weights in another number format than theirs: it would be rounded wherever it is looked at.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if decay is not None and trainer.precision in ("bf16-true", "16-true", "64-true"):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision}: ema_decay={decay} averages in float32, and the average would be rounded. "
+            "Choose 32-true, bf16-mixed or 16-mixed."
+        )
 
 
 def _check_sum(loss: Mapping[str, Any]) -> None:

@@ -235,7 +235,7 @@ def open_disk_cache(source: Source, layout: Layout, folder: Path, workers: int =
     path = folder / f"{_key(source)}.samples"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        listed = _read_list(path)
+        listed = _read_list(path, layout)
         if listed is None:
             free = shutil.disk_usage(folder).free
             if layout.bytes > free:
@@ -255,11 +255,11 @@ def _key(source: Source) -> str:
     return hashlib.sha256(f"{_FORMAT} {source.identity()} {made_by}".encode()).hexdigest()[:16]
 
 
-def _read_list(path: Path) -> dict[str, Any] | None:
-    """The list beside a whole file of samples; None if either is missing or cut short."""
+def _read_list(path: Path, layout: Layout) -> dict[str, Any] | None:
+    """The list beside a whole file of such samples; None if either is missing, cut short or of other samples."""
     try:
         listed = json.loads(path.with_suffix(".json").read_text())
-        whole = path.stat().st_size == Layout(listed["shapes"]).bytes
+        whole = path.stat().st_size == layout.bytes and Layout(listed["shapes"]).shapes == layout.shapes
         return listed if whole and len(listed["checksums"]) == len(listed["shapes"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -380,12 +380,13 @@ def keep(source: Source, policy: CachePolicy, processes: int = 1, taken: int = 0
 
 def _that_fit(source: Source, room: float) -> list[Shapes] | None:
     """The shapes of all samples; None as soon as they take more than ``room`` bytes."""
-    shapes: list[Shapes] = []
+    shapes, taken = list[Shapes](), 0
     for shape in _shapes(source):
         shapes.append(shape)
-        if len(shapes) % _BLOCK == 0 and Layout(shapes).bytes > room:
+        taken += sum(map(prod, shape))
+        if taken > room:
             return None
-    return shapes if Layout(shapes).bytes <= room else None
+    return shapes
 
 
 def _shapes(source: Source) -> Iterator[Shapes]:

@@ -64,8 +64,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         check_name(name)
-        if list(levels) not in ([2, 3, 4, 5], [3, 4, 5], [4, 5], [5]):
-            raise ConfigError(f"decoder.levels={list(levels)}: expected [2,3,4,5], [3,4,5], [4,5] or [5].")
+        check_levels(levels)
         if output_stride not in (8, 16, 32):
             raise ConfigError(f"backbone.output_stride={output_stride}: expected 32, 16 or 8.")
         self.name, self.levels, self.output_stride, self.inputs = name, tuple(levels), output_stride, inputs
@@ -242,3 +241,13 @@ def check_name(name: str) -> None:
             f"backbone.name={name}: timm has no such model. Did you mean {' or '.join(close)}? "
             "One of your own comes with --config-dir."
         )
+
+
+def check_levels(levels: Sequence[int]) -> None:
+    """Refuse what no decoder is fed with.
+
+    Raises:
+        ConfigError: if it is not the deepest of res-2 to res-5.
+    """
+    if list(levels) not in ([2, 3, 4, 5], [3, 4, 5], [4, 5], [5]):
+        raise ConfigError(f"decoder.levels={list(levels)}: expected [2,3,4,5], [3,4,5], [4,5] or [5].")

@@ -6,6 +6,7 @@ to be classified directly and enlarged bilinearly.
 
 from collections.abc import Callable, Sequence
 
+import torch.distributed
 from torch import Tensor, fx, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
@@ -108,7 +109,9 @@ class AsppDecoder(_DeepestMapDecoder):
         )
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        if self.training and len(maps[-1]) == 1:
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        alone = not several or torch.distributed.get_world_size() == 1
+        if self.training and len(maps[-1]) == 1 and (alone or any(type(one) is nn.BatchNorm2d for one in self.modules())):
             raise ConfigError(
                 "decoder=aspp normalises a map pooled to one pixel over the batch, which one image cannot fill. "
                 "Choose a recipe.batch_size of at least two images a process."

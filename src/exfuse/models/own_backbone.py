@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
-from exfuse.models.backbone import Backbone, Depths
+from exfuse.models.backbone import Backbone, Depths, check_levels
 
 _STRIDES = (4, 8, 16, 32)
 _TRIAL = (65, 97)  # rows and columns, which no stride divides
@@ -39,6 +39,7 @@ class OwnBackbone(Backbone):
         inputs: int = 3,
     ) -> None:
         nn.Module.__init__(self)
+        check_levels(levels)
         if timm.is_model(name):
             raise ConfigError(f"backbone.name={name}: timm has a model of this name. Call your own otherwise.")
         if output_stride != _STRIDES[-1]:

@@ -19,7 +19,7 @@ from exfuse.models.backbone import check_name
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
 from exfuse.runs.child import run_child
-from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once
+from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs
 from exfuse.store.checked import at, leaves
 from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
@@ -107,7 +107,8 @@ def pretrain_overrides(run: RunDescription) -> list[str]:
             usual = describe_backbone(overrides).choices  # a backbone may choose a pretraining, which chooses its parts
     ours = dict(leaves(to_plain(run)))
     undivided = replace(run, trainer=replace(run.trainer, accumulate_grad_batches=1))
-    if images_at_once(undivided, run.pretraining.recipe.batch_size) % run.trainer.accumulate_grad_batches:
+    share, parts = images_at_once(undivided, run.pretraining.recipe.batch_size), run.trainer.accumulate_grad_batches
+    if share % parts or (mixes_pairs(run) and share // parts % 2):
         del ours[_PARTS]  # its batches cannot be divided so, and are taken whole
     for sections in (_FIRST, _SECTIONS):
         base = to_plain(describe_backbone(overrides))

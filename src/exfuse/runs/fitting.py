@@ -92,9 +92,9 @@ def build_trainer(
     logging_to: Logging = build("logger", described.logger)(run_info(folder.path, origin.key, stage, origin, study))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
-        # What an interrupted run goes on from.
-        LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
+        # What an interrupted run goes on from; it knows of the best before it.
+        LastCheckpoint(folder.checkpoints, described.runtime.checkpoint_every),
         StepSeeds(described.seed),
         _Heartbeat(monitor, "backbone" if stage == "pretrain" else ""),
         FiniteNumbers(),

@@ -14,7 +14,7 @@ from exfuse.composition.precision import resolve_precision
 from exfuse.errors import ConfigError, plural
 from exfuse.process import gpu_memory, memory_limit, visible_gpus
 from exfuse.runs.known import find_known
-from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, plan_run, read_splits
+from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription
 from exfuse.store.record import Record
 
@@ -90,11 +90,12 @@ def _whole(run: Described) -> int:
 
 def _possible(run: Described) -> list[int]:
     """Numbers of equal parts into which that can be divided, and the pretraining's batch where that may come first."""
-    batches = [_whole(run)]
+    batches, pretrains = [_whole(run)], isinstance(run, PretrainingDescription)
     if isinstance(run, RunDescription) and run.backbone.init == PRETRAINED and run.backbone.missing == "make":
         batches.append(images_at_once(run, run.pretraining.recipe.batch_size))
-    most = math.gcd(*batches)
-    return [parts for parts in range(1, most + 1) if most % parts == 0]
+        pretrains = True
+    most, odd = math.gcd(*batches), pretrains and mixes_pairs(run)
+    return [parts for parts in range(1, most + 1) if most % parts == 0 and not (odd and batches[-1] // parts % 2)] or [1]
 
 
 def _begun(runs: Sequence[D]) -> tuple[int, bool]:

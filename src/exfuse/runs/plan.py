@@ -14,11 +14,11 @@ from exfuse.data.split import Split, check_disjoint, divide
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC, weights_file
-from exfuse.process import check_memory, visible_gpus
-from exfuse.store.description import Described, HeldOut, Option, RunDescription, Trainer
+from exfuse.process import check_memory
+from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder, straight
-from exfuse.store.key import backbone_key, run_key
+from exfuse.store.key import backbone_key, devices_of, run_key
 
 PRETRAINED = "pretrained"
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -107,6 +107,11 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
     )
     what = f"{keys[0]}={side}: a batch of {share} images of so many pixels a side"
     check_memory(13 * share * side**2, what, f"Choose a smaller one, or a smaller {keys[1]}.")
+    if not isinstance(run, RunDescription) and mixes_pairs(run) and share % 2:
+        raise ConfigError(
+            f"pretraining.recipe.mixing: images are mixed in pairs, and a device takes {share} at once. Choose another "
+            f"{keys[1]}, or parts of it, that make it even."
+        )
     if share == 1 and side <= stride and not run.trainer.sync_batchnorm:
         raise ConfigError(
             f"{keys[0]}={side}: the deepest map of one image a process is one pixel, of which batch norm can take no "
@@ -114,20 +119,16 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
         )
 
 
+def mixes_pairs(run: Described) -> bool:
+    """Whether a pretraining mixes two images into one, for which each device's share must be even."""
+    mixing = run.pretraining.recipe.mixing
+    return mixing.mixup > 0 or mixing.cutmix > 0
+
+
 def images_at_once(run: Described, batch_size: int) -> int:
     """How many images of an optimiser step's batch a device takes at once."""
     trainer = run.trainer
-    return max(1, batch_size // max(1, trainer.num_nodes * _devices(trainer) * trainer.accumulate_grad_batches))
-
-
-def _devices(trainer: Trainer) -> int:
-    """How many devices of a machine a run takes, as Lightning reads what is typed; at least 1."""
-    devices = trainer.devices
-    if devices in (-1, "-1", "auto"):
-        return max(1, len(visible_gpus())) if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    if isinstance(devices, str):
-        return len(devices.split(",")) if "," in devices else int(devices)
-    return len(devices) if isinstance(devices, list) else devices
+    return max(1, batch_size // max(1, trainer.num_nodes * devices_of(trainer) * trainer.accumulate_grad_batches))
 
 
 def check_weights(init: str, of_pretraining: bool) -> None:

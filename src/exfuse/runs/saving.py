@@ -29,21 +29,12 @@ class InBackground(CheckpointIO):
         self.inner = inner
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
-        self._blocked = 0.0  # seconds that saving has kept the training waiting since the last saving that was not cheap
-        self._since = time.monotonic()
-
-    def affordable(self) -> bool:
-        """Whether what saving took last time is little of the time since then."""
-        return self._blocked < max(_CHEAP, _SHARE * (time.monotonic() - self._since))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        started = time.monotonic()
         self._wait()
         copied = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
         self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
         self._writing = self._thread.submit(self.inner.save_checkpoint, copied, path, storage_options)
-        self._since = time.monotonic()
-        self._blocked = self._since - started
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         self._wait()
@@ -83,9 +74,14 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, folder: Path, epochs: int) -> None:
         super().__init__(folder, "last", every_n_epochs=epochs, save_on_train_epoch_end=True, enable_version_counter=False)
+        self._took, self._ended = 0.0, time.monotonic()  # seconds for which the last one kept the training waiting; when
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        saving = trainer.strategy.checkpoint_io
-        affordable = not isinstance(saving, InBackground) or saving.affordable()
+        started = time.monotonic()
+        affordable = self._took < max(_CHEAP, _SHARE * (started - self._ended))
         if trainer.strategy.broadcast(affordable):  # the first process decides for all: they save together
+            before = self._last_global_step_saved
             super().on_train_epoch_end(trainer, pl_module)
+            if self._last_global_step_saved != before:
+                self._ended = time.monotonic()
+                self._took = self._ended - started

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from exfuse.process import visible_gpus
 from exfuse.store.description import ASIDE, Described, Option, RunDescription, Trainer, encode_option, is_supervised
 from exfuse.store.numbers_version import NUMBERS_VERSION
 
@@ -15,6 +16,8 @@ from exfuse.store.numbers_version import NUMBERS_VERSION
 _ASIDE_SETTINGS = {"decoder": {"checkpoint_activations"}}
 # Of Lightning's further arguments those that only watch.
 _ASIDE_ARGUMENTS = {"profiler"}
+# Losses that are sums over pixels: the same however a batch is shared out. Whatever is added is taken for another.
+_SUMS = {"cross_entropy", "weighted", "focal"}
 
 
 def run_key(run: RunDescription, manifests: Mapping[str, str]) -> str:
@@ -34,7 +37,7 @@ def run_key(run: RunDescription, manifests: Mapping[str, str]) -> str:
         relevant["trainer"]["more"] = more
     if "backbone" in manifests or "init_from" in manifests:
         relevant["backbone"] = _without(relevant["backbone"], {"init"})
-    relevant["batch_norm"] = _batch_norm_share(run.trainer)
+    relevant["batch_norm"] = _shares(run)
     return _hash({"run": relevant, "manifests": dict(manifests)})
 
 
@@ -98,9 +101,20 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _batch_norm_share(trainer: Trainer) -> str:
-    """Over how many processes a batch is divided before batch norm sees it: the one way in which processes change numbers."""
-    if trainer.sync_batchnorm:
+def devices_of(trainer: Trainer) -> int:
+    """How many devices of a machine a run takes, as Lightning reads what is typed; at least 1."""
+    devices = trainer.devices
+    if devices in (-1, "-1", "auto"):
+        return max(1, len(visible_gpus())) if trainer.accelerator in ("auto", "gpu", "cuda") else 1
+    if isinstance(devices, str):
+        return len(devices.split(",")) if "," in devices else int(devices)
+    return len(devices) if isinstance(devices, list) else devices
+
+
+def _shares(run: RunDescription) -> str:
+    """Over how many processes a batch is divided where that changes numbers: before batch norm, or a loss, sees it."""
+    trainer = run.trainer
+    if trainer.sync_batchnorm and run.loss.name in _SUMS:
         return "1"
-    per_node = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
-    return str(per_node if trainer.num_nodes == 1 else f"{trainer.num_nodes}x{per_node}")
+    here = devices_of(trainer)
+    return str(here if trainer.num_nodes == 1 else f"{trainer.num_nodes}x{here}")

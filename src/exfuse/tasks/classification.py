@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from exfuse.data.classification import LabelledBatch
+from exfuse.errors import ConfigError
 from exfuse.models.classifier import Classifier, Scores
 from exfuse.randomness import derive_seed
 from exfuse.tasks.optimised import OptimisedTask, widened
@@ -50,7 +51,11 @@ class ClassificationTask(OptimisedTask):
     ) -> None:
         super().__init__(model, optimizer, schedule, lr, 1.0, weight_decay, "backbone", description, channels_last)
         self.branch_weights, self.smoothing, self.mixing, self.seed = dict(branch_weights), smoothing, mixing, seed
-        self.scored = ("main", *(self.branch_weights if model.branches is not None else ()))
+        branches = tuple(f"res{level}" for level in model.backbone.levels) if model.branches is not None else ()
+        if branches and {*branches} != {*self.branch_weights}:
+            there = ", ".join(self.branch_weights)
+            raise ConfigError(f"pretraining.branches.weights: {there}: expected one for each of {', '.join(branches)}.")
+        self.scored = ("main", *branches)
         self.accuracies = nn.ModuleList(MulticlassAccuracy(len(classes), average="micro") for _ in self.scored)
 
     def training_step(self, batch: LabelledBatch, _: int) -> Tensor:
