@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from exfuse.errors import UsageError, UserError, complain
 
+_FLAGS = ("--config-dir", "-cd")
+
 
 def main(*verb: str) -> None:
     """Read this process's command line and do what it says.
@@ -23,7 +25,7 @@ def start(module: str, *verb: str) -> None:
 
 def do(words: Sequence[str]) -> None:
     """Do what the words after ``exfuse`` say."""
-    command = None
+    command, words = None, _verb_first(words)
     try:
         # Nothing is imported before it is needed: help waits for no composition, no command but a few for torch.
         if not words or words[0].startswith("-") or {"--help", "-h"} & {*words}:
@@ -41,6 +43,14 @@ def do(words: Sequence[str]) -> None:
         from exfuse.cli.running import run
 
         run(command)
+
+
+def _verb_first(words: Sequence[str]) -> list[str]:
+    """The words with a folder of configs that stands before the verb behind it."""
+    first = 0
+    while words[first : first + 1] and words[first].partition("=")[0] in _FLAGS:
+        first += 1 if "=" in words[first] else 2
+    return [*words[first:], *words[:first]]
 
 
 if __name__ == "__main__":

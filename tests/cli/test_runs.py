@@ -73,6 +73,20 @@ def test_the_list_is_filtered_and_sorted(command: Command, runs: Path, filters: 
     assert [row["key"][:2] for row in json.loads(out)] == keys
 
 
+def test_what_lacks_a_column_is_sorted_last(command: Command, runs: Path) -> None:
+    (runs / ("0f" * 8)).mkdir()
+    (runs / ("0f" * 8) / "record.json").write_text("{")
+    status, out, told = command("runs", f"paths.runs={runs}", "json=true", "sort=recipe")
+    assert status == 0, told
+    assert json.loads(out)[-1]["status"] == "damaged"
+
+
+def test_a_folder_of_configs_may_stand_before_the_verb(command: Command, runs: Path, tmp_path: Path) -> None:
+    status, out, told = command("--config-dir", tmp_path, "runs", f"paths.runs={runs}", "json=true")
+    assert status == 0, told
+    assert len(json.loads(out)) == 5
+
+
 def test_the_list_is_a_table_with_what_people_ask_for(command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     (runs / ("0a" * 8) / "record.json").write_text("{}")

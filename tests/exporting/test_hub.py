@@ -129,7 +129,7 @@ def test_it_is_pushed_on_the_users_word_alone(run: RunFolder, tmp_path: Path, mo
         hub.publish(str(run.path), NAME, "unknown", push=True, output=str(tmp_path / "hub"))
 
 
-@pytest.mark.parametrize("name", ["a b", "x/y/z", "../up", ""])
+@pytest.mark.parametrize("name", ["a b", "x/y/z", "../up", "", "nobody"])
 def test_names_that_the_hub_does_not_take_are_refused(run: RunFolder, name: str) -> None:
     with pytest.raises(UserError, match=r"expected OWNER/NAME"):
         export(str(run.path), "onnx", None, None, hub=name)

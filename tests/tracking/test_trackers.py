@@ -19,6 +19,7 @@ from exfuse.tracking.loggers import lightning_logging
 from exfuse.tracking.tracker import RunInfo, tracked
 from tests.command import Command
 from tests.conftest import REPOSITORY
+from tests.pace import patience
 from tests.small_runs import only_run
 from tests.tracking.wandb_files import read_only_start
 
@@ -152,6 +153,33 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(tmp_path: Path, caps
     told = capsys.readouterr().err
     assert told.count("nobody is there") == 1
     assert f"exfuse runs log {'0' * 16}" in told
+
+
+def test_who_cannot_be_told_has_nothing_and_the_run_is_named(run: RunFolder, place: Path, command: Command) -> None:
+    (place / "full").write_text("no folder")
+    words = ("tracker=mlflow", f"tracker.uri=sqlite:///{place}/full/mlflow.db", "tracker.examples=0", "device=cpu")
+    status, told, complaint = command("runs", "log", run.path, *words)
+    assert status == 1
+    assert "has it" not in told
+    assert f"mlflow was not told all of seb, seed 0 ({run.key})" in complaint
+
+
+def test_mlflow_takes_any_class_and_an_end_once(tmp_path: Path) -> None:
+    from exfuse.tracking.mlflow_tracker import MlflowTracker
+
+    info = RunInfo(tmp_path, "0" * 16, "train", "x, seed 0", None, (), {"seed": 0})
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for _ in range(2):
+        tracker = MlflowTracker(info, uri, "odd", 0, patience(60))
+        tracker.start()
+        tracker.log({"train/loss": 1.0}, 3)
+        tracker.summarise({"final/iou/car, parked & driver's": 0.5})
+        tracker.finish(0)
+        assert not tracker.failed
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    (told,) = client.search_runs([client.get_experiment_by_name("odd").experiment_id])
+    assert (told.info.status, told.data.metrics["final/iou/car parked  drivers"]) == ("FINISHED", 0.5)
+    assert len(client.get_metric_history(told.info.run_id, "final/iou/car parked  drivers")) == 1
 
 
 def test_any_logger_of_lightning_is_told_by_one_file(

@@ -135,7 +135,7 @@ class _Drawn:
         self.rows: dict[str, dict[str, StudyRow]] = {}
         for pair in pairs:
             for row in () if self.reasons[pair[0].name, pair[1].name] else pair:
-                self.rows.setdefault(next(iter(_images(row))), {})[row.name] = row
+                self.rows.setdefault(next(iter(scored_on(row))), {})[row.name] = row
         self.resampled: dict[str, Resampled[str]] = {}
 
     def compare(
@@ -155,10 +155,10 @@ class _Drawn:
         return Comparison(row.name, base.name, reason=reason)
 
     def _of(self, row: StudyRow) -> Resampled[str]:
-        images = next(iter(_images(row)))
+        images = next(iter(scored_on(row)))
         if images not in self.resampled:
             rows = self.rows[images]
-            first = _check_images(list(rows.values()))
+            first = _checkscored_on(list(rows.values()))
             cells = {name: _cell(one, sorted(one.records), self.scoring) for name, one in rows.items()}
             number = resamples(len(self.study.done()))
             self.resampled[images] = Resampled(cells, number, grouping=self.study.grouping(first))
@@ -168,13 +168,13 @@ class _Drawn:
 def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
     if not set(row.records) & set(base.records):
         return "missing"
-    if len(_images(row) | _images(base)) > 1:
+    if len(scored_on(row) | scored_on(base)) > 1:
         return "other images"
     runs = [one.runs[seed] for one in (row, base) for seed in one.records]
     return "not measured" if any(scoring(run) is None for run in runs) else ""
 
 
-def _images(row: StudyRow) -> set[str]:
+def scored_on(row: StudyRow) -> set[str]:
     """Manifests of the images on which a row's runs were scored; one, unless a study is mixed."""
     return {record.manifests["val"] for record in row.records.values()}
 
@@ -204,7 +204,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
         return "no seed has finished in every combination"
     if len({record.manifests["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
-    first = _check_images(list(study.rows))
+    first = _checkscored_on(list(study.rows))
     cells = {used: {seed: row.runs[seed].additive() for seed in seeds} for used, row in by_techniques.items()}
     try:
         return factorial_effects(cells, factors, resamples(len(study.done())), grouping=study.grouping(first))
@@ -230,7 +230,7 @@ def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored
     return {seed: found for seed, found in scored.items() if found is not None}
 
 
-def _check_images(rows: list[StudyRow]) -> Run:
+def _checkscored_on(rows: list[StudyRow]) -> Run:
     """A run of them, after checking that all have the same images at the same places, as pairing needs."""
     runs = [run for row in rows for run in row.runs.values() if run.done]
     expected = runs[0].image_ids()

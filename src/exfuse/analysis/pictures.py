@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from exfuse.files import write_atomically
-from exfuse.palette import VOID, class_palette, palette_image
+from exfuse.palette import VOID, class_palette, is_background, palette_image
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
@@ -22,10 +22,10 @@ _COLUMNS = 6  # of a legend
 
 
 def overlay(image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> NDArray[np.uint8]:
-    """Colour an image (H, W, 3) by its ids (H, W); background and void stay as they are."""
+    """Colour an image (H, W, 3) by its ids (H, W); a class called background, and void, stay as they are."""
     coloured = class_palette(classes)[ids]
     blend = (1 - _OPACITY) * image + _OPACITY * coloured
-    keep = (ids == 0) | (ids == VOID)
+    keep = (ids == VOID) | ((ids == 0) & is_background(classes[0]))
     return np.where(keep[..., None], image, blend).astype(np.uint8)
 
 

@@ -61,7 +61,8 @@ def run(command: Command) -> None:
             raise carried.__cause__ or carried.error from None
         _fail(carried.error, carried.__cause__)
     except KeyboardInterrupt:
-        complain("interrupted. The same command goes on from the last finished epoch.")
+        lasts = command.verb.name in _LASTING
+        complain("interrupted." + (" The same command goes on from the last finished epoch." if lasts else ""))
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if wants_trace:

@@ -71,7 +71,7 @@ def list_all(
     differing = told_apart([run.record for run in runs if run.record])
     rows = [row for run in runs if is_wanted(run, row := _row(run)._replace(differs=differing.get(run.folder.key, "")))]
     if sort != "date":  # in which they are
-        rows.sort(key=lambda row: (value := getattr(row, sort)) is None or value)
+        rows.sort(key=lambda row: ((value := getattr(row, sort)) is None, "" if value is None else value))
     if sort in ("miou", "size"):
         rows.sort(key=lambda row: -(getattr(row, sort) or 0))
     if json:

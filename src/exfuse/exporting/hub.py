@@ -8,6 +8,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from msgspec.structs import replace
 from safetensors.torch import save_file
 
+from exfuse.analysis.formats.markdown import escape
 from exfuse.errors import UserError
 from exfuse.files import check_folder, write_folder
 from exfuse.runs.asked import finished
@@ -35,6 +36,8 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     """
     try:
         validate_repo_id(name)
+        if "/" not in name:
+            raise HFValidationError("it names no owner")
     except HFValidationError as error:
         raise UserError(f"hub={name}: expected OWNER/NAME of a model at the Hub ({error}).") from error
     record = finished(run)
@@ -92,7 +95,9 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         model_name=name,
         eval_results=[result],
     ).to_yaml()
-    per_class = [f"| {one} | {'-' if (iou := scores.iou.get(one)) is None else f'{100 * iou:.1f}'} |" for one in classes]
+    per_class = [
+        f"| {escape(one)} | {'-' if (iou := scores.iou.get(one)) is None else f'{100 * iou:.1f}'} |" for one in classes
+    ]
     accuracy = f", pixel accuracy {100 * scores.pixel_accuracy:.1f} %" if scores.pixel_accuracy is not None else ""
     commit = f"{environment.commit or 'unknown'}{changes(environment.uncommitted_changes)}"
     lines = [

@@ -36,11 +36,12 @@ def log_runs(runs: list[str], device: Device, logger: Option | None = None) -> N
         UsageError: if nobody is named.
         ConfigError: if it tells nobody.
         UserError: if a folder holds no finished run.
+        UserError: if a tracker was not reached.
         DataError: if pictures are wanted and a run's data are not there.
     """
     if logger is None:
         raise UsageError("tracker is not set: who is told? tracker=wandb, tensorboard, mlflow or several.")
-    console = Console()
+    console, lost = Console(), list[str]()
     for folder in scored(runs):
         record = folder.finished()
         assert record is not None
@@ -55,7 +56,15 @@ def log_runs(runs: list[str], device: Device, logger: Option | None = None) -> N
         examples = _examples(folder, most, device) if most and record.scored is not None else []
         with tracked(loggers) as trackers:
             _tell(trackers, folder, record, examples)
-        console.print(f"{record.title}, seed {record.seed}: {logger.name} has it.", soft_wrap=True, highlight=False)
+        named = f"{record.title}, seed {record.seed}"
+        if any(tracker.failed for tracker in told):
+            lost.append(f"{named} ({record.key})")
+        else:
+            console.print(f"{named}: {logger.name} has it.", soft_wrap=True, highlight=False)
+    if lost:
+        raise UserError(
+            f"{logger.name} was not told all of {', '.join(lost)}, for what is said above. Once that is mended, again."
+        )
 
 
 def _tell(trackers: list[Tracker], folder: RunFolder, record: Record, examples: list[PredictedImage]) -> None:

@@ -21,6 +21,7 @@ class CostColumn(NamedTuple):
         differs: whether tables show its difference to the row that a row builds on.
         measured: whether it depends on the machine, so that ``costs.json`` replaces it.
         timed: whether it is a time, which whatever else the machine does disturbs.
+        gains: whether more of it is the cheaper.
     """
 
     key: str
@@ -32,6 +33,7 @@ class CostColumn(NamedTuple):
     differs: bool = False
     measured: bool = True
     timed: bool = False
+    gains: bool = False
 
 
 COSTS = (
@@ -54,7 +56,9 @@ COSTS = (
         differs=True,
         measured=False,
     ),
-    CostColumn("train_images_per_second", "img/s", "training images a second", "training images a second", timed=True),
+    CostColumn(
+        "train_images_per_second", "img/s", "training images a second", "training images a second", timed=True, gains=True
+    ),
     CostColumn("latency_ms", "ms", "latency of one image (ms)", "latency of one image in milliseconds", timed=True),
     CostColumn("peak_memory_mib", "MiB", "peak memory of training (MiB)", "peak memory of training", digits=0),
 )

@@ -58,7 +58,6 @@ class QueuedTracker(Tracker):
     def __init__(self, info: RunInfo, examples: int, timeout: float) -> None:
         self._info, self.examples, self._timeout = info, examples, timeout
         self._background: Background | None = None
-        self._said = False
 
     def start(self) -> None:
         """See `Tracker.start`."""
@@ -85,8 +84,8 @@ class QueuedTracker(Tracker):
             self._background.do(call)
 
     def _say(self, error: Exception) -> None:
-        if not self._said:
-            self._said = True
+        if not self.failed:
+            self.failed = True
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             later = f"exfuse runs log {self._info.key} tracker=..."
             text = f"{self.place}: {why}. The run goes on and is kept locally; later: {later}"

@@ -23,7 +23,7 @@ class LightningTracker(QueuedTracker):
     def __init__(self, info: RunInfo, make: Callable[[], Logger], timeout: float) -> None:
         super().__init__(info, 0, timeout)
         self._make = make
-        self.place, self._last = getattr(make, "__name__", "The tracker"), 0
+        self.place, self._last = getattr(getattr(make, "func", make), "__name__", "The tracker"), 0
 
     def open(self) -> None:
         """See `QueuedTracker.open`."""

@@ -119,7 +119,7 @@ def lightning_logging(
     known = inspect.signature(code).parameters
     given = {**(logger.keywords if isinstance(logger, partial) else {})}
     usual = {name: value for name, value in ours.items() if name in known and given.get(name) is None}
-    return _logging(info, gradients, LightningTracker(info, lambda: logger(**usual), timeout), 1)
+    return _logging(info, gradients, LightningTracker(info, partial(logger, **usual), timeout), 1)
 
 
 def several_logging(

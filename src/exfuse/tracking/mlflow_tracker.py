@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -55,7 +56,7 @@ class MlflowTracker(QueuedTracker):
         experiment = known.experiment_id if known else self._client.create_experiment(self._experiment, places)
         earlier = self._client.search_runs([experiment], f"tags.`{KEY}` = '{info.key}'", max_results=1)
         run = earlier[0] if earlier else self._client.create_run(experiment, run_name=info.name, tags={KEY: info.key})
-        self._run = run.info.run_id
+        self._run, self._had = run.info.run_id, run.data.metrics
         for name in run.data.metrics:  # what it has is not sent again: the same steps have the same values
             self._done = max(self._done, *(point.step for point in self._client.get_metric_history(self._run, name)))
         flat = {name: value for name, value in info.config.items() if isinstance(value, (bool, int, float, str))}
@@ -81,21 +82,27 @@ class MlflowTracker(QueuedTracker):
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """See `Tracker.summarise`."""
-        self._do(lambda: self._log(values, max(self._last, self._done + 1)))
+        self._do(lambda: self._log(self._news(values), max(self._last, self._done + 1)))
 
     def close(self, exit_code: int) -> None:
         """See `QueuedTracker.close`."""
-        self._send()
-        self._client.set_terminated(self._run, _STATUS.get(exit_code, "KILLED"))
+        try:
+            self._send()
+        finally:
+            self._client.set_terminated(self._run, _STATUS.get(exit_code, "KILLED"))
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
         if step <= self._done:
             return
         self._last, now = max(self._last, step), int(1000 * time.time())
         numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-        self._values += [Metric(name.replace("(", "").replace(")", ""), value, now, step) for name, value in numbers.items()]
+        self._values += [Metric(_name(name), value, now, step) for name, value in numbers.items()]
         if len(self._values) >= _AT_ONCE:
             self._send()
+
+    def _news(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What MLflow does not have from an earlier telling of the same end."""
+        return {name: value for name, value in values.items() if self._had.get(_name(name)) != value}
 
     def _send(self) -> None:
         values, self._values = self._values, []
@@ -106,3 +113,8 @@ class MlflowTracker(QueuedTracker):
     def _pictures(self, place: str, examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         for example in examples:
             self._client.log_image(self._run, strip(example, classes), f"{place}/{example.id.replace('/', '_')}.png")
+
+
+def _name(name: str) -> str:
+    """A value's name in the letters that MLflow takes."""
+    return re.sub(r"[^/\w.\- :]", "", name)

@@ -50,7 +50,7 @@ def show_outcome(trackers: Sequence[Tracker], scores: Scores, costs: Costs | Non
     """See `show_scores`; with pictures that are known already, or none."""
     for tracker in trackers:
         tracker.summarise(outcome_values(scores, costs))  # first: tables are what a lost network may hold up
-        tracker.log_outcome(np.array(scores.confusion), examples, [*scores.iou])
+        tracker.log_outcome(np.array(scores.confusion), examples[: tracker.examples], [*scores.iou])
 
 
 def outcome_values(scores: Scores, costs: Costs | None) -> dict[str, float]:
@@ -95,7 +95,8 @@ class ExamplePictures(Callback):
         positions = spread_evenly(len(dataset), self.number)
         examples = list(predict_split(module.model, dataset, positions, module.device))
         for tracker in trackers_of(trainer.loggers):
-            tracker.log_examples(examples, module.classes, trainer.global_step)
+            if tracker.examples:
+                tracker.log_examples(examples[: tracker.examples], module.classes, trainer.global_step)
 
 
 # Norms of gradients, by part of the model, as curves.

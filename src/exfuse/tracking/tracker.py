@@ -46,9 +46,11 @@ class Tracker(ABC):
 
     Attributes:
         examples: how many pictures it wants of a segmentation's val images.
+        failed: whether something did not reach that place, which was said then.
     """
 
     examples: int
+    failed = False
 
     @abstractmethod
     def start(self) -> None:

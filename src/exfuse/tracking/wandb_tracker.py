@@ -67,7 +67,7 @@ class WandbTracker(Tracker):
         self._mode, self._timeout, self.examples = mode, timeout, examples
         self._run: wandb.Run | None = None
         self._first_step = self._last_step = 0
-        self._places_data = self._said = self._online = False
+        self._places_data = self._online = False
         self._outcome: list[Callable[[Any], object]] = []
         self._background: Background | None = None
 
@@ -122,7 +122,7 @@ class WandbTracker(Tracker):
         # twice: W&B may first have to take what was logged before
         if self._background is not None and not self._background.finish(2 * self._timeout + _GRACE):
             self._say("it did not answer")
-        if self._online and self._said and self._outcome:
+        if self._online and self.failed and self._outcome:
             self._keep_outcome(exit_code)
         self._background = self._run = None
         if self._places_data:
@@ -201,9 +201,9 @@ class WandbTracker(Tracker):
             self._background.do(lambda: call(run))
 
     def _say(self, why: str) -> None:
-        if self._said:
+        if self.failed:
             return
-        self._said = True
+        self.failed = True
         console = Console(stderr=True)
         online = " --include-online" if list(self._folder.glob("run-*")) else ""
         console.print(

@@ -22,7 +22,7 @@ from exfuse.reports.page.gathering import Wish, examples_folder, gather_examples
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.training import train
 from exfuse.store.checked import write_sealed_json
-from exfuse.store.description import RunDescription
+from exfuse.store.description import Option, RunDescription
 from exfuse.store.examples import Examples, bounded, load_examples, read_ids, write_ids
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
@@ -146,6 +146,18 @@ def test_other_wishes_gather_anew(study, store):
     assert examples is not None
     assert (len(examples.images), examples.long_side) == (2, 24)
     assert sorted(path.stem for path in (examples.folder / "images").iterdir()) == ["00000", "00004"]
+
+
+def test_what_was_gathered_stays_where_nothing_can_be_predicted(study, store, tmp_path):
+    before, _ = gather(study, store)
+    (tmp_path / "none").mkdir()
+    examples, reasons = gather(study, tmp_path / "none", Wish(2, 24, "cpu"))
+    assert examples == before
+    assert sorted(reasons) == keys_of(study)
+    assert "are kept" in reasons[keys_of(study)[0]]
+    examples, reasons = gather(study, store, Wish(2, 24, "cpu", Option("folder", {"root": "/nowhere"})))
+    assert examples == before
+    assert sorted(reasons) == keys_of(study)
 
 
 def test_a_run_trained_anew_is_left_out_by_name(study, store, tmp_path):

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from exfuse.analysis.cells import number
+from exfuse.analysis.comparisons import scored_on
 from exfuse.analysis.figures import style
 from exfuse.analysis.printed import labels
 from exfuse.store.study import Study, StudyRow
@@ -18,7 +19,7 @@ def pairs(study: Study) -> list[tuple[StudyRow, StudyRow]]:
         if row.on is None:
             continue
         base = study.row(row.on)
-        images = {record.manifests["val"] for one in (row, base) for record in one.records.values()}
+        images = scored_on(row) | scored_on(base)
         classes = all(record.scored for record in row.records.values())
         if set(row.records) & set(base.records) and len(images) == 1 and classes:
             found.append((row, base))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from exfuse.analysis.cells import number
+from exfuse.analysis.comparisons import scored_on
 from exfuse.analysis.figures import style
 from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours, variant_place
@@ -46,9 +47,10 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     rows = style.shown(every)
     names = {row.name for row in rows}
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
+    pairs = [(row, base) for row, base in pairs if len(scored_on(row) | scored_on(base)) == 1]
     looks = {
         row.name: (colour, _LINES[variant_place(place)[1] % len(_LINES)])
-        for place, (row, colour) in enumerate(zip(rows, variant_colours(len(rows)), strict=True))
+        for place, (row, colour) in enumerate(zip(study.rows, variant_colours(len(study.rows)), strict=True))
     }
     few, called = len(rows) <= _MOST_LINES, labels(study)
     levels = list(rows) if few or not pairs else [row for row in rows if row not in [row for row, _ in pairs]]

@@ -6,27 +6,22 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from msgspec.structs import replace
 
 from exfuse.analysis.figures import style
 from exfuse.composition.reading import bands_of, photographs_upright, read_split, split_of
-from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.bands import Bands, as_rgb
 from exfuse.data.pixels import read_mask
-from exfuse.data.split import Split, spread_evenly
-from exfuse.data.transforms import EvalTransform
-from exfuse.errors import CheckpointError, plural
+from exfuse.data.split import spread_evenly
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
-from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.process import choose_device
 from exfuse.reports.features.drawing import Scene, Shown, draw_level, draw_overview, view
-from exfuse.reports.features.sources import Chosen, Source, as_list, find_images, find_sources, is_photograph, target_folder
+from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.statistics import Borders, find_borders, scale_to
 from exfuse.reports.features.summary import LEGEND, Collected, Numbers, name_runs, summary_tables, write_per_image
-from exfuse.reports.features.taps import tap
+from exfuse.reports.features.taps import load_source, tap
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store import features as store
 from exfuse.store.checked import write_rows
@@ -101,7 +96,7 @@ def show_features(
     with Progress(transient=True) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * len(every))
         for source, found in zip(sources, looked, strict=True):
-            model, transform = _load(source, classes, counted, where)
+            model, transform = load_source(source, classes, counted, where)
             for place, one in enumerate(every):
                 pixels, drawn = bands.read(one.image, one.upright), place < len(images)
                 tapped, ids = tap(model, transform(pixels).to(where), pixels.shape[:2])  # type: ignore[arg-type]
@@ -131,23 +126,6 @@ def show_features(
     )
     write_folder(folder, lambda scratch: _write(scratch, looked, images, bands, borders, classes, index), checked=True)
     _report(index, [str(folder / image.folder / "features.png") for image in images], folder, Console())
-
-
-def _load(source: Source, classes: Sequence[str], split: Split | None, device: torch.device) -> tuple[Segmenter, EvalTransform]:
-    model, trained, known = load_checkpoint(source.checkpoint)
-    if known != list(classes):
-        data = split.name if split else "the first checkpoint"
-        raise CheckpointError(
-            f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
-            f"{data} names {len(classes)} "
-            f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
-        )
-    if len(model.encoder.levels) < 2:  # type: ignore[arg-type]
-        raise CheckpointError(
-            f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map. Choose a run with "
-            "decoder=levels_2345."
-        )
-    return model.to(device), build_eval_transform(trained)
 
 
 def _write(

@@ -1,6 +1,5 @@
 """From each image's numbers to a summary over images: as rows, CSV and a Rich table."""
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import box
 
+from exfuse.files import write_csv
 from exfuse.reports.features.statistics import (
     BRANCH,
     CLASS_STATISTICS,
@@ -101,14 +101,13 @@ class Collected:
 
 def write_per_image(path: Path, collected: Iterable[tuple[FeatureRun, str, Collected]]) -> None:
     """One line an image, statistic, level and run: for tests of one's own."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "run", "row", "seed", "level", "statistic", "before", "after"])
-        for run, level, one in collected:
-            for name in (*MAP, *BRANCH):
-                for image, before, after in zip(one.images, *one.values(name), strict=True):
-                    pair = ["" if math.isnan(value) else value for value in (before, after)]
-                    writer.writerow([image, run.key, run.row, run.seed, level, name, *pair])
+    lines: list[list[object]] = [["image", "run", "row", "seed", "level", "statistic", "before", "after"]]
+    for run, level, one in collected:
+        for name in (*MAP, *BRANCH):
+            for image, before, after in zip(one.images, *one.values(name), strict=True):
+                pair = ["" if math.isnan(value) else value for value in (before, after)]
+                lines.append([image, run.key, run.row, run.seed, level, name, *pair])
+    write_csv(path, lines)
 
 
 def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> list[Table]:

@@ -1,12 +1,55 @@
 """Read what enters and leaves a model's embedding slot, with hooks and through its call interface alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import Split
+from exfuse.data.transforms import EvalTransform
+from exfuse.errors import CheckpointError, plural
 from exfuse.models.segmenter import Segmenter
+from exfuse.reports.features.sources import Source
+from exfuse.runs.checkpoint import load_checkpoint
+
+
+class NoMapError(CheckpointError):
+    """The decoder gets the deepest map alone."""
+
+
+def load_source(
+    source: Source, classes: Sequence[str], split: Split | None, device: torch.device
+) -> tuple[Segmenter, EvalTransform]:
+    """A run's model and transform, whose maps can be read.
+
+    Args:
+        source: the run.
+        classes: that it has to score.
+        split: whose classes they are; None for those of the first checkpoint.
+        device: to run on.
+
+    Raises:
+        CheckpointError: if it cannot be used, or scores others.
+        NoMapError: if it has no low-level map.
+    """
+    model, trained, known = load_checkpoint(source.checkpoint)
+    if known != list(classes):
+        data = split.name if split else "the first checkpoint"
+        raise CheckpointError(
+            f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
+            f"{data} names {len(classes)} "
+            f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
+        )
+    if len(model.encoder.levels) < 2:  # type: ignore[arg-type]
+        raise NoMapError(
+            f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map. Choose a run with "
+            "decoder=levels_2345."
+        )
+    return model.to(device), build_eval_transform(trained)
+
 
 _TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
 

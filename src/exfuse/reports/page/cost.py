@@ -4,7 +4,7 @@ from exfuse.analysis.cells import score
 from exfuse.analysis.frontier import APART, dodged, frontier_of
 from exfuse.reports.page.charts import Chart, chart, escape, points
 from exfuse.reports.page.data import PageData, Section
-from exfuse.store.costs import COSTS
+from exfuse.store.costs import COSTS, CostColumn
 from exfuse.store.metric import number
 
 _AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first is shown first
@@ -15,7 +15,7 @@ def section(data: PageData) -> Section | None:
     known = [cost for cost in _AXES if any(row.cost(cost.key) is not None for row in data.study.rows)]
     if not known:
         return None
-    charts = {f"cost-{cost.key}": _draw(cost.key, cost.title, cost.scale, data) for cost in known}
+    charts = {f"cost-{cost.key}": _draw(cost, data) for cost in known}
     choices = [{"chart": f"cost-{cost.key}", "name": cost.title} for cost in known]
     several = any(len(row.records) > 1 for row in data.study.rows)
     notes = [note.text for note in data.rendering.tables[0].footnotes if note.about == "cost"]
@@ -23,18 +23,19 @@ def section(data: PageData) -> Section | None:
     return Section("cost", "Cost", content, charts)
 
 
-def _draw(key: str, title: str, scale: float, data: PageData) -> Chart:
-    places, metric = {}, data.study.metric
+def _draw(column: CostColumn, data: PageData) -> Chart:
+    places, metric, title = {}, data.study.metric, column.title
     digits = metric.digits + 1
     for row in data.study.rows:
-        cost, scores = row.cost(key), score(row, data.study, ()).values
+        cost, scores = row.cost(column.key), score(row, data.study, ()).values
         mean, spread = scores[f"{metric.key}_mean"], scores[f"{metric.key}_sd"]
         if cost is not None and isinstance(mean, float):
-            places[row.name] = (scale * cost, mean, spread if isinstance(spread, float) else 0.0)
+            places[row.name] = (column.scale * cost, mean, spread if isinstance(spread, float) else 0.0)
     names = [row.name for row in data.study.rows if row.name in places]
     costs = [places[name][0] for name in names]
     beside = dict(zip(names, dodged(costs, APART * max(costs)), strict=True))
-    frontier = frontier_of([(beside[name], places[name][1], places[name][0]) for name in names], metric.gains)
+    sign = -1 if column.gains else 1
+    frontier = frontier_of([(beside[name], places[name][1], sign * places[name][0]) for name in names], metric.gains)
     line = {"color": "var(--grid-strong)", "width": 1.5, "dash": "dash"}
     traces = [points(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
     for row in data.study.rows:

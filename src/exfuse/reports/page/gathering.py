@@ -1,5 +1,6 @@
 """What a page shows beside scores, taken over from the folders of the runs: training curves and examples."""
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exfuse.data.split import spread_evenly
+from exfuse.files import write_folder
 from exfuse.store.description import Option
 from exfuse.store.examples import FOLDER, Examples, load_examples
 from exfuse.store.folder import RunFolder
@@ -95,19 +97,34 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
         return {}
     _take_over(beside / FOLDER, folder)
     there = load_examples(folder)
-    if there is not None and not _fits(there, manifest, records, wish):
-        shutil.rmtree(folder)
+    anew = there is not None and not _fits(there, manifest, records, wish)
+    if anew:
         there = None
     wanted = {key: record for key, record in records.items() if there is None or not there.holds(key, record)}
     wanted = {key: record for key, record in wanted.items() if (runs / key / "checkpoints" / "last.ckpt").is_file()}
     reasons = {key: "its folder holds another training than the record" for key in wanted if not _same(runs, key, wanted[key])}
     wanted = {key: record for key, record in wanted.items() if key not in reasons}
     if not wanted:
-        return reasons
+        kept = f"no checkpoint in {runs}; the pictures of before are kept, though others were asked for"
+        return dict.fromkeys(records, kept) | reasons if anew else reasons
 
     from exfuse.reports.page.predicting import add_predictions  # torch, only where there is something to predict
 
-    return reasons | add_predictions(wanted, manifest, runs, folder, there, wish)
+    if not anew:
+        return reasons | add_predictions(wanted, manifest, runs, folder, there, wish)
+
+    def write(scratch: Path) -> None:
+        reasons.update(add_predictions(wanted, manifest, runs, scratch, None, wish))
+        if reasons.keys() >= wanted.keys():
+            raise _NothingPredictedError
+
+    with contextlib.suppress(_NothingPredictedError):  # what was gathered before stays
+        write_folder(folder, write)
+    return reasons
+
+
+class _NothingPredictedError(Exception):
+    pass
 
 
 def _same(runs: Path, key: str, record: Record) -> bool:

@@ -93,7 +93,7 @@ def _differences(data: PageData, intervals: dict[str, Comparison]) -> Chart:
         if comparison is None or comparison.interval is None:
             continue
         interval, look = comparison.interval, data.looks[row.name]
-        adjusted = "" if comparison.adjusted is None else f"<br>p {p_text(comparison.adjusted)} (Holm)"
+        adjusted = "" if comparison.adjusted is None else f"<br>adjusted p {p_text(comparison.adjusted)}"
         found = escape(f"{points_text(interval, metric)} {metric.points}")
         hover = f"{title}{base}<br>{found}{adjusted}<br>resampled: {interval.resampled}"
         traces += interval_traces(place, interval, look.colour, hover, comparison.found, metric.scale)

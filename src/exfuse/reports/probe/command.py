@@ -14,13 +14,13 @@ from scipy import stats
 
 from exfuse.analysis.figures import probe as figure, style
 from exfuse.composition.reading import read_split, split_of
-from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split, spread_evenly
-from exfuse.errors import CheckpointError, UserError, plural
+from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
 from exfuse.reports.features.sources import Source, find_sources, target_folder
+from exfuse.reports.features.taps import NoMapError, load_source
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
@@ -140,9 +140,15 @@ def probe_features(
         for source in sources:
             taught: dict[tuple[str, str], Cells] = {}
             tested: dict[tuple[str, str], Cells] = {}
-            for found, split, places in zip((taught, tested), splits, positions, strict=True):
-                for _ in _look(source, drawer, found, split, places, where):
-                    progress.advance(task)
+            try:
+                for found, split, places in zip((taught, tested), splits, positions, strict=True):
+                    for _ in _look(source, drawer, found, split, places, where):
+                        progress.advance(task)
+            except NoMapError as error:
+                if not study_folder:
+                    raise
+                progress.console.print(f"Left out: {error}", soft_wrap=True, highlight=False)
+                continue
             results += _score(source, taught, tested, strength)
     if not results:
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
@@ -165,14 +171,7 @@ def _look(
     places: Sequence[int],
     device: torch.device,
 ) -> Iterator[None]:
-    model, trained, classes = load_checkpoint(source.checkpoint)
-    if classes != list(split.classes):
-        raise CheckpointError(
-            f"{source.checkpoint} scores {plural(len(classes), 'class')} but {split.name} names "
-            f"{len(split.classes)} others. Choose "
-            "checkpoints and data of the same classes."
-        )
-    yield from drawer.draw(found, model.to(device), build_eval_transform(trained), split, places, device)
+    yield from drawer.draw(found, *load_source(source, split.classes, split, device), split, places, device)
 
 
 def _score(
