@@ -178,8 +178,8 @@ def test_mlflow_takes_any_class_and_an_end_once(tmp_path: Path) -> None:
         assert not tracker.failed
     client = mlflow.MlflowClient(tracking_uri=uri)
     (told,) = client.search_runs([client.get_experiment_by_name("odd").experiment_id])
-    assert (told.info.status, told.data.metrics["final/iou/car parked  drivers"]) == ("FINISHED", 0.5)
-    assert len(client.get_metric_history(told.info.run_id, "final/iou/car parked  drivers")) == 1
+    assert (told.info.status, told.data.metrics["final/iou/car_ parked _ driver_s"]) == ("FINISHED", 0.5)
+    assert len(client.get_metric_history(told.info.run_id, "final/iou/car_ parked _ driver_s")) == 1
 
 
 def test_any_logger_of_lightning_is_told_by_one_file(

@@ -158,7 +158,7 @@ class _Drawn:
         images = next(iter(scored_on(row)))
         if images not in self.resampled:
             rows = self.rows[images]
-            first = _checkscored_on(list(rows.values()))
+            first = _check_images(list(rows.values()))
             cells = {name: _cell(one, sorted(one.records), self.scoring) for name, one in rows.items()}
             number = resamples(len(self.study.done()))
             self.resampled[images] = Resampled(cells, number, grouping=self.study.grouping(first))
@@ -204,7 +204,7 @@ def effects_of(study: Study) -> FactorialEffects | str:
         return "no seed has finished in every combination"
     if len({record.manifests["val"] for _, _, record in study.done()}) > 1:
         return "the runs were scored on different images"
-    first = _checkscored_on(list(study.rows))
+    first = _check_images(list(study.rows))
     cells = {used: {seed: row.runs[seed].additive() for seed in seeds} for used, row in by_techniques.items()}
     try:
         return factorial_effects(cells, factors, resamples(len(study.done())), grouping=study.grouping(first))
@@ -230,7 +230,7 @@ def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored
     return {seed: found for seed, found in scored.items() if found is not None}
 
 
-def _checkscored_on(rows: list[StudyRow]) -> Run:
+def _check_images(rows: list[StudyRow]) -> Run:
     """A run of them, after checking that all have the same images at the same places, as pairing needs."""
     runs = [run for row in rows for run in row.runs.values() if run.done]
     expected = runs[0].image_ids()

@@ -156,7 +156,8 @@ def _resized(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def _val_images(run: RunDescription) -> tuple[list[NDArray[np.uint8]], str] | None:
-    if not Path(run.data.settings.get("root", ".")).is_dir():
+    root = run.data.settings.get("root")  # which a reader of one's own need not have
+    if root is not None and not Path(root).is_dir():
         return None
     try:
         split = split_of(run, "val")

@@ -117,4 +117,4 @@ class MlflowTracker(QueuedTracker):
 
 def _name(name: str) -> str:
     """A value's name in the letters that MLflow takes."""
-    return re.sub(r"[^/\w.\- :]", "", name)
+    return re.sub(r"[^/\w.\- :]", "_", name.replace("(", "").replace(")", ""))

@@ -15,6 +15,8 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.reports.features.sources import Source
 from exfuse.runs.checkpoint import load_checkpoint
 
+_TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
+
 
 class NoMapError(CheckpointError):
     """The decoder gets the deepest map alone."""
@@ -49,9 +51,6 @@ def load_source(
             "decoder=levels_2345."
         )
     return model.to(device), build_eval_transform(trained)
-
-
-_TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
 
 
 @dataclass(frozen=True)
