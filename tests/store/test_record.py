@@ -191,6 +191,14 @@ def test_a_link_to_a_runs_folder_is_the_run(folder: RunFolder, monkeypatch: pyte
     with monkeypatch.context() as inside:
         inside.chdir(folder.path)
         assert find_run(".", folder.root) == folder.path.resolve()
+    elsewhere = folder.root / "elsewhere" / "abc"
+    elsewhere.parent.mkdir()
+    folder.path.rename(elsewhere)
+    folder.path.symlink_to(elsewhere)  # as of a run that was moved to another disk: its lock stays where it was
+    assert find_run("abc", folder.root) == folder.path
+    assert {run.folder.path for run in list_runs(folder.root)} == {folder.path, elsewhere}
+    link.unlink()
+    link.symlink_to(elsewhere)
     RunFolder(folder.root, "best").clear()
     assert not link.is_symlink()
     assert not folder.path.exists()

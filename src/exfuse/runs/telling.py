@@ -63,7 +63,7 @@ def log_runs(runs: list[str], device: Device, logger: Option | None = None) -> N
             console.print(f"{named}: {logger.name} has it.", soft_wrap=True, highlight=False)
     if lost:
         raise UserError(
-            f"{logger.name} was not told all of {', '.join(lost)}, for what is said above. Once that is mended, again."
+            f"{logger.name} was not told all of {', '.join(lost)}, for what is said above. Mend that, and tell it again."
         )
 
 

@@ -235,8 +235,12 @@ def find_runs(folder: Path) -> list[RunFolder]:
 
 
 def straight(path: Path) -> Path:
-    """Where a run's folder lies: a link to it, ``.`` and ``..`` are not called by its key."""
-    return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    """Where a run's folder lies, if this is a link of another name, ``.`` or ``..``, which are not called by its key.
+
+    A link that is called by the key stays what it is: the run's lock lies beside it.
+    """
+    place = path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    return path if place.name == path.name else place
 
 
 def find_finished(folders: Sequence[Path]) -> list[tuple[RunFolder, Record]]:
