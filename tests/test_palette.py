@@ -4,7 +4,8 @@ import numpy as np
 
 from exfuse.analysis.comparisons import compare_rows
 from exfuse.analysis.figures import ladder
-from exfuse.palette import VARIANTS, VOC_CLASSES, class_palette, variant_colours, voc_palette
+from exfuse.analysis.pictures import overlay
+from exfuse.palette import VARIANTS, VOC_CLASSES, VOID, class_palette, variant_colours, voc_palette
 from exfuse.reports.page.charts import css_variables, looks
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
@@ -32,6 +33,13 @@ def test_vocs_colours_are_for_voc_alone_and_others_are_told_apart():
     apart = np.abs(shown[:, None] - shown[None]).sum(-1) + 999 * np.eye(len(names), dtype=int)
     assert apart.min() > 80
     np.testing.assert_array_equal(shown, class_palette(names)[: len(names)])
+
+
+def test_an_overlay_leaves_background_and_void_as_they_are_and_colours_any_other_first_class():
+    image, ids = np.full((1, 3, 3), 100, np.uint8), np.array([[0, 1, VOID]])
+    for first, kept in (("background", [True, False, True]), ("sky", [False, False, True])):
+        shown = overlay(image, ids, [first, "boat"])
+        assert (shown == image).all(-1)[0].tolist() == kept
 
 
 def test_grey_is_the_first_rows_alone():

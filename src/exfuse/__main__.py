@@ -14,7 +14,11 @@ def main(*verb: str) -> None:
     Args:
         verb: what is to stand before the words that were typed.
     """
-    do([*verb, *sys.argv[1:]])
+    try:
+        do([*verb, *sys.argv[1:]])
+    except KeyboardInterrupt:  # before a verb's work has begun, which says itself how it goes on
+        complain("interrupted.")
+        sys.exit(130)
 
 
 def start(module: str, *verb: str) -> None:

@@ -37,6 +37,7 @@ Scales = Annotated[Sequence[PositiveFloat], Meta(min_length=1)]
 Duration = Annotated[str, Meta(pattern=r"^\d+:\d\d:\d\d:\d\d$", title="days, hours, minutes and seconds, 00:12:00:00")]
 Size = Annotated[list[Positive], Meta(min_length=2, max_length=2, title="[HEIGHT,WIDTH], two positive numbers of pixels")]
 Text = Annotated[str, Meta(min_length=1, title="text")]
+BARE = r"^\S(.*\S)?\Z"  # text without a blank at either end
 Levels = Annotated[Sequence[Annotated[int, Meta(ge=2, le=5)]], Meta(min_length=1)]  # res-2..res-5
 Counts = Mapping[str, Positive | None]  # of a complete copy, by split
 Orientation = Literal["refuse", "stored", "upright"]  # see exfuse.data.split.make_split

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pynvml
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, plural
 
 if TYPE_CHECKING:
     import torch
@@ -70,9 +70,14 @@ def choose_device(name: str) -> "torch.device":
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: torch sees no CUDA GPU here. Choose device=cpu.")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device={name}: expected auto, cpu or cuda.") from error
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={name}: torch sees no Apple GPU here. Choose device=cpu.")
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise ConfigError(f"device={name}: torch sees {plural(there, 'GPU')} here, of which the first is cuda:0.")
+    return device
 
 
 @contextmanager
@@ -205,6 +210,11 @@ def visible_gpus() -> list[str]:
     if named is None:
         return [str(number) for number in range(gpus_of_machine())]
     return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+
+
+def gpus_for(accelerator: str) -> list[str]:
+    """Those of them that runs on an accelerator, as Lightning's Trainer takes it, can have."""
+    return [] if accelerator in ("cpu", "mps") else visible_gpus()
 
 
 def time_ms(call: Callable[[], object], device: "torch.device") -> float:

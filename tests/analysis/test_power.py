@@ -6,8 +6,10 @@ import pytest
 from exfuse.analysis.power import POWER, Pilot, Spread, images_for, power, read_pilot, seeds_for, spread_of, told_by
 from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
+from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import StudyBuilder
 from tests.analysis.test_calibration import BASE as LOGITS, Spread as Moves, areas, count, share
+from tests.records import SCORES, leave_record
 from tests.sharing import amount
 
 STUDIES = amount(20_000, 200_000)
@@ -114,4 +116,11 @@ def test_mistakes_get_one_line(words, says, command):
 
 def test_a_folder_without_two_rows_is_no_pilot(tmp_path):
     with pytest.raises(UserError, match="no two rows"):
+        read_pilot(tmp_path)
+
+
+def test_a_folder_in_which_two_runs_claim_a_cell_is_no_pilot(tmp_path):
+    for number, name in enumerate(["baseline", "seb", "seb"]):
+        leave_record(RunFolder(tmp_path, f"{number:016x}"), "done", name=name, label=name, seed=0, scores=SCORES)
+    with pytest.raises(UserError, match=r"runs 0{15}[12] and 0{15}[12] are both seb, seed 0"):
         read_pilot(tmp_path)

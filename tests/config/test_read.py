@@ -1,5 +1,6 @@
 """What a config is read into, and the one line in which what is wrong with it is refused."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from exfuse.config import search_path
 from exfuse.config.options import build
 from exfuse.config.overrides import describe_backbone, describe_run, explain
 from exfuse.config.signatures import signature
+from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, config_dirs
 from exfuse.store.description import Option, PretrainingDescription, RunDescription, from_plain, to_plain
@@ -55,6 +59,11 @@ from tests.pace import patience
         ),
         ("+technique.dap.windw=5 technique/dap=wide", "technique.dap.windw: nothing reads this key. Did you mean 'window'?"),
         ("+technique.dap.window=5", "technique.dap.window: nothing reads this key. technique/dap="),
+        ("+technique.foo=1", "technique.foo: nothing reads this key. Keys of technique: ss, lr, ecre, seb, dap."),
+        ("technique/dap=wide technique.dap=null", "technique.dap=null: expected the settings of technique/dap=wide."),
+        ("~recipe.optimizer", "~recipe.optimizer: expected the settings of optimizer=adamw."),
+        ("recipe.schedule=null", "recipe.schedule=null: expected the settings of schedule=poly."),
+        ("recipe=voc ~recipe.schedule.power", "recipe.schedule.power is left out, and exfuse.tasks.schedule.poly needs it."),
         ("+sed=3", "sed: nothing reads this key. Did you mean 'seed'?"),
         (
             "recipe.optimizer._target_=torch.optim.Sgd",
@@ -147,6 +156,8 @@ def test_a_setting_is_what_its_argument_is_whichever_way_it_is_typed() -> None:
     one, other = (describe_run([chosen, f"technique.ecre.auxiliary_weight={value}"]) for value in ("1", "1.0"))
     assert one.technique == other.technique
     assert isinstance(one.technique["ecre"].settings["auxiliary_weight"], float)
+    one, other = (describe_run(["loss=sum", f"loss.weights.dice={value}"]) for value in ("2", "2.0"))
+    assert json.dumps(one.loss.settings) == json.dumps(other.loss.settings)
 
 
 def test_a_kind_is_known_by_the_name_that_a_module_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +223,54 @@ def test_a_program_that_imports_this_keeps_its_own_words():
     """Only the command reads the command line: a program of somebody else's may well have a --config-dir of its own."""
     code = "import sys; sys.argv += ['--config-dir', 'nowhere']; import exfuse.config, exfuse.config.overrides"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(120), cwd=REPOSITORY)
+
+
+TEXTS = [
+    *("VOC 2012", "gr\u00f6\u00dfer", "/home/j\u00fcrgen/d", r"(\w+)_\d", r"say \"x\" \\", "ends with \\", ".5", "null"),
+    *("a,b=(c)", "it's", "~x"),
+]
+
+
+@pytest.mark.parametrize("value", TEXTS)
+def test_what_is_typed_for_a_text_is_read_as_that_text(value: str) -> None:
+    for typed, expected in ((as_typed(value), value), (as_typed([value, "b"]), [value, "b"])):
+        (override,) = OverridesParser.create().parse_overrides([f"key={typed}"])
+        assert override.value() == expected
+
+
+def test_files_of_ones_own_are_read_as_hydra_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("eps: 1e-5\nbig: 2E3\nday: 2026-01-02\nname: e5\nwhole: 12\nnested: {lr: 1.5e-3}\n")
+    assert search_path.read(path) == OmegaConf.to_container(OmegaConf.load(path))
+    for name, text, says in (
+        ("twice", "a: 1\nb: 2\na: 3\n", "twice.yaml is no YAML: a stands there twice"),
+        ("list", "- a\n- b\n", "list.yaml holds list: expected keys with values"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=says):
+            search_path.read(tmp_path / f"{name}.yaml")
+
+
+def test_a_baseline_whose_file_has_a_small_number_or_refers_to_a_setting_changes_no_key(tmp_path: Path) -> None:
+    folder = tmp_path / "any (odd) folder, really"
+    (folder / "slot").mkdir(parents=True)
+    (folder / "technique" / "mine").mkdir(parents=True)
+    (folder / "slot" / "mine.yaml").write_text(
+        "# Mine.\ntitle: mine\nshort: MINE\norder: 9\nbaseline: plain\npaper: null\nplace: levels\n"
+    )
+    (folder / "technique" / "mine" / "plain.yaml").write_text(
+        "# Nothing.\n_target_: torch.nn.LayerNorm\n_partial_: true\nnormalized_shape: ${recipe.epochs}\neps: 1e-5\n"
+    )
+    try:
+        search_path.use_words(["train", "--config-dir", str(folder)])
+        assert describe_run(["seed=1"]).technique == {}
+        assert describe_run(["technique.mine.eps=2e-5"]).technique["mine"].settings["eps"] == 2e-5
+    finally:
+        search_path.use([])
+
+
+def test_a_module_of_ones_own_that_is_no_python_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "halfway_done.py").write_text("x = 1\ndef f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"halfway_done\.py, line 2 is no Python: "):
+        signature("halfway_done.f")

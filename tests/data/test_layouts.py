@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from exfuse.data.folder import read_folder
 from exfuse.data.split import check_disjoint, join_splits
 from exfuse.data.street_and_scene import read_ade20k, read_cityscapes
 from exfuse.data.voc import read_train_aug_png, read_voc
+from exfuse.data_setup import converting
+from exfuse.data_setup.converting import convert
 from exfuse.errors import DataError
 from tests.command import Command
 from tests.data.conftest import save_image
@@ -258,12 +261,37 @@ def test_polygons_become_one_folder_of_data(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(np.asarray(Image.open("mine/train/images/a.jpg")), np.asarray(Image.open("photos/a.jpg")))
 
 
-def coco_of(name: str, corners: object, side: int = 9) -> dict[str, object]:
+def test_another_split_that_is_converted_at_the_same_time_has_the_same_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each paints for minutes; the list that the first wrote counts for both, or the other ends."""
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    one, other = labelme(tmp_path / "one", SHAPES), labelme(tmp_path / "other", SHAPES[1:])  # without a sofa
+    begin, output = converting._begin, tmp_path / "mine"
+
+    def late(listed: Path, names: Sequence[str]) -> bool:
+        monkeypatch.setattr(converting, "_begin", begin)
+        convert("labelme", str(one), None, str(output), "train", "background")
+        return begin(listed, names)
+
+    monkeypatch.setattr(converting, "_begin", late)
+    with pytest.raises(DataError, match="written meanwhile, with other classes"):
+        convert("labelme", str(other), None, str(output), "val", "background")
+    assert {path.name for path in output.iterdir()} == {"train", "classes.txt"}
+    convert("labelme", str(other), None, str(output), "val", "background")
+    assert (output / "classes.txt").read_text() == "background\ncat\nsofa\n"
+
+
+def twice(content: dict[str, Any]) -> dict[str, Any]:
+    return content | {"images": 2 * content["images"]}
+
+
+def coco_of(name: str, corners: object, side: int = 9, id: object = 1) -> dict[str, Any]:
     """One image with one polygon, or one run-length encoding."""
     counts = [*corners] if isinstance(corners, tuple) else corners
     segmentation = [corners] if isinstance(corners, list) else {"size": [9, 9], "counts": counts}
     shape = {"image_id": 1, "category_id": 1, "segmentation": segmentation}
-    image = {"id": 1, "file_name": name, "height": side, "width": side}
+    image = {"id": id, "file_name": name, "height": side, "width": side}
     return {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [shape]}
 
 
@@ -291,6 +319,12 @@ def coco_of(name: str, corners: object, side: int = 9) -> dict[str, object]:
         ("coco", coco_of("photos/a.jpg", (40, 30)), "runs of 70 pixels in an image of 81"),
         ("coco", coco_of("photos/a.jpg", "12"), "does not fill the image"),
         ("coco", coco_of("photos/a.jpg", "garbage"), "cannot be drawn"),
+        (
+            "coco",
+            coco_of("photos/a.jpg", [1, 1, 8, 1, 8, 8], id="1"),
+            r"annotates image 1 \(1 such\), which its images do not list",
+        ),
+        ("coco", twice(coco_of("photos/a.jpg", [1, 1, 8, 1, 8, 8])), "two images of one id"),
     ],
 )
 def test_annotations_that_cannot_be_converted_are_refused_in_a_line(

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 from collections.abc import Callable
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from exfuse.data_setup import download
 from exfuse.data_setup.download import fetch
 from exfuse.errors import DataError
 from tests.data_setup.conftest import Site
@@ -147,3 +149,20 @@ def test_a_server_that_is_not_there_is_a_clear_error(tmp_path: Path, console: Co
 def test_a_misspelt_checksum_is_refused(get) -> None:
     with pytest.raises(DataError, match="expected md5:"):
         get("crc32:12345678")
+
+
+@pytest.mark.parametrize(
+    "url", ["host/VOC.tar", "None", "ftp://host/a.tar", "https://host/gr\u00f6\u00dfe.tar", "https://host/"]
+)
+def test_what_is_no_address_is_refused(url: str, tmp_path: Path, console: Console) -> None:
+    with pytest.raises(DataError, match="expected the address of a file"):
+        fetch(url, tmp_path / "a.tar", None, console)
+
+
+def test_a_full_disk_is_no_bad_connection(get, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_transfer", full)
+    with pytest.raises(OSError, match="No space left"):
+        get(None)

@@ -97,6 +97,13 @@ def test_a_copy_of_the_users_own_is_checked_as_well(compose, site: Site, voc_tar
     prepare(**config)
     assert not site.asked
     (tmp_path / "data" / "VOCdevkit" / "VOC2012.manifest").unlink()
+    image = tmp_path / "data" / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2007_02.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) * 2 // 3])  # whose header is whole
+    with pytest.raises(DataError, match=r"2007_02\.jpg cannot be decoded"):
+        prepare(**config)
+    image.write_bytes(whole)
+    (tmp_path / "data" / "VOCdevkit" / "VOC2012.manifest").unlink()
     (tmp_path / "data" / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_03.jpg").unlink()
     with pytest.raises(DataError, match=r"2008_03 is listed but its image"):
         prepare(**config)
@@ -115,6 +122,13 @@ def test_sbd_is_fetched_and_every_listed_file_asked_for(compose, site: Site, tmp
     assert "SBD: 3 images with masks" in capsys.readouterr().out
     with pytest.raises(DataError, match="lists 3 images where a complete SBD has 11,355"):
         prepare(**compose("sbd", site, {}))
+    (tmp_path / "data" / "sbd" / "dataset.manifest").unlink()
+    mask = tmp_path / "data" / "sbd" / "dataset" / "cls" / "a.mat"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"a\.mat holds no SBD class mask"):
+        prepare(**config)
+    mask.write_bytes(whole)
     (tmp_path / "data" / "sbd" / "dataset.manifest").unlink()
     (tmp_path / "data" / "sbd" / "dataset" / "cls" / "c.mat").unlink()
     with pytest.raises(DataError, match=r"SBD lists c but .*c\.mat does not exist"):
@@ -139,6 +153,13 @@ def test_coco_is_fetched_checked_and_painted(compose, site: Site, tmp_path: Path
     assert len(site.asked) == 3
     with pytest.raises(DataError, match="lists 2 images where COCO has 118,287"):
         prepare(**compose("coco", site, {}))
+    (tmp_path / "data" / "coco" / "train2017.manifest").unlink()
+    image = tmp_path / "data" / "coco" / "train2017" / "000000000001.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"000000000001\.jpg cannot be decoded"):
+        prepare(**config)
+    image.write_bytes(whole)
     (tmp_path / "data" / "coco" / "train2017.manifest").unlink()
     (tmp_path / "data" / "coco" / "train2017" / "000000000002.jpg").unlink()
     with pytest.raises(DataError, match=r"train2017 lacks 1 of 2 images, e\.g\. 000000000002\.jpg"):
@@ -165,6 +186,9 @@ def test_a_complete_imagenet_is_complete(imagenet: Path, capsys) -> None:
     counts = [f"source.counts.{name}={number}" for name, number in COUNTS.items()]
     check(**arguments_of("data_check", "source=imagenet", f"source.root={imagenet}", *counts))
     assert "12 train and 6 val images of 3 classes" in " ".join(capsys.readouterr().out.split())
+    anything = [f"source.counts.{name}=null" for name in COUNTS]
+    check(**arguments_of("data_check", "source=imagenet", f"source.root={imagenet}", *anything))
+    assert "12 train and 6 val images, counted and not read" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(DataError, match=r"train has 3 of 1,000 classes.*train has 12 of 1,281,167 images.*6 of 50,000"):
         check(**arguments_of("data_check", "source=imagenet", f"source.root={imagenet}"))
 
@@ -199,6 +223,11 @@ def test_what_is_missing_of_imagenet_is_named(imagenet: Path, damage: Callable[[
     damage(imagenet)
     with pytest.raises(DataError, match=rf"(?s)is no complete ImageNet.*{says}.*ILSVRC2012_img_val\.tar"):
         check_imagenet(imagenet, COUNTS)
+
+
+def test_what_is_made_here_has_no_check_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="exfuse data check data=voc_coco"):
+        check(**arguments_of("data_check", "source=coco-masks"))
 
 
 def test_what_nobody_may_hand_out_is_only_checked() -> None:

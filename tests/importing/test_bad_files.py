@@ -322,9 +322,11 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
 def test_no_study_of_somebody_elses_and_no_folder_that_is_read_is_written_over(tmp_path):
     counted(tmp_path / "files")
     scored(tmp_path / "more")
+    counted(tmp_path / "other" / "files")
     import_folder(tmp_path / "files", tmp_path / "study")
     for source, output, problem in (
         ("more", "study", "holds another study"),
+        ("other/files", "study", "holds another study"),
         ("files", "files", "would be read as results"),
         ("files", "files/study", "would be read as results"),
     ):
@@ -334,6 +336,30 @@ def test_no_study_of_somebody_elses_and_no_folder_that_is_read_is_written_over(t
     (tmp_path / "theirs" / "table.md").write_text("mine")
     with pytest.raises(UserError, match=r"holds table\.md and no study\.json"):
         import_folder(tmp_path / "files", tmp_path / "theirs")
+
+
+def test_what_is_said_twice_has_to_be_said_alike(tmp_path):
+    scored(tmp_path / "files")
+    write_study_file(tmp_path / "files", metric=DICE, rows={"plain": None, "wide": "plain"})
+    with pytest.raises(UserError, match="baseline wide, but its rows say what each builds on"):
+        import_folder(tmp_path / "files", tmp_path / "study", baseline="wide")
+    write_run(tmp_path / "files", "plain", 0, data="harbour")
+    with pytest.raises(UserError, match=r"plain_0\.json has other data than are said of all runs: harbour and airport"):
+        import_folder(tmp_path / "files", tmp_path / "study", dataset="airport")
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("key", "value", "says"), [
+    ("name", "Normalised surface distance at 2 mm tolerance", "40"),
+    ("unit", "pixels of the original image", "20"),
+    ("name", "Dice ", "no blank at either end"),
+])  # fmt: skip
+def test_a_metric_that_no_record_can_hold_is_refused_before_anything_is_written(tmp_path, key, value, says):
+    scored(tmp_path / "files")
+    write_study_file(tmp_path / "files", metric={**DICE, key: value})
+    with pytest.raises(UserError, match=says):
+        import_folder(tmp_path / "files", tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_copies_and_odd_percentages_are_pointed_out(tmp_path, capsys):

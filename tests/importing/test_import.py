@@ -125,6 +125,17 @@ def test_whole_groups_of_images_are_drawn(tmp_path):
     assert "2 groups" in " ".join(note.text for note in build_table(study).footnotes)
 
 
+def test_groups_stand_beside_the_images_of_one_run_as_well(tmp_path):
+    write_study_file(tmp_path / "files", metric=DICE)
+    for place, row in enumerate(("plain", "wide")):
+        path = write_run(tmp_path / "files", row, 0)
+        lines = [[image, score, image[:6]] for image, score in zip(IMAGES, scores(place, 0), strict=True)]
+        write_scores(path.with_suffix(".csv"), lines, ("image", "score", "group"))
+    interval = compare_rows(import_folder(tmp_path / "files", tmp_path / "study"))["wide"].interval
+    assert interval is not None
+    assert interval.units.kind == "groups"
+
+
 @pytest.mark.parametrize(
     ("metric", "factor", "header", "difference", "verb"),
     [

@@ -125,7 +125,7 @@ def test_runs_side_by_side_share_the_memory(
 def test_a_gpu_s_own_memory_decides(typed: list[str], compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     run = compose_config(*typed, AUTO, "trainer=auto", "trainer.precision=bf16-mixed")
     needed = peak.training_peak(in_parts(run, 2), on_gpu=True)
-    monkeypatch.setattr(micro_batch, "visible_gpus", lambda: ["0", "3"])
+    monkeypatch.setattr(micro_batch, "gpus_for", lambda _: ["0", "3"])
     sizes = {("0", "3"): round(needed / micro_batch._OF_GPU) + 2}
     monkeypatch.setattr(micro_batch, "gpu_memory", lambda gpus: sizes[tuple(gpus)])
     assert images_of([run]) == images_of([run], at_once=2) == 2

@@ -7,6 +7,7 @@ import pytest
 from exfuse.runs.peak import resident_peak
 from exfuse.sweeps.budget import Device, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
+from exfuse.sweeps.rows import compose_study
 
 GPU = Device(tflops=60, terabytes=1.2, element=2)
 PEAK = 3 * 2**30
@@ -49,6 +50,17 @@ def test_a_study_is_swept_and_what_is_typed_wins_over_it():
         assert not budget.pretrainings
 
 
+def test_options_may_be_named_by_a_pattern_and_rows_are_called_as_their_study_calls_them():
+    (budget,) = plan("technique/seb=glob(*,exclude=con*)", "seed=0", "backbone.init=random")
+    assert {"baseline", "seb"} <= {row.name for row in budget.rows.values()}
+    (budget,) = plan("+study=table1_levels", "seed=0", "backbone.init=random")
+    assert {row.name for row in budget.rows.values()} == {*declared_rows("table1_levels")}
+
+
+def declared_rows(name):
+    return compose_study([f"+study={name}"])[0].rows
+
+
 def test_files_hold_every_training_and_the_sum(tmp_path):
     budgets = plan("+ablation=baseline,seb", "seed=0,1")
     paths = write_budget(tmp_path / "new", budgets, GPU, "exfuse budget ...")
@@ -71,6 +83,9 @@ def test_files_hold_every_training_and_the_sum(tmp_path):
         (["+study=tabel3"], "table3_techniques"),
         (["backbone.colour=red"], "Keys of backbone: name, init"),
         (["--tflops", "0"], "tflops=0"),
+        ([""], "'': expected key=value"),
+        (["outputs/studies/x"], "'outputs/studies/x': expected key=value, or with detect=POINTS one folder"),
+        (["detect=1", "a", "b"], "'b': expected key=value"),
         (["data=voc_coco", "data.coco_root=/nowhere", "backbone.init=random"], "no /nowhere/voc_masks/train2017/index.json"),
     ],
 )

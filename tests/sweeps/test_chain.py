@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from exfuse.config.overrides import compose_config, describe_run
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, UserError
 from exfuse.runs.child import Ended
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.chain import Stage, plan_chain, run_chain
@@ -51,7 +52,7 @@ def typed(layouts: list[str], runs: Path) -> list[str]:
 
 
 def stages(chain: list[str]) -> Any:
-    return compose_config("chain", chain)[0].chain.stages
+    return OmegaConf.to_container(compose_config("chain", chain)[0].chain.stages)
 
 
 def plan(layouts: list[str], runs: Path, *overrides: str, chain: list[str] = _CHAIN) -> list[Stage]:
@@ -262,3 +263,18 @@ def test_a_stage_that_fails_stops_the_chain_with_its_reason(layouts: list[str], 
     assert "Stage 2 of 3, sbd" in done.stderr
     assert "recipe.batch_size=17 is more than the 16 images" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        ({"voc": None}, "voc"),
+        ({"voc": {"data": "voc"}}, "voc.*recipe"),
+        ({"voc": {"data": "voc", "recipe": "scenes", "overrides": "recipe.lr=1"}}, "overrides.*array"),
+        ({"voc": {"data": "voc", "recipe": "scenes", "epochs": 3}}, "epochs"),
+        ({}, "chain.stages is empty"),
+    ],
+)
+def test_stages_that_are_none_are_named(stages: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=f"chain.stages.*{says}|{says}"):
+        plan_chain(stages, [])

@@ -1,5 +1,6 @@
 """From outcomes to a study's folder."""
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,8 @@ from exfuse.files import sha256
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
-from exfuse.sweeps import session
+from exfuse.store.study import check_place, load_study
+from exfuse.sweeps import collect as collecting, session
 from exfuse.sweeps.collect import collect_study, portable
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from tests.command import Command
@@ -97,6 +99,25 @@ def test_areas_near_borders_are_copied_where_a_run_has_them_and_mended(tmp_path:
     assert copied.is_file()
 
 
+def test_a_collection_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, output = tmp_path / "runs", tmp_path / "study"
+    for number in range(2):
+        run(store, number)
+    outcomes = [outcome(store, number, "baseline", number) for number in range(2)]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting.shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            collect(outcomes, output)
+    check_place(output)  # which a later start asks first
+    assert all(not row.records for row in load_study(output).rows)
+    collect(outcomes, output)
+    assert [len(row.records) for row in load_study(output).rows] == [2]
+
+
 def test_the_radius_that_parts_edges_from_interiors_goes_into_the_study(tmp_path: Path) -> None:
     store, output = tmp_path / "runs", tmp_path / "study"
     run(store, 0)
@@ -134,6 +155,9 @@ def test_looks_are_those_of_the_same_runs_wherever_the_studys_folder_is(tmp_path
         assert session._looked_at(tmp_path / "study", ["study"]) == "study"
         assert session._looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
         assert session._looked_at(tmp_path / "study", ["other"]) is None
+        (tmp_path / "study" / "records" / "study-0123abcd").mkdir()  # a plain study of the same run lies in the first place
+        patch.setattr(session, "load_sequential", lambda folder: folder.name if folder.name != "study" else None)
+        assert session._looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
 
 
 def test_what_a_study_may_spend_is_no_part_of_its_command() -> None:
@@ -178,6 +202,8 @@ def test_a_plain_multiruns_rows_say_what_else_was_swept(tmp_path: Path) -> None:
     ("text", "cut"),
     [
         ("/home/me/data/VOC2012", "VOC2012"),
+        ("/home/Jane Doe/my data", "my data"),
+        (f"data.root={Path.cwd()}/VOC2012", "data.root=VOC2012"),
         ("weights of /a/b/c.pth, 3 images/s", "weights of c.pth, 3 images/s"),
         ("outputs/runs/abc", "outputs/runs/abc"),
         ("https://example.org/a/b", "https://example.org/a/b"),

@@ -82,6 +82,17 @@ def test_a_search_that_was_killed_asks_for_the_same_again_and_goes_on(tmp_path):
     assert again.stages == whole.stages
 
 
+def test_settings_that_are_asked_for_again_are_one_run(tmp_path):
+    tune = replace(TUNE, space={"recipe.lr": [0.001, 0.003, 0.01]}, trials=8)
+    trainings = Trainings(tmp_path / "runs", near(0.003))
+    planned = trainings.run(plan(tune))
+    assert len({job["recipe.lr"] for wave in searched(trainings) for job in wave}) <= 3
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    tuning = load_study(tmp_path / "study").tuning
+    assert {row: len(trials) for row, trials in tuning.trials.items()} == {"baseline": 8, "seb": 8}
+    assert set(tuning.chosen) == {"baseline", "seb"}
+
+
 def test_what_fails_or_diverges_counts_as_worst_and_a_hopeless_row_is_tried_again(tmp_path):
     failing = Trainings(tmp_path / "a", near(0.003), lambda job: FAILED if float(job["recipe.lr"]) < 0.01 else DONE)
     failing.run(plan(TUNE))

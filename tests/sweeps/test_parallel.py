@@ -3,16 +3,20 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from exfuse import process
 from exfuse.errors import UserError
+from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
 from exfuse.sweeps import parallel
-from exfuse.sweeps.watching import seconds_left, summary, view, watch
+from exfuse.sweeps.watching import is_swept, seconds_left, summary, sweeping, view, watch
+from tests.records import leave_record
 
 
 @pytest.fixture
@@ -79,6 +83,23 @@ def test_each_run_has_a_place_of_its_own_and_the_next_gpu(machine, tmp_path: Pat
         assert cpu == {}
 
 
+def test_the_last_of_several_runs_takes_one_thread_as_the_others_did(tmp_path: Path) -> None:
+    """A table of a CPU holds runs of one number of threads."""
+    taken = []
+
+    class Own:
+        def launch(self, *_: object) -> list[object]:
+            taken.append((parallel.only_looks(), parallel.takes_one_thread()))
+            Outcome(0, [], "baseline", 0, {}, status=WAITING).write(tmp_path)
+            return []
+
+    launcher = parallel.SideBySide(Own(), 2, lambda _: nullcontext())  # type: ignore[arg-type]
+    launcher.setup(config=OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    launcher.launch([["seed=0"]], 0)
+    assert taken == [(True, False), (False, True)]
+    assert not parallel.takes_one_thread()
+
+
 def job(number: int, row: str, seed: int, status: str, **more) -> Outcome:
     return Outcome(number, [f"+ablation={row}", f"seed={seed}", *more.pop("swept", [])], row, seed, {}, status=status, **more)
 
@@ -97,6 +118,9 @@ def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     assert seconds_left(outcomes[2:], 1) is None
     assert summary(outcomes, 2).startswith("1 of 5 over, 1 in training, about ")
     assert summary(outcomes[:1], 2) == "1 of 1 over, 0 in training"
+    assert summary(outcomes[:1], 1, planned=3) == "1 of 3 over, 0 in training, about 3 min left"
+    short = job(5, "narrow", 1000, "done", seconds=10, swept=["held_out.share=0.2"])  # of the search, which is shorter
+    assert seconds_left([short, outcomes[0], outcomes[2]], 1) == 100
 
 
 def test_a_backbone_that_is_made_first_is_named_and_tells_nothing_of_the_time_left() -> None:
@@ -151,3 +175,20 @@ def test_a_study_is_watched_by_its_own_folder(
         Outcome(0, [], "seb", 0, {}, key=key, status="failed").write(Path("outputs/sweeps") / name)
     watch(str(study))
     assert "outputs/sweeps/first" in capsys.readouterr().out
+
+
+def test_a_sweep_is_watched_as_long_as_its_process_is_at_it(tmp_path: Path) -> None:
+    assert not is_swept(tmp_path)
+    with sweeping(tmp_path) as tell:
+        tell(12)
+        assert is_swept(tmp_path)  # though no job has begun, or all that had have ended
+        with sweeping(tmp_path):  # another in this folder
+            assert is_swept(tmp_path)
+    assert not is_swept(tmp_path)
+
+
+def test_a_backbone_that_is_done_has_no_score(tmp_path: Path) -> None:
+    leave_record(RunFolder(tmp_path, "0" * 16), "done")
+    console = Console(width=120, record=True)
+    console.print(view([job(0, "baseline", 0, "done", store=str(tmp_path), key="0" * 16)]))
+    assert "baseline  done" in console.export_text()

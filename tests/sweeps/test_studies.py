@@ -14,7 +14,7 @@ from exfuse.store.description import RunDescription, label_of
 from exfuse.store.outcome import Outcome
 from exfuse.store.study import RowFile
 from exfuse.store.variants import names
-from exfuse.sweeps.collect import _rows
+from exfuse.sweeps.collect import _names, _rows
 from exfuse.sweeps.rows import DeclaredStudy, declare_rows, split
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
@@ -53,7 +53,8 @@ def study(request: pytest.FixtureRequest) -> tuple[DeclaredStudy, list[RowFile]]
     """A study as it is declared, and the rows that its sweep makes."""
     declared = msgspec.convert(OmegaConf.to_container(composed(request.param).study, resolve=True), DeclaredStudy)
     assert declared.name == request.param.stem
-    return declared, _rows(jobs(request.param), declared.rows)
+    found = jobs(request.param)
+    return declared, _rows(found, _names(found, declared.rows, ()), declared.rows)
 
 
 def test_a_sweep_makes_just_the_rows_that_the_study_declares(study: tuple[DeclaredStudy, list[RowFile]]) -> None:

@@ -14,6 +14,7 @@ from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError, UserError
 from exfuse.files import sha256
 from exfuse.runs.plan import find_backbone, plan_run
+from exfuse.store.description import NO_STOP
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
@@ -197,6 +198,7 @@ def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
     [
         (replace(TUNE, seed=1), "study.tune.seed=1 is one of the study's seeds"),
         (DeclaredTune(grid={"recipe.lr": []}), "recipe.lr has no value"),
+        (DeclaredTune(space={"recipe.lr": [0.001]}, trials=20), r"study\.tune\.grid is empty.*study\.tune\.search=optuna"),
         (DeclaredTune(grid={"recipe.optimizer": ["2x"]}), "no number"),
     ],
 )
@@ -208,6 +210,33 @@ def test_mistakes_are_named(tune, says):
 def test_a_value_that_no_run_can_have_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ConfigError, match=r"recipe\.lr=-1"):
         Trainings(tmp_path, peak(0)).run(plan(DeclaredTune(grid={"recipe.lr": [-1.0, 1.0]})))
+
+
+def test_a_grid_needs_no_number_of_trials(tmp_path):
+    planned = Trainings(tmp_path, peak(0.003)).run(plan(replace(TUNE, trials=20)))  # as of a study that was Optuna's
+    assert {one.status for one in planned.found} == {DONE}
+
+
+def test_a_search_goes_through_its_epochs_whatever_ends_the_runs_of_the_table():
+    jobs = [[*job, "stop.patience=2", "stop.min_delta=0.01", "recipe.val_every=1"] for job in JOBS]
+    for job in plan(jobs=jobs).search.jobs():
+        assert describe_run(job).stop == NO_STOP
+    assert describe_run(jobs[0]).stop.patience == 2
+
+
+def test_rows_that_no_study_declares_are_called_alike_in_the_table_and_its_search(tmp_path):
+    """By what else was swept, also where one row's search has not ended."""
+    jobs = [[*job, f"recipe.weight_decay={decay}"] for job in JOBS for decay in (0.0, 0.1)]
+
+    def ends(job):
+        return KILLED if job["seed"] == "1000" and job["ablation"] == "seb" and job["recipe.weight_decay"] == "0.1" else DONE
+
+    planned = Trainings(tmp_path / "runs", peak(0.003), ends).run(plan(jobs=jobs))
+    collect_study(planned.found, replace(STUDY, rows={}), "exfuse train", False, tmp_path / "study", planned.search)
+    study = load_study(tmp_path / "study")
+    names = [f"{row} recipe.weight_decay={decay}" for row in ("baseline", "seb") for decay in (0.0, 0.1)]
+    assert sorted(row.name for row in study.rows) == [*study.tuning.trials] == names
+    assert [*study.tuning.chosen] == names[:3]
 
 
 def late(rates, *seeds):

@@ -142,8 +142,15 @@ def read_pilot(folder: Path) -> Pilot:
         grouping = study.grouping
     else:
         for run, record in find_finished([folder]):
-            if record.scored:
-                runs.setdefault(record.title, {})[record.seed] = Run(record.seed, record.status, record, run)
+            if not record.scored:
+                continue
+            of_row = runs.setdefault(record.title, {})
+            if other := of_row.get(record.seed):
+                raise UserError(
+                    f"{folder}: runs {other.folder.key} and {run.key} are both {record.title}, seed {record.seed}. Name the "
+                    "folder of one study."
+                )
+            of_row[record.seed] = Run(record.seed, record.status, record, run)
         base = "baseline" if "baseline" in runs else next(iter(runs), "")
         pairs = [(name, base) for name in runs if name != base]
     shared = [pair for pair in pairs if {*runs[pair[0]]} & {*runs[pair[1]]}]

@@ -1,6 +1,5 @@
 """``exfuse bench``: every module of `exfuse.benchmarks` in a process of its own."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +12,7 @@ from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.errors import complain
 from exfuse.files import outputs
 from exfuse.limits import Positive
+from exfuse.process import usable_cores
 from exfuse.terminal import Console, Progress
 
 _PACKAGE = "exfuse.benchmarks"
@@ -44,7 +44,7 @@ def bench(
     if device == "cuda" and not torch.cuda.is_available():
         console.print("No CUDA GPU here: nothing measured.")
         return
-    threads = threads or min(2, os.cpu_count() or 1)
+    threads = threads or min(2, usable_cores())
     chosen = [name for name in MODULES if name in only or not only]
     measurements: list[Measurement] = []
     failed: list[str] = []

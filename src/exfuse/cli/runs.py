@@ -1,5 +1,7 @@
 """``exfuse runs``: what was trained, and what of it is to go."""
 
+import contextlib
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,7 +49,7 @@ class Row(NamedTuple):
 
 def list_all(
     paths_runs: str,
-    status: str | None,
+    status: Literal["done", "diverged", "running", "interrupted", "failed", "killed", "damaged"] | None,
     name: str | int | None,
     data: str | int | None,
     recipe: str | int | None,
@@ -60,7 +62,7 @@ def list_all(
     def is_wanted(run: Listed, row: Row) -> bool:
         choices, label = (run.record.choices, run.record.label) if run.record else ({}, "")
         return (
-            (status is None or row.status == status)
+            (status is None or status in (row.status, _ending(row).partition(",")[0]))
             and (name is None or str(name) in row.name or str(name) in label)
             and (data is None or str(data) in (choices.get("data"), row.data))
             and (recipe is None or str(recipe) == row.recipe)
@@ -159,9 +161,12 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
         console.print(f"Would remove {what}.")
         return
     if not yes:
-        if not console.is_terminal:
+        if not (console.is_terminal and sys.stdin.isatty()):
             raise UserError(f"Nobody is here to be asked whether to remove {what}: add yes=true, or dry=true to look only.")
-        if not Confirm.ask(f"Remove {what}?", console=console, default=False):
+        with contextlib.suppress(EOFError):  # which is no answer
+            if Confirm.ask(f"Remove {what}?", console=console, default=False):
+                yes = True
+        if not yes:
             return
     for run in found:
         with run.folder.locked():

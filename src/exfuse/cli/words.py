@@ -58,7 +58,8 @@ def read_command(words: Sequence[str]) -> Command:
     filters = {*_PLAIN.findall(_text(verb))} & {*search_path.groups()}  # keys that are called as config groups are
     listed = {thing.key for thing in verb.things if "=" in thing.word}
     hands_on = any(thing.key == "overrides" for thing in verb.things)
-    named = {word: thing for thing in verb.things if (word := thing.name) not in (thing.key, "set", "override")}
+    places = [thing for thing in verb.things if "=" not in thing.word and thing.key not in ("source", "overrides")]
+    named = {word: thing for thing in places for word in (thing.name, thing.key)}
     rest = list(reversed(rest))
     while rest:
         word = rest.pop()
@@ -81,8 +82,11 @@ def read_command(words: Sequence[str]) -> Command:
             loose.append(word)
         elif override["key"] == "study" and "study" in keys:
             things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
-        elif (thing := named.get(word.partition("=")[0])) is not None:  # study=FOLDER, wherever a STUDY is taken
-            things[thing.key] = _items(word) if thing.many else word.partition("=")[2]
+        elif (thing := named.get(word.partition("=")[0])) is not None:  # text as it is, though it may look like a number
+            text = word.partition("=")[2]
+            things[thing.key] = None if text == "null" else _items(word) if thing.many else _bare(text)
+        elif hands_on and override["key"] == "overrides":
+            raise UsageError(f"{word}: type each of them by itself, key=value.")
         elif override["key"] in filters:
             things[override["key"]] = word.partition("=")[2]
         elif override["key"] in listed:
@@ -175,7 +179,12 @@ def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) ->
 
 
 def _items(word: str) -> list[str]:
-    return [one.strip() for one in word.partition("=")[2].strip("[]").split(",")]
+    return [_bare(one.strip()) for one in word.partition("=")[2].strip("[]").split(",")]
+
+
+def _bare(text: str) -> str:
+    """Text without quotes that were typed for Hydra."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _listed(verb: Verb, word: str) -> str:
@@ -197,8 +206,8 @@ def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: 
         if thing.key == "source" and left:
             arguments.append(f"source={left.pop(0)}")  # a config group
         elif thing.many and left:
-            things[thing.key], left = [*things.get(thing.key, []), *left], []
-        elif left:
+            things[thing.key], left = [*(things.get(thing.key) or []), *left], []
+        elif left and thing.key not in things:
             things[thing.key] = left.pop(0)
     if left:
         raise UsageError(f"{left[0]}: not understood. Usage: {verb.usage}")

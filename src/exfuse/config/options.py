@@ -116,9 +116,12 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
                 raise ConfigError(f"{key}.{name}: nothing reads this key. {nearest_key(name, file, key)}")
         for name, usual in file.items():
             if isinstance(usual, (bool, int, float)) and given.get(name) is not None:
-                fitting(f"{key}.{name}", given[name], type(usual), written)
+                given[name] = fitting(f"{key}.{name}", given[name], type(usual), written)
         return given
     arguments, is_open = signature(target)
+    needed = (name for name, argument in arguments.items() if not argument.optional and name in file)
+    if written is not None and (lost := next((name for name in needed if name not in node), None)):
+        raise ConfigError(f"{key}.{lost} is left out, and {target} needs it. {group}={chosen} has {lost}={shown(file[lost])}.")
     settable = [name for name, argument in arguments.items() if argument.optional or name in (file if key == place else given)]
     for name, value in given.items():
         if key == place and (decider := _DECIDED.get((group, name))):
@@ -172,6 +175,15 @@ def fitting(key: str, value: Any, kind: Any, written: Any) -> Any:
         raise ConfigError(refusal(key, value, kind, written)) from error
     except TypeError:  # a union that msgspec cannot tell apart
         return value
+    return _widened(value, converted)
+
+
+def _widened(value: Any, converted: Any) -> Any:
+    """``value`` with fractions where whole numbers stand for them; a key of a run takes 1 for another number than 1.0."""
+    if isinstance(value, dict) and isinstance(converted, dict):
+        return {name: _widened(one, converted.get(name, one)) for name, one in value.items()}
+    if isinstance(value, list) and isinstance(converted, (list, tuple)):
+        return [_widened(one, other) for one, other in zip(value, converted, strict=True)]
     return converted if isinstance(converted, float) else value
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -43,6 +45,14 @@ def compose_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose(config_name, [*search_path.overrides(), *overrides], return_hydra_config=True)
+
+
+def parser() -> OverridesParser:
+    """Hydra's, which knows the options of every group: a ``glob(*)`` can then name them."""
+    path = create_config_search_path(str(CONFIG_DIR))
+    for folder in search_path.added():
+        path.append("added", f"file://{folder}")
+    return OverridesParser.create(config_loader=ConfigLoaderImpl(path))
 
 
 def check_groups(typed: Iterable[str]) -> None:

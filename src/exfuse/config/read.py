@@ -101,14 +101,19 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     options += ["decoder", "data", "logger", "pretraining.data", *(["loss"] if "loss" in content else [])]
     options += [f"{recipe}.{part}" for recipe in ("recipe", "pretraining.recipe") for part in ("optimizer", "schedule")]
     for place in options:
-        group, name = chosen[place] if place in chosen else chosen[f"pretraining.{place}"]  # a pretraining's recipe is its own
         *way, leaf = place.split(".")
+        if (found := chosen.get(place) or chosen.get(f"pretraining.{place}")) is None:  # a pretraining's recipe is its own
+            there = variants.names() if way == ["technique"] else [one for one in chosen if "." not in one]
+            raise ConfigError(f"{place}: nothing reads this key. {nearest_key(leaf, there, '.'.join(way))}")
+        group, name = found
         node = content
         for step in way:
             node = node[step]
-        if not isinstance(node[leaf], (dict, type(None))):
+        is_empty = leaf in node and node[leaf] is None and not search_path.read_whole(group, name)
+        if not isinstance(node.get(leaf), dict) and not is_empty:
+            said = f"{place}={shown(node[leaf])}" if leaf in node else f"~{place}"
             raise ConfigError(
-                f"{place}={shown(node[leaf])}: expected the settings of {group}={name}. Another option is chosen by "
+                f"{said}: expected the settings of {group}={name}. Another option is chosen by "
                 f"{group}{'' if place == group.replace('/', '.') else f'@{place}'}=NAME."
             )
         if way[-1:] == ["recipe"]:
@@ -121,7 +126,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content["technique"] = {
         slot: option
         for slot, option in content["technique"].items()
-        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option)
+        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option, written["technique"][slot] or {})
     }
     content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
     content["backbone"] = _backbone(content["backbone"], *chosen["backbone"], written)
@@ -180,13 +185,13 @@ def _check_sum(loss: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    if (parts := loss.get("parts")) is None:
+    if (parts := loss.get("parts")) is None or (weights := loss.get("weights")) is None:
         return
-    if unknown := [name for name in loss["weights"] if name not in parts]:
+    if unknown := [name for name in weights if name not in parts]:
         raise ConfigError(
             f"loss.weights.{unknown[0]}: nothing reads this key. {nearest_key(unknown[0], parts, 'loss.weights')}"
         )
-    if not any(loss["weights"].values()):
+    if not any(weights.values()):
         raise ConfigError("loss.weights: all are 0, so that nothing would be learnt. Give one of them more.")
 
 
@@ -299,17 +304,18 @@ def variant_name(choices: Mapping[str, str], label: str) -> str:
     return path.stem if usual == label else label
 
 
-def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
-    """Whether a setting is another than in the option's file."""
+def _is_changed(group: str, option: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+    """Whether a setting is another than in the option's file, which may have it refer to another."""
     usual = search_path.read_whole(group, option[_LAST])
-    return any(name not in (*_CODE, _LAST) and value != usual.get(name) for name, value in option.items())
+    names = [name for name in option if name not in (*_CODE, _LAST)]
+    return any(usual.get(name) not in (option[name], written.get(name)) for name in names)
 
 
 def _backbone(node: dict[str, Any], group: str, option: str, written: Any) -> dict[str, Any]:
     file = search_path.read_whole(group, option)
     if (typed := node.pop("_target_", None)) != file.get("_target_"):
         raise ConfigError(f"backbone._target_={typed}: {group}={option} is {file.get('_target_')}, as its file says.")
-    return {**node, "arguments": check_backbone(node["arguments"], option, node.get("name"), written)}
+    return {**node, "arguments": check_backbone(node.get("arguments") or {}, option, node.get("name"), written)}
 
 
 def own_backbone(option: str | None, name: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from exfuse.config.slots import register_slots
+from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
 from exfuse.store.description import Option
@@ -75,7 +76,7 @@ def added() -> tuple[Path, ...]:
 
 def overrides() -> list[str]:
     """What makes Hydra look in the added folders, for compositions of our own."""
-    return [f"hydra.searchpath=[{','.join(f'file://{path}' for path in added())}]"] if added() else []
+    return [f"hydra.searchpath={as_typed([f'file://{path}' for path in added()])}"] if added() else []
 
 
 def arguments() -> list[str]:
@@ -86,7 +87,7 @@ def arguments() -> list[str]:
 def typed() -> list[str]:
     """The same as a user types it here, for texts: a folder elsewhere by its last name alone."""
     near = [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name for path in added()]
-    several = [f"hydra.searchpath=[{','.join(f'file://{name}' for name in near)}]"] if near else []
+    several = [f"hydra.searchpath={as_typed([f'file://{name}' for name in near])}"] if near else []
     return ["--config-dir", *near] if len(near) == 1 else several
 
 
@@ -123,10 +124,31 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: see `text_of`; or if it is no YAML.
     """
     try:
-        content = yaml.load(text_of(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(text_of(path), _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {_said(error)}. Mend it.") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, (dict, type(None))):
+        raise ConfigError(f"{path} holds {type(content).__name__}: expected keys with values. Mend it.")
+    return content or {}
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """By the rules of OmegaConf, through which Hydra reads: 1e-5 is a number, a date is text, and no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(problem=f"{twice[0]} stands there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(_\d+)*(\.[\d_]*)?[eE][-+]?\d+\Z"), list("-+0123456789")
+)
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in _Loader.yaml_implicit_resolvers.items()
+}
 
 
 def _said(error: yaml.YAMLError) -> str:

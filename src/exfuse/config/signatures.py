@@ -165,7 +165,12 @@ def _find(path: Path, name: str) -> tuple[Path, _Definition] | None:
 def _bindings(path: Path) -> dict[str, list[tuple[ast.stmt, str]]]:
     """By name of a module the statements that bind it, and what they call that which it stands for."""
     found: dict[str, list[tuple[ast.stmt, str]]] = {}
-    for statement in _statements(ast.parse(path.read_text()).body):
+    try:
+        parsed = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise ConfigError(f"{path}{place} is no Python: {getattr(error, 'msg', error)}. Mend it.") from error
+    for statement in _statements(parsed.body):
         bound: list[tuple[str, str]] = []
         if isinstance(statement, ast.Assign):
             bound = [(to.id, to.id) for to in statement.targets if isinstance(to, ast.Name)]

@@ -21,6 +21,10 @@ _PLAIN = {
 }
 
 
+# What Hydra's grammar, which knows ASCII alone, reads as text without quotes.
+_BARE = re.compile(r"(?!null$|true$|false$|inf$|nan$|\.\d)[A-Z/.][\w/.:-]*", re.IGNORECASE | re.ASCII)
+
+
 def shown(value: Any) -> str:
     """A value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
@@ -39,8 +43,8 @@ def as_typed(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{as_typed(item)}' for key, item in value.items())}}}"
     text = str(value)
-    if isinstance(value, str) and not re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z/.][\w/.:-]*", text, re.IGNORECASE):
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if isinstance(value, str) and not _BARE.fullmatch(text):
+        escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + (found[2] and r"\""), text)  # others stand for themselves
         return f'"{escaped}"'
     return text
 

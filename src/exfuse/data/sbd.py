@@ -89,7 +89,7 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
             for kept in set() if len(stale) == len(ids) else set(ids) - set(stale):
                 shutil.copy2(target / f"{kept}.png", scratch)
             for id in track(stale, description="Converting SBD's masks", disable=len(stale) < 100):
-                palette_image(_read_mat(sources[id])).save(scratch / f"{id}.png")
+                palette_image(read_mat(sources[id])).save(scratch / f"{id}.png")
 
         write_folder(target, convert)
         made = _made_from(target) | dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
@@ -105,7 +105,12 @@ def _made_from(target: Path) -> dict[str, str]:
         return {}
 
 
-def _read_mat(path: Path) -> np.ndarray:
+def read_mat(path: Path) -> np.ndarray:
+    """The class mask of one of SBD's files, (H, W) uint8 ids.
+
+    Raises:
+        DataError: if there is none.
+    """
     if not path.is_file():
         raise DataError(f"SBD lists {path.stem} but {path} does not exist. {_HINT}")
     try:

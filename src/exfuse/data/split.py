@@ -287,19 +287,22 @@ def join_splits(parts: Sequence[Split], held_out: Split, name: str) -> Split:
     ``held_out`` holds is left out of all.
 
     Args:
-        parts: with the same classes and void ids.
+        parts: with the same classes, void ids and bands.
         held_out: the images that a score will be taken of.
         name: of the union, for messages.
 
     Raises:
-        DataError: if there is nothing to join, parts name different classes or voids, nothing remains, or an image of
+        DataError: if there is nothing to join, parts differ in classes, voids or bands, nothing remains, or an image of
             ``held_out`` is still there under another id.
     """
     if not parts:
         raise DataError(f"{name} is a union of no data set at all. List its parts in the data config.")
     for part in parts:
-        if (part.classes, part.void_ids, part.ids) != (parts[0].classes, parts[0].void_ids, parts[0].ids):
-            raise DataError(f"{name}: {parts[0].name} and {part.name} name different classes or voids; they cannot be joined.")
+        meant, others = ((one.classes, one.void_ids, one.ids, one.bands) for one in (parts[0], part))
+        if meant != others:
+            raise DataError(
+                f"{name}: {parts[0].name} and {part.name} have different classes, voids or bands; they cannot be joined."
+            )
     kept: dict[str, Item] = {}
     without = {item.id for item in held_out.items}
     for part in parts:

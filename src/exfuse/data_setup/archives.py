@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import sys
+import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from exfuse.data_setup.download import fetch
+from exfuse.data_setup.download import OF_THIS_DISK, fetch
 from exfuse.errors import DataError
 from exfuse.files import write_atomically
 from exfuse.terminal import Console, Progress
@@ -55,9 +56,11 @@ def check_manifest(folder: Path) -> Manifest | None:
     path = manifest_file(folder)
     if not path.is_file():
         return None
-    text, wrong = path.read_text(), []
+    text, wrong = path.read_text(errors="replace"), []
     for line in text.splitlines():
         size, _, name = line.partition("\t")
+        if not size.isdecimal() or not name:
+            raise DataError(f"{path} was altered, at {line[:40]!r}. Delete it: what lies in {folder} is listed anew.")
         file = folder / name
         if not file.is_file() or file.stat().st_size != int(size):
             wrong.append(name)
@@ -100,6 +103,8 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
             raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
         (scratch / inside).rename(target)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in OF_THIS_DISK:
+            raise
         raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error}).") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -141,7 +146,7 @@ class Archive(NamedTuple):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Archive":
-        return cls(config["url"], config["checksum"], config["inside"], Path(config["target"]), config["manifest"])
+        return cls(str(config["url"]), config["checksum"], config["inside"], Path(config["target"]), config["manifest"])
 
 
 def provide(archive: Archive, store: Path, attempts: int, console: Console) -> Manifest:
@@ -162,7 +167,8 @@ def provide(archive: Archive, store: Path, attempts: int, console: Console) -> M
     archive.target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(archive.target.parent / f".{archive.target.name}.lock"):
         if not archive.target.exists():
-            _unpacked(archive, store / archive.url.rpartition("/")[2], attempts, console)
+            name = PurePosixPath(urllib.parse.urlsplit(archive.url).path).name
+            _unpacked(archive, store / (name or "archive"), attempts, console)
             write_manifest(archive.target)
         manifest = check_manifest(archive.target) or write_manifest(archive.target)
     if archive.manifest is not None and not manifest.digest.startswith(archive.manifest):

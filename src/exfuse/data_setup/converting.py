@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from exfuse.data.coco import Instance, covered_by
 from exfuse.data.pixels import image_size
 from exfuse.data.text import check_class_names, check_ids, read_class_names
 from exfuse.errors import DataError, plural
-from exfuse.files import check_folder, write_atomically, write_folder
+from exfuse.files import check_folder, write_folder
 from exfuse.limits import Text
 from exfuse.palette import VOID, palette_image
 from exfuse.terminal import Console, track
@@ -92,19 +92,36 @@ def convert(
             _link(one.image, scratch / "images" / one.image.name)
             palette_image(_paint(one, ids)).save(scratch / "labels" / f"{one.image.stem}.png")
 
-    there = Path(output).exists()
+    there, began = Path(output).exists(), _begin(listed, names)
     try:
         write_folder(place, write, checked=True)
     except BaseException:
+        if began and [*Path(output).iterdir()] == [listed]:
+            listed.unlink()
         if not there:
             with contextlib.suppress(OSError):
                 Path(output).rmdir()
         raise
-    if not listed.is_file():
-        write_atomically(listed, lambda scratch: scratch.write_text("\n".join([*names, ""]), encoding="utf-8"))
     Console().print(
         f"{place}: {plural(len(drawn), 'image')}, {plural(len(names), 'class')} ({listed}).", soft_wrap=True, highlight=False
     )
+
+
+def _begin(listed: Path, names: Sequence[str]) -> bool:
+    """Write the class list, before anything is painted by it, unless it is there; whether it was written.
+
+    Raises:
+        DataError: if another conversion wrote another one meanwhile.
+    """
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with listed.open("x", encoding="utf-8") as file:
+            file.write("\n".join([*names, ""]))
+    except FileExistsError:
+        if [*read_class_names(listed)] != [*names]:
+            raise DataError(f"{listed} was written meanwhile, with other classes. Start again, by that list.") from None
+        return False
+    return True
 
 
 def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
@@ -115,6 +132,14 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
         for one in content["annotations"]:
             found = (-float(one.get("area", 0)), names[one["category_id"]], bool(one.get("iscrowd", 0)), one["segmentation"])
             shapes.setdefault(one["image_id"], []).append(found)
+        ids = {image["id"] for image in content["images"]}
+        if len(ids) < len(content["images"]):
+            raise DataError(f"{path} lists two images of one id. Export it again.")
+        if astray := shapes.keys() - ids:
+            raise DataError(
+                f"{path} annotates image {min(map(repr, astray))} ({len(astray)} such), which its images do not list. Export "
+                "it again, with all images, or without these annotations."
+            )
         for image in content["images"]:
             own = sorted(shapes.get(image["id"], []), key=lambda shape: (shape[2], shape[0]))
             name = Path(image["file_name"])

@@ -4,11 +4,14 @@ Own code over the standard library: pooch and torchvision check hashes and show 
 file, and the archives here are up to 18 GB.
 """
 
+import errno
 import hashlib
 import http.client
 import json
+import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,8 @@ from exfuse.terminal import Console, Progress
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
+_CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", re.IGNORECASE)
+OF_THIS_DISK = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)  # no other attempt helps
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
 
 
@@ -37,6 +42,11 @@ def fetch(url: str, path: Path, checksum: str | None, console: Console, attempts
     Raises:
         DataError: if the file cannot be had, or has another checksum twice.
     """
+    address = urllib.parse.urlsplit(url)
+    if address.scheme not in ("http", "https", "file") or not url.isascii() or not address.path.rpartition("/")[2]:
+        raise DataError(f"{url!r}: expected the address of a file, https://HOST/FILE, in ASCII. Correct the source's url.")
+    if checksum is not None and not _CHECKSUM.fullmatch(checksum):
+        raise DataError(f"checksum {checksum}: expected md5: or sha256: and hexadecimal digits, or null.")
     if path.is_file():
         if (found := verify(path, checksum)) is None:
             return
@@ -64,15 +74,13 @@ def verify(path: Path, checksum: str | None) -> str | None:
     """The checksum that was found if it is not the expected one, else None."""
     if checksum is None:
         return None
-    kind, _, _ = checksum.partition(":")
-    if kind not in ("md5", "sha256"):
-        raise DataError(f"checksum {checksum}: expected md5:... or sha256:...")
+    kind = checksum.partition(":")[0]
     digest = hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     found = f"{kind}:{digest.hexdigest()}"
-    return None if found == checksum else found
+    return None if found == checksum.lower() else found
 
 
 def _complete(url: str, path: Path, part: Path, checksum: str | None, console: Console, attempts: int, pause: float) -> None:
@@ -91,6 +99,8 @@ def _complete(url: str, path: Path, part: Path, checksum: str | None, console: C
                 if error.code not in (*_TEMPORARY, 416):
                     raise DataError(_by_hand(url, path, f"HTTP {error.code}")) from error
             except (OSError, http.client.HTTPException) as error:  # URLError and a cut connection among them
+                if isinstance(error, OSError) and error.errno in OF_THIS_DISK:
+                    raise
                 problem = error
             grown = (part.stat().st_size if part.exists() else 0) > before
             failures = 1 if grown else failures + 1

@@ -1,9 +1,9 @@
 """Whether a folder is ImageNet-1k in torchvision's layout; its licence lets nobody but its owners hand it out."""
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from exfuse.composition.reading import read_split
 from exfuse.data.census import census_lines, census_table
 from exfuse.data.coco import annotation_file, convert_split, read_annotations
 from exfuse.data.contents import hashed_anew
+from exfuse.data.pixels import read_image
+from exfuse.data.sbd import read_mat
 from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, provide
 from exfuse.errors import ConfigError, DataError, UsageError, plural
 from exfuse.limits import Positive
+from exfuse.process import usable_cores
 from exfuse.store.description import Option
 from exfuse.terminal import Console, track
 
@@ -65,11 +68,11 @@ def _problems(split: str, folder: Path, classes: Mapping[str, int], counts: Mapp
         return [f"{folder} holds {loose:,} images beside one another, expected a folder per class (WNID)"]
     if strange := [name for name in classes if not _WNID.fullmatch(name)]:
         problems.append(f"{split} has folders that are no WNID: {_some(strange)}")
-    if len(classes) != counts["classes"]:
+    if counts["classes"] not in (None, len(classes)):
         problems.append(f"{split} has {len(classes):,} of {counts['classes']:,} classes")
     if empty := [name for name, images in classes.items() if not images]:
         problems.append(f"{split} has classes without an image: {_some(empty)}")
-    if (images := sum(classes.values())) != counts[split]:
+    if (images := sum(classes.values())) != counts[split] is not None:
         usual = sorted(classes.values())[len(classes) // 2] if classes else 0
         fewest = sorted((number, name) for name, number in classes.items() if number < usual)
         least = f" (fewest: {_some([f'{name} {number}' for number, name in fewest])})" if fewest else ""
@@ -123,7 +126,8 @@ def prepare(
     console, store = Console(), Path(archives or Path(paths_data) / "archives")
     for archive in source.settings["archives"].values():
         provide(Archive.of(archive), store, attempts, console)
-    check(data, source)
+    if name in _CHECKS:
+        check(data, source)
     if name.startswith("coco"):
         prepare_coco_masks(data, workers)
 
@@ -135,21 +139,37 @@ def check_data(data: Option) -> None:
         DataError: if they cannot be trained on.
     """
     console = Console()
-    with hashed_anew() as altered:
+    with _read_anew():
         splits = [read_split(data, name) for name in ("train", "val")]
         check_disjoint(*splits)
         for split in splits:
-            with ThreadPoolExecutor(8) as pool:
-                for _ in track(pool.map(split.image, range(len(split))), f"Decoding {split.name}", len(split), transient=True):
-                    pass
+            _decode(split.name, split.image, range(len(split)))
             console.print(census_table(split))
             for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):
                 console.print(line, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _read_anew() -> Iterator[None]:
+    """Nothing that is known of a file counts inside.
+
+    Raises:
+        DataError: at the end, if one holds something else than what was known of it.
+    """
+    with hashed_anew() as altered:
+        yield
     if altered:
         raise DataError(
             f"{len(altered)} files hold something else than when they were last read, though size and times are the same, "
             f"e.g. {min(altered)}: is the disk sound? Restore them; until then they count as other data."
         )
+
+
+def _decode(what: str, read: Callable[[Any], object], items: Sequence[Any]) -> None:
+    """Read them all, whatever that raises."""
+    with ThreadPoolExecutor(8) as pool:
+        for _ in track(pool.map(read, items), f"Decoding {what}", len(items), transient=True):
+            pass
 
 
 def check(data: Option, source: Option | None = None) -> None:
@@ -165,23 +185,24 @@ def check(data: Option, source: Option | None = None) -> None:
     if source is None:
         check_data(data)
         return
-    checks = {"voc": check_voc, "sbd": check_sbd, "coco": check_coco, "imagenet": check_imagenet_folder}
-    if source.settings["name"] in checks:
-        checks[source.settings["name"]](source.settings, data.settings)
+    if (name := source.settings["name"]) not in _CHECKS:
+        raise ConfigError(f"{name} is made here and checked with what it is for: exfuse data check data=voc_coco.")
+    _CHECKS[name](source.settings, data.settings)
 
 
 def check_voc(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Check that every listed image and mask of VOC 2012 is there and fits."""
+    """Check that every listed image and mask of VOC 2012 is there, can be read and fits."""
     counts, console = source["counts"], Console()
     for split in ("train", "val"):
-        with hashed_anew():
+        with _read_anew():
             found = read_voc(data["root"], split, data["classes"], counts)
+            _decode(found.name, found.image, range(len(found)))
         console.print(f"{found.name}: {plural(len(found), 'image')} with masks, whole; manifest {found.manifest()[:16]}")
     console.print(_TEST.format(root=Path(data["root"]).parent.parent), soft_wrap=True)
 
 
 def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Check that every image that SBD lists has its .mat file."""
+    """Check that every image that SBD lists has its .mat file, and that both can be read."""
     root = Path(data["sbd_root"])
     ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
     if (wanted := source["counts"]["images"]) is not None and len(set(ids)) != wanted:
@@ -190,11 +211,13 @@ def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         for file in (root / "cls" / f"{id}.mat", root / "img" / f"{id}.jpg"):
             if not file.is_file():
                 raise DataError(f"SBD lists {id} but {file} does not exist. Delete {root} and start again.")
+    _decode("SBD's images", read_image, [root / "img" / f"{id}.jpg" for id in ids])
+    _decode("SBD's masks", read_mat, [root / "cls" / f"{id}.mat" for id in ids])
     Console().print(f"SBD: {plural(len(ids), 'image')} with masks. With VOC's they are the training set of data=voc_aug.")
 
 
 def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Check that every image of COCO's annotations is there."""
+    """Check that every image of COCO's annotations is there and can be read."""
     root, console = Path(data["coco_root"]), Console()
     for split in data["coco_splits"]:
         images = read_annotations(annotation_file(root, split), data["classes"])
@@ -206,6 +229,7 @@ def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
                 f"{root / split} lacks {len(missing):,} of {plural(len(images), 'image')}, e.g. "
                 f"{missing[0]}. Delete it, start again."
             )
+        _decode(f"COCO {split}", read_image, [root / split / image.file for image in images])
         console.print(f"COCO {split}: {plural(len(images), 'image')}, whole")
 
 
@@ -213,7 +237,7 @@ def prepare_coco_masks(data: Option, workers: int | None) -> None:
     """Paint the masks of VOC's classes from COCO's annotations, or what is missing of them."""
     chosen, console, total = data.settings, Console(), 0
     for split in chosen["coco_splits"]:
-        processes = workers or os.cpu_count() or 1
+        processes = workers or usable_cores()
         index = convert_split(Path(chosen["coco_root"]), split, chosen["classes"], chosen["minimum_pixels"], processes)
         total += len(index["masks"])
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in index["left_out"].items())
@@ -224,9 +248,15 @@ def prepare_coco_masks(data: Option, workers: int | None) -> None:
 
 
 def check_imagenet_folder(source: Mapping[str, Any], _: Mapping[str, Any]) -> None:
-    """Check a copy of ImageNet-1k; nothing is fetched."""
+    """Count the images of a copy of ImageNet-1k, without reading them; nothing is fetched."""
     root = Path(source["root"])
     found = check_imagenet(root, source["counts"])
+    of = f" of {classes:,} classes" if (classes := source["counts"]["classes"]) else ""
     Console().print(
-        f"{root}: {found['train']:,} train and {found['val']:,} val images of {source['counts']['classes']:,} classes"
+        f"{root}: {found['train']:,} train and {found['val']:,} val images{of}, counted and not read",
+        soft_wrap=True,
+        highlight=False,
     )
+
+
+_CHECKS = {"voc": check_voc, "sbd": check_sbd, "coco": check_coco, "imagenet": check_imagenet_folder}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from exfuse.config.words import as_typed
 from exfuse.errors import UserError
 from exfuse.files import folder_name, sha256, write_atomically
 from exfuse.importing.files import PAGE, Columns, FolderFile, Found, Score, read_folder
@@ -100,6 +102,11 @@ def import_study(
     render_study(target, Console(quiet=quiet))
 
 
+def _usual_name(source: Path) -> str:
+    """Of a study whose files name none."""
+    return source.stem if source.is_file() else source.resolve().name
+
+
 _METRIC = "Say all three: metric.name=Dice metric.unit=fraction metric.better=higher; see docs/other_code.md."
 
 
@@ -109,7 +116,18 @@ def _together(found: Sequence[Found], file: FolderFile, source: Path) -> tuple[l
     Raises:
         UserError: if they do not belong together.
     """
-    usual = file.name or (source.stem if source.is_file() else source.resolve().name)
+    usual = file.name or _usual_name(source)
+    for one in found:
+        for what, own, shared in (
+            ("data", one.run.data, file.data),
+            ("classes", one.run.classes, file.classes),
+            ("metric", plain(one.run.metric), plain(file.metric)),
+        ):
+            if own and shared and own != shared:
+                raise UserError(
+                    f"{one.where} has other {what} than are said of all runs: {_differing(own, shared)}. Correct one, or leave "
+                    "one out."
+                )
     runs = [
         replace(
             one,
@@ -248,10 +266,11 @@ def _study(runs: Sequence[Found], file: FolderFile, source: Path, command: str, 
                 f"{next(iter(by_seed.values())).path}: row {row} has no run of seed {lacking[0]}, as row {having.run.row} has "
                 f"({having.path}). Add it, or say missing=skip."
             )
+    usual = _usual_name(source)
     study = StudyFile(
         schema=SCHEMA,
-        name=file.name or folder_name(source.resolve().stem if source.is_file() else source.resolve().name),
-        title=file.title or file.name or source.resolve().stem,
+        name=file.name or folder_name(usual),
+        title=file.title or file.name or usual,
         question=file.question,
         command=command,
         mixed=mixed,
@@ -276,6 +295,8 @@ def _builds_on(by_row: Mapping[str, Any], file: FolderFile, source: Path) -> dic
     if len({*rows}) < len(rows):
         raise UserError(f"{source}: a row is listed twice.")
     if isinstance(file.rows, dict) and file.rows:
+        if file.baseline:
+            raise UserError(f"{source}: baseline {file.baseline}, but its rows say what each builds on. Leave one out.")
         return dict(file.rows)
     base = file.baseline or ("baseline" if "baseline" in rows else rows[0])
     if base not in rows:
@@ -369,12 +390,12 @@ def _record(one: Found, metric: Metric, grouping: Grouping | None, source: Path)
 
 def _command(source: Path, said: Mapping[str, str | None], columns: Columns, missing: str, mixed: bool) -> str:
     usual = msgspec.structs.asdict(Columns())
-    typed_too = {f"{'dataset' if key == 'data' else key}": value for key, value in said.items() if value}
+    typed_too: dict[str, Any] = {"dataset" if key == "data" else key: value for key, value in said.items() if value}
     typed_too |= {f"columns.{key}": value for key, value in msgspec.structs.asdict(columns).items() if value != usual[key]}
     typed_too |= {"missing": "skip"} if missing == "skip" else {}
-    typed_too |= {"mixed": "true"} if mixed else {}
-    place = source.name if source.is_absolute() else source.as_posix()
-    return shlex.join(["exfuse", "study", "import", place, *(f"{key}={value}" for key, value in typed_too.items())])
+    typed_too |= {"mixed": True} if mixed else {}
+    place = Path(os.path.relpath(source)).as_posix() if source.is_absolute() else source.as_posix()
+    return shlex.join(["exfuse", "study", "import", place, *(f"{key}={as_typed(value)}" for key, value in typed_too.items())])
 
 
 def _check_target(target: Path, source: Path, study: StudyFile) -> None:
@@ -414,7 +435,8 @@ def _called(one: Found) -> str:
 
 
 def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Sequence[Record], grouping: Grouping | None) -> None:
-    """The records with what each image scored, then the study; records of an earlier import go last."""
+    """The study, by which a later start knows what one that was cut off has left; its records; earlier ones go last."""
+    write_study(target, study)
     for one, record in zip(runs, records, strict=True):
         folder = RunFolder(target / RECORDS, record.key)
         arrays = one.additive._asdict() | {"ids": np.array(one.ids)}
@@ -422,7 +444,6 @@ def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Seque
             arrays |= {"groups": np.array(grouping.groups), "ordered": np.array(grouping.ordered)}
         write_atomically(folder.path / IMPORTED, lambda path, arrays=arrays: np.savez_compressed(path, **arrays))  # type: ignore[misc]
         folder.write(msgspec.structs.replace(record, imported_sha256=sha256(folder.path / IMPORTED)))
-    write_study(target, study)
     keys = {record.key for record in records}
     for stale in (path for path in (target / RECORDS).iterdir() if path.is_dir() and path.name not in keys):
         shutil.rmtree(stale)

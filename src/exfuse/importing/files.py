@@ -6,7 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +18,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from exfuse.errors import UserError, plural
-from exfuse.limits import Amount, Count, Seed
+from exfuse.limits import BARE, Amount, Count, Seed
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
 from exfuse.store.checked import typed
 from exfuse.store.grouping import GroupRule
-from exfuse.store.metric import Metric
+from exfuse.store.metric import Metric, MetricName, MetricUnit
 from exfuse.store.study import Claim
 
 STUDY_FILES = ("study.yaml", "study.yml", "study.json")
@@ -35,15 +35,15 @@ _MOST_NUMBERS = 1 << 28  # in an array: 2 GiB of counts
 _SUMMARIES = {"mean", "average", "avg", "median", "std", "sd", "min", "max", "sum", "total", "overall", "all"}
 _COUNTED = {"counts": ("counts",), "areas": ("hit", "true", "predicted"), "rates": ("tp", "fp", "fn")}
 
-Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^\S(.*\S)?\Z")]
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=BARE)]
 Ids = tuple[str, ...]
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the score is called, in which unit the files give it and which direction is better; see `Metric`."""
 
-    name: Name
-    unit: Name
+    name: MetricName
+    unit: MetricUnit
     better: Literal["higher", "lower"]
     digits: Annotated[int, Meta(ge=0, le=9)] | None = None
 
@@ -110,7 +110,7 @@ class Found:
     ids: Ids
     additive: Areas | Means
     groups: Ids | None = None
-    confusion: NDArray[np.int64] | None = field(default=None, compare=False)
+    confusion: NDArray[np.int64] | None = None
 
     @property
     def where(self) -> str:
@@ -170,7 +170,8 @@ def _runs(parts: Mapping[str, Path], columns: Columns) -> Iterator[Found]:
     if counts is not None:
         yield _counted(said, run, counts)
     elif table is not None:
-        lines = [*_lines(table, {"image": columns.image, "score": columns.score}, columns)]
+        wanted = {"image": columns.image, "score": columns.score, "group": columns.group}
+        lines = [*_lines(table, wanted, columns)]
         yield _averaged(said, run, table, lines)
     else:
         raise UserError(f"{said} has no {said.stem}.npz or {said.stem}.csv beside it, with what each image scored. {PAGE}")

@@ -25,8 +25,8 @@ def find_known(described: RunDescription | PretrainingDescription, folder: RunFo
 
 
 def is_finished(described: RunDescription | PretrainingDescription, folder: RunFolder) -> bool:
-    """Whether the run is done and what a study needs of it is there: of a search's run that is its record alone."""
-    if is_searched(described):
+    """Whether the run is done and what a study needs of it is there: of what a search has, its record alone."""
+    if is_searched(described) or folder.root.name == SEARCH:
         return (record := folder.record()) is not None and record.done
     return folder.finished() is not None
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from exfuse.composition.precision import resolve_precision
 from exfuse.errors import ConfigError, plural
-from exfuse.process import gpu_memory, memory_limit, visible_gpus
+from exfuse.process import gpu_memory, gpus_for, memory_limit
 from exfuse.runs.known import find_known
 from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription
@@ -20,7 +20,6 @@ from exfuse.store.record import Record
 
 AUTO = "auto"
 _OF_GPU, _OF_MEMORY = 0.85, 0.9  # of what is there, for what no tensor holds and for an estimate that is too low; chosen
-_ON_CPU = ("cpu", "mps")
 D = TypeVar("D", RunDescription, PretrainingDescription)
 
 
@@ -128,7 +127,7 @@ def _most(run: D, at_once: int, limit: int) -> int:
     """
     from exfuse.runs.peak import training_peak  # with torch, for which nobody waits whose runs have begun
 
-    gpus = [] if run.trainer.accelerator in _ON_CPU else visible_gpus()
+    gpus = gpus_for(run.trainer.accelerator)
     room = _OF_GPU * gpu_memory(gpus) / math.ceil(at_once / len(gpus)) if gpus else _OF_MEMORY * memory_limit() / at_once
     whole, possible = _whole(run), _possible(run)
     for parts in [parts for parts in possible if whole // parts <= limit] or possible[-1:]:

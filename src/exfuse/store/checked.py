@@ -95,7 +95,8 @@ def typed(content: Any, kind: type[Kind], path: Path | str, what: str, remedy: s
     except msgspec.ValidationError as error:
         problem, _, place = str(error).replace("`", "").partition(" - at ")
         if problem.startswith("Expected str matching regex"):
-            problem = "expected a name that any file system takes: letters, digits and blank . + - _, and none of . + - first"
+            name = "a name that any file system takes: letters, digits and blank . + - _, and none of . + - first"
+            problem = f"expected {name if '(?!' in problem else 'no blank at either end'}"
         inside = place.replace("$.", "").replace("$", "")
         raise UserError(f"{path} is not {what}: {f'{inside}: ' if inside else ''}{problem}. {remedy}") from error
 

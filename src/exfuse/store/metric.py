@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from exfuse.limits import BARE
+
 MINUS = "\N{MINUS SIGN}"  # easily mistaken for -
+MetricName = Annotated[str, Meta(min_length=1, max_length=40, pattern=BARE)]
+MetricUnit = Annotated[str, Meta(min_length=1, max_length=20, pattern=BARE)]
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,8 +23,8 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         digits: behind the point, as people read it.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=40)] = "mIoU"
-    unit: Annotated[str, Meta(min_length=1, max_length=20)] = "fraction"
+    name: MetricName = "mIoU"
+    unit: MetricUnit = "fraction"
     better: Literal["higher", "lower"] = "higher"
     digits: Annotated[int, Meta(ge=0, le=9)] = 1
 

@@ -448,7 +448,10 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
     tuning = file.tuning
     if tuning is None:
         return _read_records(folder, set(), path)
-    runs = [trial for by_row in (tuning.trials, tuning.passed_over) for trials in by_row.values() for trial in trials]
+    tried = [  # each once, though Optuna may ask a row for the same again
+        trial for trials in tuning.trials.values() for place, trial in enumerate(trials) if trial not in trials[:place]
+    ]
+    runs = [*tried, *(trial for trials in tuning.passed_over.values() for trial in trials)]
     records = _read_records(folder, {trial.key for trial in runs if trial.key}, path)
     rows = {row.name: row for row in file.rows}
     if strange := [name for name in (*tuning.trials, *tuning.chosen, *tuning.passed_over) if name not in rows]:

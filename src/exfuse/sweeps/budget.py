@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from msgspec.structs import replace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,17 +15,16 @@ from torch.utils.flop_counter import flop_registry
 from exfuse.composition.pretraining import build_classifier_model, from_random
 from exfuse.composition.reading import bands_of, labelled_counts, number_of_classes, split_of
 from exfuse.composition.segmentation import build_model
-from exfuse.config.overrides import compose_hydra, describe_run
+from exfuse.config.overrides import describe_run
 from exfuse.models.backbone import image_channels
 from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.peak import pretraining_peak, resident_peak, segmentation_peak
 from exfuse.runs.plan import PRETRAINED, images_at_once
 from exfuse.store.description import RunDescription, is_supervised, to_plain
 from exfuse.store.key import backbone_key
-from exfuse.sweeps.rows import DeclaredStudy, read_study, split
+from exfuse.sweeps.rows import compose_study, declared_name
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
-from exfuse.sweeps.tuning import Job
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
 
@@ -185,7 +182,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half
     budgets: dict[str, Budget] = {}
     counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
-    study, jobs = _jobs(typed)
+    study, jobs = compose_study(typed)
     seed = describe_run(jobs[0]).seed
     if (search := Plan(jobs, study.tune, seed, describe_run).search) is not None:
         jobs = [*jobs, *search.jobs()]
@@ -209,34 +206,17 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half
             counted[model] = _count_segmentation(run)
         images, name = (
             (run.stop.epochs or run.recipe.epochs) * _train_images(run),
-            f"{row_name(run)}{', search' if run.held_out.share else ''}",
+            f"{declared_name(study.rows, run.choices, row_name(run))}{', search' if run.held_out.share else ''}",
         )
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 
 
-def _jobs(typed: Sequence[str]) -> tuple[DeclaredStudy, list[Job]]:
-    """Overrides of each single run, as Hydra's own sweeper splits them, and the study; what is typed wins over the study's."""
-    parser = OverridesParser.create()
-    parsed = parser.parse_overrides(list(typed))
-    fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    config = compose_hydra("train", fixed)
-    swept = config.hydra.sweeper.params or {}
-    named = {_key(override) for override in parsed}
-    jobs = split({key: value for key, value in swept.items() if key.lstrip("+") not in named}, typed, parser)
-    choices = config.hydra.runtime.choices
-    return read_study(config.get("study") or {"name": "multirun", "title": ""}, jobs, choices.get("study"))
-
-
 def _in_format(run: RunDescription, half: bool) -> RunDescription:
     if run.trainer.precision != "auto":
         return run
     return replace(run, trainer=replace(run.trainer, precision="bf16-mixed" if half else "32-true"))
-
-
-def _key(override: Override) -> str:
-    return str(override.key_or_group)
 
 
 def _plan_pretraining(run: RunDescription) -> Training:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -12,14 +13,23 @@ from exfuse.errors import ConfigError, HeldError, UserError
 from exfuse.runs.child import run_child
 from exfuse.runs.micro_batch import settle
 from exfuse.runs.plan import plan_run
+from exfuse.store.checked import typed as check
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.supervisor import judge
 from exfuse.terminal import Console, Table, columns
 
-_OWN = ("data", "recipe", "hydra.mode")  # each stage has its own, or none may have another
+_OWN = ("data", "recipe")  # each stage has its own
 _ABSENT = object()
 _PAPER = {"coco": "paper: 109,892 [N]"}  # N: second-hand
+
+
+class DeclaredStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stage as conf/chain declares it: its data set, its recipe, and what else is typed for it."""
+
+    data: str
+    recipe: str
+    overrides: list[str] = []
 
 
 class Stage(NamedTuple):
@@ -79,12 +89,14 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
         HydraException: if a stage does not compose.
         DataError: if the data of any stage cannot be used.
     """
-    if not stages:
-        raise ConfigError("chain.stages is empty: a chain needs a stage. See conf/chain/three_stages.yaml.")
-    overrides = {name: _overrides(stage, typed) for name, stage in stages.items()}
+    remedy = "See conf/chain/three_stages.yaml."
+    declared = check(stages, dict[str, DeclaredStage], "chain.stages", "stages of a chain, each with data and recipe", remedy)
+    if not declared:
+        raise ConfigError(f"chain.stages is empty: a chain needs a stage. {remedy}")
+    overrides = {name: _overrides(stage, typed) for name, stage in declared.items()}
     for override in typed:
         if not any(override in own for own in overrides.values()):
-            raise ConfigError(f"{override}: no stage's data have this key. The stages: {_describe(stages)}.")
+            raise ConfigError(f"{override}: no stage's data have this key. The stages: {_describe(declared)}.")
     planned: list[Stage] = []
     for name, own in overrides.items():
         if planned:
@@ -137,9 +149,9 @@ def chain_table(stages: Sequence[Stage]) -> Table:
     return table
 
 
-def _overrides(stage: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+def _overrides(stage: DeclaredStage, typed: Sequence[str]) -> list[str]:
     """Of one stage: what was typed and reaches it, its own groups, and its own overrides last, which win."""
-    groups = [f"data={stage['data']}", f"recipe={stage['recipe']}"]
+    groups = [f"data={stage.data}", f"recipe={stage.recipe}"]
     data, reaching = compose_config("train", groups)[0].data, list[str]()
     for parsed in OverridesParser.create().parse_overrides(list(typed)):
         key = parsed.key_or_group
@@ -149,7 +161,7 @@ def _overrides(stage: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
             )
         if not key.startswith("data.") or OmegaConf.select(data, key.removeprefix("data."), default=_ABSENT) is not _ABSENT:
             reaching.append(str(parsed.input_line))
-    return [*reaching, *groups, *stage["overrides"]]
+    return [*reaching, *groups, *stage.overrides]
 
 
 def _is_stale(stage: Stage, before: Stage) -> bool:
@@ -160,5 +172,5 @@ def _is_stale(stage: Stage, before: Stage) -> bool:
     return (record.init_from.checkpoint if record.init_from else None) != source.checkpoint_sha256
 
 
-def _describe(stages: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} (data={stage['data']})" for name, stage in stages.items())
+def _describe(stages: Mapping[str, DeclaredStage]) -> str:
+    return ", ".join(f"{name} (data={stage.data})" for name, stage in stages.items())

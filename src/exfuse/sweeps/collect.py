@@ -4,7 +4,8 @@ import itertools
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,10 +23,10 @@ from exfuse.store.sequential import Sequential
 from exfuse.store.study import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.variants import chosen_options
-from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name
+from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name, two_settings
 from exfuse.sweeps.tuning import Search, key_of
 
-_DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")  # of an absolute path
+_PATH = re.compile(r"/(?!.*[:,;]\s|.*\.$).+")
 
 
 def collect_study(
@@ -58,10 +59,11 @@ def collect_study(
     Raises:
         UserError: if two runs claim one cell, or one run two rows that are overrides.
     """
-    rows = _rows(outcomes, study.rows, search)
-    tuning = search.file(lambda outcome: _name(outcome, study.rows)) if search else None
-    changed = _copy_records(outcomes, output / RECORDS, whole)
-    changed |= _copy_records(search.runs if search else (), output / SEARCH, whole, _copy_summary)
+    names = _names(outcomes, study.rows, search.keys if search else ())
+    rows, tuning = _rows(outcomes, names, study.rows), None
+    if search:
+        typed_for = [(name, {*outcome.overrides}) for name, outcome in zip(names, outcomes, strict=True)]
+        tuning = search.file({place: name for place, row in enumerate(search.rows) for name, own in typed_for if {*row} <= own})
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
@@ -69,7 +71,9 @@ def collect_study(
     named, own = {name for row in rows for name in row.options}, {technique.name for technique in variants.own()}
     kept["techniques"] = [one for one in variants.techniques() if one.name in named - own]
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
-    return write_study(output, file) or changed
+    changed = write_study(output, file)  # first: by it a later start knows what one that was cut off here has left
+    changed |= _copy_records(outcomes, output / RECORDS, whole)
+    return _copy_records(search.runs if search else (), output / SEARCH, whole, _copy_summary) or changed
 
 
 def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -86,12 +90,17 @@ def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[
     return {"overrides": overrides, "settings": differences(first, map(key_of, itertools.chain(*overrides.values())))}
 
 
-def _rows(
-    outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None], search: Search | None = None
-) -> list[RowFile]:
+def _names(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None], settled: Collection[str]) -> list[str]:
+    """What the table calls the row of each outcome; ``settled`` are the keys that a search has settled."""
+    if declared:
+        return [declared_name(declared, outcome.choices, outcome.row) for outcome in outcomes]
+    besides = swept_besides(outcomes, settled)
+    return [" ".join([outcome.row, *swept_too]) for outcome, swept_too in zip(outcomes, besides, strict=True)]
+
+
+def _rows(outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[str, DeclaredRow | None]) -> list[RowFile]:
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
-    for outcome, swept_too in zip(outcomes, swept_besides(outcomes, search.keys if search else ()), strict=True):
-        name = _name(outcome, declared) if declared else " ".join([outcome.row, *swept_too])
+    for outcome, name in zip(outcomes, names, strict=True):
         by_row.setdefault(name, []).append(outcome)
     swept = {name: jobs for name, jobs in by_row.items() if jobs}
     seeds = sorted({outcome.seed for outcome in outcomes})
@@ -104,21 +113,13 @@ def _rows(
     return rows
 
 
-def _name(outcome: Outcome, declared: Mapping[str, DeclaredRow | None]) -> str:
-    return declared_name(declared, outcome.choices, outcome.row)
-
-
 def _cells(name: str, jobs: Sequence[Outcome], seeds: Sequence[int]) -> dict[int, str | None]:
     """The key of the run of each seed; None for one that was not swept or could not even be planned."""
     cells: dict[int, Outcome] = {}
     for job in jobs:
         other = cells.setdefault(job.seed, job)
         if other.key != job.key:
-            differing = sorted(set(other.overrides) ^ set(job.overrides))
-            raise UserError(
-                f"Two runs claim the cell of row {name}, seed {job.seed}: they differ in {', '.join(differing)}. "
-                "A table has one setting: sweep the variants and seeds, and give other settings a sweep of their own."
-            )
+            raise two_settings(f"{name}, seed {job.seed}", other.overrides, job.overrides)
     return {seed: (cells[seed].key or None) if seed in cells else None for seed in seeds}
 
 
@@ -197,9 +198,23 @@ def _is_copied(target: RunFolder, copy: Record) -> bool:
 
 
 def portable(content: Any) -> Any:
-    """Plain data with absolute paths cut to their last name: a record that travels tells nothing of the machine's folders."""
+    """Plain data with absolute paths cut to their last name: a record that travels tells nothing of the machine's folders.
+
+    A text that begins with one is one, blanks and all, unless it reads as a sentence; within a text it ends at a blank, but for
+    blanks in the names of the folders above.
+    """
     if isinstance(content, dict):
         return {name: portable(value) for name, value in content.items()}
     if isinstance(content, list):
         return [portable(value) for value in content]
-    return _DIRECTORIES.sub("", content) if isinstance(content, str) else content
+    if not isinstance(content, str):
+        return content
+    return PurePosixPath(content).name if _PATH.fullmatch(content) else _directories().sub("", content)
+
+
+@cache
+def _directories() -> re.Pattern[str]:
+    """Of an absolute path in a text."""
+    above = sorted({f"{folder}/" for folder in (Path.cwd(), Path.home())} - {"//"}, key=len, reverse=True)
+    name = r"[^\s/:'\"]+/"
+    return re.compile(rf"(?<![\w.:/])(?:(?:{'|'.join(map(re.escape, above))})(?:{name})*|/(?:{name})+)")

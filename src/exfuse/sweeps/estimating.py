@@ -8,9 +8,11 @@ from typing import Literal
 from rich.progress import MofNCompleteColumn
 
 from exfuse.analysis.power import read_pilot
+from exfuse.config import search_path
 from exfuse.errors import ConfigError
 from exfuse.files import outputs
 from exfuse.limits import PositiveFloat
+from exfuse.sweeps.rows import compose_study
 from exfuse.terminal import Console, Progress
 
 
@@ -36,10 +38,14 @@ def estimate(
         ConfigError: if ``detect`` has no pilot.
         UserError: if a file would take the place of what was not written here.
     """
-    folders = [override for override in overrides if "=" not in override and override[0] != "~"]  # typed without a key
+    folders = [override for override in overrides if "=" not in override and not override.startswith("~")]  # without a key
     typed = [override for override in overrides if override not in folders]
-    named = [override.partition("=")[2] for override in typed if override.lstrip("+").startswith("study=")]
-    found = pilot or next(iter([*folders, *(f"outputs/studies/{name}" for name in named)]), None)
+    if surplus := folders[(1 if detect is not None and pilot is None else 0) :]:
+        raise ConfigError(f"{surplus[0]!r}: expected key=value, or with detect=POINTS one folder, the pilot's.")
+    found = next(iter(folders), pilot)
+    if detect is not None and found is None:
+        named = any(override.lstrip("+").startswith("study=") for override in typed)
+        found = f"outputs/studies/{compose_study(typed)[0].name}" if named else None
     if detect is not None and found is None:
         raise ConfigError("detect= needs a pilot: pilot=FOLDER, a finished study or a folder of runs.")
     console = Console()
@@ -62,7 +68,8 @@ def estimate(
             console.print(budget_table(budget, device))
         console.print(assumptions(device, budgets[0].on_cpu), highlight=False)
         if output:
-            for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join(typed)}"):
+            own = [f"tflops={tflops:g}", f"terabytes={terabytes:g}", f"element={element}", *search_path.typed()]
+            for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join([*typed, *own])}"):
                 console.print(f"{path}", soft_wrap=True)
 
 

@@ -88,6 +88,8 @@ def write_new_study(
     command = shlex.join(["exfuse", "train", f"+study={name}", *at])
     write_atomically(path, lambda scratch: scratch.write_text(_text(content, command)))
     found = f"{plural(len(rows), 'row')}" if rows else f"{2 ** len(picks)} combinations"
+    here = search_path.arguments() or ([] if folder == CONFIG_DIR else ["--config-dir", str(folder)])
+    command = shlex.join(["exfuse", "train", f"+study={name}", *here])  # a file may travel, this is for this place
     Console().print(f"{path}: {found}, each with seeds {_SEEDS}.\n{command}", soft_wrap=True, highlight=False)
 
 

@@ -112,7 +112,7 @@ class OptunaSearch(Search):
     def _checked(self, key: str, values: Space | list[Value]) -> Space | list[Value]:
         """What may be asked for, multiples as numbers; each end, or value, is one that a run can have."""
         given = values if isinstance(values, list) else [values.low, values.high]
-        found = self._resolve(key, given) if given else []
+        found = self._resolve("space", key, given) if given else []
         if not found or (isinstance(values, Space) and not _rise(found, values.log)):
             raise ConfigError(
                 f"study.tune.space: {key} needs a list of values, or numbers from low to a larger high, above 0 with log: true."

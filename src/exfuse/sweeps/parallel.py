@@ -18,12 +18,11 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 
-from exfuse.process import memory_limit, usable_cores, visible_gpus
+from exfuse.process import gpus_for, memory_limit, usable_cores
 from exfuse.runs.child import INTERRUPTIONS
 from exfuse.store.outcome import WAITING, read_outcomes
 
 _BYTES = 3 * 2**30  # that a training takes on a CPU with its libraries and loader; chosen
-_ON_CPU = ("cpu", "mps")
 _ENDING = "ending"  # a file among the places: the sweep is ending
 _LOOKS = 0.5  # seconds
 _WRITES = 5.0  # seconds in which a process whose sweep was killed writes how its run ended
@@ -43,13 +42,17 @@ def at_once(asked: Asked, accelerator: str, alone: bool) -> int:
         return asked
     if alone:
         return 1
-    gpus = 0 if accelerator in _ON_CPU else len(visible_gpus())
-    return gpus or max(1, min(usable_cores(), memory_limit() // _BYTES))
+    return len(gpus_for(accelerator)) or max(1, min(usable_cores(), memory_limit() // _BYTES))
 
 
 def is_beside_others() -> bool:
     """Whether this process is one of joblib's, by which a sweep trains runs side by side."""
     return multiprocessing.current_process().name.startswith("LokyProcess")
+
+
+def takes_one_thread() -> bool:
+    """Whether this process trains a run beside others, or the last one of several, which is to be like them."""
+    return is_beside_others() or _doing == _LAST
 
 
 @contextmanager
@@ -58,7 +61,7 @@ def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
 
     Inside, this process gets SIGTERM when the sweep ends, or is no more. Ctrl-C, which reaches it too, it leaves to the sweep.
     """
-    gpus = [] if accelerator in _ON_CPU else visible_gpus()
+    gpus = gpus_for(accelerator)
     folder = _places(sweep)
     for number in count():
         lock = FileLock(folder / f"{number}.lock")
@@ -106,20 +109,21 @@ def _places(sweep: Path) -> Path:
 
 def only_looks() -> bool:
     """Whether a job that has to be trained is to be left for later."""
-    return _looks
+    return _doing == _LOOKING
 
 
-_looks = False
+_LOOKING, _LAST = "looking at all jobs", "training the last"
+_doing = ""  # what Hydra's own launcher is at in this process, for `SideBySide`
 
 
 @contextmanager
-def _looking() -> Iterator[None]:
-    global _looks
-    _looks = True
+def _at(what: str) -> Iterator[None]:
+    global _doing
+    _doing = what
     try:
         yield
     finally:
-        _looks = False
+        _doing = ""
 
 
 @contextmanager
@@ -179,7 +183,7 @@ class SideBySide(Launcher):
 
         sweep = Path(self.context["config"].hydra.sweep.dir)
         shutil.rmtree(_places(sweep))  # of an earlier sweep in this folder
-        with _looking():
+        with _at(_LOOKING):
             returned = self.own.launch(job_overrides, initial_job_idx)
         jobs = range(initial_job_idx, initial_job_idx + len(job_overrides))
         waiting = sum(one.job in jobs and one.status == WAITING for one in read_outcomes(sweep))
@@ -187,7 +191,8 @@ class SideBySide(Launcher):
             return returned
         runs = min(self.most, waiting)
         if runs == 1:
-            return self.own.launch(job_overrides, initial_job_idx)
+            with _at(_LAST):
+                return self.own.launch(job_overrides, initial_job_idx)
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
         launcher.setup(**self.context | {"hydra_context": _without_memory(self.context["hydra_context"])})
         with self.watched(runs), _handing_on(sweep):

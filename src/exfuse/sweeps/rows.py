@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from exfuse.composition.precision import possible_precisions
 from exfuse.config import search_path
-from exfuse.config.overrides import explain
+from exfuse.config.overrides import compose_hydra, explain, parser
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError, UserError, plural
 from exfuse.runs.micro_batch import in_parts
@@ -126,14 +126,30 @@ def read_study(study: Any, jobs: Sequence[Job], name: str | None = None) -> tupl
     return declare_rows(declared, jobs)
 
 
-def split(params: Mapping[str, Any], typed: Sequence[str], parser: OverridesParser | None = None) -> list[Job]:
+def compose_study(typed: Sequence[str]) -> tuple[DeclaredStudy, list[Job]]:
+    """The study of what is typed for ``exfuse train``, which wins over what it says itself, and the overrides of each run.
+
+    Raises:
+        UserError: see `read_study`.
+        HydraException: if it does not compose.
+    """
+    reader = parser()
+    parsed = reader.parse_overrides([*typed])
+    config = compose_hydra("train", [str(override.input_line) for override in parsed if not override.is_sweep_override()])
+    named = {override.key_or_group for override in parsed}
+    swept = {key: value for key, value in (config.hydra.sweeper.params or {}).items() if key.lstrip("+") not in named}
+    study, name = config.get("study") or {"name": "multirun", "title": ""}, config.hydra.runtime.choices.get("study")
+    return read_study(study, split(swept, typed, reader), name)
+
+
+def split(params: Mapping[str, Any], typed: Sequence[str], reader: OverridesParser | None = None) -> list[Job]:
     """The jobs that Hydra's own sweeper makes of a study's ``hydra.sweeper.params`` and what is typed, which wins.
 
     Raises:
         ConfigError: if a value is listed twice.
     """
     texts = [*(f"{key}={value}" for key, value in params.items()), *typed]
-    parsed = (parser or OverridesParser.create()).parse_overrides(texts)
+    parsed = (reader or OverridesParser.create()).parse_overrides(texts)
     for override in parsed:
         values = Counter(override.sweep_string_iterator() if override.is_discrete_sweep() else ())
         if twice := [value for value, number in values.items() if number > 1]:
@@ -256,6 +272,34 @@ def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) ->
             )
         runs.append(run)
     return runs
+
+
+def check_variants(study: DeclaredStudy, jobs: Sequence[Job], runs: Sequence[tuple[str, RunDescription]]) -> None:
+    """Refuse a sweep of which two settings would stand in one row of a study's, before anything is trained.
+
+    Args:
+        study: whose rows are variants.
+        jobs: one of each variant and whatever else is swept but seeds.
+        runs: of each its row's own name, and the run.
+
+    Raises:
+        UserError: naming the row.
+    """
+    seen: dict[str, tuple[str, Job]] = {}
+    for job, (row, run) in zip(jobs, runs, strict=True):
+        name, identity = declared_name(study.rows, run.choices, row), _identity(run)
+        other, first = seen.setdefault(name, (identity, job))
+        if other != identity:
+            raise two_settings(name, first, job)
+
+
+def two_settings(row: str, one: Job, other: Job) -> UserError:
+    """What to say of two jobs for one place in a table."""
+    differing = sorted({*one} ^ {*other})
+    return UserError(
+        f"Two runs claim the cell of row {row}: they differ in {', '.join(differing)}. A table has one setting: sweep the "
+        "variants and seeds, and give other settings a sweep of their own."
+    )
 
 
 def _identity(run: RunDescription) -> str:

@@ -6,6 +6,7 @@ import shlex
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +34,12 @@ from exfuse.store.sequential import Sequential
 from exfuse.store.study import RECORDS, check_place, load_sequential
 from exfuse.sweeps.collect import collect_study, swept_besides
 from exfuse.sweeps.parallel import SideBySide, at_once
-from exfuse.sweeps.rows import DeclaredStudy, check_rows, declared_name, read_study, split
+from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import plan_folder, row_name
 from exfuse.sweeps.tuning import Job, Search, key_of
-from exfuse.sweeps.watching import watched
+from exfuse.sweeps.watching import sweeping, watched
 from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
@@ -56,7 +57,9 @@ class _Sweep:
     queued: bool
     tabulates: bool
     jobs: list[Job]
+    going_on: ExitStack  # tells those who watch, until it is closed
     plan: Plan | None = None  # made with the first jobs
+    tell: Callable[[int], None] | None = None
 
 
 _TOLD = ("parallel", "missing", "output", "known", "mixed", "hung", "timeout")
@@ -105,6 +108,8 @@ class StagedSweeper(BasicSweeper):
         seeds = [job for job in _firsts(sweep.jobs, lambda key: key == "seed") if job not in rows]
         of_overrides = sweep.study.overrides and self.tabulates
         described = check_rows(sweep.study, rows, self._describe) if of_overrides else [self._describe(job) for job in rows]
+        if sweep.study.rows and self.tabulates and not of_overrides:
+            check_variants(sweep.study, rows, [(row_name(run), run) for run in described])
         described += [self._describe(job) for job in seeds]
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
         most = _at_once(config) if here else 1
@@ -115,6 +120,7 @@ class StagedSweeper(BasicSweeper):
             sweep.jobs = [_with_images(job, images) for job in sweep.jobs]
             Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
+        sweep.tell = sweep.going_on.enter_context(sweeping(folder))
         if here and most > 1:
             assert self.launcher is not None
             self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
@@ -141,6 +147,8 @@ class StagedSweeper(BasicSweeper):
             self._batch = next(self._stages) if answer is None else self._stages.send(answer)
         except StopIteration:
             return True
+        if sweep.tell:
+            sweep.tell(self._started + len(self._batch))
         return False
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
@@ -219,6 +227,8 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
     command = _command(hydra.job.config_name, hydra.overrides.task)
     own = f"multirun-{hashlib.sha256(command.encode()).hexdigest()[:8]}"  # the same command finds it again
     whole = config.study if "study" in config else {"name": own, "title": "Multirun"}
+    if config.sweep is None:
+        raise ConfigError("sweep=null: expected its settings, such as sweep.parallel=1.")
     named, jobs = read_study(whole, jobs, OmegaConf.select(config, "hydra.runtime.choices.study"))
     typed_output = config.sweep.output
     if not isinstance(typed_output, (str, type(None))):
@@ -235,6 +245,7 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
         queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
         tabulates=tabulates,
         jobs=jobs,
+        going_on=ExitStack(),
     )
 
 
@@ -260,6 +271,7 @@ def finish_sweep(error: BaseException | None) -> int:
     if not _running:
         return 0
     sweep, console = _running.pop(), Console()
+    sweep.going_on.close()
     outcomes = read_outcomes(sweep.folder) if error else _settled(sweep, console)
     if not outcomes:
         return 0  # nothing was started, and the error that says why is on its way
@@ -341,24 +353,28 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     The same command on the same data is the same study, whatever became of its runs; where they lie changes nothing.
 
     Raises:
-        UserError: if the folder that was typed holds finished runs of another sweep, which would leave it.
+        UserError: if the folder that was typed holds finished runs of another sweep, or its looks, which would leave it.
     """
     folder = _place(sweep.study, sweep.output)
-    before = folder / "study.json"
-    if {path.name for path in folder.glob(f"{RECORDS}/*")} <= {outcome.key for outcome in outcomes} or not before.is_file():
+    before, keys = folder / "study.json", {outcome.key for outcome in outcomes}
+    if not before.is_file():
         return folder
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
+    looked = known.get("sequential") is not None and not (sweep.plan and sweep.plan.sequential)
+    if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
+        return folder
     now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
     same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
     if same and (then & now or not (then and now)):
         return folder
     if sweep.output:
-        keys = {outcome.key for outcome in outcomes}
-        if any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / RECORDS)):
+        lost = any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / RECORDS))
+        if looked or lost:
+            kept = "whose looks count in its p" if looked else "with finished runs that this one does not have"
             raise UserError(
-                f"{folder} holds the table of another sweep, {known.get('command')}, with finished runs that this one does not "
-                "have. Choose another sweep.output, or delete it."
+                f"{folder} holds the table of another sweep, {known.get('command')}, {kept}. Choose another sweep.output, or "
+                "delete it."
             )
         return folder
     own = _unspent(sweep.command) + (f" {sorted(now)}" if same else "")
@@ -368,7 +384,8 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
 def _looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
     """How far an earlier start with these runs was, in the study's folder or one beside it, see `_study_folder`."""
     places = [folder, *sorted(folder.parent.glob(f"{folder.name}-{'[0-9a-f]' * 8}"))]
-    return next((load_sequential(place) for place in places if any((place / RECORDS / key).is_dir() for key in keys)), None)
+    known = (load_sequential(place) for place in places if any((place / RECORDS / key).is_dir() for key in keys))
+    return next(filter(None, known), None)
 
 
 def _unspent(command: str) -> str:

@@ -122,7 +122,7 @@ class Plan:
         reason = next((one.reason for one in of_search if one.reason), "")
         first = of_search[0]
         why = f"its search is not finished{f': {reason}' if reason else ''}"
-        return Outcome(-1, first.overrides, first.row, seed, first.choices, status=MISSING, reason=why)
+        return Outcome(-1, [*self.jobs[place]], first.row, seed, first.choices, status=MISSING, reason=why)
 
 
 def _row_and_seed(job: Job, usual: int) -> tuple[tuple[str, ...], int]:

@@ -26,7 +26,7 @@ from exfuse.store.description import Described, PretrainingDescription, RunDescr
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
-from exfuse.sweeps.parallel import is_beside_others, only_looks, place
+from exfuse.sweeps.parallel import is_beside_others, only_looks, place, takes_one_thread
 from exfuse.terminal import Console
 
 _Read = TypeVar("_Read", bound=Callable[..., dict[str, Split] | LabelledSplit])
@@ -118,8 +118,9 @@ def _run(
     patience = _patience(described, outcome, sweep)
     if log is None:
         Console().rule(f"{outcome.row}, seed {outcome.seed}", align="left")
-    beside = is_beside_others() and described.sweep is not None
-    overrides = [*outcome.overrides, *(["runtime.threads=1"] if beside and described.runtime.threads is None else [])]
+    beside, overrides = is_beside_others(), [*outcome.overrides]
+    if takes_one_thread() and described.runtime.threads is None:
+        overrides.append("runtime.threads=1")
     signals = (signal.SIGTERM,) if beside else INTERRUPTIONS
     where: AbstractContextManager[dict[str, str] | None] = (
         place(sweep, described.trainer.accelerator) if beside else nullcontext({})

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
 from exfuse.store.checked import at
-from exfuse.store.description import RunDescription, to_plain
+from exfuse.store.description import NO_STOP, RunDescription, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import FAILED, Record
@@ -47,10 +47,15 @@ class Search:
 
     def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
         """What is declared, without what is settled, multiples as numbers."""
+        if not tune.grid:
+            raise ConfigError(
+                "study.tune.grid is empty: name what every row tries, such as {recipe.lr: [0.3x, 1x, 3x]}; a space is searched "
+                "by study.tune.search=optuna."
+            )
         grid = {key: values for key, values in tune.grid.items() if key not in self.settled}
         if empty := [key for key, values in grid.items() if not values]:
             raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
-        return replace(tune, grid={key: self._resolve(key, values) for key, values in grid.items()})
+        return replace(tune, grid={key: self._resolve("grid", key, values) for key, values in grid.items()}, trials=None)
 
     @property
     def keys(self) -> list[str]:
@@ -86,6 +91,8 @@ class Search:
         recipe, stop = run.recipe, run.stop
         epochs = max(1, round(tune.epochs * recipe.epochs))
         own: dict[str, Any] = {"seed": tune.seed, "recipe.epochs": epochs, "recipe.val_every": epochs}
+        if stop.patience is not None:  # of one validation there is nothing to wait for
+            own |= {f"stop.{name}": getattr(NO_STOP, name) for name in ("patience", "min_delta", "share", "seed")}
         own |= {
             f"stop.{unit}": max(1, round(tune.epochs * limit)) for unit in ("epochs", "steps") if (limit := getattr(stop, unit))
         }
@@ -140,20 +147,18 @@ class Search:
         """All that the choices rest on."""
         return [*self.outcomes.values(), *(outcome for *_, outcome in self.passed_over)]
 
-    def file(self, name: Callable[[Outcome], str]) -> Tuning:
-        """What study.json keeps of it; ``name`` finds the row of an outcome."""
+    def file(self, names: Mapping[int, str]) -> Tuning:
+        """What study.json keeps of it; ``names`` are those of the rows that the table has, by place."""
         trials, chosen = {}, {}
-        for row in range(len(self.rows)):
-            outcomes = [*self._of(row)]
-            if not outcomes:
-                continue
-            row_name = name(outcomes[0])
-            trials[row_name] = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
+        for row, name in names.items():
+            if any(self._of(row)):
+                trials[name] = [_trial(settings, self._outcome(row, settings)) for settings in self.tried(row)]
             if (settings := self.chosen(row)) is not None:
-                chosen[row_name] = settings
+                chosen[name] = settings
         passed_over: dict[str, list[Trial]] = {}
-        for _, settings, outcome in self.passed_over:
-            passed_over.setdefault(name(outcome), []).append(_trial(settings, outcome))
+        for row, settings, outcome in self.passed_over:
+            if row in names:
+                passed_over.setdefault(names[row], []).append(_trial(settings, outcome))
         return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen, passed_over=passed_over)
 
     def _launch(
@@ -193,14 +198,14 @@ class Search:
             return False
         return True
 
-    def _resolve(self, key: str, values: Sequence[Value]) -> list[Value]:
+    def _resolve(self, place: str, key: str, values: Sequence[Value]) -> list[Value]:
         usual = [at(to_plain(self._describe(row)), key.lstrip("+")) for row in self.rows]
         try:
             found = [[resolved(value, one) for value in values] for one in usual]
         except ValueError as error:
-            raise ConfigError(f"study.tune.grid.{key}: {error}. Give the values as they are.") from error
+            raise ConfigError(f"study.tune.{place}.{key}: {error}. Give the values as they are.") from error
         if any(one != found[0] for one in found):
-            raise ConfigError(f"study.tune.grid.{key}: rows differ in what {values} multiply. Give the values.")
+            raise ConfigError(f"study.tune.{place}.{key}: rows differ in what {values} multiply. Give the values.")
         return list(dict.fromkeys(found[0]))
 
 

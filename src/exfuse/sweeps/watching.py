@@ -2,16 +2,19 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
+from filelock import FileLock, Timeout
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from exfuse.errors import UserError
+from exfuse.store.checked import read_plain, write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.store.study import FILE as STUDY_FILE
@@ -20,6 +23,7 @@ from exfuse.terminal import Console, Table, columns
 
 _EVERY = 1.0  # seconds between two looks
 _OPEN = (WAITING, STARTED)
+_LOCK, _PLANNED = "sweep.lock", "sweep.json"  # held by the process that sweeps; how many jobs it has so far
 _SHARE = 0.05  # of a training, from which on it tells how long it will take
 
 
@@ -37,11 +41,42 @@ def watch(sweep: str | None) -> None:
     console = Console()
     console.print(f"{folder}", highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.print(view(read_outcomes(folder)))
+        _show(console.print, folder)
         return
     with Live(console=console, auto_refresh=False) as live:
-        while any(one.status in _OPEN for one in _shown(live, folder)):
+        show = partial(live.update, refresh=True)
+        while is_swept(folder) or any(one.status in _OPEN and _is_trained(one) for one in read_outcomes(folder)):
+            _show(show, folder)
             time.sleep(_EVERY)
+        _show(show, folder)
+
+
+@contextmanager
+def sweeping(sweep: Path) -> Iterator[Callable[[int], None]]:
+    """Tell whoever watches ``sweep`` that it goes on, as long as this lasts; what is yielded takes how many jobs there are."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(sweep / _LOCK)
+    with suppress(Timeout):  # somebody else's, who tells it as well
+        lock.acquire(blocking=False)
+    try:
+        yield lambda number: write_sealed_json(sweep / _PLANNED, {"jobs": number})
+    finally:
+        lock.release()
+
+
+def is_swept(sweep: Path) -> bool:
+    """Whether a process is at it, though none of its jobs may have begun."""
+    if not (sweep / _LOCK).is_file():
+        return False
+    try:
+        with FileLock(sweep / _LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _is_trained(one: Outcome) -> bool:
+    return bool(one.key) and RunFolder(Path(one.store), one.key).is_held()
 
 
 @contextmanager
@@ -58,9 +93,9 @@ def watched(sweep: Path, runs: int) -> Iterator[None]:
         thread.join(timeout=5)
 
 
-def view(outcomes: Sequence[Outcome], runs: int = 1) -> Group:
-    """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended."""
-    search = [one for one in outcomes if any(override.startswith("held_out.share=") for override in one.overrides)]
+def view(outcomes: Sequence[Outcome], runs: int = 1, planned: int = 0) -> Group:
+    """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended; see `summary`."""
+    search = [one for one in outcomes if _is_searched(one)]
     finals = [one for one in outcomes if one not in search]
     tried = [" ".join(besides) for besides in _besides(search)]
     named = [" ".join([one.row, *besides]) for one, besides in zip(finals, _besides(finals), strict=True)]
@@ -70,7 +105,11 @@ def view(outcomes: Sequence[Outcome], runs: int = 1) -> Group:
     ]
     failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
     reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
-    return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs)))
+    return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs, planned)))
+
+
+def _is_searched(one: Outcome) -> bool:
+    return any(override.startswith("held_out.share=") for override in one.overrides)
 
 
 def _besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
@@ -95,35 +134,43 @@ def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
     return table
 
 
-def summary(outcomes: Sequence[Outcome], runs: int = 1) -> str:
-    """How many runs are over, how many are trained, and about how long the rest takes."""
+def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: int = 0) -> str:
+    """How many runs are over, how many are trained, and about how long the rest takes.
+
+    Args:
+        outcomes: of the jobs that have one.
+        runs: at a time.
+        planned: how many jobs there are, as far as that is known.
+    """
+    number = max(planned, len(outcomes))
     over = sum(one.status not in _OPEN for one in outcomes)
     trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
-    left = seconds_left(outcomes, runs)
-    time_left = "" if left is None or over == len(outcomes) else f", about {_duration(left)} left"
-    return f"{over} of {len(outcomes)} over, {trained} in training{time_left}"
+    left = seconds_left(outcomes, runs, planned)
+    time_left = "" if left is None or over == number else f", about {_duration(left)} left"
+    return f"{over} of {number} over, {trained} in training{time_left}"
 
 
-def seconds_left(outcomes: Sequence[Outcome], runs: int, now: float | None = None) -> float | None:
-    """Seconds until all are over, ``runs`` at a time, by what runs of the same row took or are about to take.
+def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: int = 0, now: float | None = None) -> float | None:
+    """Seconds until all are over, ``runs`` at a time, by what runs of the same row, or of its search, took or will take.
 
-    None while nothing is known. A row of which nothing is known yet is taken for the mean of the others.
+    None while nothing is known. A row of which nothing is known yet, or a job, is taken for the mean of the others.
     """
     now = time.time() if now is None else now
-    took: dict[str, list[float]] = {}
+    took: dict[tuple[str, bool], list[float]] = {}
     for one in outcomes:
         if one.status == "done":
-            took.setdefault(one.row, []).append(one.seconds)
+            took.setdefault((one.row, _is_searched(one)), []).append(one.seconds)
         elif one.status == STARTED and (share := _share(one, one.before)) > _SHARE:
-            took.setdefault(one.row, []).append((now - one.began) / share)
+            took.setdefault((one.row, _is_searched(one)), []).append((now - one.began) / share)
     if not took:
         return None
     usual = mean(mean(seconds) for seconds in took.values())
     rest = [
-        mean(took.get(one.row, [usual])) * (1 - (_share(one) if one.status == STARTED else 0))
+        mean(took.get((one.row, _is_searched(one)), [usual])) * (1 - (_share(one) if one.status == STARTED else 0))
         for one in outcomes
         if one.status in _OPEN
     ]
+    rest += [usual] * (planned - len(outcomes))
     return max([sum(rest) / max(1, runs), *rest], default=0.0)
 
 
@@ -137,7 +184,7 @@ def _cell(one: Outcome | None) -> Text:
         return Text("")
     if one.status in GOOD:
         record = RunFolder(Path(one.store), one.key).record()
-        return Text(f"{100 * record.scores.miou:.1f} %" if record and record.scores else "done", "green")
+        return Text(f"{100 * record.scores.miou:.1f} %" if record and record.scored else "done", "green")
     if one.status == STARTED:
         if one.progress is None:
             return Text("starts" if one.began else "·")
@@ -152,17 +199,21 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _shown(live: Live, folder: Path, runs: int = 1) -> list[Outcome]:
-    outcomes = read_outcomes(folder)
-    live.update(view(outcomes, runs), refresh=True)
-    return outcomes
+def _show(show: Callable[[Group], None], sweep: Path, runs: int | None = None) -> None:
+    """The sweep as it is now; without ``runs`` as many are trained at once as have begun."""
+    outcomes = read_outcomes(sweep)
+    begun = sum(one.status == STARTED and one.began > 0 for one in outcomes)
+    path = sweep / _PLANNED
+    planned = read_plain(path, "how many jobs a sweep has", "Start the sweep again.")["jobs"] if path.is_file() else 0
+    show(view(outcomes, begun if runs is None else runs, planned))
 
 
 def _show_live(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:
     with Live(console=console, auto_refresh=False) as live:
+        show = partial(live.update, refresh=True)
         while not ended.wait(_EVERY):
-            _shown(live, sweep, runs)
-        _shown(live, sweep, runs)
+            _show(show, sweep, runs)
+        _show(show, sweep, runs)
 
 
 def _tell(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from exfuse.composition.segmentation import build_model
+from exfuse.errors import CheckpointError
 from exfuse.models.segmenter import Segmenter
+from exfuse.reports.features import taps
+from exfuse.reports.features.sources import Source
 from exfuse.reports.features.taps import tap
 from exfuse.store.description import RunDescription
+from exfuse.store.features import FeatureRun
 from tests.conftest import REPOSITORY
 
 OPTIONS = sorted(path.stem for path in (REPOSITORY / "conf" / "technique" / "seb").glob("*.yaml"))
@@ -78,3 +83,25 @@ def test_fewer_levels_have_fewer_low_ones(compose_config: Callable[..., RunDescr
 def test_every_option_has_a_known_kind_here() -> None:
     assert set(KINDS) >= set(OPTIONS), "say above whether the new option multiplies or adds"
     assert Path(REPOSITORY / "conf").is_dir()
+
+
+def test_a_studys_run_without_a_low_level_map_is_left_out_while_others_have_one(
+    compose_config: Callable[..., RunDescription], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = {}
+    for name, decoder in (("deep", "levels_5"), ("usual", "levels_2345")):
+        described = compose_config("backbone.init=random", f"decoder={decoder}")
+        checkpoints[Path(name)] = build_model(described, 2), described, ["a", "b"]
+    monkeypatch.setattr(taps, "load_checkpoint", checkpoints.__getitem__)
+    monkeypatch.setattr(taps, "build_eval_transform", lambda _: None)
+    deep, usual = (Source(FeatureRun(name, name, 0, "none"), Path(name)) for name in ("deep", "usual"))
+
+    def load(sources: list[Source], of_study: bool) -> list[Source]:
+        loaded = taps.load_sources(sources, ["a", "b"], None, torch.device("cpu"), of_study, Console())
+        return [source for source, _, _ in loaded]
+
+    assert load([deep, usual], of_study=True) == load([usual, deep], of_study=True) == [usual]
+    assert "Left out: deep feeds its decoder from res-5 alone" in capsys.readouterr().out
+    for sources, of_study in (([deep, usual], False), ([deep], True), ([deep, deep], True)):
+        with pytest.raises(CheckpointError, match=r"deep feeds its decoder from res-5 alone.*decoder=levels_2345"):
+            load(sources, of_study)

@@ -21,7 +21,7 @@ from exfuse.reports.features.drawing import Scene, Shown, draw_level, draw_overv
 from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.statistics import Borders, find_borders, scale_to
 from exfuse.reports.features.summary import LEGEND, Collected, Numbers, name_runs, summary_tables, write_per_image
-from exfuse.reports.features.taps import load_source, tap
+from exfuse.reports.features.taps import load_sources, tap
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store import features as store
 from exfuse.store.checked import write_rows
@@ -76,7 +76,8 @@ def show_features(
         data: in the place of what the first run was trained with.
 
     Raises:
-        CheckpointError: if a checkpoint cannot be used, has no low-level map, or scores other classes than the data name.
+        CheckpointError: if a checkpoint cannot be used, has no low-level map (a study's are left out while others have one), or
+            scores other classes than the data name.
         DataError: if an image is unknown or the data cannot be read.
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
@@ -92,11 +93,11 @@ def show_features(
     images, bands = find_images(image, counted, photographs_upright(data or trained.data)), bands_of(trained.data)
     items = [counted.items[place] for place in spread_evenly(len(counted), statistics_images)] if counted else []
     every = [*images, *(Chosen(item.id, item.image, item.mask, item.upright) for item in items)]
-    looked, borders = [Looked(source.run) for source in sources], dict[str, Borders]()
+    looked, borders = list[Looked](), dict[str, Borders]()
     with Progress(transient=True) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * len(every))
-        for source, found in zip(sources, looked, strict=True):
-            model, transform = load_source(source, classes, counted, where)
+        for source, model, transform in load_sources(sources, classes, counted, where, bool(study_folder), progress.console):
+            looked.append(found := Looked(source.run))
             for place, one in enumerate(every):
                 pixels, drawn = bands.read(one.image, one.upright), place < len(images)
                 tapped, ids = tap(model, transform(pixels).to(where), pixels.shape[:2])  # type: ignore[arg-type]
@@ -119,7 +120,7 @@ def show_features(
         split=split if rows else None,
         band=statistics_band,
         images=len(items),
-        runs=tuple(source.run for source in sources),
+        runs=tuple(found.run for found in looked),
         overviews=(),
         pictures=(),
         summary=tuple(rows),

@@ -1,9 +1,10 @@
 """Read what enters and leaves a model's embedding slot, with hooks and through its call interface alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,39 +19,45 @@ from exfuse.runs.checkpoint import load_checkpoint
 _TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
 
 
-class NoMapError(CheckpointError):
-    """The decoder gets the deepest map alone."""
-
-
-def load_source(
-    source: Source, classes: Sequence[str], split: Split | None, device: torch.device
-) -> tuple[Segmenter, EvalTransform]:
-    """A run's model and transform, whose maps can be read.
+def load_sources(
+    sources: Sequence[Source],
+    classes: Sequence[str],
+    split: Split | None,
+    device: torch.device,
+    of_study: bool,
+    console: Console,
+) -> Iterator[tuple[Source, Segmenter, EvalTransform]]:
+    """Each run's model and transform, whose maps can be read.
 
     Args:
-        source: the run.
-        classes: that it has to score.
+        sources: the runs.
+        classes: that they have to score.
         split: whose classes they are; None for those of the first checkpoint.
         device: to run on.
+        of_study: whether a run without a low-level map is left out and told, as long as others have one.
+        console: where to tell.
 
     Raises:
-        CheckpointError: if it cannot be used, or scores others.
-        NoMapError: if it has no low-level map.
+        CheckpointError: if one cannot be used, scores others or has no low-level map.
     """
-    model, trained, known = load_checkpoint(source.checkpoint)
-    if known != list(classes):
-        data = split.name if split else "the first checkpoint"
-        raise CheckpointError(
-            f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
-            f"{data} names {len(classes)} "
-            f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
-        )
-    if len(model.encoder.levels) < 2:  # type: ignore[arg-type]
-        raise NoMapError(
-            f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map. Choose a run with "
-            "decoder=levels_2345."
-        )
-    return model.to(device), build_eval_transform(trained)
+    found = False
+    for source in sources:
+        model, trained, known = load_checkpoint(source.checkpoint)
+        if known != list(classes):
+            data = split.name if split else "the first checkpoint"
+            raise CheckpointError(
+                f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
+                f"{data} names {len(classes)} "
+                f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
+            )
+        if len(model.encoder.levels) > 1:  # type: ignore[arg-type]
+            found = True
+            yield source, model.to(device), build_eval_transform(trained)
+            continue
+        problem = f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map."
+        if not of_study or (source is sources[-1] and not found):
+            raise CheckpointError(f"{problem} Choose a run with decoder=levels_2345.")
+        console.print(f"Left out: {problem}", soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True)

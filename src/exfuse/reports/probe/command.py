@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 from msgspec import Meta
 from rich import box
 from scipy import stats
 
 from exfuse.analysis.figures import probe as figure, style
 from exfuse.composition.reading import read_split, split_of
-from exfuse.data.split import Split, spread_evenly
+from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
 from exfuse.reports.features.sources import Source, find_sources, target_folder
-from exfuse.reports.features.taps import NoMapError, load_source
+from exfuse.reports.features.taps import load_sources
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
@@ -137,18 +136,13 @@ def probe_features(
     results: list[ProbeResult] = []
     with Progress(transient=True) as progress:
         task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
-        for source in sources:
+        mapped = load_sources(sources, splits[0].classes, splits[0], where, bool(study_folder), progress.console)
+        for source, model, transform in mapped:
             taught: dict[tuple[str, str], Cells] = {}
             tested: dict[tuple[str, str], Cells] = {}
-            try:
-                for found, split, places in zip((taught, tested), splits, positions, strict=True):
-                    for _ in _look(source, drawer, found, split, places, where):
-                        progress.advance(task)
-            except NoMapError as error:
-                if not study_folder:
-                    raise
-                progress.console.print(f"Left out: {error}", soft_wrap=True, highlight=False)
-                continue
+            for found, split, places in zip((taught, tested), splits, positions, strict=True):
+                for _ in drawer.draw(found, model, transform, split, places, where):
+                    progress.advance(task)
             results += _score(source, taught, tested, strength)
     if not results:
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
@@ -161,17 +155,6 @@ def probe_features(
         console.print(table)
         console.print()
     console.print(f"Scores and figure: {folder}", soft_wrap=True, highlight=False)
-
-
-def _look(
-    source: Source,
-    drawer: Drawer,
-    found: dict[tuple[str, str], Cells],
-    split: Split,
-    places: Sequence[int],
-    device: torch.device,
-) -> Iterator[None]:
-    yield from drawer.draw(found, *load_source(source, split.classes, split, device), split, places, device)
 
 
 def _score(
