@@ -52,7 +52,8 @@ def typed(layouts: list[str], runs: Path) -> list[str]:
 
 
 def stages(chain: list[str]) -> Any:
-    return OmegaConf.to_container(compose_config("chain", chain)[0].chain.stages)
+    found = compose_config("chain", chain)[0].chain.stages
+    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
 
 
 def plan(layouts: list[str], runs: Path, *overrides: str, chain: list[str] = _CHAIN) -> list[Stage]:
@@ -268,13 +269,13 @@ def test_a_stage_that_fails_stops_the_chain_with_its_reason(layouts: list[str], 
 @pytest.mark.parametrize(
     ("stages", "says"),
     [
-        ({"voc": None}, "voc"),
-        ({"voc": {"data": "voc"}}, "voc.*recipe"),
-        ({"voc": {"data": "voc", "recipe": "scenes", "overrides": "recipe.lr=1"}}, "overrides.*array"),
-        ({"voc": {"data": "voc", "recipe": "scenes", "epochs": 3}}, "epochs"),
-        ({}, "chain.stages is empty"),
+        ({"voc": None}, r"chain\.stages\.voc is not a stage"),
+        ({"voc": {"data": "voc"}}, r"chain\.stages\.voc is not a stage: .*recipe"),
+        ({"voc": {"data": "voc", "recipe": "scenes", "overrides": "recipe.lr=1"}}, r"chain\.stages\.voc .*overrides: .*array"),
+        ({"voc": {"data": "voc", "recipe": "scenes", "epochs": 3}}, r"chain\.stages\.voc .*epochs"),
+        ({}, r"chain\.stages is empty"),
     ],
 )
 def test_stages_that_are_none_are_named(stages: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=f"chain.stages.*{says}|{says}"):
+    with pytest.raises(UserError, match=says):
         plan_chain(stages, [])

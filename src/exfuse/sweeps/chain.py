@@ -90,9 +90,9 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
         DataError: if the data of any stage cannot be used.
     """
     remedy = "See conf/chain/three_stages.yaml."
-    declared = check(stages, dict[str, DeclaredStage], "chain.stages", "stages of a chain, each with data and recipe", remedy)
-    if not declared:
+    if not stages:
         raise ConfigError(f"chain.stages is empty: a chain needs a stage. {remedy}")
+    declared = {name: check(stage, DeclaredStage, f"chain.stages.{name}", "a stage", remedy) for name, stage in stages.items()}
     overrides = {name: _overrides(stage, typed) for name, stage in declared.items()}
     for override in typed:
         if not any(override in own for own in overrides.values()):
