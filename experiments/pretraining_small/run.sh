@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Of commit f7cf98e, whose options and study these are: git checkout f7cf98e first. Today's runs have other keys.
 # Twelve backbones pretrained on objects cut from VOC's animal images, then the segmentation that each leads to.
 # Needs VOC_ANIMALS=.../VOCdevkit/VOC2012. What is finished is not made again: run it as often as you like.
 set -euo pipefail

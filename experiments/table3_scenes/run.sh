@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Of commit df45ca2, whose options and study these are: git checkout df45ca2 first. Today's runs have other keys.
 # The paper's table 3, with DAP narrow, on generated scenes: 7 variants x 3 seeds, backbones pretrained on objects of the scenes.
 # Needs nothing but this repository. What is finished is not made again: run it as often as you like.
 set -euo pipefail

@@ -14,7 +14,7 @@ def net() -> nn.Module:
         nn.Conv2d(3, 8, 3, padding=1, bias=False),
         nn.BatchNorm2d(8),
         nn.ReLU(),
-        nn.Conv2d(8, 8, 3, groups=4, dilation=2, padding=2),
+        nn.Conv2d(8, 8, 3, dilation=2, padding=2),
         nn.ConvTranspose2d(8, 4, 2, stride=2),
         nn.Flatten(),
         nn.Linear(4 * 32 * 32, 5),
@@ -29,6 +29,22 @@ def test_flops_are_those_of_torchs_counter_forward_and_backward(device):
     model, image = net().to(device), image.to(device)
     cost = count_step(lambda: model(image).sum(), images=2)
     assert cost.gigaflops == pytest.approx(counter.get_total_flops() / 2 / 1e9)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 3, groups=4, padding=1),
+        nn.Conv2d(8, 16, 3, groups=8, stride=2),  # a filter a channel
+        nn.ConvTranspose2d(8, 4, 2, stride=2, groups=2),
+    ],
+)
+def test_either_gradient_of_a_grouped_convolution_takes_what_its_forward_pass_takes(layer):
+    """Torch's own counter takes the weights' for that of a whole one."""
+    image = torch.randn(2, 8, 16, 16, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        layer(image)
+    assert count_step(lambda: layer(image).sum(), images=2).gigaflops == pytest.approx(3 * counter.get_total_flops() / 2 / 1e9)
 
 
 def test_traffic_is_what_every_operation_reads_and_writes():

@@ -39,7 +39,7 @@ class Segmenter(nn.Module):
             the backbone, what came with its weights, and what slots name in ``pretrained_parts``.
 
     Shapes:
-        input (B, 3, H, W) of any size; output a `Prediction` at that size.
+        input (B, channels, H, W) of any size, 3 of RGB; output a `Prediction` at that size.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class TrainedModel:
     """A run's model with what belongs to it.
 
     Attributes:
-        model: from normalised images (B, 3, h, w) to `exfuse.models.segmenter.Prediction`; in evaluation mode.
+        model: from normalised images (B, bands, h, w) to `exfuse.models.segmenter.Prediction`; in evaluation mode.
         transform: from (H, W, C) uint8, usually RGB, to what the model takes, (C, h, w) float32.
         classes: names of the C classes.
         palette: (C, 3) uint8 RGB, their colours.

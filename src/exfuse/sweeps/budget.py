@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from exfuse.composition.pretraining import build_classifier_model, from_random
 from exfuse.composition.reading import bands_of, labelled_counts, number_of_classes, split_of
@@ -99,10 +99,21 @@ class _Recorder(TorchDispatchMode):
         outcome = func(*args, **kwargs)
         if not func.is_view and "empty" not in func.overloadpacket.__name__:  # those move nothing
             tensors = [leaf for leaf in tree_leaves((args, kwargs, outcome)) if isinstance(leaf, torch.Tensor)]
-            count = flop_registry.get(func.overloadpacket)
+            count = _COUNTS.get(func.overloadpacket)
             flops = count(*args, **kwargs, out_val=outcome) if count else 0
             self.operations.append(Operation(int(flops), sum(tensor.numel() for tensor in tensors)))
         return outcome
+
+
+def _convolution_backward(
+    gradient: Tensor, maps: Tensor, weight: Tensor, *settings: Any, out_val: Sequence[Tensor | None]
+) -> int:
+    """Either gradient takes the arithmetic of the forward pass; torch's own count takes grouped convolutions for whole ones."""
+    forward = conv_flop_count(list(maps.shape), list(weight.shape), list(gradient.shape), transposed=settings[4])
+    return int(forward) * sum(found is not None for found in out_val[:2])
+
+
+_COUNTS = {**flop_registry, torch.ops.aten.convolution_backward: _convolution_backward}
 
 
 # What a study would cost on a GPU, estimated before anything is trained and without the data at hand.

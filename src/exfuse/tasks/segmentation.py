@@ -121,7 +121,7 @@ def gradient_norms(model: nn.Module, scale: float) -> dict[str, float]:
 
 
 def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Class ids at ``size``: (B, 3, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision."""
+    """Class ids at ``size``: (B, channels, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision."""
     scores = model(image).scores
     if scores.shape[-2:] != tuple(size):
         scores = F.interpolate(scores, size, mode="bilinear")

@@ -69,7 +69,7 @@ class StageTails(nn.Module):
     parameters of one without SS, and only the weights that it starts from differ.
 
     Shapes:
-        input (B, 3, H, W); output one (B, C_l, H_l, W_l) map per level of the encoder.
+        input (B, channels, H, W); output one (B, C_l, H_l, W_l) map per level of the encoder.
     """
 
     def __init__(self, backbone: Backbone, supervised: bool) -> None:
@@ -92,7 +92,7 @@ class SecondConvFeatures(nn.Module):
         width_ratio, minimum_width: channels of both convolutions, see `branch_width`; those of the pretraining's branches.
 
     Shapes:
-        input (B, 3, H, W); output one (B, branch_width(C_l), H_l, W_l) map per level.
+        input (B, channels, H, W); output one (B, branch_width(C_l), H_l, W_l) map per level.
     """
 
     def __init__(
