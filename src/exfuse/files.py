@@ -26,6 +26,7 @@ _WRITTEN = ".written"  # file in a folder that was written whole: the hash of al
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
+os.umask(_UMASK := os.umask(0o077))  # which can be asked by setting it alone
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
 
@@ -54,13 +55,28 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with _held(handle):
             try:
                 _ask_the_system(write, scratch)
-                scratch.chmod(0o644)  # mkstemp's files are private
+                scratch.chmod(0o666 & ~_UMASK)  # mkstemp's files are private
                 digest = sha256(scratch) if (place := _place(path)) in _outputs else None
                 scratch.replace(path)
                 if digest is not None:
                     _note(place, digest)
             finally:
                 scratch.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file at this moment; asked without writing, also where nobody may."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # there is none, or it is nobody's business here
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextlib.contextmanager

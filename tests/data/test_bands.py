@@ -1,5 +1,6 @@
 """Images of other channels than RGB and of more than 8 bits: files against a plain reading of their rule, and a whole run."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,61 @@ def test_a_picture_of_other_colours_is_not_taken_for_rgb(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"print\.jpg holds colours as CMYK.*Save it as RGB"):
         Bands(3, (0, 255)).read(tmp_path / "print.jpg")
     assert Bands(4, (0, 255)).read(tmp_path / "print.jpg").shape == (12, 17, 4)
+
+
+def test_a_tiff_of_colours_with_16_bits_is_refused_however_its_planes_lie(tmp_path: Path) -> None:
+    """Pillow reads the first half of each plane as 8 bits."""
+    for kind, values in (("separate", SIXTEEN[..., :3].transpose(2, 0, 1)), ("contig", SIXTEEN[..., :3])):
+        tifffile.imwrite(tmp_path / f"{kind}.tif", values, photometric="rgb", planarconfig=kind)
+        with pytest.raises(DataError, match=r"has more than 8 bits a channel"):
+            RGB.read(tmp_path / f"{kind}.tif")
+        read = Bands(3, (0, 65535)).read(tmp_path / f"{kind}.tif")
+        assert np.array_equal(read, by_the_rule(SIXTEEN[..., :3], 0, 65535))
+
+
+def test_what_a_tiff_says_of_its_numbers_counts(tmp_path: Path) -> None:
+    grey, path = EIGHT[..., 0], tmp_path / "a.tif"
+    tifffile.imwrite(path, grey, photometric="miniswhite")
+    with pytest.raises(DataError, match=r"a\.tif is a TIFF of MINISWHITE.*0 for black"):
+        Bands(1).read(path)
+    tifffile.imwrite(path, grey, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
+    with pytest.raises(DataError, match=r"is a TIFF of PALETTE"):
+        Bands(1).read(path)
+    tifffile.imwrite(path, EIGHT, photometric="minisblack", extratags=[(274, "H", 1, 3, True)])
+    with pytest.raises(DataError, match=r"is a TIFF to be turned \(orientation 3\)"):
+        Bands(5).read(path)
+    tifffile.imwrite(path, EIGHT[..., :3], photometric="rgb")
+    assert np.array_equal(Bands(1).read(path)[..., 0], np.asarray(Image.fromarray(EIGHT[..., :3]).convert("L")))
+
+
+def test_only_an_alpha_is_left_out(tmp_path: Path) -> None:
+    four = EIGHT[..., :4]
+    tifffile.imwrite(tmp_path / "alpha.tif", four, photometric="rgb", extrasamples=["unassalpha"])
+    Image.fromarray(four, "RGBA").save(tmp_path / "alpha.png")
+    for name in ("alpha.tif", "alpha.png"):
+        assert np.array_equal(Bands(3, (0, 255)).read(tmp_path / name), four[..., :3])
+    np.save(tmp_path / "infrared.npy", four)
+    tifffile.imwrite(tmp_path / "infrared.tif", four, photometric="minisblack", planarconfig="contig")
+    for name in ("infrared.npy", "infrared.tif"):
+        with pytest.raises(DataError, match=r"has 4 channels, data\.channels=3"):
+            Bands(3, (0, 255)).read(tmp_path / name)
+
+
+def test_a_problem_that_was_seen_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been the machine's: too little memory, too many open files."""
+    path, _ = saved(tmp_path, "eight.npy")
+    monkeypatch.setenv("EXFUSE_CACHE", str(tmp_path / "cache"))
+    now = time.time_ns
+    monkeypatch.setattr("exfuse.data.contents.time.time_ns", lambda: now() + 10**10)  # long after it was written
+    look = Bands(5).look()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as small:
+        small.setattr(np, "load", refuse)
+        assert "does not fit into memory" in contents([path], look)[0].looks[look.__name__].problem
+    assert not contents([path], look)[0].looks[look.__name__].problem
 
 
 def test_a_codec_that_is_absent_is_named_and_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

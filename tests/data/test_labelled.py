@@ -1,5 +1,7 @@
 """Classification data: objects cut out of masks, image folders, and what is refused."""
 
+import hashlib
+import os
 import shutil
 from dataclasses import replace
 
@@ -99,6 +101,48 @@ def test_an_image_folder_is_read_in_torchvisions_layout(folder):
         ("dog/0.png", 1),
         ("dog/1.png", 1),
     ]
+
+
+def test_hidden_folders_and_ways_back_up_hold_no_data(folder):
+    root = folder("train", dog=1, cat=1)
+    before = [item.id for item in read_image_folder(root, "train", "pets").items]
+    dog = root / "train" / "dog"
+    (dog / ".thumbnails").mkdir()
+    save_image(dog / ".thumbnails" / "0.png", 9, 9, 0)
+    (dog / "loop").symlink_to(dog)
+    (dog / "up").symlink_to(root / "train")
+    (root / "train" / "cat" / "more").mkdir()
+    save_image(root / "train" / "cat" / "more" / "9.png", 9, 9, 1)
+    found = [item.id for item in read_image_folder(root, "train", "pets").items]
+    assert found == [before[0], "cat/more/9.png", before[1]]
+
+
+def test_a_name_that_is_no_text_is_refused(folder):
+    root = folder("train", dog=1, cat=1)
+    dog = root / "train" / "dog"
+    (dog / "0.png").rename(dog / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"has a file called 'dog/caf\\udce9.png' \(1 such\), which is no text"):
+        len(read_image_folder(root, "train", "pets"))
+
+
+def test_a_part_of_named_data_is_other_data(folder):
+    root, whole = folder("train", dog=1, cat=1), {"classes": 1000, "train": 1281167, "val": 50000}
+
+    def manifest(counts):
+        return read_image_folder(root, "train", "ImageNet", counts, manifest="ILSVRC2012").manifest()
+
+    assert manifest(whole) == hashlib.sha256(b"ILSVRC2012 train None").hexdigest()
+    assert len({manifest(whole), manifest(whole | {"classes": 2}), manifest(dict.fromkeys(whole))}) == 3
+    content = read_image_folder(root, "train", "ImageNet").manifest()
+    assert manifest(dict.fromkeys(whole)) == content  # any number will do: only their content says what they are
+
+
+def test_background_is_no_object_however_it_is_spelt(voc):
+    usual = read_object_crops(read_voc(voc, "train", CLASSES), minimum_side=10, margin=0.1)
+    split = read_voc(voc, "train", ("Background", *CLASSES[1:]))
+    crops = read_object_crops(split, minimum_side=10, margin=0.1)
+    assert crops.classes == usual.classes
+    assert [item.box for item in crops.items] == [item.box for item in usual.items]
 
 
 def test_data_that_a_name_identifies_need_not_be_there(tmp_path, folder):

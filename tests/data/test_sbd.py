@@ -86,6 +86,15 @@ def test_ids_listed_later_are_converted_too(roots):
     assert {path.stem for path in folder.iterdir()} == {"s1", "s2"}
 
 
+def test_masks_of_ones_own_in_the_folder_stay(roots):
+    folder = roots[1] / "cls_png"
+    folder.mkdir()
+    (folder / "mine.png").write_bytes(b"mine")
+    convert_masks(roots[1], ["s1"])
+    assert {path.name for path in folder.iterdir()} == {"mine.png", "s1.png"}
+    assert (folder / "mine.png").read_bytes() == b"mine"
+
+
 def test_a_mask_is_converted_anew_when_what_it_was_made_from_changes(roots):
     voc, sbd = roots
     before, times = read_train_aug(voc, sbd, CLASSES), (sbd / "cls" / "s2.mat").stat()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exfuse.data.folder import read_folder
-from exfuse.data.text import read_class_names, read_ids
+from exfuse.data.text import read_class_names, read_groups, read_ids
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 
@@ -71,6 +71,8 @@ def test_lines_that_are_no_ids_are_refused_with_what_they_are(tmp_path: Path, te
         ("0: road\n1: sky\n", "begins its lines with numbers"),
         ("name,r,g,b\nroad,128,64,128\nsky,0,0,255\n", "has columns, such as 'road,128,64,128'"),
         ("road\t128\nsky\t7\n", "has columns"),
+        ("id,name\n0,road\n1,sky\n", "has columns, such as '0,road' below 'id,name'"),
+        ("id name\n1 road\n2 sky\n", "has columns"),
         ("road\n", "names 1 class: expected 2 to 255"),
         ("\n\n", "names 0 classes: expected 2 to 255"),
         ("".join(f"class{number}\n" for number in range(256)), "names 256 classes: expected 2 to 255"),
@@ -85,11 +87,24 @@ def test_class_lists_that_would_be_misread_are_refused_with_what_they_are(tmp_pa
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["dining table", "tench, Tinca tinca", "7up bottle", "[/bold]", "=1+1"])
+@pytest.mark.parametrize("name", ["dining table", "tench, Tinca tinca", "7up bottle", "[/bold]", "=1+1", "no\u00a0break"])
 def test_names_may_hold_what_people_write_in_them(tmp_path: Path, name: str) -> None:
     path = tmp_path / "classes.txt"
     path.write_text(f"background\n{name}\n")
     assert read_class_names(path) == ["background", name]
+
+
+def test_digits_are_names_of_classes_too(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("background\n0\n1\n2\n")
+    assert read_class_names(tmp_path / "classes.txt") == ["background", "0", "1", "2"]
+
+
+def test_groups_of_images_whose_names_hold_blanks(tmp_path: Path) -> None:
+    (tmp_path / "groups.txt").write_text("Shot 3.45\u202fPM patient7\nb patient8\n")
+    assert read_groups(tmp_path / "groups.txt", "") == {"Shot 3.45\u202fPM": "patient7", "b": "patient8"}
+    (tmp_path / "groups.txt").write_text("alone\n")
+    with pytest.raises(DataError, match="entry 1: expected an id and its group, got 'alone' alone"):
+        read_groups(tmp_path / "groups.txt", "")
 
 
 def test_names_in_a_config_are_held_to_the_same(tmp_path: Path, ids_map, write_folder, write_voc) -> None:
@@ -136,6 +151,7 @@ def test_images_of_a_format_that_is_not_read_are_refused_and_what_else_is_left_o
         (images / f"{name}.xyz").unlink()
     (images / ".DS_Store").write_text("a system's own")
     (images / "notes.txt").write_text("mine")
+    (images / "a.tfw").write_text("where a lies")  # beside an image of this name
     split = read_folder(root, "train", classes)
     assert [item.id for item in split.items] == list("acegh")
     assert split.left_out == f"4 files in {root / 'train'}, e.g. images/notes.txt"

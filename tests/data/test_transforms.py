@@ -110,6 +110,16 @@ def test_crop_is_a_window_of_the_image_that_may_lie_anywhere():
     assert len(corners) > 40
 
 
+@pytest.mark.parametrize("shape", [(1, 40, 3), (40, 1, 3), (1, 1, 5), (2, 300, 1)])
+def test_of_a_thin_image_a_pixel_of_each_side_stays(shape):
+    thin = TrainTransform(16, None, (0.3, 0.4), 0.5, 0.0, [0.5] * shape[2], [0.25] * shape[2])
+    for seed in range(8):
+        image, mask = thin(np.full(shape, 255, np.uint8), np.full(shape[:2], 3, np.uint8), seed)
+        assert image.shape == (shape[2], 16, 16)
+        assert ((image == 2).all(0) == (mask == 3)).all()
+        assert 0 < (mask == 3).sum() <= 16 * 16
+
+
 def test_flip_mirrors_image_and_mask_in_its_share_of_cases():
     ids = blocks(24, 24, side=4)
     tracked = 0

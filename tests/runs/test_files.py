@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from exfuse.errors import UserError, user_error
 from exfuse.files import (
     check_folder,
     folder_name,
+    is_locked,
     remove_abandoned,
     sha256,
     write_atomically,
@@ -75,9 +77,20 @@ def test_the_scratch_file_keeps_the_suffix_and_the_folder(tmp_path, name):
     assert files_in(tmp_path) == {name: "x"}
 
 
-def test_files_can_be_read_by_other_users(tmp_path):
-    write_json(tmp_path / "record.json", {})
-    assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o644
+def test_a_file_is_as_private_as_its_user_wants(tmp_path, monkeypatch):
+    for mask, mode in ((0o077, 0o600), (0o002, 0o664), (0o022, 0o644)):
+        monkeypatch.setattr("exfuse.files._UMASK", mask)
+        write_atomically(tmp_path / "a.txt", lambda path: path.write_text("a"))
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+
+
+def test_whether_a_lock_is_held_is_asked_without_writing(tmp_path):
+    assert not is_locked(tmp_path / "a.lock")
+    assert not [*tmp_path.iterdir()]
+    with FileLock(tmp_path / "a.lock"):
+        (tmp_path / "a.lock").chmod(0o444)
+        assert is_locked(tmp_path / "a.lock")
+    assert not is_locked(tmp_path / "a.lock")
 
 
 def test_json_comes_back_as_it_was(tmp_path):

@@ -19,11 +19,11 @@ from exfuse.data.pixels import (
     Facts,
     Unfit,
     image_size,
+    is_deep,
     look_at_image,
     opened,
     or_data_error,
     orientation_of,
-    raw_mode,
     read_image,
     refuse_frames,
     turned_size,
@@ -32,6 +32,7 @@ from exfuse.errors import DataError
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
+_ORIENTATION = 274  # a TIFF's tag
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 _SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
 
@@ -67,7 +68,7 @@ class Bands(NamedTuple):
 
         Args:
             path: of the image.
-            upright: see `read_image`; arrays and TIFFs of more than RGB come as they are stored.
+            upright: see `read_image`; arrays come as they are stored, and no such TIFF is to be turned.
 
         Raises:
             DataError: if the file cannot be decoded, has other channels, or values for which no range is stated.
@@ -101,10 +102,12 @@ class Bands(NamedTuple):
         return look
 
     def _eight_bits(self, image: np.ndarray) -> np.ndarray:
+        if (image.shape[2], self.channels, image.dtype) == (3, 1, np.uint8):
+            image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
         if image.shape[2] != self.channels:
-            if (image.shape[2], self.channels) not in ((1, 3), (4, 3)):
+            if (image.shape[2], self.channels) != (1, 3):
                 raise Unfit(f"has {image.shape[2]} channels, data.channels={self.channels}. Correct one of them.")
-            image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+            image = np.repeat(image, 3, axis=2)
         if self.range is None:
             if image.dtype != np.uint8:
                 raise Unfit(
@@ -158,6 +161,8 @@ def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
         with _tiff(path) as series:
             try:
                 values = series.asarray().transpose(_places(series.axes))
+                if values.ndim == 3 and values.shape[2] == channels + 1 and {1, 2} & {*series.keyframe.extrasamples}:
+                    values = values[..., :channels]  # without alpha
             except ValueError as error:
                 if "imagecodecs" not in str(error):
                     raise
@@ -173,7 +178,7 @@ def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
 def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int) -> np.ndarray:
     refuse_frames(image)
     orientation = orientation_of(image, path) if upright else 1
-    if ";16" in raw_mode(image) and image.mode in _SIXTEEN:
+    if is_deep(image) and image.mode in _SIXTEEN:
         if orientation > 1:
             raise Unfit("has 16 bits a channel and is to be turned. Save it upright, without EXIF's orientation.")
         import cv2  # here: keys of runs and tables are known without it
@@ -181,7 +186,8 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if values is None:
             raise Unfit("cannot be decoded. Restore the file from its source, or unlist it.")
-        return cv2.cvtColor(values, cv2.COLOR_BGR2RGB if image.mode == "RGB" else cv2.COLOR_BGRA2RGBA)
+        values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if image.mode == "RGB" else cv2.COLOR_BGRA2RGBA)
+        return values[..., : _seen(image, channels)]
     pixels: Image.Image = image
     if image.mode in ("1", "P", "PA", "LA"):
         pixels = image.convert("RGB" if channels == 3 else "L")
@@ -189,7 +195,13 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         pixels = image.convert("L")
     elif channels == 3 and image.mode in _OTHER_COLOURS:
         raise Unfit(f"holds colours as {image.mode}, which are no red, green and blue. Save it as RGB.")
-    return np.asarray(pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels)
+    turned = pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels
+    return np.asarray(turned)[..., : _seen(image, channels)] if pixels.mode == "RGBA" else np.asarray(turned)
+
+
+def _seen(image: ImageFile.ImageFile, channels: int) -> int | None:
+    """How many channels count: all, but an alpha beside three that are wanted."""
+    return 3 if image.mode == "RGBA" and channels == 3 else None
 
 
 def _shape(path: Path) -> tuple[int, int, int]:
@@ -211,7 +223,12 @@ def _tiff(path: Path) -> Iterator[Any]:
     import tifffile  # which only such images need
 
     with tifffile.TiffFile(path) as file:
-        yield file.series[0]
+        series = file.series[0]
+        if (kind := getattr(series.keyframe.photometric, "name", "")) in ("PALETTE", "MINISWHITE"):
+            raise Unfit(f"is a TIFF of {kind}, whose numbers are no brightness. Save it as RGB, or as grey with 0 for black.")
+        if (tag := series.keyframe.tags.get(_ORIENTATION)) is not None and tag.value > 1:
+            raise Unfit(f"is a TIFF to be turned (orientation {tag.value}), which programs do or do not. Save it upright.")
+        yield series
 
 
 def _places(axes: str) -> list[int]:

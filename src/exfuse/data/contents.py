@@ -101,7 +101,7 @@ def contents(paths: Sequence[Path], look: Look | None = None) -> list[Content]:
         entry = memories[name[0]].get(name[1])
         if entry is not None:
             known[name] = entry
-        if entry is None or entry.stamp != stamps[name] or (way and way not in entry.looks) or _anew.asks(name, way):
+        if entry is None or entry.stamp != stamps[name] or _is_open(entry, way) or _anew.asks(name, way):
             todo[name] = path
     if todo:
         now = time.time_ns()  # before they are read: a change meanwhile is then too young
@@ -113,7 +113,7 @@ def contents(paths: Sequence[Path], look: Look | None = None) -> list[Content]:
             looks = dict(before.looks) if before is not None and before.digest == digest else {}
             if before is not None and before.digest != digest and before.stamp == stamps[name]:
                 _anew.altered.append(path)
-            if look is not None and (way not in looks or _anew.wanted):
+            if look is not None and (_anew.wanted or way not in looks or looks[way].problem):
                 looks[way] = look(path)
             _anew.done |= {(name, ""), (name, way)}
             return Content(stamps[name], digest, looks)
@@ -125,6 +125,11 @@ def contents(paths: Sequence[Path], look: Look | None = None) -> list[Content]:
         for here in {folder for folder, _ in settled}:
             _remember(here, {name: known[folder, name] for folder, name in settled if folder == here})
     return [known[name] for name in names]
+
+
+def _is_open(entry: Content, way: str) -> bool:
+    """Whether a file was not looked at in this way, or a problem was seen, which may have been the machine's."""
+    return bool(way) and (way not in entry.looks or bool(entry.looks[way].problem))
 
 
 def _stamp(path: Path) -> Stamp:

@@ -56,7 +56,8 @@ def read_folder(
     bands = Bands(channels, (range[0], range[1]) if range else None)
     images, others = _by_format(folder / "images", bands.formats)
     masks, strangers = _by_format(folder / "labels", {".png"})
-    refuse_other_formats([path for path in others if path.stem in masks or is_picture(path)], folder / "images")
+    alone = {*masks} - {*images}  # what lies beside an image, such as a world file, belongs to it
+    refuse_other_formats([path for path in others if path.stem in alone or is_picture(path)], folder / "images")
     left_out = [*others, *strangers, *(masks[stem] for stem in sorted(masks.keys() - images.keys()))]
     return make_split(
         f"{name} {split}",

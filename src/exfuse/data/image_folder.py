@@ -6,8 +6,10 @@ from pathlib import Path
 from exfuse.data.folder import is_picture, refuse_other_formats
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.pixels import FORMATS
-from exfuse.errors import DataError, plural
+from exfuse.errors import CONTROL, DataError, plural
 from exfuse.limits import Counts
+
+_WHOLE = {"ILSVRC2012": {"classes": 1000, "train": 1281167, "val": 50000}}  # what a name alone stands for
 
 
 def read_image_folder(
@@ -24,8 +26,8 @@ def read_image_folder(
         split: name of that folder, such as train or val.
         name: of the data set, for messages.
         counts: ``classes`` and, by split, the images of a complete copy, to be asserted; None where any number will do.
-        manifest: says what the data are, where a name says it as well as reading a million files would. The data then need
-            not be there until somebody trains on them.
+        manifest: says what the data are, where a name and all of ``counts`` say it as well as reading a million files would.
+            The data then need not be there until somebody trains on them.
 
     Raises:
         DataError: if the folder is missing, holds no class or image, or a count is wrong; for data with a ``manifest``, only
@@ -61,20 +63,30 @@ def read_image_folder(
             raise DataError(
                 f"{folder} holds {plural(len(samples), 'image')} where a complete copy has {wanted}. Complete the data set."
             )
-        return [LabelledItem(str(path.relative_to(folder)), path, label) for path, label in samples]
+        items = [LabelledItem(str(path.relative_to(folder)), path, label) for path, label in samples]
+        if odd := [item.id for item in items if CONTROL.search(item.id)]:
+            raise DataError(f"{folder} has a file called {odd[0]!a} ({len(odd)} such), which is no text. Rename it.")
+        return items
 
     full_name = f"{name} {split}"
-    if manifest is None:
+    if manifest is None or None in counts.values():  # any images: a name does not say which
         return LabelledSplit(full_name, classes(), find)
+    part = "" if dict(counts) == _WHOLE.get(manifest, counts) else f" {sorted(counts.items())}"
     names = classes() if folder.is_dir() else tuple(f"class {number}" for number in range(counts.get("classes") or 0))
-    return LabelledSplit(full_name, names, find, identify=lambda: f"{manifest} {split}")
+    return LabelledSplit(full_name, names, find, identify=lambda: f"{manifest}{part} {split}")
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below a folder that is not hidden, in an order that does not depend on the file system."""
-    return [
-        Path(above) / name
-        for above, _, names in sorted(os.walk(folder, followlinks=True))
-        for name in sorted(names)
-        if not name.startswith(".")
-    ]
+    """Every file below a folder, nothing hidden, in an order that does not depend on the file system."""
+    found, inside = list[tuple[str, list[str]]](), {str(folder): {_place(folder)}}
+    for above, folders, names in os.walk(folder, followlinks=True):
+        found.append((above, sorted(name for name in names if not name.startswith("."))))
+        around, below = inside.pop(above), {name: _place(Path(above, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, place in below.items() if place not in around]  # a link back up would be followed for ever
+        inside |= {f"{above}/{name}": {*around, below[name]} for name in folders}
+    return [Path(above) / name for above, names in sorted(found) for name in names]
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

@@ -7,6 +7,7 @@ import numpy as np
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.split import Split
 from exfuse.limits import NonNegativeFloat, Positive
+from exfuse.palette import is_background
 from exfuse.terminal import track
 
 
@@ -19,16 +20,18 @@ def read_object_crops(
         of: the segmentation split to cut.
         minimum_side: leave out regions whose box has a shorter side than this, in pixels.
         margin: widen a box by this share of its sides on each side, as far as the image goes.
-        skip: classes that are no objects.
+        skip: classes that are no objects, beside a first one that is background.
     """
-    classes = tuple(name for name in of.classes if name not in skip)
+    other = [name for name in of.classes[:1] if name not in skip and is_background(name)]  # than it is usually called
+    skipped = [*skip, *other]
+    classes = tuple(name for name in of.classes if name not in skipped)
 
     def find() -> list[LabelledItem]:
         progress = track(range(len(of)), description=f"Finding objects in {of.name}", transient=True, disable=len(of) < 100)
         return [crop for position in progress for crop in _crops(position, of, classes, minimum_side, margin)]
 
     def identify() -> str:
-        return f"{of.manifest()} {minimum_side} {margin} {list(skip)}"
+        return f"{of.manifest()} {minimum_side} {margin} {skipped}"
 
     return LabelledSplit(f"objects of {of.name}", classes, find, identify)
 

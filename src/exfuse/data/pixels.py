@@ -24,6 +24,7 @@ FORMATS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # of imag
 _MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels, Pillow's own limit
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of them on
 _ORIENTATION = 0x0112  # EXIF's tag
+_BITS = 258  # a TIFF's tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -205,7 +206,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 def _image_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
-    if image.mode[0] in "IF" or ";16" in raw_mode(image):
+    if image.mode[0] in "IF" or is_deep(image):
         raise Unfit(
             "has more than 8 bits a channel, which would be cut off. Convert it to 8 bits by a rule that fits it, or "
             "state one: data=folder data.range=[LOW,HIGH]."
@@ -247,6 +248,15 @@ def refuse_frames(image: ImageFile.ImageFile) -> None:
     """
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:  # an MPO is a photograph and its previews
         raise Unfit(f"holds {frames} frames, expected one image. Save each in a file of its own.")
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image of colours has more than 8 bits a channel in its file, which Pillow may cut off without a word."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS, 1)  # type: ignore[attr-defined]
+        return bool(max(bits if isinstance(bits, tuple) else (bits,)) > 8)
+    raw = raw_mode(image)
+    return ";16" in raw and not raw.startswith("BGR;16")  # 5, 6 and 5 bits, of a BMP
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from exfuse.palette import VOID
 from exfuse.randomness import derive_seed
 
 Rng = np.random.Generator
@@ -122,7 +123,7 @@ def draw_regions(rng: Rng, height: int, width: int) -> np.ndarray:
 def paint_background(rng: Rng, regions: np.ndarray) -> np.ndarray:
     """Texture ``regions``, uint8 (H, W): float32 (H, W, 3).
 
-    Water often trackers the sky or is as muddy as the land; then only the shapes of clouds, waves and grains differ.
+    Water often mirrors the sky or is as muddy as the land; then only the shapes of clouds, waves and grains differ.
     """
     height, width = regions.shape
 
@@ -334,7 +335,6 @@ KINDS: tuple[Kind, ...] = (
 
 # From (seed, split, index) to an image and its mask.
 
-VOID = 255
 SMALLEST = 64
 MARGIN = 4  # pixels around an object's footprint that must lie in its region, so that the context can be seen
 

@@ -144,6 +144,11 @@ def make_split(
     kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "ids": tuple(ids)}
     split = Split(name, found, tuple(classes), tuple(void_ids), **kept)
     check_class_names(split.classes, name)
+    if ids and (len(split.ids) != len(split.classes) or len({*split.ids}) < len(split.ids)):
+        raise DataError(
+            f"{name}: data.ids has {len({*split.ids})} different ids for {plural(len(split.classes), 'class')} (data.classes): "
+            "expected one of each, in the order of the names."
+        )
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
     check_ids((item.id for item in split.items), name)

@@ -49,7 +49,7 @@ def read_cityscapes(
     for folder in (images, labels):
         if not folder.is_dir():
             raise DataError(f"{name} data not found: no folder {folder}.\n{_CITYSCAPES}")
-    found = sorted(images.glob(f"*/*{_IMAGE}.png"))
+    found = sorted(path for path in images.glob(f"*/*{_IMAGE}.png") if not path.name.startswith("."))
     if not found:
         loose = "images beside one another" if any(images.glob("*.png")) else "no such image"
         raise DataError(f"{images} holds {loose}, expected a folder for each city with *{_IMAGE}.png.\n{_CITYSCAPES}")
@@ -83,7 +83,7 @@ def read_ade20k(
         if not folder.is_dir():
             raise DataError(f"{name} data not found: no folder {folder}.\n{_ADE}")
     classes = _object_names(root / "objectInfo150.txt")
-    images = sorted(folders[0].glob("*.jpg"))
+    images = sorted(path for path in folders[0].glob("*.jpg") if not path.name.startswith("."))
     items = [Item(path.stem, path, folders[1] / f"{path.stem}.png") for path in images]
     count, ids = (counts or {}).get(split), range(1, len(classes) + 1)
     return make_split(f"{name} {split}", items, classes, (0, VOID), count, orientation, ids=ids)

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from exfuse.errors import DataError, plural
+from exfuse.errors import CONTROL, DataError, plural
 
 _BY_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NUMBERED = re.compile(r"\d+[\s,;:.]+\S")
+_BREAKS = re.compile(rf"{CONTROL.pattern}|[\t\n\r\u2028\u2029]")  # what cannot be shown in one line
 _LONGEST = 200  # characters of a name that also becomes a file's
 
 
@@ -61,10 +62,10 @@ def read_groups(path: Path, hint: str) -> dict[str, str]:
     Raises:
         DataError: see `read_lines`; or if a line has not just two columns, or an id is none or listed twice.
     """
-    pairs = [line.split() for line in read_lines(path, hint)]
+    pairs = [line.rsplit(None, 1) for line in read_lines(path, hint)]  # an id may hold blanks
     for number, columns in enumerate(pairs, 1):
         if len(columns) != 2:
-            raise DataError(f"{path}, entry {number}: expected an id and its group, got {plural(len(columns), 'column')}.")
+            raise DataError(f"{path}, entry {number}: expected an id and its group, got {columns[0]!r} alone.")
     check_ids([id for id, _ in pairs], str(path))
     return {columns[0]: columns[1] for columns in pairs}
 
@@ -81,7 +82,7 @@ def check_ids(ids: Iterable[str], where: str) -> None:
     """
     ids = list(ids)
     for id in ids:
-        if id in ("", ".", "..") or len(id) > _LONGEST or not id.isprintable() or {*id} & {*"/\\"}:
+        if id in ("", ".", "..") or len(id) > _LONGEST or _BREAKS.search(id) or {*id} & {*"/\\"}:
             raise DataError(
                 f"{where} names {id[:_LONGEST]!r}: expected the name of a file, without its folder. Correct the name."
             )
@@ -101,6 +102,10 @@ def read_class_names(path: Path) -> list[str]:
         raise DataError(
             f"{path} begins its lines with numbers, such as {names[0]!r}: expected names alone, the first being id 0."
         )
+    if len(names) > 2 and re.search(r"[\s,;]", names[0]) and all(map(_NUMBERED.match, names[1:])):
+        raise DataError(
+            f"{path} has columns, such as {names[1]!r} below {names[0]!r}: expected names alone, the first being id 0."
+        )
     for name in names:
         if "\t" in name or any(part.strip().isdecimal() for part in re.split("[,;]", name)[1:]):
             raise DataError(f"{path} has columns, such as {name!r}: expected one name a line, the first being id 0.")
@@ -115,7 +120,7 @@ def check_class_names(names: Iterable[str], where: str) -> None:
         DataError: naming what is wrong.
     """
     names = list(names)
-    if wrong := [name for name in names if not name.strip() or not name.isprintable()]:
+    if wrong := [name for name in names if not name.strip() or _BREAKS.search(name)]:
         raise DataError(f"{where} names a class {wrong[0]!r}: expected text that can be shown in one line.")
     if not 1 < len(names) < 256:
         raise DataError(

@@ -57,7 +57,7 @@ class TrainTransform:
         elif colour > 0:  # other channels have neither saturation nor hue
             steps.append(A.RandomBrightnessContrast(colour, colour, p=COLOURED))
         steps += [
-            A.RandomScale(scale_limit=(low - 1, high - 1), p=1, **_INTERPOLATION),
+            _Scale(scale_limit=(low - 1, high - 1), p=1, **_INTERPOLATION),
             _Padding(crop, crop, position="random", fill=[255 * value for value in mean], fill_mask=VOID),
             A.RandomCrop(crop, crop),
             A.HorizontalFlip(p=flip),
@@ -115,6 +115,27 @@ class EvalTransform:
         if image.shape[2] != self.channels:
             raise DataError(f"The model takes images of {self.channels} channels, these have {image.shape[2]} (data.channels).")
         return _to_tensor(self.compose(image=image)["image"])
+
+
+class _Scale(A.RandomScale):
+    """Leaves a pixel of each side, however thin an image is."""
+
+    def apply(self, img: np.ndarray, scale: float, **params: Any) -> np.ndarray:
+        return super().apply(img, scale, **params) if _lasts(img, scale) else _thin(img, scale, self.interpolation)
+
+    def apply_to_mask(self, mask: np.ndarray, scale: float, **params: Any) -> np.ndarray:
+        if _lasts(mask, scale):
+            return super().apply_to_mask(mask, scale, **params)
+        return _thin(mask, scale, self.mask_interpolation)
+
+
+def _lasts(pixels: np.ndarray, scale: float) -> bool:
+    return int(min(pixels.shape[:2]) * scale) > 0
+
+
+def _thin(pixels: np.ndarray, scale: float, interpolation: int) -> np.ndarray:
+    height, width = (max(1, int(side * scale)) for side in pixels.shape[:2])
+    return cv2.resize(pixels, (width, height), interpolation=interpolation).reshape(height, width, *pixels.shape[2:])
 
 
 class _Padding(A.PadIfNeeded):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from exfuse.errors import HeldError, UserError
-from exfuse.files import remove_abandoned, sha256
+from exfuse.files import is_locked, remove_abandoned, sha256
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -196,7 +196,8 @@ class RunFolder:
         Raises:
             HeldError: if another process holds it and this one is not to wait.
         """
-        lock = self._lock()
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file)
         try:
             lock.acquire(timeout=1)  # whoever only asks whether it is held lets go at once
         except Timeout as error:
@@ -215,17 +216,11 @@ class RunFolder:
 
     def is_held(self) -> bool:
         """Whether a process holds the run at this moment."""
-        lock = self._lock()
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return is_locked(self._lock_file)
 
-    def _lock(self) -> FileLock:
-        self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.root / f".{self.key}.lock")
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / f".{self.key}.lock"
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

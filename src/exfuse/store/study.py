@@ -52,7 +52,7 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pretraining: str
 
 
-ABOVE, BELOW = "above", "below"
+BELOW = "below"
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -307,7 +307,8 @@ def load_study(folder: Path, measured: bool = True) -> Study:
             the finished runs differ in a setting that a table must hold fixed and the study is not ``mixed``.
     """
     path = folder / FILE
-    file = read_json(path, StudyFile, "a whole study", _REMEDY, SCHEMA)
+    remedy = f"Move the folder {folder} away and run the study's sweep again."
+    file = read_json(path, StudyFile, "a whole study", remedy, SCHEMA)
     _check(file, path)
     keys = {key for row in file.rows for key in row.runs.values() if key}
     records = _read_records(folder / RECORDS, keys, path)
@@ -412,7 +413,7 @@ def check_place(folder: Path, key: str = "sweep.output") -> None:
             raise UserError(f"{folder} is a file, where a study's folder is to be. Choose another {key}.")
         return
     if (folder / FILE).exists():
-        remedy = f"Move it away, or choose another place than {folder} ({key})."
+        remedy = f"Move the folder {folder} away, or choose another place ({key})."
         if "command" not in read_plain(folder / FILE, "a study", remedy):
             raise UserError(f"{folder / FILE} is not a study: it names no command. {remedy}")
         return

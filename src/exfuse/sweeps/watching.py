@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from exfuse.errors import UserError
+from exfuse.files import is_locked
 from exfuse.store.checked import read_plain, write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
@@ -66,13 +67,7 @@ def sweeping(sweep: Path) -> Iterator[Callable[[int], None]]:
 
 def is_swept(sweep: Path) -> bool:
     """Whether a process is at it, though none of its jobs may have begun."""
-    if not (sweep / _LOCK).is_file():
-        return False
-    try:
-        with FileLock(sweep / _LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
+    return is_locked(sweep / _LOCK)
 
 
 def _is_trained(one: Outcome) -> bool:
