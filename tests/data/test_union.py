@@ -48,7 +48,7 @@ def test_an_image_that_is_held_out_under_another_id_is_refused(split_of) -> None
 
 def test_what_cannot_be_joined_is_refused(split_of) -> None:
     train, val = split_of("a", ["x"]), split_of("c", ["v"])
-    with pytest.raises(DataError, match="a train and other name different classes"):
+    with pytest.raises(DataError, match="a train and other have different classes"):
         join_splits([train, replace(train, name="other", classes=VOC[::-1])], val, "u")
     with pytest.raises(DataError, match="a train and other have different classes, voids or bands"):
         join_splits([train, replace(train, name="other", void_ids=(254, 255))], val, "u")

@@ -102,7 +102,10 @@ def test_areas_near_borders_are_copied_where_a_run_has_them_and_mended(tmp_path:
 def test_a_collection_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, output = tmp_path / "runs", tmp_path / "study"
     for number in range(2):
-        run(store, number)
+        folder = run(store, number)
+        record = folder.record()
+        assert record is not None
+        folder.write(replace(record, seed=number))
     outcomes = [outcome(store, number, "baseline", number) for number in range(2)]
 
     def full(*_: object) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from exfuse.errors import HELD
 from exfuse.runs.child import Ended
+from exfuse.runs.known import find_known, is_finished
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.outcome import BUSY, Outcome
@@ -16,7 +17,7 @@ from exfuse.store.record import DONE, FAILED, INTERRUPTED
 from exfuse.sweeps import supervisor
 from exfuse.sweeps.supervisor import _bring_to_an_end, judge
 from tests.pace import patience
-from tests.records import leave_record
+from tests.records import SCORES, leave_record
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -61,3 +62,15 @@ def test_a_run_that_turned_out_another_is_none_that_failed(tmp_path: Path) -> No
     leave_record(folder, DONE)
     (folder.path / COUNTS).touch()
     assert judge(folder, ended) == (DONE, "")
+
+
+def test_what_a_search_has_is_known_by_its_record_alone(compose_config: Callable[..., RunDescription], tmp_path: Path) -> None:
+    """Such as a run with all of train that diverged and was passed over."""
+    described, folder = compose_config(f"sweep.known={tmp_path}"), RunFolder(tmp_path / "runs", "0123456789abcdef")
+    (tmp_path / "records").mkdir()
+    assert find_known(described, folder) is folder
+    leave_record(RunFolder(tmp_path / "search", folder.key), DONE, scores=SCORES)
+    found = find_known(described, folder)
+    assert (found.root, is_finished(described, found)) == (tmp_path / "search", True)
+    leave_record(RunFolder(tmp_path / "runs", folder.key), DONE, scores=SCORES)  # whose counts are gone
+    assert not is_finished(described, folder)

@@ -232,7 +232,8 @@ def test_rows_that_no_study_declares_are_called_alike_in_the_table_and_its_searc
         return KILLED if job["seed"] == "1000" and job["ablation"] == "seb" and job["recipe.weight_decay"] == "0.1" else DONE
 
     planned = Trainings(tmp_path / "runs", peak(0.003), ends).run(plan(jobs=jobs))
-    collect_study(planned.found, replace(STUDY, rows={}), "exfuse train", False, tmp_path / "study", planned.search)
+    plain = replace(STUDY, rows={})
+    collect_study(planned.found, plain, "exfuse train -m", True, tmp_path / "study", planned.search)
     study = load_study(tmp_path / "study")
     names = [f"{row} recipe.weight_decay={decay}" for row in ("baseline", "seb") for decay in (0.0, 0.1)]
     assert sorted(row.name for row in study.rows) == [*study.tuning.trials] == names

@@ -26,7 +26,8 @@ def find_known(described: RunDescription | PretrainingDescription, folder: RunFo
 
 def is_finished(described: RunDescription | PretrainingDescription, folder: RunFolder) -> bool:
     """Whether the run is done and what a study needs of it is there: of what a search has, its record alone."""
-    if is_searched(described) or folder.root.name == SEARCH:
+    known = described.sweep.known if described.sweep else None
+    if is_searched(described) or (known is not None and folder.root == Path(known) / SEARCH):
         return (record := folder.record()) is not None and record.done
     return folder.finished() is not None
 
