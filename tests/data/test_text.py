@@ -154,5 +154,5 @@ def test_images_of_a_format_that_is_not_read_are_refused_and_what_else_is_left_o
     (images / "a.tfw").write_text("where a lies")  # beside an image of this name
     split = read_folder(root, "train", classes)
     assert [item.id for item in split.items] == list("acegh")
-    assert split.left_out == f"4 files in {root / 'train'}, e.g. images/notes.txt"
+    assert split.left_out == f"5 files in {root / 'train'}, e.g. images/a.tfw"
     assert all(np.array_equal(split.mask(at), ids_map(8, 9, seed=2 * at if at < 4 else 7)) for at in range(5))

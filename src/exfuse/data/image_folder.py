@@ -78,7 +78,7 @@ def read_image_folder(
 
 def _files(folder: Path) -> list[Path]:
     """Every file below a folder, nothing hidden, in an order that does not depend on the file system."""
-    found, inside = list[tuple[str, list[str]]](), {str(folder): {_place(folder)}}
+    found, inside = list[tuple[str, list[str]]](), {str(folder): {_place(one) for one in (folder, *folder.resolve().parents)}}
     for above, folders, names in os.walk(folder, followlinks=True):
         found.append((above, sorted(name for name in names if not name.startswith("."))))
         around, below = inside.pop(above), {name: _place(Path(above, name)) for name in folders if not name.startswith(".")}
