@@ -66,7 +66,7 @@ def test_manifest_changes_with_the_name_of_a_file(root):
 
 @pytest.mark.parametrize("ids", [[7], [7, 7, 8], range(9)])
 def test_ids_that_are_not_one_for_each_class_are_refused(tmp_path, ids):
-    with pytest.raises(DataError, match=rf"data\.ids has {len({{*ids}})} different ids for {len(CLASSES)} classes"):
+    with pytest.raises(DataError, match=rf"data\.ids has {len(set(ids))} different ids for {len(CLASSES)} classes"):
         make_split("name", [Item("a", tmp_path / "a", tmp_path / "a")], CLASSES, ids=ids)
 
 
