@@ -1,8 +1,10 @@
 """Where JSON is sealed, and becomes typed: what is altered or does not fit ends in one line with file, place and remedy."""
 
+import functools
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -84,12 +86,23 @@ def read_plain(path: Path, what: str, remedy: str, *schemas: int) -> dict[str, A
     return content
 
 
+@functools.cache
+def _learn(kind: Any) -> None:
+    """What msgspec knows of a type it fills in at its first use, unguarded: of two threads at once one would crash."""
+    with _LEARNING:
+        msgspec.json.Decoder(kind)
+
+
+_LEARNING = threading.Lock()
+
+
 def typed(content: Any, kind: type[Kind], path: Path | str, what: str, remedy: str) -> Kind:
     """Plain data as ``kind``; see `read_json`.
 
     Raises:
         UserError: naming the first thing that does not fit.
     """
+    _learn(kind)
     try:
         return msgspec.convert(content, kind, str_keys=True)
     except msgspec.ValidationError as error:
