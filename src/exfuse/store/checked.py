@@ -102,7 +102,7 @@ def typed(content: Any, kind: type[Kind], path: Path | str, what: str, remedy: s
     Raises:
         UserError: naming the first thing that does not fit.
     """
-    _learn(kind)
+    _learn(kind)  # type: ignore[arg-type]
     try:
         return msgspec.convert(content, kind, str_keys=True)
     except msgspec.ValidationError as error:
