@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 
 from exfuse.data.pixels import (
     FORMATS,
+    ORIENTATION,
     TURNS,
     Facts,
     Unfit,
@@ -32,7 +33,6 @@ from exfuse.errors import DataError
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
-_ORIENTATION = 274  # a TIFF's tag
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 _SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
 
@@ -226,7 +226,7 @@ def _tiff(path: Path) -> Iterator[Any]:
         series = file.series[0]
         if (kind := getattr(series.keyframe.photometric, "name", "")) in ("PALETTE", "MINISWHITE"):
             raise Unfit(f"is a TIFF of {kind}, whose numbers are no brightness. Save it as RGB, or as grey with 0 for black.")
-        if (tag := series.keyframe.tags.get(_ORIENTATION)) is not None and tag.value > 1:
+        if (tag := series.keyframe.tags.get(ORIENTATION)) is not None and tag.value > 1:
             raise Unfit(f"is a TIFF to be turned (orientation {tag.value}), which programs do or do not. Save it upright.")
         yield series
 

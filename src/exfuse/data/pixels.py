@@ -23,7 +23,7 @@ T = TypeVar("T")
 FORMATS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # of images, by the ends of their names
 _MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels, Pillow's own limit
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of them on
-_ORIENTATION = 0x0112  # EXIF's tag
+ORIENTATION = 0x0112  # EXIF's tag, and a TIFF's
 _BITS = 258  # a TIFF's tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -271,7 +271,7 @@ def orientation_of(image: ImageFile.ImageFile, path: Path) -> int:
     if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & {*image.info} and not _png_has_exif(path):
         return 1  # Pillow would decode all of it to know
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = image.getexif().get(ORIENTATION, 1)
     except Exception:  # broken EXIF says nothing
         return 1
     return found if found in TURNS else 1

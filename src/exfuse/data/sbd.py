@@ -86,8 +86,9 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
             return target
 
         def convert(scratch: Path) -> None:
+            replaced = {f"{id}.png" for id in stale}
             for path in target.glob("*"):  # whoever wrote it
-                if path.is_file() and path.name not in {f"{id}.png" for id in stale}:
+                if path.is_file() and path.name not in replaced:
                     shutil.copy2(path, scratch)
             for id in track(stale, description="Converting SBD's masks", disable=len(stale) < 100):
                 palette_image(read_mat(sources[id])).save(scratch / f"{id}.png")
