@@ -174,7 +174,7 @@ def takes(value: Any, kind: Any) -> bool:
         ("+trainer.max_steps=-5", "trainer.max_steps=-5: this is decided here"),
         ("+trainer.val_check_interval=0", "trainer.val_check_interval=0: this is decided here"),
         ("+trainer.overfit_batches=-1", "trainer.overfit_batches=-1: this is decided here"),
-        ("optimizer@recipe.optimizer=sgd +recipe.optimizer.momentum=1.5", "recipe.optimizer.momentum=1.5: expected"),
+        ("optimizer@recipe.optimizer=sgd recipe.optimizer.momentum=1.5", "recipe.optimizer.momentum=1.5: expected"),
         ("+recipe.optimizer.betas=[0.9,1.0]", "recipe.optimizer.betas=[0.9,1.0]: expected"),
         ("+recipe.optimizer.eps=-1", "recipe.optimizer.eps=-1: expected"),
         ("decoder.levels=[]", "decoder.levels=[]: expected"),

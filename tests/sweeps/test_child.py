@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,7 @@ def test_a_child_that_goes_on_is_left_alone_however_long_it_takes(tmp_path, monk
 
 _INTERRUPTED = """
 import sys, time
+from contextlib import ExitStack
 from pathlib import Path
 Path(sys.argv[0]).with_name("started").touch()
 try:
@@ -163,7 +165,7 @@ def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -
 def test_a_summary_names_jobs_by_what_was_swept() -> None:
     jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
     study = DeclaredStudy(name="swept", title="Swept")
-    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, jobs=[])
+    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, going_on=ExitStack(), jobs=[])
     assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
 
 

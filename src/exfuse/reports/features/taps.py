@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from exfuse.errors import CheckpointError, plural
 from exfuse.models.segmenter import Segmenter
 from exfuse.reports.features.sources import Source
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.terminal import Console
 
 _TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
 
