@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from exfuse.errors import UserError
 
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
@@ -64,6 +66,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 scratch.unlink(missing_ok=True)
 
 
+def write_new(path: Path, text: str) -> bool:
+    """Write a text file at once and whole, unless there is one; whether it was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _named(path, path.stem), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}{_PART}") as scratch:
+        whole = Path(scratch) / path.name
+        whole.write_text(text, encoding="utf-8")
+        try:
+            path.hardlink_to(whole)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            whole.replace(path)
+    return True
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds a lock file at this moment; asked without writing, also where nobody may."""
     try:
@@ -72,8 +91,14 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # either says that another has it
         return True
+    except OSError:  # a file system without such locks, where filelock knows another way
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except (OSError, NotImplementedError) as error:
+            return isinstance(error, Timeout)
     finally:
         os.close(descriptor)
     return False

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -251,20 +252,26 @@ def test_files_of_ones_own_are_read_as_hydra_reads_them(tmp_path: Path) -> None:
             search_path.read(tmp_path / f"{name}.yaml")
 
 
-def test_a_baseline_whose_file_has_a_small_number_or_refers_to_a_setting_changes_no_key(tmp_path: Path) -> None:
+def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_no_setting(tmp_path: Path) -> None:
     folder = tmp_path / "any (odd) folder, really"
     (folder / "slot").mkdir(parents=True)
     (folder / "technique" / "mine").mkdir(parents=True)
     (folder / "slot" / "mine.yaml").write_text(
         "# Mine.\ntitle: mine\nshort: MINE\norder: 9\nbaseline: plain\npaper: null\nplace: levels\n"
     )
-    (folder / "technique" / "mine" / "plain.yaml").write_text(
-        "# Nothing.\n_target_: torch.nn.LayerNorm\n_partial_: true\nnormalized_shape: ${recipe.epochs}\neps: 1e-5\n"
-    )
+    plain = folder / "technique" / "mine" / "plain.yaml"
+    text = "# Nothing.\n_target_: torch.nn.LayerNorm\n_partial_: true\nnormalized_shape: 8\neps: 1e-5\n"
+    plain.write_text(text)
     try:
         search_path.use_words(["train", "--config-dir", str(folder)])
         assert describe_run(["seed=1"]).technique == {}
         assert describe_run(["technique.mine.eps=2e-5"]).technique["mine"].settings["eps"] == 2e-5
+        other = tmp_path / "other"
+        shutil.copytree(folder, other)
+        (other / plain.relative_to(folder)).write_text(text.replace("8", "${recipe.epochs}"))
+        search_path.use_words(["train", "--config-dir", str(other)])
+        with pytest.raises(ConfigError, match=r"technique/mine=plain: normalized_shape refers to another setting"):
+            describe_run(["seed=1"])
     finally:
         search_path.use([])
 

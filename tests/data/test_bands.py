@@ -129,6 +129,7 @@ def test_only_an_alpha_is_left_out(tmp_path: Path) -> None:
     Image.fromarray(four, "RGBA").save(tmp_path / "alpha.png")
     for name in ("alpha.tif", "alpha.png"):
         assert np.array_equal(Bands(3, (0, 255)).read(tmp_path / name), four[..., :3])
+        assert np.array_equal(Bands(1).read(tmp_path / name)[..., 0], np.asarray(Image.fromarray(four[..., :3]).convert("L")))
     np.save(tmp_path / "infrared.npy", four)
     tifffile.imwrite(tmp_path / "infrared.tif", four, photometric="minisblack", planarconfig="contig")
     for name in ("infrared.npy", "infrared.tif"):

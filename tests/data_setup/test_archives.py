@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from exfuse.data_setup.archives import Archive, check_manifest, manifest_file, provide, unpack, write_manifest
+from exfuse.data_setup.archives import Archive, _file_name, check_manifest, manifest_file, provide, unpack, write_manifest
 from exfuse.errors import DataError
 from tests.data_setup.conftest import Site
 
@@ -166,6 +166,17 @@ def test_a_broken_archive_without_a_published_checksum_is_fetched_again(site: Si
     with pytest.raises(DataError, match=r"b\.tgz cannot be unpacked"):
         provide(other, tmp_path / "archives", 1, console)
     assert not (tmp_path / "data" / "other").exists()
+
+
+def test_archives_that_a_query_names_are_kept_apart(site: Site, tmp_path: Path, console: Console) -> None:
+    for name in ("a.tgz", "a.zip"):
+        site.files[f"get?file={name}"] = PACKED[name]
+        found = archive_of(site, tmp_path, f"get?file={name}")._replace(target=tmp_path / name)
+        assert provide(found, tmp_path / "archives", 1, console).files == 2
+    assert {path.name for path in (tmp_path / "archives").iterdir()} == {"a.tgz", "a.zip"}
+    names = [_file_name(f"https://h/{path}") for path in ("get?file=a.zip", "get?file=b.zip", "a.tar.gz?token=1", "a")]
+    assert names == ["a.zip", "b.zip", "a.tar.gz", "a"]
+    assert len({_file_name(f"https://h/?id={number}") for number in (1, 2)}) == 2
 
 
 def test_a_manifest_can_be_pinned(site: Site, tmp_path: Path, console: Console) -> None:

@@ -103,7 +103,6 @@ def test_a_copy_of_the_users_own_is_checked_as_well(compose, site: Site, voc_tar
     with pytest.raises(DataError, match=r"2007_02\.jpg cannot be decoded"):
         prepare(**config)
     image.write_bytes(whole)
-    (tmp_path / "data" / "VOCdevkit" / "VOC2012.manifest").unlink()
     (tmp_path / "data" / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_03.jpg").unlink()
     with pytest.raises(DataError, match=r"2008_03 is listed but its image"):
         prepare(**config)
@@ -126,10 +125,10 @@ def test_sbd_is_fetched_and_every_listed_file_asked_for(compose, site: Site, tmp
     mask = tmp_path / "data" / "sbd" / "dataset" / "cls" / "a.mat"
     whole = mask.read_bytes()
     mask.write_bytes(whole[:100])
-    with pytest.raises(DataError, match=r"a\.mat holds no SBD class mask"):
-        prepare(**config)
+    for _ in range(2):  # what was never whole is read at every start
+        with pytest.raises(DataError, match=r"a\.mat holds no SBD class mask"):
+            prepare(**config)
     mask.write_bytes(whole)
-    (tmp_path / "data" / "sbd" / "dataset.manifest").unlink()
     (tmp_path / "data" / "sbd" / "dataset" / "cls" / "c.mat").unlink()
     with pytest.raises(DataError, match=r"SBD lists c but .*c\.mat does not exist"):
         prepare(**config)
@@ -160,7 +159,6 @@ def test_coco_is_fetched_checked_and_painted(compose, site: Site, tmp_path: Path
     with pytest.raises(DataError, match=r"000000000001\.jpg cannot be decoded"):
         prepare(**config)
     image.write_bytes(whole)
-    (tmp_path / "data" / "coco" / "train2017.manifest").unlink()
     (tmp_path / "data" / "coco" / "train2017" / "000000000002.jpg").unlink()
     with pytest.raises(DataError, match=r"train2017 lacks 1 of 2 images, e\.g\. 000000000002\.jpg"):
         prepare(**config)
@@ -226,7 +224,7 @@ def test_what_is_missing_of_imagenet_is_named(imagenet: Path, damage: Callable[[
 
 
 def test_what_is_made_here_has_no_check_of_its_own() -> None:
-    with pytest.raises(ConfigError, match="exfuse data check data=voc_coco"):
+    with pytest.raises(ConfigError, match="exfuse data check data=NAME"):
         check(**arguments_of("data_check", "source=coco-masks"))
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from exfuse.errors import UserError
+from exfuse.files import write_json
 from exfuse.importing import files
+from exfuse.store.checked import sealed
 from tests.importing.writing import (
     CLASSES,
     DICE,
@@ -324,6 +326,12 @@ def test_no_study_of_somebody_elses_and_no_folder_that_is_read_is_written_over(t
     scored(tmp_path / "more")
     counted(tmp_path / "other" / "files")
     import_folder(tmp_path / "files", tmp_path / "study")
+    study = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert str(tmp_path) not in json.dumps(study)
+    import_folder(tmp_path / "files", tmp_path / "study")
+    before = {key: value for key, value in study.items() if key not in ("source", "checksum")}
+    write_json(tmp_path / "study" / "study.json", sealed(before))
+    import_folder(tmp_path / "files", tmp_path / "study")  # of before the place was noted
     for source, output, problem in (
         ("more", "study", "holds another study"),
         ("other/files", "study", "holds another study"),

@@ -1,6 +1,7 @@
 """Records: whole, unaltered and of this schema, or refused by name."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -114,6 +115,17 @@ def test_who_holds_a_run_is_known_and_asking_takes_nothing(folder: RunFolder) ->
     assert not folder.is_held()
     with folder.locked():
         pass
+
+
+def test_who_holds_a_run_is_asked_where_the_disk_knows_no_locks(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not folder.is_held()
+    with folder.locked():
+        assert folder.is_held()
+    assert not folder.is_held()
 
 
 def write_old(folder: RunFolder, **content: Any) -> None:

@@ -121,7 +121,8 @@ def _set_things(verb: Verb, config: DictConfig, things: dict[str, Any]) -> None:
         OmegaConf.update(config, key, value)
     for thing in verb.things:
         above, _, key = thing.key.rpartition(".")
-        if not thing.word.startswith("[") and OmegaConf.is_missing(config[above] if above else config, key):
+        is_none = OmegaConf.is_missing(config[above] if above else config, key) or things.get(thing.key) == []
+        if is_none and not thing.word.startswith("["):
             raise UsageError(f"{above or key} is not set: which {thing.word.strip('[.]')}? Usage: {verb.usage}")
         typed = OmegaConf.select(config, thing.key)
         if thing.is_run and typed:

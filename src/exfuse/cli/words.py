@@ -22,6 +22,7 @@ _KEY = re.compile(r"^(?:  - )?\"?(?P<key>\w[\w/]*)\"?:", re.MULTILINE)
 _PLAIN = re.compile(r"^(\w+): +[^$\s]", re.MULTILINE)
 _USUAL = {"runs": "runs list", "study": "study list"}  # what the first word alone means
 _ADDED = ("ablation", "study")  # config groups that say which variant or variants, beside all others
+_ITEM = re.compile(r"""\s*('[^']*'|"[^"]*"|[^,]*)\s*,""")
 _PAIRS = {"size": 2}  # options that took several words
 
 
@@ -60,6 +61,8 @@ def read_command(words: Sequence[str]) -> Command:
     hands_on = any(thing.key == "overrides" for thing in verb.things)
     places = [thing for thing in verb.things if "=" not in thing.word and thing.key not in ("source", "overrides")]
     named = {word: thing for thing in places for word in (thing.name, thing.key)}
+    if {"-m", "--multirun"} & {*rest}:
+        named = {}  # Hydra sweeps over them
     rest = list(reversed(rest))
     while rest:
         word = rest.pop()
@@ -81,14 +84,13 @@ def read_command(words: Sequence[str]) -> Command:
         elif override is None or (verb.things and os.path.exists(word)):  # noqa: PTH110 - a word too long for a path is no file
             loose.append(word)
         elif override["key"] == "study" and "study" in keys:
-            things["study.folder"] = word.partition("=")[2]  # study is a config group too, for which Hydra would take it
+            things["study.folder"] = _text_of(word)  # study is a config group too, for which Hydra would take it
         elif (thing := named.get(word.partition("=")[0])) is not None:  # text as it is, though it may look like a number
-            text = word.partition("=")[2]
-            things[thing.key] = None if text == "null" else _items(word) if thing.many else _bare(text)
+            things[thing.key] = _items(word) if thing.many and not word.endswith("=null") else _text_of(word)
         elif hands_on and override["key"] == "overrides":
             raise UsageError(f"{word}: type each of them by itself, key=value.")
         elif override["key"] in filters:
-            things[override["key"]] = word.partition("=")[2]
+            things[override["key"]] = _text_of(word)
         elif override["key"] in listed:
             things[override["key"]] = _items(word)
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
@@ -179,12 +181,29 @@ def _new_spelling(option: str, value: str, rest: list[str], notes: list[str]) ->
 
 
 def _items(word: str) -> list[str]:
-    return [_bare(one.strip()) for one in word.partition("=")[2].strip("[]").split(",")]
+    """The texts of a list, typed with brackets or without; quotes hold commas together."""
+    text = word.partition("=")[2].strip()
+    if text[:1] == "[" and text[-1:] == "]":
+        text = text[1:-1].strip()
+        if not text:
+            return []
+    return [_text_of(word, item) for item in _ITEM.findall(f"{text},")]
 
 
-def _bare(text: str) -> str:
-    """Text without quotes that were typed for Hydra."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+def _text_of(word: str, typed: str | None = None) -> Any:
+    """The text typed as a value, or as an item of it, as it is but for quotes that were typed for Hydra; None for null.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    text = (word.partition("=")[2] if typed is None else typed).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    elif text == "null" and typed is None:
+        return None
+    if not text:
+        raise UsageError(f"{word}: an empty text names nothing. Leave {word.partition('=')[0]} out, or say which.")
+    return text
 
 
 def _listed(verb: Verb, word: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -137,7 +138,10 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
 
 def whose(group: str, setting: str) -> str:
     """Which options of a group have a setting, as a sentence; empty if none has."""
-    owners = [name for name in search_path.options(group) if setting in search_path.read_whole(group, name)]
+    owners = []
+    for name in search_path.options(group):
+        with suppress(ConfigError):  # of a file that is not asked for
+            owners += [name] if setting in search_path.read_whole(group, name) else []
     return f"{group}={' or '.join(owners)} {'have' if len(owners) > 1 else 'has'} {setting}." if owners else ""
 
 

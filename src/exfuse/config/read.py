@@ -126,7 +126,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content["technique"] = {
         slot: option
         for slot, option in content["technique"].items()
-        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option, written["technique"][slot] or {})
+        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option)
     }
     content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
     content["backbone"] = _backbone(content["backbone"], *chosen["backbone"], written)
@@ -304,11 +304,20 @@ def variant_name(choices: Mapping[str, str], label: str) -> str:
     return path.stem if usual == label else label
 
 
-def _is_changed(group: str, option: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
-    """Whether a setting is another than in the option's file, which may have it refer to another."""
+def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
+    """Whether a setting of a technique's baseline is another than in its file.
+
+    Raises:
+        ConfigError: if the file has one refer to another setting.
+    """
     usual = search_path.read_whole(group, option[_LAST])
-    names = [name for name in option if name not in (*_CODE, _LAST)]
-    return any(usual.get(name) not in (option[name], written.get(name)) for name in names)
+    for name, value in usual.items():
+        if "${" in str(value):
+            raise ConfigError(
+                f"{group}={option[_LAST]}: {name} refers to another setting ({value}). What a technique is left out for is the "
+                "same in every run, and no record names it: write the value into its file."
+            )
+    return any(usual.get(name) != value for name, value in option.items() if name not in (*_CODE, _LAST))
 
 
 def _backbone(node: dict[str, Any], group: str, option: str, written: Any) -> dict[str, Any]:

@@ -161,8 +161,9 @@ def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
         with _tiff(path) as series:
             try:
                 values = series.asarray().transpose(_places(series.axes))
-                if values.ndim == 3 and values.shape[2] == channels + 1 and {1, 2} & {*series.keyframe.extrasamples}:
-                    values = values[..., :channels]  # without alpha
+                with_alpha = {channels + 1, 4} if channels == 1 else {channels + 1}
+                if values.ndim == 3 and values.shape[2] in with_alpha and {1, 2} & {*series.keyframe.extrasamples}:
+                    values = values[..., :-1]
             except ValueError as error:
                 if "imagecodecs" not in str(error):
                     raise

@@ -23,7 +23,7 @@ from exfuse.process import beat
 from exfuse.terminal import track
 
 _SETTLED = 2 * 10**9  # ns: a file changed so shortly before it was hashed may have changed again within its time stamp
-_VERSION = 2  # raise it whenever the same content would be looked at with another result
+_VERSION = 3  # raise it whenever the same content would be looked at with another result
 _SEAL = 32  # bytes before the rest: its SHA-256
 _MANY = 2000  # files, from which on people want to see progress
 Stamp = tuple[int, int, int, int]

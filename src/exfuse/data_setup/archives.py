@@ -23,6 +23,9 @@ else:  # 3.10 and 3.11 check an archive's members from some release on, which De
     from backports import tarfile
 
 
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+
+
 class Manifest(NamedTuple):
     """Number of files, their bytes, and SHA-256 over their sorted names and sizes."""
 
@@ -98,7 +101,7 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
     try:
         with Progress(console=console, transient=True) as bar:
             bar.add_task(f"Unpacking {archive.name}", total=None)
-            (_unpack_zip if archive.suffix == ".zip" else _unpack_tar)(archive, scratch)
+            (_unpack_zip if archive.suffix == ".zip" or zipfile.is_zipfile(archive) else _unpack_tar)(archive, scratch)
         if not (scratch / inside).is_dir():
             raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
         (scratch / inside).rename(target)
@@ -167,8 +170,7 @@ def provide(archive: Archive, store: Path, attempts: int, console: Console) -> M
     archive.target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(archive.target.parent / f".{archive.target.name}.lock"):
         if not archive.target.exists():
-            name = PurePosixPath(urllib.parse.urlsplit(archive.url).path).name
-            _unpacked(archive, store / (name or "archive"), attempts, console)
+            _unpacked(archive, store / _file_name(archive.url), attempts, console)
             write_manifest(archive.target)
         manifest = check_manifest(archive.target) or write_manifest(archive.target)
     if archive.manifest is not None and not manifest.digest.startswith(archive.manifest):
@@ -178,6 +180,15 @@ def provide(archive: Archive, store: Path, attempts: int, console: Console) -> M
         )
     console.print(f"{archive.target}: {manifest}", soft_wrap=True)
     return manifest
+
+
+def _file_name(url: str) -> str:
+    """What an archive is kept as: the name in its path, or in its query, that ends as one; else one of its own."""
+    address = urllib.parse.urlsplit(url)
+    parts = [address.path, *(value for _, value in urllib.parse.parse_qsl(address.query))]
+    names = [PurePosixPath(part).name for part in parts]
+    own = f"archive-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return next((name for name in names if name.lower().endswith(_SUFFIXES)), own if address.query else names[0])
 
 
 def _unpacked(archive: Archive, file: Path, attempts: int, console: Console) -> None:

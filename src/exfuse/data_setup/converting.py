@@ -16,7 +16,7 @@ from exfuse.data.coco import Instance, covered_by
 from exfuse.data.pixels import image_size
 from exfuse.data.text import check_class_names, check_ids, read_class_names
 from exfuse.errors import DataError, plural
-from exfuse.files import check_folder, write_folder
+from exfuse.files import check_folder, write_folder, write_new
 from exfuse.limits import Text
 from exfuse.palette import VOID, palette_image
 from exfuse.terminal import Console, track
@@ -113,15 +113,10 @@ def _begin(listed: Path, names: Sequence[str]) -> bool:
     Raises:
         DataError: if another conversion wrote another one meanwhile.
     """
-    listed.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with listed.open("x", encoding="utf-8") as file:
-            file.write("\n".join([*names, ""]))
-    except FileExistsError:
-        if [*read_class_names(listed)] != [*names]:
-            raise DataError(f"{listed} was written meanwhile, with other classes. Start again, by that list.") from None
-        return False
-    return True
+    is_new = write_new(listed, "\n".join([*names, ""]))
+    if not is_new and [*read_class_names(listed)] != [*names]:
+        raise DataError(f"{listed} was written meanwhile, with other classes. Start again, by that list.")
+    return is_new
 
 
 def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
@@ -157,7 +152,7 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
 def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: labelme writes a JSON file beside each image. Name their folder.")
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):
         content = _json(path)
         try:
             shapes = [(str(shape["label"]), shape["label"] == _IGNORED, _polygon(shape, path)) for shape in content["shapes"]]

@@ -43,7 +43,8 @@ def fetch(url: str, path: Path, checksum: str | None, console: Console, attempts
         DataError: if the file cannot be had, or has another checksum twice.
     """
     address = urllib.parse.urlsplit(url)
-    if address.scheme not in ("http", "https", "file") or not url.isascii() or not address.path.rpartition("/")[2]:
+    names_a_file = address.query or address.path.rpartition("/")[2]
+    if address.scheme not in ("http", "https", "file") or not url.isascii() or not names_a_file:
         raise DataError(f"{url!r}: expected the address of a file, https://HOST/FILE, in ASCII. Correct the source's url.")
     if checksum is not None and not _CHECKSUM.fullmatch(checksum):
         raise DataError(f"checksum {checksum}: expected md5: or sha256: and hexadecimal digits, or null.")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from exfuse.data.sbd import read_mat
 from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
-from exfuse.data_setup.archives import Archive, provide
+from exfuse.data_setup.archives import Archive, manifest_file, provide
 from exfuse.errors import ConfigError, DataError, UsageError, plural
 from exfuse.limits import Positive
 from exfuse.process import usable_cores
@@ -50,7 +50,7 @@ def check_imagenet(root: Path, counts: Mapping[str, int]) -> dict[str, int]:
         if not folder.is_dir():
             problems.append(f"no folder {folder}")
             continue
-        per_split[split] = classes = {path.name: _images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+        per_split[split] = classes = {path.name: _images(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir()}
         found[split] = sum(classes.values())
         problems += _problems(split, folder, classes, counts)
     if len(per_split) == 2:
@@ -81,7 +81,7 @@ def _problems(split: str, folder: Path, classes: Mapping[str, int], counts: Mapp
 
 
 def _images(folder: Path) -> int:
-    return sum(path.suffix.lower() in (".jpeg", ".jpg") for path in folder.iterdir())
+    return sum(path.suffix.lower() in (".jpeg", ".jpg") for path in folder.glob("[!.]*"))
 
 
 def _some(names: list[str]) -> str:
@@ -124,10 +124,18 @@ def prepare(
     if "archives" not in source.settings:
         raise ConfigError(f"Nobody may hand {name} out. Is yours whole? exfuse data check {name}")
     console, store = Console(), Path(archives or Path(paths_data) / "archives")
-    for archive in source.settings["archives"].values():
-        provide(Archive.of(archive), store, attempts, console)
+    wanted = [Archive.of(archive) for archive in source.settings["archives"].values()]
+    manifests = [manifest_file(archive.target) for archive in wanted]
+    is_new = not all(manifest.is_file() for manifest in manifests)
+    for archive in wanted:
+        provide(archive, store, attempts, console)
     if name in _CHECKS:
-        check(data, source)
+        try:
+            check(data, source, thorough=is_new)
+        except BaseException:
+            for manifest in manifests if is_new else ():  # so that the next start reads everything again
+                manifest.unlink(missing_ok=True)
+            raise
     if name.startswith("coco"):
         prepare_coco_masks(data, workers)
 
@@ -172,12 +180,13 @@ def _decode(what: str, read: Callable[[Any], object], items: Sequence[Any]) -> N
             pass
 
 
-def check(data: Option, source: Option | None = None) -> None:
+def check(data: Option, source: Option | None = None, thorough: bool = True) -> None:
     """Check a data set.
 
     Args:
         data: where it lies, its classes, and which images of COCO take part.
         source: the published one that it is, and what a whole copy holds; None for any data.
+        thorough: read and decode every file anew, which of COCO takes minutes.
 
     Raises:
         DataError: if something is missing or broken.
@@ -186,22 +195,26 @@ def check(data: Option, source: Option | None = None) -> None:
         check_data(data)
         return
     if (name := source.settings["name"]) not in _CHECKS:
-        raise ConfigError(f"{name} is made here and checked with what it is for: exfuse data check data=voc_coco.")
-    _CHECKS[name](source.settings, data.settings)
+        raise ConfigError(
+            f"What a whole copy of {name} holds is not known here. Check what is trained on: exfuse data check data=NAME."
+        )
+    _CHECKS[name](source.settings, data.settings, thorough)
 
 
-def check_voc(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def check_voc(source: Mapping[str, Any], data: Mapping[str, Any], thorough: bool) -> None:
     """Check that every listed image and mask of VOC 2012 is there, can be read and fits."""
     counts, console = source["counts"], Console()
     for split in ("train", "val"):
-        with _read_anew():
+        with _read_anew() if thorough else nullcontext():
             found = read_voc(data["root"], split, data["classes"], counts)
-            _decode(found.name, found.image, range(len(found)))
-        console.print(f"{found.name}: {plural(len(found), 'image')} with masks, whole; manifest {found.manifest()[:16]}")
+            if thorough:
+                _decode(found.name, found.image, range(len(found)))
+        state = "whole" if thorough else "all there"
+        console.print(f"{found.name}: {plural(len(found), 'image')} with masks, {state}; manifest {found.manifest()[:16]}")
     console.print(_TEST.format(root=Path(data["root"]).parent.parent), soft_wrap=True)
 
 
-def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any], thorough: bool) -> None:
     """Check that every image that SBD lists has its .mat file, and that both can be read."""
     root = Path(data["sbd_root"])
     ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
@@ -211,12 +224,13 @@ def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         for file in (root / "cls" / f"{id}.mat", root / "img" / f"{id}.jpg"):
             if not file.is_file():
                 raise DataError(f"SBD lists {id} but {file} does not exist. Delete {root} and start again.")
-    _decode("SBD's images", read_image, [root / "img" / f"{id}.jpg" for id in ids])
-    _decode("SBD's masks", read_mat, [root / "cls" / f"{id}.mat" for id in ids])
+    if thorough:
+        _decode("SBD's images", read_image, [root / "img" / f"{id}.jpg" for id in ids])
+        _decode("SBD's masks", read_mat, [root / "cls" / f"{id}.mat" for id in ids])
     Console().print(f"SBD: {plural(len(ids), 'image')} with masks. With VOC's they are the training set of data=voc_aug.")
 
 
-def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def check_coco(source: Mapping[str, Any], data: Mapping[str, Any], thorough: bool) -> None:
     """Check that every image of COCO's annotations is there and can be read."""
     root, console = Path(data["coco_root"]), Console()
     for split in data["coco_splits"]:
@@ -229,8 +243,9 @@ def check_coco(source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
                 f"{root / split} lacks {len(missing):,} of {plural(len(images), 'image')}, e.g. "
                 f"{missing[0]}. Delete it, start again."
             )
-        _decode(f"COCO {split}", read_image, [root / split / image.file for image in images])
-        console.print(f"COCO {split}: {plural(len(images), 'image')}, whole")
+        if thorough:
+            _decode(f"COCO {split}", read_image, [root / split / image.file for image in images])
+        console.print(f"COCO {split}: {plural(len(images), 'image')}, {'whole' if thorough else 'all there'}")
 
 
 def prepare_coco_masks(data: Option, workers: int | None) -> None:
@@ -247,7 +262,7 @@ def prepare_coco_masks(data: Option, workers: int | None) -> None:
     console.print(f"COCO in all: {total:,} images for data=voc_coco. {_PAPER}", soft_wrap=True)
 
 
-def check_imagenet_folder(source: Mapping[str, Any], _: Mapping[str, Any]) -> None:
+def check_imagenet_folder(source: Mapping[str, Any], _: Mapping[str, Any], _thorough: bool) -> None:
     """Count the images of a copy of ImageNet-1k, without reading them; nothing is fetched."""
     root = Path(source["root"])
     found = check_imagenet(root, source["counts"])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -269,6 +268,7 @@ def _study(runs: Sequence[Found], file: FolderFile, source: Path, command: str, 
     usual = _usual_name(source)
     study = StudyFile(
         schema=SCHEMA,
+        source=hashlib.sha256(source.resolve().as_posix().encode()).hexdigest()[:16] if source.is_absolute() else "",
         name=file.name or folder_name(usual),
         title=file.title or file.name or usual,
         question=file.question,
@@ -394,7 +394,7 @@ def _command(source: Path, said: Mapping[str, str | None], columns: Columns, mis
     typed_too |= {f"columns.{key}": value for key, value in msgspec.structs.asdict(columns).items() if value != usual[key]}
     typed_too |= {"missing": "skip"} if missing == "skip" else {}
     typed_too |= {"mixed": True} if mixed else {}
-    place = Path(os.path.relpath(source)).as_posix() if source.is_absolute() else source.as_posix()
+    place = source.name if source.is_absolute() else source.as_posix()  # a study travels, where things lie stays here
     return shlex.join(["exfuse", "study", "import", place, *(f"{key}={as_typed(value)}" for key, value in typed_too.items())])
 
 
@@ -406,8 +406,8 @@ def _check_target(target: Path, source: Path, study: StudyFile) -> None:
     check_place(target, "output")
     if (target / FILE).is_file():
         there = read_json(target / FILE, StudyFile, "a study", "Choose another output.", SCHEMA)
-        ours = shlex.split(study.command)[:4]
-        if any(row.options for row in there.rows) or shlex.split(there.command)[:4] != ours:
+        is_another = shlex.split(there.command)[:4] != shlex.split(study.command)[:4] or there.source not in ("", study.source)
+        if any(row.options for row in there.rows) or is_another:
             raise UserError(f"{target} holds another study, made by {there.command!r}. Choose another name or output.")
 
 

@@ -120,9 +120,13 @@ class _Collected(Heading, frozen=True, kw_only=True):
 
 
 class StudyFile(_Collected, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of study.json, see `Study`; ``techniques`` are those of its rows that the package does not hold."""
+    """The content of study.json, see `Study`; ``techniques`` are those of its rows that the package does not hold.
+
+    ``source`` is a digest of the place that results were imported from, where the command names its last folder alone.
+    """
 
     schema: int
+    source: str = ""
     rows: list[RowFile]
     techniques: list[variants.Technique] = []
 

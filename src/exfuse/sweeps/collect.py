@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -215,6 +216,10 @@ def portable(content: Any) -> Any:
 @cache
 def _directories() -> re.Pattern[str]:
     """Of an absolute path in a text."""
-    above = sorted({f"{folder}/" for folder in (Path.cwd(), Path.home())} - {"//"}, key=len, reverse=True)
+    folders = [Path.cwd()]
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(Path.home())
+    above = sorted({f"{folder}/" for folder in folders} - {"//"}, key=len, reverse=True)
     name = r"[^\s/:'\"]+/"
-    return re.compile(rf"(?<![\w.:/])(?:(?:{'|'.join(map(re.escape, above))})(?:{name})*|/(?:{name})+)")
+    begins = [*map(re.escape, above), f"/{name}"]
+    return re.compile(rf"(?<![\w.:/])(?:{'|'.join(begins)})(?:{name})*")

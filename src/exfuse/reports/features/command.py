@@ -94,9 +94,10 @@ def show_features(
     items = [counted.items[place] for place in spread_evenly(len(counted), statistics_images)] if counted else []
     every = [*images, *(Chosen(item.id, item.image, item.mask, item.upright) for item in items)]
     looked, borders = list[Looked](), dict[str, Borders]()
-    with Progress(transient=True) as progress:
+    console = Console()
+    with Progress(transient=True, console=console) as progress:
         task = progress.add_task("Looking into models", total=len(sources) * len(every))
-        for source, model, transform in load_sources(sources, classes, counted, where, bool(study_folder), progress.console):
+        for source, model, transform in load_sources(sources, classes, counted, where, bool(study_folder), console):
             looked.append(found := Looked(source.run))
             for place, one in enumerate(every):
                 pixels, drawn = bands.read(one.image, one.upright), place < len(images)
@@ -126,7 +127,7 @@ def show_features(
         summary=tuple(rows),
     )
     write_folder(folder, lambda scratch: _write(scratch, looked, images, bands, borders, classes, index), checked=True)
-    _report(index, [str(folder / image.folder / "features.png") for image in images], folder, Console())
+    _report(index, [str(folder / image.folder / "features.png") for image in images], folder, console)
 
 
 def _write(

@@ -134,9 +134,10 @@ def probe_features(
     positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]
     where, drawer = choose_device(device), Drawer(cells, band, seed)
     results: list[ProbeResult] = []
-    with Progress(transient=True) as progress:
+    console = Console()
+    with Progress(transient=True, console=console) as progress:
         task = progress.add_task("Probing", total=len(sources) * sum(map(len, positions)))
-        mapped = load_sources(sources, splits[0].classes, splits[0], where, bool(study_folder), progress.console)
+        mapped = load_sources(sources, splits[0].classes, splits[0], where, bool(study_folder), console)
         for source, model, transform in mapped:
             taught: dict[tuple[str, str], Cells] = {}
             tested: dict[tuple[str, str], Cells] = {}
