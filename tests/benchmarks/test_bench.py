@@ -152,6 +152,7 @@ def test_a_benchmark_that_fails_stops_no_other_and_is_named(measured, tmp_path):
 def test_without_a_gpu_it_says_so_in_one_line_and_ends_well(tmp_path, command):
     status, said, _ = command("bench", "device=cuda", f"output={tmp_path / 'out'}")
     assert (status, said) == (0, "No CUDA GPU here: nothing measured.\n")
+    assert command("bench", "device=cuda", "strict=true", f"output={tmp_path / 'out'}")[0] == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -34,7 +34,7 @@ def bench(
         device: to measure.
         threads: of torch on the CPU; None for two, or one where there is one.
         output: folder of the results.
-        strict: whether a missed target is a failure.
+        strict: whether a missed target is a failure, and a device that is not there.
 
     Raises:
         UserError: if a result would take the place of what was not written here.
@@ -43,6 +43,8 @@ def bench(
     console = Console()
     if device == "cuda" and not torch.cuda.is_available():
         console.print("No CUDA GPU here: nothing measured.")
+        if strict:
+            sys.exit(1)
         return
     threads = threads or min(2, usable_cores())
     chosen = [name for name in MODULES if name in only or not only]
