@@ -3,9 +3,10 @@
 import io
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 
-from exfuse.analysis.console import comparison_table, mistakes_table
+from exfuse.analysis.console import columns_of, comparison_table, mistakes_table
 from exfuse.store.costs import Costs
 from exfuse.store.record import DONE, Record, Scores
 
@@ -49,5 +50,10 @@ def test_costs_stand_below_the_classes_and_a_missing_one_is_a_dash() -> None:
     ]
     lines = lines_of(comparison_table(runs, "title"))
     assert ["GMACs", "of", "one", "image", "(10⁹", "multiply-adds)", "0.0525", "-"] in lines
-    assert ["peak", "memory", "of", "training", "(MiB)", "1,234", "80"] in lines
+    assert ["peak", "memory", "of", "training", "(MiB)", "1,234", "80.0"] in lines
     assert not any("latency" in line for line in lines)
+
+
+def test_runs_of_one_name_and_seed_are_told_apart_by_their_keys() -> None:
+    one, same, other = record("seb", [[1]]), replace(record("seb", [[1]]), key="0123456789abcdef"), record("dap", [[1]])
+    assert columns_of([one, same, other]) == ["seb\nseed None\nseb", "seb\nseed None\n01234567", "dap\nseed None"]

@@ -88,6 +88,17 @@ def test_one_seed_shows_no_noise_of_training():
     assert spread_of(Resampled({"a": {0: counts}, "b": {0: counts}}, 100), "b", "a") is None
 
 
+def test_runs_that_do_not_differ_promise_nothing(tmp_path, command):
+    """Models that learnt nothing all predict the background: two seeds would seem to tell anything."""
+    builder = StudyBuilder(tmp_path / "study")
+    builder.row("baseline", 1.0, (0, 1, 2))
+    builder.row("seb", 1.0, (0, 1, 2), {"seb": "product"}, on="baseline")
+    folder = builder.finish()
+    assert not any(spread.is_seen for spread in read_pilot(folder).spreads().values())
+    _, told, _ = command("budget", "detect=0.5", f"pilot={folder}")
+    assert "no noise in" in told
+
+
 def test_a_finished_study_is_a_pilot_and_the_command_says_what_it_needs(tmp_path, command):
     builder = StudyBuilder(tmp_path / "study")
     builder.row("baseline", 0.6, (0, 1, 2))

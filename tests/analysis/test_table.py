@@ -339,6 +339,21 @@ def test_images_in_another_order_are_refused(tmp_path):
         build_table(load_study(tmp_path))
 
 
+def test_rows_that_predict_one_class_alone_are_called_so(tmp_path):
+    def all_of_one_class(record):
+        counts = np.array(record["scores"]["confusion"])
+        alone = np.zeros_like(counts)
+        alone[:, 0] = counts.sum(1)
+        record["scores"]["confusion"] = alone.tolist()
+
+    builder = StudyBuilder(tmp_path / "study")
+    builder.row("baseline", 0.6, change=all_of_one_class)
+    builder.row("seb", 0.7, options={"seb": "product"}, on="baseline")
+    text = notes(build_table(load_study(builder.finish())))
+    assert "is all that runs of baseline predict: they have learnt nothing yet" in text
+    assert "runs of seb" not in text
+
+
 def test_footnotes_say_what_was_measured_on_what(tmp_path):
     def other(record: dict[str, Any]) -> None:
         packages = {"torch": "2.15.0", "numpy": "2.4.6"}

@@ -33,6 +33,8 @@ def test_a_row_is_composed_once_for_all_seeds(more: list[str], expected: list[in
     monkeypatch.setattr(GlobalHydra.instance(), "config_loader", lambda: loader, raising=False)
     compose_each_job_once()
     jobs = [["+ablation=seb", f"seed={seed}", *more] for seed in (0, 1)]
-    found = [loader.load_sweep_config(None, job).seed for job in [*jobs, jobs[1]]]
-    assert found == expected
+    found = [loader.load_sweep_config(None, job) for job in [*jobs, jobs[1]]]
+    assert [config.seed for config in found] == expected
+    OmegaConf.set_readonly(found[2], True)  # as Hydra does while a job runs
+    assert not OmegaConf.is_readonly(loader.load_sweep_config(None, jobs[1]))
     assert len(composed) == (1 if not more else 2)

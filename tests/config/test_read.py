@@ -276,6 +276,28 @@ def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_n
         search_path.use([])
 
 
+def test_what_a_technique_of_ones_own_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "technique" / "gate").mkdir(parents=True)
+    (tmp_path / "technique" / "gate" / "squeeze.yaml").write_text(
+        "# Squeezes.\n_target_: nobodys_gates.Gate\n_partial_: true\n"
+    )
+    try:
+        search_path.use_words(["train", "--config-dir", str(tmp_path)])
+        for word in ("technique/gate=squeeze", "+technique/gate=squeeze"):
+            with pytest.raises(ConfigError, match=r"technique/gate has options and no entry .*: add slot/gate\.yaml"):
+                describe_run([word])
+        (tmp_path / "slot").mkdir()
+        (tmp_path / "slot" / "gate.yaml").write_text(
+            "# Gate.\ntitle: gate\nshort: GATE\norder: 9\nbaseline: none\npaper: null\nplace: levels\n"
+        )
+        (tmp_path / "technique" / "gate" / "none.yaml").write_text("# None.\n_target_: torch.nn.Identity\n_partial_: true\n")
+        search_path.use_words(["train", "--config-dir", str(tmp_path)])
+        with pytest.raises(ConfigError, match=r"there is no module nobodys_gates\. Is the folder that holds it on PYTHONPATH"):
+            describe_run(["technique/gate=squeeze"])
+    finally:
+        search_path.use([])
+
+
 def test_a_module_of_ones_own_that_is_no_python_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "halfway_done.py").write_text("x = 1\ndef f(:\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -282,6 +282,19 @@ def test_another_split_that_is_converted_at_the_same_time_has_the_same_classes(
     assert (output / "classes.txt").read_text() == "background\ncat\nsofa\n"
 
 
+def test_images_of_another_split_are_not_replaced(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    one, other = labelme(tmp_path / "one", SHAPES), labelme(tmp_path / "other", SHAPES)
+    convert("labelme", str(one), None, str(tmp_path / "mine"), "train", "background")
+    convert("labelme", str(one), None, str(tmp_path / "mine"), "train", "background")  # annotated anew
+    for path in [*other.iterdir()]:
+        path.rename(path.with_stem("b"))
+    annotation = other / "b.json"
+    annotation.write_text(annotation.read_text().replace("c.png", "b.png"))
+    with pytest.raises(DataError, match=r"train holds 1 image that .*other does not annotate, e\.g\. c\.png.*split=train"):
+        convert("labelme", str(other), None, str(tmp_path / "mine"), "train", "background")
+
+
 def twice(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"images": 2 * content["images"]}
 

@@ -80,7 +80,7 @@ def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what
     assert "signal 9" in output
 
     before = (runs / by_batch[4]["key"] / "record.json").stat().st_mtime_ns
-    again = run(long, "recipe.batch_size=8,4")
+    again = run([*long, "sweep.parallel=2"], "recipe.batch_size=8,4")  # of which one is left
     assert again.returncode == 0, again.stdout + again.stderr
     assert "1 done, 1 skipped" in again.stdout
     assert "Going on with" in again.stdout  # from its last epoch, not from the start

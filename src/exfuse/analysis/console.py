@@ -1,5 +1,6 @@
 """Scores as Rich tables for the terminal."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,7 +58,7 @@ def comparison_table(records: Sequence[Record], title: str) -> Table:
         records: of finished runs that were scored on the same images.
         title: of the table.
     """
-    table = Table(*columns(["class", *map(_column, records)], ["class"]), title=title)
+    table = Table(*columns(["class", *columns_of(records)], ["class"]), title=title)
     for name in records[0].scores.iou:
         values = [record.scores.iou[name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
@@ -75,7 +76,8 @@ def comparison_table(records: Sequence[Record], title: str) -> Table:
 def _cost(value: float | None, scale: float) -> str:
     if value is None:
         return "-"
-    return f"{scale * value:,.0f}" if scale * value >= 1000 else f"{scale * value:.3g}"
+    digits = 2 - math.floor(math.log10(scale * value)) if value > 0 else 0  # three that count
+    return f"{scale * value:,.{max(0, digits)}f}"
 
 
 def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
@@ -85,7 +87,7 @@ def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
         records: of finished runs that were scored on the same images.
         most: how many mistakes, by the pixels they cost over all runs.
     """
-    headers, words = ["truth", "taken for", *map(_column, records)], ("truth", "taken for")
+    headers, words = ["truth", "taken for", *columns_of(records)], ("truth", "taken for")
     table = Table(*columns(headers, words), title=f"The {most} mistakes that cost most pixels, % of the true class")
     counts = np.array([record.scores.confusion for record in records])  # (runs, C, C)
     wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
@@ -98,8 +100,11 @@ def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
     return table
 
 
-def _column(record: Record) -> str:
-    return f"{record.title.replace('+', chr(10))}\nseed {record.seed}"
+def columns_of(records: Sequence[Record]) -> list[str]:
+    """What a column or picture of each run is called: name and seed, with the key where several have these in common."""
+    called = [f"{record.title.replace('+', chr(10))}\nseed {record.seed}" for record in records]
+    keyed = zip(called, records, strict=True)
+    return [f"{name}\n{record.key[:8]}" if called.count(name) > 1 else name for name, record in keyed]
 
 
 def accuracy_table(record: Record) -> Table:

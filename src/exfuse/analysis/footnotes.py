@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
@@ -33,7 +34,7 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
     used = {mark for row in rows for cell in row.values() for mark in cell.marks}
     records = [record for _, _, record in study.done()]
     found = [note for note in _marked(study) if note.mark in used]
-    sentences = [*_overrides(study), *_unfinished(study), *_statistics(study, compared)]
+    sentences = [*_overrides(study), *_unfinished(study), *_of_one_class(study), *_statistics(study, compared)]
     if study.edge_radius is not None:
         sentences.append(_parts(study.edge_radius))
     if study.paper is not None and any(row.paper is not None for row in study.rows):
@@ -88,6 +89,20 @@ def _unfinished(study: Study) -> list[str]:
                 said = run.record.why or "no reason known"
                 found.append(f"{row.title} seed {seed} {run.status}: {said[:120]}")
     return [f"{'; '.join(found[:SHOWN])}{and_more(found)}."] if found else []
+
+
+def _of_one_class(study: Study) -> list[str]:
+    """Which rows have learnt nothing, so that equal scores are no finding of equality."""
+    rows: dict[str, list[str]] = {}
+    for row in study.rows:
+        scores = [record.scores for record in row.records if record.scored and record.scores.confusion]
+        counts = np.sum([one.confusion for one in scores], 0) if scores else np.zeros((0, 0))
+        if np.count_nonzero(counts.any(0)) == 1 < np.count_nonzero(counts.any(1)):
+            rows.setdefault([*scores[0].iou][int(counts.any(0).argmax())], []).append(row.title)
+    return [
+        f"{name!r} is all that runs of {', '.join(titles)} predict: they have learnt nothing yet, and measure no technique."
+        for name, titles in rows.items()
+    ]
 
 
 def _statistics(study: Study, compared: Compared) -> list[str]:

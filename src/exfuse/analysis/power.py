@@ -17,6 +17,7 @@ from exfuse.store.study import FILE, Run, load_study
 
 POWER, ALPHA = 0.8, 0.05
 MOST_SEEDS, MOST_TIMES = 200, 1000  # beyond which nothing is looked for: seeds, and how often as many images
+_LEAST = 1e-12  # variance that is rounding's alone
 _POINTS = (np.arange(400) + 0.5) / 400  # at which the spread over seeds, a chi-squared variable, is averaged over
 
 
@@ -36,6 +37,11 @@ class Spread:
     training: float
     seeds: int
     images: int
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is any: runs that all predict one class show none, and would promise everything."""
+        return self.common + self.own + self.training > _LEAST
 
     def noise(self, seeds: int, images: int, luck: "np.ndarray | float" = 1.0) -> Noise:
         """Of a study of that size; ``luck`` multiplies what its seeds show of their spread."""

@@ -22,6 +22,7 @@ _KEY = re.compile(r"^(?:  - )?\"?(?P<key>\w[\w/]*)\"?:", re.MULTILINE)
 _PLAIN = re.compile(r"^(\w+): +[^$\s]", re.MULTILINE)
 _USUAL = {"runs": "runs list", "study": "study list"}  # what the first word alone means
 _ADDED = ("ablation", "study")  # config groups that say which variant or variants, beside all others
+_NAME = re.compile(r"[A-Za-z_][\w./]*")  # of a key
 _ITEM = re.compile(r"""\s*('[^']*'|"[^"]*"|[^,]*)\s*,""")
 _PAIRS = {"size": 2}  # options that took several words
 
@@ -229,4 +230,5 @@ def _place(verb: Verb, loose: Sequence[str], things: dict[str, Any], arguments: 
         elif left and thing.key not in things:
             things[thing.key] = left.pop(0)
     if left:
-        raise UsageError(f"{left[0]}: not understood. Usage: {verb.usage}")
+        as_value = f" {left[0]}={left[1]}, perhaps?" if len(left) > 1 and _NAME.fullmatch(left[0]) else ""
+        raise UsageError(f"{left[0]}: not understood.{as_value} Usage: {verb.usage}")

@@ -118,25 +118,22 @@ def compose_quickly() -> None:
 
 
 def compose_each_job_once() -> None:
-    """Let the running Hydra hand the config by which it validated a job on to the job, and compose a row once for all seeds.
+    """Let the running Hydra compose a row once, however often it asks and for all seeds; whoever asks may change what he gets.
 
     For the launcher that runs jobs in this process: others take the composer along to theirs.
     """
     loader: Any = GlobalHydra.instance().config_loader()
     compose = loader.load_sweep_config
-    validated, rows = dict[tuple[str, ...], DictConfig](), dict[tuple[str, ...], bytes]()
+    rows = dict[tuple[str, ...], bytes]()
 
     def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        job = tuple(sweep_overrides)
-        if job in validated:
-            return validated.pop(job)
-        row = tuple("seed" if _SEED.fullmatch(word) else word for word in job)
-        if row in rows and [word.lstrip("+~").partition("=")[0] for word in row].count("seed") == 1 == row.count("seed"):
-            validated[job] = _with_seed(pickle.loads(rows[row]), job, row.index("seed"))
-        else:
-            validated[job] = compose(master_config, sweep_overrides)
-            rows[row] = pickle.dumps(validated[job])
-        return validated[job]
+        job = row = tuple(sweep_overrides)
+        if [word.lstrip("+~").partition("=")[0] for word in job].count("seed") == 1:
+            row = tuple("seed" if _SEED.fullmatch(word) else word for word in job)
+        if row not in rows:
+            rows[row] = pickle.dumps(compose(master_config, sweep_overrides))
+        config: DictConfig = pickle.loads(rows[row])
+        return _with_seed(config, job, row.index("seed")) if row != job else config
 
     loader.load_sweep_config = load_sweep_config
 

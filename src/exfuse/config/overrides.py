@@ -21,9 +21,12 @@ from exfuse.config.read import Choices, describe, describe_pretraining
 from exfuse.config.words import nearest, nearest_key
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR
+from exfuse.store import variants
 from exfuse.store.description import PretrainingDescription, RunDescription
 
 _NAME = re.compile(r"(?!null$)[A-Za-z_][\w.-]*", re.IGNORECASE)  # of an option
+
+_SEVERAL = re.compile(r"Ambiguous value for argument '(.*)'\n")  # Hydra's
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
@@ -62,6 +65,12 @@ def check_groups(typed: Iterable[str]) -> None:
         ConfigError: naming the group and its options.
     """
     named = [(word, *word.lstrip("+~").partition("=")[::2]) for word in typed]
+    for _, group, _ in named:
+        slot = group.removeprefix("technique/")
+        if slot != group and slot not in variants.names() and search_path.is_group(group):
+            raise ConfigError(
+                f"{group} has options and no entry among the techniques: add slot/{slot}.yaml, see docs/extend.md."
+            )
     for word, group, _ in named:
         if word.startswith("~") and search_path.is_group(group):
             known = ", ".join(search_path.options(group.partition("@")[0]))
@@ -113,6 +122,9 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
             (f"{other}={option} is one. " for other in search_path.groups() if option in search_path.options(other)), ""
         )
         return f"{group}={option}: there is no such option. {elsewhere}{nearest(option, error.options, f'Options of {group}')}"
+    if several := _SEVERAL.match(str(error)):
+        key, _, value = several[1].partition("=")
+        return f"{several[1]}: several values are a sweep: add -m. A value that is a list is {key}=[{value}]."
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None and "Did you mean" not in message:

@@ -175,10 +175,8 @@ def read_whole(group: str, name: str) -> dict[str, Any]:
     """
     path = find(f"{group}/{name}")
     if path is None:
-        raise ConfigError(
-            f"There is no {group}={name} among the config files, only {', '.join(options(group))}. "
-            "Name the folder that holds it with --config-dir."
-        )
+        known = f"only {', '.join(options(group))}" if options(group) else f"nor any other {group}"
+        raise ConfigError(f"There is no {group}={name} among the config files, {known}. Name its folder with --config-dir.")
     return _whole(path, group, config_dirs())
 
 

@@ -5,6 +5,7 @@ import collections.abc
 import functools
 import importlib.util
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from hydra.utils import get_object
 
 from exfuse import limits
 from exfuse.errors import ConfigError
@@ -96,9 +96,12 @@ def _as_written(target: str) -> Signature:
                 return _signature(*found)
             break
     try:  # what is not written down in a source file
-        found_live = inspect.signature(get_object(target)).parameters.values()
+        found_live = inspect.signature(pkgutil.resolve_name(target)).parameters.values()
     except Exception as error:
-        raise ConfigError(f"{target} cannot be found: expected the import path of a function or class.") from error
+        why = "expected the import path of a function or class."
+        if isinstance(error, ModuleNotFoundError):
+            why = f"there is no module {error.name}. Is the folder that holds it on PYTHONPATH?"
+        raise ConfigError(f"{target} cannot be found: {why}") from error
     named = {argument.name: Argument(argument.default is not argument.empty, lambda: Any) for argument in found_live}
     return Signature(named, any(argument.kind is argument.VAR_KEYWORD for argument in found_live))
 

@@ -185,6 +185,8 @@ class ClassificationData(LoadedData):
         batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
     """
 
+    batch_key = "pretraining.recipe.batch_size"
+
     def __init__(
         self,
         train: LabelledSplit,

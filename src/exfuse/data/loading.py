@@ -86,6 +86,8 @@ class LoadedData(pl.LightningDataModule):
         ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
     """
 
+    batch_key = "recipe.batch_size"
+
     def __init__(
         self,
         train_set: DecodedDataset,
@@ -139,13 +141,13 @@ class LoadedData(pl.LightningDataModule):
         share, rest = divmod(self.batch_size, processes * self.accumulate)
         if rest or share == 0:
             raise ConfigError(
-                f"recipe.batch_size={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
+                f"{self.batch_key}={self.batch_size} is the batch of one optimiser step: it must be a multiple of "
                 f"{processes} processes x trainer.accumulate_grad_batches={self.accumulate}."
             )
         if len(self.train_set) < self.batch_size:
             raise ConfigError(
-                f"recipe.batch_size={self.batch_size} is more than the {plural(len(self.train_set), 'image')} of "
-                f"{self.name}: no full batch could be made. Choose a smaller batch."
+                f"{self.batch_key}={self.batch_size} is more than the {plural(len(self.train_set), 'image')} of "
+                f"{self.name}: no full batch could be made. Choose {self.batch_key}={len(self.train_set)} or less."
             )
         sampler = TrainSampler(self.train_set, self.seed, processes, rank, self.batch_size)
         # Lightning announces each epoch to the sampler, but makes the first loader iterator, whose workers read ahead at

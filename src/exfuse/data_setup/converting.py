@@ -63,6 +63,12 @@ def convert(
     if not drawn:
         raise DataError(f"{source} annotates no image.")
     check_ids((one.image.stem for one in drawn), str(source))
+    before = {path.name for path in (place / "images").glob("*")}
+    if gone := sorted(before - {one.image.name for one in drawn}):
+        raise DataError(
+            f"{place} holds {plural(len(gone), 'image')} that {source} does not annotate, e.g. {gone[0]}. Is it another split "
+            f"(split={split})? Else delete that folder."
+        )
     for one in drawn:
         if (size := image_size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
             raise DataError(

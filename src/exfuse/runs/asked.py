@@ -52,7 +52,11 @@ def predict(run: str, images: list[str], output: str) -> None:
     """
     paths = [Path(image) for image in images]
     if missing := [path for path in paths if not path.is_file()]:
-        raise DataError(f"No image {missing[0]}. Check the path.")
+        raise DataError(
+            f"{missing[0]} is a folder. Name its images: {missing[0]}/*"
+            if missing[0].is_dir()
+            else f"No image {missing[0]}. Check the path."
+        )
     check_outputs(masks_of(paths, Path(output)), paths)
     weights(run)
 
@@ -88,14 +92,14 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
     folders = [Path(run) for run in runs]
     for run in [find_runs(folder)[0] for folder in folders if (folder / RECORD).is_file()]:  # named itself
         if (record := run.record()) and not record.done:
-            raise UserError(f"{record.title}, seed {record.seed}, in {run.path} has not finished: it has no scores to compare.")
+            raise UserError(f"{record.title}, seed {record.seed}, in {run.path} has not finished: train it to its end first.")
     found = find_finished(folders)
     if not found:
         raise UserError(f"No finished run in {', '.join(runs)}. Train one: exfuse train +ablation=baseline")
     _refuse_imported(run for run, _ in found)
     if len({record.manifests["val"] for _, record in found}) > 1:
         names = sorted({record.data for _, record in found})
-        raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name the runs to compare.")
+        raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name runs of the same images.")
     return sorted(found, key=lambda run: (run[1].label != "baseline", run[1].label, run[1].seed))
 
 

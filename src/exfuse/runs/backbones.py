@@ -137,7 +137,7 @@ def run_pretraining(overrides: Sequence[str]) -> None:
         raise KeyboardInterrupt
     if ended.returncode:
         why = ended.complaint or f"its process ended with status {ended.returncode}"
-        raise ConfigError(f"The backbone could not be made ({as_command(overrides)}): {why}")
+        raise ConfigError(f"The backbone could not be made ({as_command(overrides)}): {why} Without one: backbone.init=random.")
 
 
 def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from exfuse.analysis.console import comparison_table, mistakes_table
+from exfuse.analysis.console import columns_of, comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.composition.reading import split_of
 from exfuse.composition.segmentation import build_eval_transform
@@ -42,11 +42,9 @@ def compare(runs: list[str], picture: str | None, images: Positive) -> None:
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
     split = split_of(from_plain(runs[0][1].config, RunDescription, runs[0][0].path), "val")
     predicted: dict[str, list[PredictedImage]] = {}
-    for folder, record in runs:
+    for (folder, _), name in zip(runs, columns_of([record for _, record in runs]), strict=True):
         model, trained, _ = load_checkpoint(folder.path)
         dataset = SegmentationDataset(split, build_eval_transform(trained))
-        name = f"{record.title.replace('+', chr(10))}, seed {record.seed}"
-        name += f"\n{folder.key[:8]}" if name in predicted else ""
         predicted[name] = [*predict_split(model, dataset, spread_evenly(len(split), images), choose_device("cpu"))]
     shown = next(iter(predicted.values()))
     drawn = {name: [one.prediction for one in found] for name, found in predicted.items()}

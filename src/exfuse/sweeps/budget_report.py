@@ -107,7 +107,7 @@ def _sum(budget: Budget, device: Device) -> list[str]:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else f"{hours:.3f}"
 
 
 def _rule() -> list[str]:

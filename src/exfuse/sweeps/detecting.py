@@ -22,8 +22,9 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
     lines, unknown = [], False
     for (row, base), spread in pilot.spreads().items():
         name = f"{row} vs {base}"
-        if spread is None:
-            lines.append([name, "one seed: unknown", "-", *("-" for _ in _SEEDS)])
+        if spread is None or not spread.is_seen:
+            why = "one seed" if spread is None else "no noise in these runs"
+            lines.append([name, f"{why}: unknown", "-", *("-" for _ in _SEEDS)])
             unknown = True
             continue
         told = 100 * told_by(spread, spread.seeds, spread.images, pilot.level)

@@ -17,6 +17,7 @@ from exfuse.store.study import Study, StudyRow
 Curve = list[tuple[int, list[float]]]  # radius in px, and by seed a mean IoU or a difference, in % or points
 _LINES = ("-", "--", ":", "-.")
 _MOST_LINES = 4  # that a panel holds
+_LEAST = 0.5  # points that the axis of differences spans, so that nothing looks like a gulf
 _PANEL = 2.2  # inches of width that one takes
 
 
@@ -85,6 +86,10 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
             else:
                 axes.legend(frameon=False, fontsize=7)
             _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
+        for axes in panels[len(drawn) - len(gains) : len(drawn)][:1]:  # whose axis the others share
+            low, high = axes.get_ylim()
+            if high - low < _LEAST:
+                axes.set_ylim((low + high - _LEAST) / 2, (low + high + _LEAST) / 2)
         for axes in panels[len(drawn) :]:
             axes.set_axis_off()
         figure.supxlabel("radius of the band around true borders (px)", fontsize=8)
