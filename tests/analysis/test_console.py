@@ -56,4 +56,4 @@ def test_costs_stand_below_the_classes_and_a_missing_one_is_a_dash() -> None:
 
 def test_runs_of_one_name_and_seed_are_told_apart_by_their_keys() -> None:
     one, same, other = record("seb", [[1]]), replace(record("seb", [[1]]), key="0123456789abcdef"), record("dap", [[1]])
-    assert columns_of([one, same, other]) == ["seb\nseed None\nseb", "seb\nseed None\n01234567", "dap\nseed None"]
+    assert columns_of([one, same, other]) == ["seb\nseed 0\nseb", "seb\nseed 0\n01234567", "dap\nseed 0"]

@@ -286,12 +286,14 @@ def test_what_a_technique_of_ones_own_lacks_is_named(tmp_path: Path) -> None:
         for word in ("technique/gate=squeeze", "+technique/gate=squeeze"):
             with pytest.raises(ConfigError, match=r"technique/gate has options and no entry .*: add slot/gate\.yaml"):
                 describe_run([word])
-        (tmp_path / "slot").mkdir()
-        (tmp_path / "slot" / "gate.yaml").write_text(
+        whole = tmp_path / "whole"
+        shutil.copytree(tmp_path / "technique", whole / "technique")
+        (whole / "slot").mkdir()
+        (whole / "slot" / "gate.yaml").write_text(
             "# Gate.\ntitle: gate\nshort: GATE\norder: 9\nbaseline: none\npaper: null\nplace: levels\n"
         )
-        (tmp_path / "technique" / "gate" / "none.yaml").write_text("# None.\n_target_: torch.nn.Identity\n_partial_: true\n")
-        search_path.use_words(["train", "--config-dir", str(tmp_path)])
+        (whole / "technique" / "gate" / "none.yaml").write_text("# None.\n_target_: torch.nn.Identity\n_partial_: true\n")
+        search_path.use_words(["train", "--config-dir", str(whole)])
         with pytest.raises(ConfigError, match=r"there is no module nobodys_gates\. Is the folder that holds it on PYTHONPATH"):
             describe_run(["technique/gate=squeeze"])
     finally:

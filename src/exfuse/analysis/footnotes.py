@@ -95,7 +95,7 @@ def _of_one_class(study: Study) -> list[str]:
     """Which rows have learnt nothing, so that equal scores are no finding of equality."""
     rows: dict[str, list[str]] = {}
     for row in study.rows:
-        scores = [record.scores for record in row.records if record.scored and record.scores.confusion]
+        scores = [record.scores for record in row.records.values() if record.scored and record.scores.confusion]
         counts = np.sum([one.confusion for one in scores], 0) if scores else np.zeros((0, 0))
         if np.count_nonzero(counts.any(0)) == 1 < np.count_nonzero(counts.any(1)):
             rows.setdefault([*scores[0].iou][int(counts.any(0).argmax())], []).append(row.title)

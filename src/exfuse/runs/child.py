@@ -226,8 +226,10 @@ def _complaint(lines: Sequence[str], whole: bool = False) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Without what would make Lightning take the supervisor's cluster job for its own, or Hydra print stack traces."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") and name != "HYDRA_FULL_ERROR"}
+    """Without what would make Lightning take the supervisor's cluster job for its own, or Hydra print stack traces; and
+    without the place of this process's progress, which may be another at the next start of a child."""
+    left_out = ("HYDRA_FULL_ERROR", HEARTBEAT)
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") and name not in left_out}
 
 
 def die_with(parent: int) -> Callable[[], object]:
