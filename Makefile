@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/pip install --editable '.[dev]'
 	touch $@
 
-demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, under 15 minutes)
+demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, about 5 minutes on two idle cores)
 	$(RUN) -m exfuse train +study=table3_last study.tune=null seed=0 trainer=cpu recipe=demo pretraining/recipe=demo data.size=128 \
 	    data.root=data/demo_scenes sweep.output=outputs/studies/demo
 
