@@ -96,9 +96,9 @@ def _of_one_class(study: Study) -> list[str]:
     rows: dict[str, list[str]] = {}
     for row in study.rows:
         scores = [record.scores for record in row.records.values() if record.scored and record.scores.confusion]
-        counts = np.sum([one.confusion for one in scores], 0) if scores else np.zeros((0, 0))
-        if np.count_nonzero(counts.any(0)) == 1 < np.count_nonzero(counts.any(1)):
-            rows.setdefault([*scores[0].iou][int(counts.any(0).argmax())], []).append(row.title)
+        counts = [np.array(one.confusion) for one in scores]
+        if counts and all(np.count_nonzero(one.any(0)) == 1 < np.count_nonzero(one.any(1)) for one in counts):
+            rows.setdefault([*scores[0].iou][int(counts[0].any(0).argmax())], []).append(row.title)
     return [
         f"{name!r} is all that runs of {', '.join(titles)} predict: they have learnt nothing yet, and measure no technique."
         for name, titles in rows.items()
