@@ -19,6 +19,7 @@ from tests.entry_points import forked  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+gc.set_threshold(100_000, 20, 20)  # as the command has it
 # remembered hashes of files go where no user's own are
 os.environ.setdefault("EXFUSE_CACHE", str(Path(tempfile.gettempdir()) / f"exfuse-tests-{os.getuid()}"))
 composing.remember()

@@ -72,7 +72,7 @@ def processor_seconds(folder: Path, *words: str, enough: float) -> tuple[float, 
     Also what it printed; torch must not load.
     """
     code = (
-        "import os, sys\nfrom exfuse.__main__ import do\ntry:\n    do(sys.argv[1:])\n"
+        "import os, sys\nfrom exfuse.__main__ import main\ntry:\n    main()\n"
         "finally:\n    print('torch' in sys.modules, sum(os.times()[:2]), file=sys.stderr)"
     )
     found = list[float]()

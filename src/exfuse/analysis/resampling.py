@@ -138,7 +138,7 @@ class Resampled(Generic[Cell]):
         # float64 holds sums of counts exactly, in whatever order they are added
         self._own = [_summed(each.own.astype(np.float64), drawn_whole) for each in runs.values()]
         self._shared = _summed(first.shared.astype(np.float64), drawn_whole)
-        self._scores = np.array([self._score(self._shared.sum(0), own.sum(0)) for own in self._own])
+        self._scores = self._score(self._shared.sum(0), np.array([own.sum(0) for own in self._own]))
         self._nothing = _NOTHING * max(1.0, float(np.abs(self._scores).max()))
         self._resampled: dict[int, Floats] = {}  # by the length of a block: (resamples, runs)
 

@@ -46,8 +46,8 @@ class Areas(NamedTuple):
         hit, predicted = np.split(own, 2, axis=-1)
         present = shared > 0
         ious = np.divide(hit, shared + predicted - hit, out=np.zeros_like(hit), where=present)
-        classes = np.asarray(present.sum(-1))
-        return np.divide(ious.sum(-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0)
+        found, classes = np.asarray(ious.sum(-1)), present.sum(-1)
+        return np.divide(found, classes, out=np.full_like(found, np.nan), where=classes > 0)
 
     @staticmethod
     def parts(shared: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,6 +5,7 @@ with its session, signals, environment, folder and streams. It ends when the pro
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -191,8 +192,11 @@ def _main() -> None:
     connection = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
+    gc.disable()
     for name in _LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # a fork's collector that looked through it would copy all of it, page by page
+    gc.enable()
     words = _serve(connection, die_with)
     if words is not None:
         sys.argv = ["exfuse", *words]

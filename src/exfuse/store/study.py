@@ -1,5 +1,6 @@
 """A study folder read back: which rows its table has, which runs they rest on, and what became of each run."""
 
+import itertools
 import math
 import os
 import re
@@ -504,9 +505,10 @@ def _read_records(folder: Path, keys: set[str], path: Path) -> dict[str, Record 
             "belongs to again."
         )
     found = sorted(present & keys)
+    shares = [found[place::_READERS] for place in range(_READERS)]  # a task for each record would take as long as its reading
     with ThreadPoolExecutor(_READERS) as pool:
-        read = list(pool.map(lambda key: RunFolder(folder, key).record(), found))
-    return dict(zip(found, read, strict=True))
+        read = pool.map(lambda share: [(key, RunFolder(folder, key).record()) for key in share], shares)
+        return dict(sorted(itertools.chain(*read)))
 
 
 def _techniques(file: StudyFile) -> tuple[variants.Technique, ...]:
@@ -532,8 +534,8 @@ def _row(
 
 def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = RECORDS) -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
-    path = study.parent / folder / record.key / "record.json"
     if record.done and not record.has_score:
+        path = study.parent / folder / record.key / "record.json"
         raise UserError(f"{path} is not the record of a run that was scored, but {study} names it in row {row.name}.")
     claimed = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}
     differing = [
@@ -544,6 +546,7 @@ def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: s
     if record.seed != seed:
         differing.append(f"seed is {record.seed}, the row says {seed}")
     if differing:
+        path = study.parent / folder / record.key / "record.json"
         raise UserError(
             f"{path} contradicts row {row.name} of {study}: {'; '.join(differing)}. One of them was exchanged: run the "
             "study's sweep again to write study.json anew."

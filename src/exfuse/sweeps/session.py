@@ -1,6 +1,5 @@
 """The parent of a sweep: it starts its jobs stage by stage, says at its end what ran and why not, and tabulates the study."""
 
-import copy
 import hashlib
 import shlex
 import traceback
@@ -182,7 +181,7 @@ class StagedSweeper(BasicSweeper):
         """The run or pretraining of a job, composed as Hydra will."""
         assert self.hydra_context is not None
         assert self.config is not None
-        config = copy.deepcopy(self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides]))
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides])
         choices = dict(config.hydra.runtime.choices)
         with open_dict(config):
             del config["hydra"]

@@ -21,6 +21,7 @@ from exfuse.store.features import find_features, read_features
 from exfuse.store.folder import RunFolder
 from tests.cli.test_cli import output_of
 from tests.described import arguments_of
+from tests.sharing import make_once
 
 pytestmark = pytest.mark.slow  # trains two runs and draws
 
@@ -36,12 +37,14 @@ def features(output: Path, *overrides: str) -> None:
 @pytest.fixture(scope="module")
 def shown(finished_run: RunFolder, baseline_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs, two images and a photograph that no test may change."""
-    folder = tmp_path_factory.mktemp("features")
-    photo = folder / "gull.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (49, 70, 3), np.uint8)).save(photo)
-    runs = f"[{finished_run.path},{baseline_run.last}]"
-    features(folder / "out", f"checkpoint={runs}", f"image=[3,{photo}]", "statistics.images=null")
-    return folder / "out"
+
+    def show(folder: Path) -> None:
+        photo = folder / "gull.jpg"
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (49, 70, 3), np.uint8)).save(photo)
+        runs = f"[{finished_run.path},{baseline_run.last}]"
+        features(folder / "out", f"checkpoint={runs}", f"image=[3,{photo}]", "statistics.images=null")
+
+    return make_once(tmp_path_factory, "features", show) / "out"
 
 
 @pytest.fixture
