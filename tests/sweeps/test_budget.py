@@ -1,15 +1,16 @@
 """Budgets: jobs as Hydra's sweeper makes them, shared pretrainings counted once, without any data."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
+from exfuse.analysis.power import read_pilot
 from exfuse.runs.peak import resident_peak
-from exfuse.sweeps.budget import Device, plan_budget
+from exfuse.sweeps.budget import CPU_THREAD, GPU, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
 from exfuse.sweeps.rows import compose_study
 
-GPU = Device(tflops=60, terabytes=1.2, element=2)
 PEAK = 3 * 2**30
 SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]
 
@@ -38,7 +39,7 @@ def test_rows_share_pretrainings_and_seeds_are_runs():
     assert {each.images for each in budget.pretrainings.values()} == {100 * 1281167}
     baseline, ss, ss_lr_seb = (row.cost.gigaflops for row in budget.rows.values())
     assert baseline == ss < ss_lr_seb  # SS's branches are thrown away
-    assert budget.hours(GPU) == pytest.approx(sum(each.hours(GPU) for each in budget.trainings()))
+    assert budget.hours() == pytest.approx(sum(each.hours(GPU) for each in budget.trainings()))
 
 
 def test_a_study_is_swept_and_what_is_typed_wins_over_it():
@@ -63,7 +64,7 @@ def declared_rows(name):
 
 def test_files_hold_every_training_and_the_sum(tmp_path):
     budgets = plan("+ablation=baseline,seb", "seed=0,1")
-    paths = write_budget(tmp_path / "new", budgets, GPU, "exfuse budget ...")
+    paths = write_budget(tmp_path / "new", budgets, "exfuse budget ...")
     text = paths[0].read_text()
     assert "exfuse budget ..." in text
     assert "60 TFLOP/s" in text
@@ -74,7 +75,8 @@ def test_files_hold_every_training_and_the_sum(tmp_path):
     assert [row["peak GiB"] for row in rows] == ["3.00", "3.00", "3.00", ""]
     assert "allocator" in text
     assert "8 at once" in text
-    assert float(rows[-1]["GPU hours"]) == pytest.approx(budgets[0].hours(GPU), rel=0.05)
+    assert float(rows[-1]["GPU hours"]) == pytest.approx(budgets[0].hours(), rel=0.05)
+    assert "measured" not in rows[-1]
 
 
 @pytest.mark.parametrize(
@@ -118,4 +120,25 @@ def test_memory_is_that_of_the_images_that_a_device_takes_and_on_a_cpu_of_the_pr
     assert "4 at once" in budget.recipe
     (budget,) = plan("+ablation=baseline", "trainer=cpu", "backbone.init=random")
     assert [row.peak for row in budget.rows.values()] == [resident_peak(PEAK)]
-    assert "of the process" in assumptions(GPU, budget.on_cpu)
+    assert "of the process" in assumptions(budget)
+
+
+def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said():
+    (budget,) = plan("+ablation=baseline", "trainer=cpu", "backbone.init=random")
+    assert budget.device == CPU_THREAD
+    assert "one CPU thread that sustains 0.13 TFLOP/s" in assumptions(budget)
+    (faster,) = plan_budget(["+ablation=baseline", "trainer=cpu", "backbone.init=random", *SMALL], lambda *_: None, tflops=1.0)
+    assert faster.device == CPU_THREAD._replace(tflops=1.0)
+    assert faster.hours() < budget.hours()
+
+
+def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
+    study = Path(__file__).parents[2] / "experiments" / "table3_scenes_tuned"
+    words = ("+study=table3_techniques", "seed=0", "study.tune=null", "backbone.init=random", "recipe.epochs=30", *SMALL)
+    status, _, told = command("budget", *words, f"pilot={study}", f"output={tmp_path / 'budget'}")
+    assert status == 0, told
+    rows = {row["training"]: row for row in csv.DictReader((tmp_path / "budget" / "budget.csv").open())}
+    rates = read_pilot(study).rates()
+    assert float(rows["baseline"]["measured"]) == pytest.approx(10582 * 30 / rates["baseline"] / 3600, rel=0.05)
+    assert rows["all"]["measured"] == ""
+    assert f"pilot={study}" in (tmp_path / "budget" / "budget.md").read_text()

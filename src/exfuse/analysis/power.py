@@ -125,6 +125,14 @@ class Pilot:
         drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 
+    def rates(self) -> dict[str, float]:
+        """Images a second of each row's training steps, of its fastest run, which others disturbed least."""
+        found = {
+            name: [rate for run in runs.values() if run.done and (rate := run.done.cost("train_images_per_second"))]
+            for name, runs in self.runs.items()
+        }
+        return {name: max(rates) for name, rates in found.items() if rates}
+
     def hours(self) -> dict[str, float]:
         """Of one run of each row, as long as the pilot's took."""
         taken = {name: [run.done.seconds for run in runs.values() if run.done] for name, runs in self.runs.items()}

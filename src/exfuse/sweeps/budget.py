@@ -28,6 +28,8 @@ from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
 
+SEARCH = ", search"  # behind the name of a row whose settings are searched
+
 
 class Device(NamedTuple):
     """What a device sustains, not its data sheet's peak.
@@ -36,11 +38,18 @@ class Device(NamedTuple):
         tflops: 10^12 floating-point operations a second, two a multiply-add.
         terabytes: 10^12 bytes a second from and to memory.
         element: bytes of a floating-point number: 2 in bfloat16, 4 in float32.
+        kind: what it is.
     """
 
     tflops: float
     terabytes: float
-    element: int
+    element: int = 2
+    kind: str = "GPU"
+
+
+GPU = Device(60.0, 1.2)  # chosen
+# of an AMD EPYC in bfloat16, by the seven rows of experiments/table3_scenes_tuned
+CPU_THREAD = Device(0.13, 0.003, kind="CPU thread")
 
 
 class Operation(NamedTuple):
@@ -132,6 +141,7 @@ class Training:
         parameters: while training.
         peak: bytes that its training takes, see `Budget.on_cpu`.
         runs: how many there are; a row has one a seed.
+        rate: images a second of the steps of the fastest run that was trained; None where there is none.
     """
 
     name: str
@@ -140,10 +150,16 @@ class Training:
     parameters: int
     peak: int
     runs: int = 0
+    rate: float | None = None
 
     def hours(self, device: Device) -> float:
         """Of all its runs, one after the other."""
         return self.runs * self.images * self.cost.seconds(device) / 3600
+
+    @property
+    def hours_taken(self) -> float | None:
+        """Of all its runs, had each the `rate`."""
+        return self.runs * self.images / self.rate / 3600 if self.rate else None
 
 
 @dataclass
@@ -154,7 +170,8 @@ class Budget:
         backbone: its option.
         data: name of the data set.
         recipe: what it trains by, in words.
-        on_cpu: whether peaks are a process's resident set, as records of a CPU have it; else those of a GPU's allocator.
+        device: that trains it.
+        on_cpu: whether that is a CPU; peaks are then a process's resident set, as records have it, else of a GPU's allocator.
         pretrainings: by name; rows and seeds share them.
         rows: of the study or multirun.
     """
@@ -162,6 +179,7 @@ class Budget:
     backbone: str
     data: str
     recipe: str
+    device: Device = GPU
     on_cpu: bool = False
     pretrainings: dict[str, Training] = field(default_factory=dict)
     rows: dict[str, Training] = field(default_factory=dict)
@@ -169,18 +187,19 @@ class Budget:
     def trainings(self) -> list[Training]:
         return [*self.pretrainings.values(), *self.rows.values()]
 
-    def hours(self, device: Device) -> float:
+    def hours(self) -> float:
         """Of everything, one run after the other."""
-        return sum(training.hours(device) for training in self.trainings())
+        return sum(training.hours(self.device) for training in self.trainings())
 
 
-def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half: bool = True) -> list[Budget]:
+def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], **sustained: Any) -> list[Budget]:
     """Compose every job of a study or multirun and count the operations and the memory of its training step.
 
     Args:
         typed: overrides as ``exfuse train`` takes them, swept ones included.
         progress: told how many jobs of how many are counted.
-        half: whether ``trainer.precision=auto`` is bfloat16.
+        sustained: what `GPU` or `CPU_THREAD` are not to have of `Device`. With an ``element`` of 2 bytes
+            ``trainer.precision=auto`` is bfloat16.
 
     Returns:
         One budget a backbone, in the order of the jobs.
@@ -199,13 +218,16 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half
         jobs = [*jobs, *search.jobs()]
     for number, job in enumerate(jobs):
         progress(number, len(jobs))
-        run = _in_format(describe_run(job), half)
+        run = describe_run(job)
+        on_cpu = run.trainer.accelerator == "cpu"
+        device = (CPU_THREAD if on_cpu else GPU)._replace(**sustained)
+        run = _in_format(run, device.element == 2)
         if isinstance(images := run.runtime.micro_batch, int):
             run = in_parts(run, images)
         recipe, at_once = f"{run.choices['recipe']}, {run.recipe.epochs} epochs", images_at_once(run, run.recipe.batch_size)
         recipe += f", crops of {run.recipe.augmentation.crop} px, {at_once} at once"
-        backbone, on_cpu = run.encoder, run.trainer.accelerator == "cpu"
-        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe, on_cpu))
+        backbone = run.encoder
+        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe, device, on_cpu))
         if run.backbone.init == PRETRAINED and run.init_from is None:
             key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
             if key not in known:
@@ -217,7 +239,7 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], half
             counted[model] = _count_segmentation(run)
         images, name = (
             (run.stop.epochs or run.recipe.epochs) * _train_images(run),
-            f"{declared_name(study.rows, run.choices, row_name(run))}{', search' if run.held_out.share else ''}",
+            f"{declared_name(study.rows, run.choices, row_name(run))}{SEARCH if run.held_out.share else ''}",
         )
         budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
     progress(len(jobs), len(jobs))

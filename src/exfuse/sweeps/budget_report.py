@@ -7,7 +7,7 @@ from typing import Any
 from rich.box import SIMPLE
 
 from exfuse.files import write_atomically, write_csv
-from exfuse.sweeps.budget import Budget, Device, Training
+from exfuse.sweeps.budget import Budget, Training
 from exfuse.terminal import Table, columns
 
 _COLUMNS = (
@@ -20,11 +20,12 @@ _COLUMNS = (
     "peak GiB",
     "runs",
     "EFLOP",
-    "GPU hours",
+    "hours",
+    "measured",
 )
 _WORDS = ("backbone", "training")
-_SHOWN = ("training", "M parameters", "GFLOP an image", "images", "peak GiB", "runs", "GPU hours")  # in the terminal
-_SHORT = {"M parameters": "M par.", "GFLOP an image": "GFLOP", "peak GiB": "GiB", "GPU hours": "hours"}  # there
+_UNSHOWN = ("backbone", "GB an image", "EFLOP")  # in the terminal
+_SHORT = {"M parameters": "M par.", "GFLOP an image": "GFLOP", "peak GiB": "GiB"}  # there
 _STYLE: dict[str, Any] = {
     "show_footer": True,
     "box": SIMPLE,
@@ -33,44 +34,47 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def budget_table(budget: Budget, device: Device) -> Table:
+def budget_table(budget: Budget) -> Table:
     """One line a training, the sum last, within 80 columns."""
-    cells = [dict(zip(_COLUMNS, line, strict=True)) for line in _lines(budget, device)]
-    *rows, total = ([line[column] for column in _SHOWN] for line in cells)
-    headers = [_SHORT.get(column, column) for column in _SHOWN]
+    names, lines = _table([budget])
+    shown = [place for place, name in enumerate(names) if name not in _UNSHOWN]
+    *rows, total = ([line[place] for place in shown] for line in lines)
+    headers = [_SHORT.get(name, name) for name in ("hours" if names[at].endswith(" hours") else names[at] for at in shown)]
     table = Table(*columns(headers, _WORDS, total), title=f"{budget.backbone}: {budget.data}; {budget.recipe}", **_STYLE)
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def assumptions(device: Device, on_cpu: bool) -> str:
+def assumptions(budget: Budget) -> str:
     """What the hours and the memory stand on."""
-    of = "of the process on a CPU, its libraries included" if on_cpu else "of a GPU's allocator, without workspaces of cuDNN"
+    device = budget.device
+    of = "of the process, its libraries included" if budget.on_cpu else "of a GPU's allocator, without workspaces of cuDNN"
+    measured = " Measured: as many images at the rate of the row's fastest run, steps alone." if _measured([budget]) else ""
     return (
-        f"An estimate, not a measurement, for one GPU that sustains {device.tflops:g} TFLOP/s and {device.terabytes:g} TB/s "
-        f"with {device.element} bytes a number (chosen: tflops=, terabytes=, element=). Each operation of the forward and "
-        "backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, validation, loading. "
-        f"Peak GiB: {of}, in a training step with as many images as a device takes at once."
+        f"An estimate, not a measurement, for one {device.kind} that sustains {device.tflops:g} TFLOP/s and "
+        f"{device.terabytes:g} TB/s with {device.element} bytes a number (tflops=, terabytes=, element=). Each operation "
+        "of the forward and backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, "
+        f"validation, loading. Peak GiB: {of}, in a training step with as many images as a device takes at once.{measured}"
     )
 
 
-def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, command: str) -> list[Path]:
+def write_budget(folder: Path, budgets: Sequence[Budget], command: str) -> list[Path]:
     """Write ``budget.md`` and ``budget.csv`` into ``folder``, which is made if missing.
 
     Args:
         command: by which they are made again.
     """
-    rows = [cells for budget in budgets for cells in _lines(budget, device)]
+    names, rows = _table(budgets)
     settings = [f"- {budget.backbone}: {budget.data}; {budget.recipe}" for budget in budgets]
-    table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
-    text = "\n".join(
-        ["# Budget", "", f"`{command}`", "", assumptions(device, budgets[0].on_cpu), "", *settings, "", *table, ""]
-    )
+    rule = ["---" if name in _WORDS else "---:" for name in names]
+    table = ["| " + " | ".join(cells) + " |" for cells in (names, rule, *rows)]
+    told = dict.fromkeys(map(assumptions, budgets))
+    text = "\n".join(["# Budget", "", f"`{command}`", "", *told, "", *settings, "", *table, ""])
 
     paths = files(folder)
     write_atomically(paths[0], lambda path: path.write_text(text))
-    write_atomically(paths[1], lambda path: write_csv(path, [_COLUMNS, *rows]))
+    write_atomically(paths[1], lambda path: write_csv(path, [names, *rows]))
     return paths
 
 
@@ -79,11 +83,21 @@ def files(folder: Path) -> list[Path]:
     return [folder / "budget.md", folder / "budget.csv"]
 
 
-def _lines(budget: Budget, device: Device) -> list[list[str]]:
-    return [*(_cells(budget, training, device) for training in budget.trainings()), _sum(budget, device)]
+def _table(budgets: Sequence[Budget]) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns, and the lines, a sum behind those of each budget."""
+    width = None if _measured(budgets) else -1
+    kinds = {budget.device.kind for budget in budgets}
+    hours = f"{kinds.pop()} hours" if len(kinds) == 1 else "hours"
+    names = [hours if name == "hours" else name for name in _COLUMNS][:width]
+    lines = [line for budget in budgets for line in (*(_cells(budget, one) for one in budget.trainings()), _sum(budget))]
+    return names, [line[:width] for line in lines]
 
 
-def _cells(budget: Budget, training: Training, device: Device) -> list[str]:
+def _measured(budgets: Sequence[Budget]) -> bool:
+    return any(training.rate for budget in budgets for training in budget.trainings())
+
+
+def _cells(budget: Budget, training: Training) -> list[str]:
     cost = training.cost
     return [
         budget.backbone,
@@ -95,20 +109,19 @@ def _cells(budget: Budget, training: Training, device: Device) -> list[str]:
         f"{training.peak / 2**30:.2f}",
         str(training.runs),
         f"{training.runs * training.images * cost.gigaflops / 1e9:.2f}",
-        _hours(training.hours(device)),
+        _hours(training.hours(budget.device)),
+        _hours(training.hours_taken),
     ]
 
 
-def _sum(budget: Budget, device: Device) -> list[str]:
+def _sum(budget: Budget) -> list[str]:
     trainings = budget.trainings()
     operations = sum(training.runs * training.images * training.cost.gigaflops / 1e9 for training in trainings)
     runs = sum(training.runs for training in trainings)
-    return [budget.backbone, "all", "", "", "", "", "", str(runs), f"{operations:.2f}", _hours(budget.hours(device))]
+    return [budget.backbone, "all", "", "", "", "", "", str(runs), f"{operations:.2f}", _hours(budget.hours()), ""]
 
 
-def _hours(hours: float) -> str:
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return ""
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else f"{hours:.3f}"
-
-
-def _rule() -> list[str]:
-    return ["---" if column in _WORDS else "---:" for column in _COLUMNS]

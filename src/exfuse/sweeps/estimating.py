@@ -7,7 +7,7 @@ from typing import Literal
 
 from rich.progress import MofNCompleteColumn
 
-from exfuse.analysis.power import read_pilot
+from exfuse.analysis.power import Pilot, read_pilot
 from exfuse.config import search_path
 from exfuse.errors import ConfigError
 from exfuse.files import outputs
@@ -17,8 +17,8 @@ from exfuse.terminal import Console, Progress
 
 
 def estimate(
-    tflops: PositiveFloat,
-    terabytes: PositiveFloat,
+    tflops: PositiveFloat | None,
+    terabytes: PositiveFloat | None,
     element: Literal[2, 4],
     detect: PositiveFloat | None,
     pilot: str | None,
@@ -28,9 +28,11 @@ def estimate(
     """Count, show and, if asked, write.
 
     Args:
-        tflops, terabytes, element: what a GPU sustains, see `exfuse.sweeps.budget.Device`.
+        tflops, terabytes, element: what a device sustains, see `exfuse.sweeps.budget.Device`; None for what a GPU is chosen
+            to, or a thread of a CPU.
         detect: points of mIoU to tell from the noise of a pilot; None to count alone.
-        pilot: a finished study or a folder of runs; None for what is typed without a key, or the study that is named.
+        pilot: a finished study or a folder of runs; None for what is typed without a key, or the study that is named. What is
+            counted stands beside what its runs took.
         output: folder to write to; None for none.
         overrides: as ``exfuse train`` takes them.
 
@@ -50,32 +52,45 @@ def estimate(
         raise ConfigError("detect= needs a pilot: pilot=FOLDER, a finished study or a folder of runs.")
     console = Console()
     if detect is not None and found and not typed:
-        _detect(console, Path(found), detect, {})
+        _detect(console, read_pilot(Path(found)), detect, {})
         return
     with console.status("Loading PyTorch"):
-        from exfuse.sweeps.budget import Device, plan_budget  # torch, which a pilot alone does without
+        from exfuse.sweeps.budget import SEARCH, plan_budget  # torch, which a pilot alone does without
         from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
 
     with outputs(files(Path(output)), published=True) if output else nullcontext():
-        device = Device(tflops, terabytes, element)
+        typed_of_device = {"tflops": tflops, "terabytes": terabytes, "element": element}
+        sustained = {name: value for name, value in typed_of_device.items() if value is not None}
+        read = read_pilot(Path(found)) if found else None
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
             line = bar.add_task("Counting operations and memory, run by run", total=None)
-            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), element == 2)
-        if detect is not None and found:
-            runs = [row for budget in budgets for row in budget.rows.values()]
-            _detect(console, Path(found), detect, {row.name: row.hours(device) / row.runs for row in runs})
+            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), **sustained)
+        rates = read.rates() if read else {}
+        for row in (row for budget in budgets for row in budget.rows.values()):
+            row.rate = rates.get(row.name.removesuffix(SEARCH))
+        if detect is not None and read:
+            _detect(
+                console,
+                read,
+                detect,
+                {row.name: row.hours(one.device) / row.runs for one in budgets for row in one.rows.values()},
+            )
         for budget in budgets:
-            console.print(budget_table(budget, device))
-        console.print(assumptions(device, budgets[0].on_cpu), highlight=False)
+            console.print(budget_table(budget))
+        for told in dict.fromkeys(map(assumptions, budgets)):
+            console.print(told, highlight=False)
         if output:
-            own = [f"tflops={tflops:g}", f"terabytes={terabytes:g}", f"element={element}", *search_path.typed()]
-            for path in write_budget(Path(output), budgets, device, f"exfuse budget {shlex.join([*typed, *own])}"):
+            own = [f"{name}={value:g}" for name, value in sustained.items()]
+            own += [f"pilot={found}"] if found else []
+            for path in write_budget(
+                Path(output), budgets, f"exfuse budget {shlex.join([*typed, *own, *search_path.typed()])}"
+            ):
                 console.print(f"{path}", soft_wrap=True)
 
 
-def _detect(console: Console, pilot: Path, points: float, gpu_hours: dict[str, float]) -> None:
+def _detect(console: Console, pilot: Pilot, points: float, gpu_hours: dict[str, float]) -> None:
     from exfuse.sweeps.detecting import detection_table
 
     with console.status("Resampling the pilot's images"):
-        table = detection_table(read_pilot(pilot), points, gpu_hours)
+        table = detection_table(pilot, points, gpu_hours)
     console.print(table)
