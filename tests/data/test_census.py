@@ -1,5 +1,6 @@
 """Masks that say nothing are refused before anything trains; a class that is absent is no mistake."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from PIL import Image
 
 from exfuse.composition.reading import read_split
 from exfuse.data import contents
-from exfuse.data.census import census_lines, census_table, check_labels, count_classes
+from exfuse.data.census import census_lines, census_table, check_labels, count_classes, padding_lines
 from exfuse.data.contents import hashed_anew
 from exfuse.data.folder import read_folder
 from exfuse.data.split import check_disjoint
+from exfuse.data.transforms import TrainTransform
 from exfuse.errors import DataError
+from exfuse.palette import VOID
 from exfuse.runs.plan import plan_run
 from tests.pace import patience
 
@@ -52,6 +55,24 @@ def test_a_class_that_does_not_occur_is_a_warning(root: Path) -> None:
     ]
     assert census_table(split).row_count == 4
     assert census_lines(replace(split, items=split.items[:1]))[-1].startswith("Warning: folder train is one image")
+
+
+@pytest.mark.parametrize("long_side", [None, 30])
+def test_crops_that_show_mostly_padding_are_a_warning_that_says_how_much(
+    tmp_path: Path, write_folder, long_side: int | None
+) -> None:
+    ids = np.tile(np.array([0, 1], np.uint8), (30, 20))
+    for split in ("train", "val"):
+        write_folder(tmp_path / "mine", split, {"a.png": ids, "b.png": ids})
+    split = read_folder(tmp_path / "mine", "train", CLASSES[:2])
+    (line,) = padding_lines(split, 64, (0.5, 2.0), long_side)
+    transform = TrainTransform(64, long_side, (0.5, 2.0), 0.5, 0.0, [0.5] * 3, [0.5] * 3)
+    image = np.zeros((*ids.shape, 3), np.uint8)
+    void = np.mean([(transform(image, ids, seed)[1] == VOID).float().mean().item() for seed in range(2_000)])
+    found = re.match(r"Warning: (\d+) % of what crops of 64 px show of folder train is padding", line)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(100 * void, abs=3)
+    assert padding_lines(split, 24, (0.5, 2.0), long_side) == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from exfuse.data.split import check_disjoint
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
+from tests.sharing import FULL
 
 CLASSES = [f"class{number}" for number in range(21)]
 
@@ -214,6 +215,7 @@ def test_a_training_image_that_vocs_val_lists_as_well_is_refused(roots):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="make test-all alone: make test reads trees of a few images")
 def test_the_official_lists_make_the_10582_images_of_train_aug(real_data, tmp_path, compose_config):
     """A full-size tree in which every image, mask and .mat is a hard link to one of few tiny files."""
     official = {name: (real_data / "voc_lists" / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")}

@@ -1,5 +1,6 @@
 """One run from its description to its record."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 
 from exfuse.composition.segmentation import build_data, build_eval_transform, build_model, build_task
-from exfuse.data.census import census_lines, count_classes
+from exfuse.data.census import census_lines, count_classes, padding_lines
 from exfuse.data.segmentation import SegmentationData, SegmentationDataset
 from exfuse.data.split import spread_evenly
 from exfuse.errors import plural
@@ -90,7 +91,9 @@ def train(run: RunDescription) -> None:
             if "stop" in splits:
                 val = SegmentationDataset(splits["val"], build_eval_transform(run))
             console.print(_headline(origin, plan, task), soft_wrap=True)
-            for line in (line for split in splits.values() for line in census_lines(split)):
+            recipe = run.recipe
+            crops = recipe.augmentation.crop, recipe.augmentation.scale, recipe.long_side
+            for line in (*itertools.chain(*map(census_lines, splits.values())), *padding_lines(splits["train"], *crops)):
                 console.print(line, soft_wrap=True, highlight=False)
             with tracked(trainer.loggers) as trackers:
                 started = time.perf_counter()
