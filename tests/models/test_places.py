@@ -1,4 +1,5 @@
 """Where techniques act, one or several in a place, whoever they come from."""
+# ruff: noqa: ARG002 - modules take whatever their places give
 
 import copy
 
@@ -30,6 +31,41 @@ class Scale(nn.Module):
     def forward(self, maps):
         self.called.append(self.name)
         return [each * self.factor for each in maps] if isinstance(maps, list) else maps * self.factor
+
+
+class Halved(nn.Module):
+    """Forgets that a level's size is to stay."""
+
+    def __init__(self, name, channels=None, levels=None, classes=None):
+        super().__init__()
+
+    def forward(self, maps):
+        return [each[..., ::2, ::2] for each in maps] if isinstance(maps, list) else maps[..., ::2, ::2]
+
+
+class Hard(Halved):
+    def forward(self, maps):
+        return maps.argmax(1, keepdim=True).expand_as(maps)
+
+
+class Lost(Halved):
+    def forward(self, maps):
+        return maps[:-1] if isinstance(maps, list) else None
+
+
+class Unasked(nn.Module):
+    def __init__(self, name, width):
+        super().__init__()
+
+
+class Headless(nn.Module):
+    def __init__(self, name, classes=None, channels=None, scale=None):
+        super().__init__()
+
+
+class Failing(Halved):
+    def forward(self, maps):
+        raise ZeroDivisionError("mine")
 
 
 @pytest.fixture
@@ -88,3 +124,47 @@ def test_where_one_technique_acts_a_second_is_refused(add, compose_config, place
     config = compose_config("backbone=resnet_tiny")
     with pytest.raises(ConfigError, match=rf"place: {place} takes one technique, but technique/\w+ and technique/second would"):
         build_model(config, 4)
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "says"),
+    [
+        ("levels", "Halved", r"technique/mine gave \(2, 16, 9, 9\).* where place: levels wants \(2, 16, 18, 18\)"),
+        ("scores", "Halved", r"technique/mine gave \(2, 4, 36, 36\) where place: scores wants \(2, 4, 72, 72\)"),
+        ("levels", "Lost", r"technique/mine gave .* where place: levels wants .*\(2, 128, 3, 3\)"),
+        ("scores", "Lost", "technique/mine gave no tensor where"),
+        ("scores", "Hard", r"technique/mine gave torch.int64 where place: scores wants floating-point numbers"),
+        ("levels", "Unasked", r"technique/mine: place: levels calls it with channels=, levels=, but .*Unasked does not: "),
+        ("scores", "Unasked", r"technique/mine: place: scores calls it with classes=, but .*Unasked does not: "),
+    ],
+)
+def test_a_module_that_gives_something_else_than_its_place_promises_is_named(add, compose_config, place, code, says):
+    add("mine", place, 6, f"tests.models.test_places.{code}")
+    with pytest.raises(ConfigError, match=says):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+
+
+@pytest.mark.parametrize(("slot", "asked"), [("dap", "decoder_channels and auxiliary"), ("ecre", "auxiliary_weight")])
+def test_an_own_option_of_the_papers_places_is_asked_for_what_the_model_needs_of_it(tmp_path, add, compose_config, slot, asked):
+    add("mine", "levels", 6)
+    folder = tmp_path / "technique" / slot
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# A test's.\n_target_: tests.models.test_places.Headless\n_partial_: true\nname: mine\n")
+    with pytest.raises(ConfigError, match=rf"technique/{slot}: place: \w+ wants a module with {asked}, which .*Headless lacks"):
+        build_model(compose_config("backbone=resnet_tiny", f"technique/{slot}=mine"), 4)
+
+
+def test_an_error_of_a_modules_own_code_stays_what_it_is(add, compose_config):
+    add("mine", "levels", 6, "tests.models.test_places.Failing")
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+
+
+def test_to_be_tried_leaves_no_trace_in_a_model(add, compose_config):
+    add("mine", "levels", 6)
+    model = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+    statistics = [module.num_batches_tracked for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert statistics
+    assert not any(statistics)

@@ -1,18 +1,22 @@
 """The model: one forward through slots that are always filled, one or more techniques in each place."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import initialise
+from exfuse.models.places import check_places, fill, is_foreign
 from exfuse.randomness import torch_seeded
 from exfuse.store.variants import names, techniques
 
 # what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
 _MODULES = {"seb": "embedding"}
 BACKBONE = "encoder.backbone"
+# where the module of a place lies that takes one technique
+_PATHS = {"features": "encoder", "upsampling": "decoder.upsamplings.0", "head": "head"}
 
 
 class Prediction(NamedTuple):
@@ -123,7 +127,9 @@ def build_segmenter(
 
     def several(place: str) -> dict[str, Callable[..., Any]]:
         here = [technique.name for technique in placed if technique.place == place]
-        return {_MODULES.get(name, f"technique_{name}"): options[name] for name in here}
+        return {
+            _MODULES.get(name, f"technique_{name}"): partial(fill, place, f"technique/{name}", options[name]) for name in here
+        }
 
     def one(place: str) -> Callable[..., Any]:
         here = [f"technique/{technique.name}" for technique in placed if technique.place == place]
@@ -152,4 +158,12 @@ def build_segmenter(
         {name: option(classes=classes) for name, option in several("scores").items()},
     )
     initialise(model, seed, BACKBONE, leave=model.pretrained - {BACKBONE})
+    foreign = {
+        _PATHS.get(technique.place, _MODULES.get(technique.name, f"technique_{technique.name}")): technique
+        for technique in placed
+        if is_foreign(options[technique.name]) and technique.place != "blocks"
+    }
+    if foreign:
+        with torch_seeded(seed, "places"):
+            check_places(model, classes, {path: (one.place, f"technique/{one.name}") for path, one in foreign.items()})
     return model

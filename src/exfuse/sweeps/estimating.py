@@ -80,7 +80,9 @@ def estimate(
         for told in dict.fromkeys(map(assumptions, budgets)):
             console.print(told, highlight=False)
         if output:
-            own = [f"{name}={value:g}" for name, value in sustained.items()]
+            device, *others = {one.device for one in budgets}
+            stated = sustained if others else {name: getattr(device, name) for name in typed_of_device}
+            own = [f"{name}={value:g}" for name, value in stated.items()]
             own += [f"pilot={found}"] if found else []
             for path in write_budget(
                 Path(output), budgets, f"exfuse budget {shlex.join([*typed, *own, *search_path.typed()])}"
