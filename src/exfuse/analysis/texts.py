@@ -24,7 +24,7 @@ from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope
 from exfuse.analysis.formats.markdown import escape
 from exfuse.errors import UserError, plural
-from exfuse.files import write_atomically
+from exfuse.files import write_text
 from exfuse.store.study import RECORDS, Study, load_study
 
 _END = "<!-- end -->"
@@ -44,7 +44,7 @@ def write_texts(folders: Iterable[Path]) -> list[Path]:
     for path in _texts(folders):
         before = _text(path)
         if (after := _written(path, before)) != before:
-            write_atomically(path, lambda scratch, after=after: scratch.write_text(after, "utf-8"))  # type: ignore[misc]
+            write_text(path, after)
             changed.append(path)
     return changed
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exfuse.errors import ConfigError, UserError, plural
-from exfuse.files import outputs, write_atomically
+from exfuse.files import outputs, write_text
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
 from exfuse.terminal import Console
@@ -43,8 +43,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     wandb_document.write_specs(report, workspace, folder)
     preview = folder / "preview.html"
     with outputs([preview]):
-        text = render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report))
-        write_atomically(preview, lambda scratch: scratch.write_bytes(text.encode()))
+        write_text(preview, render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report)))
     runs = f"{plural(len(view.ids), 'run')} in {plural(len(view.rows), 'row')}"
     console.print(f"Report and workspace view of {view.title} ({runs}): {folder}; preview.html shows it", soft_wrap=True)
     if not publish:
