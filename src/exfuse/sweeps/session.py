@@ -310,12 +310,11 @@ def _ended_early(sweep: _Sweep, error: BaseException, console: Console) -> int:
 
 def _wait(outcome: Outcome, console: Console) -> None:
     """Wait for the other sweep that trains this run, then see what became of it."""
-    folder = RunFolder(Path(outcome.store), outcome.key)
     with (
         console.status(f"{outcome.row}, seed {outcome.seed}: waiting for the sweep that trains it"),
-        folder.locked(lambda: None),
+        outcome.folder.locked(lambda: None),
     ):
-        finished = folder.finished()
+        finished = outcome.folder.finished()
     outcome.status, outcome.reason = (ELSEWHERE, "") if finished else (INTERRUPTED, "the other sweep did not finish it")
 
 
@@ -363,7 +362,7 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     looked = known.get("sequential") is not None and not (sweep.plan and sweep.plan.sequential)
     if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
         return folder
-    now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
+    now = _data(outcome.folder for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
     same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
     if same and (then & now or not (then and now)):

@@ -16,7 +16,6 @@ from rich.text import Text
 from exfuse.errors import UserError
 from exfuse.files import is_locked
 from exfuse.store.checked import read_plain, write_sealed_json
-from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.store.study import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
@@ -71,7 +70,7 @@ def is_swept(sweep: Path) -> bool:
 
 
 def _is_trained(one: Outcome) -> bool:
-    return bool(one.key) and RunFolder(Path(one.store), one.key).is_held()
+    return bool(one.key) and one.folder.is_held()
 
 
 @contextmanager
@@ -178,7 +177,7 @@ def _cell(one: Outcome | None) -> Text:
     if one is None:
         return Text("")
     if one.status in GOOD:
-        record = RunFolder(Path(one.store), one.key).record()
+        record = one.record()
         return Text(f"{100 * record.scores.miou:.1f} %" if record and record.scored else "done", "green")
     if one.status == STARTED:
         if one.progress is None:
