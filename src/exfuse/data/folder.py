@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exfuse.data.bands import Bands
 from exfuse.data.pixels import FORMATS
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.split import Item, Split, check_folders, make_split
 from exfuse.data.text import read_class_names, read_groups
 from exfuse.errors import DataError, plural
 from exfuse.limits import Counts, Id, Interval, Orientation, Positive
@@ -46,12 +46,8 @@ def read_folder(
         DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
     """
     folder = Path(root) / split
-    for part in ("images", "labels"):
-        if not (folder / part).is_dir():
-            raise DataError(
-                f"{name} data not found: no folder {folder / part}. Set data.root to the folder that holds "
-                f"{split}/images and {split}/labels."
-            )
+    hint = f" Set data.root to the folder that holds {split}/images and {split}/labels."
+    check_folders(name, (folder / "images", folder / "labels"), hint)
     names = read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
     bands = Bands(channels, (range[0], range[1]) if range else None)
     images, others = _by_format(folder / "images", bands.formats)

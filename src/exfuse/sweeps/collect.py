@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store import variants
-from exfuse.store.checked import plain, typed
+from exfuse.store.checked import plain, typed, with_texts
 from exfuse.store.consistency import differences
 from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
 from exfuse.store.history import HISTORY
@@ -189,13 +189,7 @@ def portable(content: Any) -> Any:
     A text that begins with one is one, blanks and all, unless it reads as a sentence; within a text it ends at a blank, but for
     blanks in the names of the folders above.
     """
-    if isinstance(content, dict):
-        return {name: portable(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [portable(value) for value in content]
-    if not isinstance(content, str):
-        return content
-    return PurePosixPath(content).name if _PATH.fullmatch(content) else _directories().sub("", content)
+    return with_texts(content, lambda text: PurePosixPath(text).name if _PATH.fullmatch(text) else _directories().sub("", text))
 
 
 @cache
