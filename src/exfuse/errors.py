@@ -122,6 +122,11 @@ def reason_of(trace: str) -> str:
     return first[-1] if len(parts) > 1 and first else named[-1]
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of other code says, in one line without a point at its end; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def plural(number: int, thing: str) -> str:
     """``1 run``, ``2 runs``, ``2,000 classes``."""
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from exfuse.errors import ConfigError, UserError, plural
+from exfuse.errors import ConfigError, UserError, first_line, plural
 from exfuse.files import outputs, write_text
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
@@ -57,7 +57,6 @@ def _of_wandb(call: Callable[[], _Answer]) -> _Answer:
     try:
         return call()
     except Exception as error:  # wandb raises all sorts; each means that W&B did not take it
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"W&B did not take the report: {first.rstrip('.')}. Check the network, the key (`wandb login`), entity and project."
+            f"W&B did not take the report: {first_line(error)}. Check the network, the key (`wandb login`), entity and project."
         ) from error
