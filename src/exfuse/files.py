@@ -253,8 +253,13 @@ def as_cell(value: object) -> object:
 
 
 def sha256(path: Path) -> str:
+    """See `digest_of`."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, kind: str) -> str:
     """Hash of a file's content; of nothing if there is no such file, which whoever reads it will name."""
-    digest = hashlib.sha256()
+    digest = hashlib.new(kind, usedforsecurity=False)
     if path.is_file():
         with path.open("rb") as file:
             while block := file.read(_BLOCK):

@@ -21,7 +21,7 @@ _ONE_SIZE = (
 )
 
 
-class _Scores(nn.Module):
+class ScoresAlone(nn.Module):
     """The scores alone: (B, channels, H, W) -> (B, C, H, W)."""
 
     def __init__(self, model: Segmenter) -> None:
@@ -56,7 +56,7 @@ def trace(model: Segmenter, size: Size | None) -> ExportedProgram:
     example = torch.zeros(2, image_channels(model), *(size or _EXAMPLE))
     try:
         with torch.no_grad():
-            return torch.export.export(_Scores(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
+            return torch.export.export(ScoresAlone(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
     except RuntimeError as error:
         if size is None:
             raise UserError(_ONE_SIZE) from error
