@@ -132,7 +132,8 @@ def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found]
         return FolderFile(), [*_table(folder, columns)], []
     if not folder.is_dir():
         raise UserError(f"No folder {folder}: expected one with result files. {PAGE}")
-    every = sorted(path for path in folder.rglob("*") if not _hidden(path.relative_to(folder)) and not _is_folder(path))
+    below = [path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    every = sorted(path for path in below if path.is_symlink() or not path.is_dir())
     shared = [path for path in every if path.parent == folder and path.name in STUDY_FILES]
     if len(shared) > 1:
         raise UserError(f"{shared[1]} and {shared[0]} both say what holds for all runs: keep one of them.")
@@ -146,14 +147,6 @@ def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found]
         raise UserError(f"{folder} holds no result file: expected RUN.json with RUN.npz or RUN.csv, or a table. {PAGE}")
     read = {*shared, *(path for parts in by_stem.values() for path in parts.values())}
     return file, found, [path for path in every if path not in read]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _runs(parts: Mapping[str, Path], columns: Columns) -> Iterator[Found]:

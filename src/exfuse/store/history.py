@@ -85,8 +85,12 @@ def _values(text: str, path: Path) -> History:
 def write_history(path: Path, history: History) -> bool:
     """Write one line a step, columns by name after step and epoch; whether anything is other than it was."""
     names = sorted({name for values in history.values() for name in values} - {"epoch"})
-    lines = ([step, *(_show(values.get(name)) for name in ("epoch", *names))] for step, values in history.items())
-    table = as_csv([["step", "epoch", *names], *lines])
+    columns = ["epoch", *names]
+    lines = (
+        [step, *(f"{values[name]:.{_DIGITS}g}" if name in values else "" for name in columns)]
+        for step, values in history.items()
+    )
+    table = as_csv([["step", *columns], *lines])
     text = f"{table}{_SEAL}{_hash(table)}\n"
     if path.is_file() and path.read_bytes() == text.encode():
         return False
@@ -111,7 +115,3 @@ def _hash(text: str) -> str:
 def _version(path: Path) -> int:
     found = re.search(r"\d+$", path.parent.name)
     return int(found[0]) if found else -1
-
-
-def _show(value: float | None) -> str:
-    return "" if value is None else f"{value:.{_DIGITS}g}"

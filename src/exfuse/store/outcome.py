@@ -76,6 +76,10 @@ class Outcome(msgspec.Struct):
         """Of its run; None where that could not be planned, or has not begun."""
         return self.folder.record() if self.key else None
 
+    def is_held(self) -> bool:
+        """Whether a process holds its run at this moment."""
+        return bool(self.key) and self.folder.is_held()
+
     def write(self, sweep: Path) -> None:
         """Write or replace the job's file in the sweep's folder, atomically."""
         write_sealed_json(_folder(sweep) / f"{self.job}.json", plain(self))

@@ -63,7 +63,8 @@ def write_budget(folder: Path, budgets: Sequence[Budget], device: Device, comman
     """
     rows = [cells for budget in budgets for cells in _lines(budget, device)]
     settings = [f"- {budget.backbone}: {budget.data}; {budget.recipe}" for budget in budgets]
-    table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, _rule(), *rows)]
+    rule = ["---" if column in _WORDS else "---:" for column in _COLUMNS]
+    table = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, rule, *rows)]
     text = "\n".join(
         ["# Budget", "", f"`{command}`", "", assumptions(device, budgets[0].on_cpu), "", *settings, "", *table, ""]
     )
@@ -108,7 +109,3 @@ def _sum(budget: Budget, device: Device) -> list[str]:
 
 def _hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else f"{hours:.3f}"
-
-
-def _rule() -> list[str]:
-    return ["---" if column in _WORDS else "---:" for column in _COLUMNS]

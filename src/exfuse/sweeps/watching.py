@@ -45,7 +45,7 @@ def watch(sweep: str | None) -> None:
         return
     with Live(console=console, auto_refresh=False) as live:
         show = partial(live.update, refresh=True)
-        while is_swept(folder) or any(one.status in _OPEN and _is_trained(one) for one in read_outcomes(folder)):
+        while is_swept(folder) or any(one.status in _OPEN and one.is_held() for one in read_outcomes(folder)):
             _show(show, folder)
             time.sleep(_EVERY)
         _show(show, folder)
@@ -67,10 +67,6 @@ def sweeping(sweep: Path) -> Iterator[Callable[[int], None]]:
 def is_swept(sweep: Path) -> bool:
     """Whether a process is at it, though none of its jobs may have begun."""
     return is_locked(sweep / _LOCK)
-
-
-def _is_trained(one: Outcome) -> bool:
-    return bool(one.key) and one.folder.is_held()
 
 
 @contextmanager
