@@ -1,7 +1,6 @@
 """Anyone's own data, and CamVid: <root>/<split>/{images,labels}/ with index masks and a list of class names."""
 
 import mimetypes
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from exfuse.data.bands import Bands
 from exfuse.data.pixels import FORMATS
 from exfuse.data.split import Item, Split, check_folders, make_split
 from exfuse.data.text import read_class_names, read_groups
-from exfuse.errors import DataError, plural
+from exfuse.errors import DataError, plural, repeated
 from exfuse.limits import Counts, Id, Interval, Orientation, Positive
 from exfuse.palette import VOID
 from exfuse.store.grouping import COLUMN
@@ -92,6 +91,6 @@ def _by_format(folder: Path, formats: set[str]) -> tuple[dict[str, Path], list[P
     """Files of these formats by stem, in the order of their names; and what else is there, hidden files apart."""
     found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     fitting = [path for path in found if path.suffix.lower() in formats and not path.is_dir()]
-    if twins := [stem for stem, number in Counter(path.stem for path in fitting).items() if number > 1]:
+    if twins := repeated(path.stem for path in fitting):
         raise DataError(f"{folder} has several files called {twins[0]}.*: keep the one that belongs to its namesake.")
     return {path.stem: path for path in fitting}, sorted({*found} - {*fitting})

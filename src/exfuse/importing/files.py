@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from exfuse.config.search_path import Loader
-from exfuse.errors import UserError, plural
+from exfuse.errors import UserError, plural, repeated
 from exfuse.limits import BARE, Amount, Count, Seed
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -212,9 +212,8 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     Raises:
         ValueError: if two have one name.
     """
-    names = [name for name, _ in pairs]
-    if len({*names}) < len(names):
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands there twice")
+    if twice := repeated(name for name, _ in pairs):
+        raise ValueError(f"{twice[0]} stands there twice")
     return dict(pairs)
 
 
@@ -338,10 +337,8 @@ def _averaged(path: Path, run: RunFile, table: Path, lines: Sequence[_Line]) -> 
 
 
 def _refuse_twins(ids: Ids, where: str) -> None:
-    if len({*ids}) < len(ids):
-        seen: set[str] = set()
-        twice = next(id for id in ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
-        raise UserError(f"{where}: image {twice} stands there twice.")
+    if twice := repeated(ids):
+        raise UserError(f"{where}: image {twice[0]} stands there twice.")
 
 
 # Arrays of counts.

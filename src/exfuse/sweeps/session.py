@@ -23,7 +23,7 @@ from rich.text import Text
 from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
-from exfuse.errors import ConfigError, UserError, complain, plural, user_error
+from exfuse.errors import ConfigError, UserError, complain, plural, repeated, user_error
 from exfuse.runs.micro_batch import AUTO, images_of, settle
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
@@ -161,7 +161,7 @@ class StagedSweeper(BasicSweeper):
         assert runs[0].sweep is not None
         declared = sweep.study.rows
         names = [declared_name(declared, run.choices, row_name(run)) for run in runs]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := repeated(names):
             raise ConfigError(f"sweep.until=decided: two rows are called {twice[0]}. Sweep variants and seeds alone.")
         builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
         usual = dict.fromkeys(names, "baseline")
