@@ -16,9 +16,8 @@ from torch import Tensor
 
 from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
 from exfuse.benchmarks.running import VARIANTS, batch, build
-from exfuse.exporting.tracing import ScoresAlone
 from exfuse.fusing.fuse import fuse
-from exfuse.models.segmenter import Segmenter
+from exfuse.models.segmenter import ScoresAlone, Segmenter
 
 _SIZES = (256, 512)
 _REPEATS = 9

@@ -153,3 +153,14 @@ def build_segmenter(
     )
     initialise(model, seed, BACKBONE, leave=model.pretrained - {BACKBONE})
     return model
+
+
+class ScoresAlone(nn.Module):
+    """The scores alone: (B, channels, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model(image).scores
