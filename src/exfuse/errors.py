@@ -3,7 +3,12 @@
 import errno
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -120,6 +125,16 @@ def reason_of(trace: str) -> str:
     parts = re.split(rf"^{_CHAIN}.*$", trace, flags=re.MULTILINE)
     first = [line.rstrip() for line in parts[0].splitlines() if _NAMED.match(line.rstrip())]
     return first[-1] if len(parts) > 1 and first else named[-1]
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of other code says, in one line without a point at its end; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def repeated(things: Iterable[T]) -> list[T]:
+    """Those that are there more than once, in their order."""
+    return [thing for thing, number in Counter(things).items() if number > 1]
 
 
 def plural(number: int, thing: str) -> str:

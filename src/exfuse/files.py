@@ -5,6 +5,7 @@ import csv
 import ctypes
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -219,15 +220,26 @@ def as_json(content: Any) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, atomically, with the same line ends everywhere."""
+    write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
-    write_atomically(path, lambda scratch: scratch.write_text(as_json(content)))
+    write_text(path, as_json(content))
+
+
+def as_csv(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of cells as they are, the header first."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
 
 
 def write_csv(path: Path, lines: Iterable[Iterable[object]]) -> None:
-    """Write lines of cells, the header first."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(map(as_cell, line) for line in lines)
+    """Write lines of cells, the header first, atomically; see `as_cell`."""
+    write_text(path, as_csv(map(as_cell, line) for line in lines))
 
 
 def folder_name(text: str) -> str:
@@ -241,8 +253,13 @@ def as_cell(value: object) -> object:
 
 
 def sha256(path: Path) -> str:
+    """See `digest_of`."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, kind: str) -> str:
     """Hash of a file's content; of nothing if there is no such file, which whoever reads it will name."""
-    digest = hashlib.sha256()
+    digest = hashlib.new(kind, usedforsecurity=False)
     if path.is_file():
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
@@ -311,6 +328,6 @@ def _note(place: Path, digest: str | None) -> str | None:
     note = Path("outputs/written") / hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
     with contextlib.suppress(OSError, UnicodeError):  # forgotten, a file is asked about
         if digest is not None:
-            write_atomically(note, lambda scratch: scratch.write_text(digest))
+            write_text(note, digest)
         return note.read_text()
     return None

@@ -181,25 +181,42 @@ def usable_cores() -> int:
 
 def gpu_memory(named: Sequence[str]) -> int:
     """Bytes of memory of the smallest of these GPUs, see `visible_gpus`, without loading torch."""
-    pynvml.nvmlInit()
-    try:
+    with _driver():
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
             for name in named
         ]
         return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
-    finally:
-        pynvml.nvmlShutdown()
+
+
+def gpu_generation() -> int:
+    """Major compute capability of the oldest GPU that this process may use, without loading torch; 0 without one."""
+    named = visible_gpus()
+    try:
+        with _driver():
+            everyone = range(pynvml.nvmlDeviceGetCount())
+            chosen = map(int, named) if all(name.isdigit() for name in named) else everyone  # named otherwise, one may be any
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in chosen if number in everyone]
+            return min((int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) for handle in handles), default=0)
+    except pynvml.NVMLError:
+        return 0
 
 
 def gpus_of_machine() -> int:
     """How many GPUs the driver knows, without loading torch; 0 without one."""
     try:
-        pynvml.nvmlInit()
+        with _driver():
+            return int(pynvml.nvmlDeviceGetCount())
     except pynvml.NVMLError:
         return 0
+
+
+@contextmanager
+def _driver() -> Iterator[None]:
+    """NVIDIA's may be asked inside; where there is none, pynvml raises its NVMLError."""
+    pynvml.nvmlInit()
     try:
-        return int(pynvml.nvmlDeviceGetCount())
+        yield
     finally:
         pynvml.nvmlShutdown()
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from exfuse import process
 from exfuse.composition import precision
 from exfuse.runs import plan
 from exfuse.runs.plan import plan_run
@@ -103,7 +104,7 @@ def test_automatic_precision_is_what_the_visible_gpus_do_best(
     accelerator: str,
     expected: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", _Driver(*capabilities))
+    monkeypatch.setattr(process, "pynvml", _Driver(*capabilities))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -259,9 +259,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     if wrong := [p for p in p_values if not 0 <= p <= 1]:
         raise ValueError(f"p-values lie in [0, 1], got {wrong[0]}")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    multiplied = (min(1.0, (len(p_values) - rank) * p_values[place]) for rank, place in enumerate(order))
+    adjusted = dict(zip(order, itertools.accumulate(multiplied, max), strict=True))
+    return [adjusted[place] for place in range(len(p_values))]

@@ -1,5 +1,6 @@
 """How many seeds and images tell a difference: the power of the interval that tables show, from a pilot's noise."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -92,11 +93,8 @@ def told_by(spread: Spread, seeds: int, images: int, level: float) -> float:
 
 def _first(numbers: range, tells: Callable[[int], bool]) -> int | None:
     """The first number that tells, of numbers of which all after it do too."""
-    low, high = 0, len(numbers)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if tells(numbers[middle]) else (middle + 1, high)
-    return numbers[low] if low < len(numbers) else None
+    place = bisect_left(numbers, True, key=tells)
+    return numbers[place] if place < len(numbers) else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from exfuse.analysis.formats import csv, html, latex, markdown, numbers, termina
 from exfuse.analysis.printed import printed
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
-from exfuse.files import write_atomically
+from exfuse.files import write_text
 from exfuse.store.study import FIGURES, Study, load_study
 from exfuse.terminal import Console
 
@@ -40,7 +40,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
     rendering = Rendering(load_study(folder))
     texts = rendering.texts()
     for name, text in texts.items():
-        _write_text(folder / name, text)
+        write_text(folder / name, text)
     drawn = _draw(rendering, folder, redraw)
     for table in () if console.quiet else rendering.tables:  # a quiet console would lay it out all the same
         console.print(terminal.render(table, console.width))
@@ -138,7 +138,7 @@ def render_choice(folder: Path, formats: Sequence[str], choice: Choice) -> list[
     stem = "table" if choice == _NOTHING_CHOSEN else "chosen"
     texts = {folder / f"{stem}.{SUFFIXES[one]}": rendering.text(SUFFIXES[one], choice) for one in formats}
     for path, text in texts.items():
-        _write_text(path, text)
+        write_text(path, text)
     return list(texts)
 
 
@@ -205,10 +205,6 @@ class Rendering:
         if isinstance(known, FactorialEffects):
             found["effects"] = lambda width: effects.draw(self.study, known, width)
         return found
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))  # bytes: the same line ends everywhere
 
 
 def _diff(found: str, expected: str) -> str:

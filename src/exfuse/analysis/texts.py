@@ -24,7 +24,7 @@ from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope
 from exfuse.analysis.formats.markdown import escape
 from exfuse.errors import UserError, plural
-from exfuse.files import write_atomically
+from exfuse.files import write_text
 from exfuse.store.study import RECORDS, Study, load_study
 
 _END = "<!-- end -->"
@@ -44,7 +44,7 @@ def write_texts(folders: Iterable[Path]) -> list[Path]:
     for path in _texts(folders):
         before = _text(path)
         if (after := _written(path, before)) != before:
-            write_atomically(path, lambda scratch, after=after: scratch.write_text(after, "utf-8"))  # type: ignore[misc]
+            write_text(path, after)
             changed.append(path)
     return changed
 
@@ -143,10 +143,6 @@ def _said(study: Study, one: Comparison) -> str:
     return f"{points_text(one.interval, study.metric)}, p {p_text(one.adjusted)}"
 
 
-def _findings(folder: Path) -> list[str]:
-    return findings(*_compared(folder))
-
-
 def _scores(folder: Path) -> list[str]:
     study, _ = _compared(folder)
     rows = [row for row in study.rows if row.records]
@@ -205,4 +201,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
 
 
-_KINDS: Mapping[str, Callable[[Path], list[str]]] = {"findings": _findings, "scores": _scores, "probes": _probes}
+_KINDS: Mapping[str, Callable[[Path], list[str]]] = {
+    "findings": lambda folder: findings(*_compared(folder)),
+    "scores": _scores,
+    "probes": _probes,
+}

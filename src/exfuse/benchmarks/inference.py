@@ -12,12 +12,12 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
 from exfuse.benchmarks.running import VARIANTS, batch, build
 from exfuse.fusing.fuse import fuse
-from exfuse.models.segmenter import Segmenter
+from exfuse.models.segmenter import ScoresAlone, Segmenter
 
 _SIZES = (256, 512)
 _REPEATS = 9
@@ -101,17 +101,6 @@ def _new_sizes(name: str, model: Segmenter, fused: Segmenter) -> Measurement:
     return hold(item, ours, theirs, "ms", details=f"{_DETAILS}; {_SIZES[0]} px wide", faster=True)
 
 
-class _Scores(nn.Module):
-    """The scores alone, which compilers return."""
-
-    def __init__(self, model: Segmenter) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model(image).scores
-
-
 @contextmanager
 def _quietly() -> Iterator[None]:
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
@@ -126,7 +115,7 @@ def _inductor(model: Segmenter, image: Tensor) -> Run | None:
 
     torch._dynamo.reset()
     with _quietly(), config.patch(freezing=True):
-        compiled = torch.compile(_Scores(model).eval())
+        compiled = torch.compile(ScoresAlone(copy.deepcopy(model)).eval())
         compiled(image.clone())
 
     def run(image: Tensor) -> object:
@@ -140,7 +129,8 @@ def _onednn(model: Segmenter, image: Tensor) -> Run:
     """TorchScript's, which its makers call deprecated."""
     with _quietly():
         torch.jit.enable_onednn_fusion(True)
-        traced = torch.jit.freeze(torch.jit.trace(_Scores(model).eval(), image.clone(), check_trace=False))
+        alone = ScoresAlone(copy.deepcopy(model)).eval()
+        traced = torch.jit.freeze(torch.jit.trace(alone, image.clone(), check_trace=False))
         for _ in range(2):  # it looks at the first and compiles at the second
             traced(image.clone())
     return traced
@@ -153,7 +143,7 @@ def _onnxruntime(model: Segmenter, image: Tensor) -> Run | None:
 
     with _quietly(), tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
-        torch.onnx.export(_Scores(fuse(model, portable=True)), (image.clone(),), path, dynamo=True, verbose=False)
+        torch.onnx.export(ScoresAlone(fuse(model, portable=True)), (image.clone(),), path, dynamo=True, verbose=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

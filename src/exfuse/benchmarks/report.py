@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import torch
 
-from exfuse.files import write_atomically, write_csv, write_json
+from exfuse.files import write_csv, write_json, write_text
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
 from exfuse.store.checked import plain
@@ -157,8 +157,8 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
     write_json(data, content)
     fields = Measurement.__struct_fields__[:-1]  # without profiles
     rows = [[getattr(one, name) for name in fields] for one in measurements]
-    write_atomically(table, lambda path: write_csv(path, [fields, *rows]))
-    write_atomically(text, lambda path: path.write_text(_markdown(measurements, machine, failed)))
+    write_csv(table, [fields, *rows])
+    write_text(text, _markdown(measurements, machine, failed))
 
 
 def files(folder: Path) -> list[Path]:

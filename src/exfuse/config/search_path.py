@@ -15,7 +15,7 @@ import yaml
 
 from exfuse.config.slots import register_slots
 from exfuse.config.words import as_typed
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, repeated
 from exfuse.files import CONFIG_DIR, config_dirs, set_config_dirs
 from exfuse.store.description import Option
 
@@ -137,7 +137,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := repeated(names):
             raise yaml.constructor.ConstructorError(problem=f"{twice[0]} stands there twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
@@ -25,28 +25,25 @@ _PLAIN = {
 _BARE = re.compile(r"(?!null$|true$|false$|inf$|nan$|\.\d)[A-Z/.][\w/.:-]*", re.IGNORECASE | re.ASCII)
 
 
-def shown(value: Any) -> str:
-    """A value as it is typed on the command line."""
+def shown(value: Any, leaf: Callable[[Any], str] = str) -> str:
+    """A value as it is typed on the command line; ``leaf`` says text and numbers."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
-        return f"{{{','.join(f'{name}:{shown(item)}' for name, item in value.items())}}}"
-    return f"[{','.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else str(value)
+        return f"{{{','.join(f'{name}:{shown(item, leaf)}' for name, item in value.items())}}}"
+    return f"[{','.join(shown(item, leaf) for item in value)}]" if isinstance(value, (list, tuple)) else leaf(value)
 
 
 def as_typed(value: Any) -> str:
     """A value in Hydra's override grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(as_typed, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{as_typed(item)}' for key, item in value.items())}}}"
-    text = str(value)
-    if isinstance(value, str) and not _BARE.fullmatch(text):
-        escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + (found[2] and r"\""), text)  # others stand for themselves
-        return f'"{escaped}"'
-    return text
+    return shown(value, _quoted)
+
+
+def _quoted(value: Any) -> str:
+    if not isinstance(value, str) or _BARE.fullmatch(value):
+        return str(value)
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + (found[2] and r"\""), value)  # others stand for themselves
+    return f'"{escaped}"'
 
 
 def expected(kind: Any) -> str:

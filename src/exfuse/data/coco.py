@@ -19,7 +19,7 @@ from PIL import Image
 from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import check_ids
-from exfuse.errors import DataError
+from exfuse.errors import DataError, repeated
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
 from exfuse.palette import VOID, palette_image
@@ -200,8 +200,7 @@ def read_annotations(path: Path, classes: Sequence[str]) -> list[AnnotatedImage]
         raise DataError(
             f"{path} is no whole annotation file of COCO ({type(error).__name__}: {error}). Fetch the annotations again."
         ) from error
-    names = [Path(image.file).stem for image in images]  # by which their masks will be called
-    if twins := [name for name, number in Counter(names).items() if number > 1]:
+    if twins := repeated(Path(image.file).stem for image in images):  # by which their masks will be called
         raise DataError(f"{path} lists an image twice, e.g. {twins[0]}.")
     check_ids((image.file for image in images), str(path))
     return sorted(images)

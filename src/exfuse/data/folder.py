@@ -1,15 +1,14 @@
 """Anyone's own data, and CamVid: <root>/<split>/{images,labels}/ with index masks and a list of class names."""
 
 import mimetypes
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.data.bands import Bands
 from exfuse.data.pixels import FORMATS
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.split import Item, Split, check_folders, make_split
 from exfuse.data.text import read_class_names, read_groups
-from exfuse.errors import DataError, plural
+from exfuse.errors import DataError, plural, repeated
 from exfuse.limits import Counts, Id, Interval, Orientation, Positive
 from exfuse.palette import VOID
 from exfuse.store.grouping import COLUMN
@@ -46,12 +45,8 @@ def read_folder(
         DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
     """
     folder = Path(root) / split
-    for part in ("images", "labels"):
-        if not (folder / part).is_dir():
-            raise DataError(
-                f"{name} data not found: no folder {folder / part}. Set data.root to the folder that holds "
-                f"{split}/images and {split}/labels."
-            )
+    hint = f" Set data.root to the folder that holds {split}/images and {split}/labels."
+    check_folders(name, (folder / "images", folder / "labels"), hint)
     names = read_class_names(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
     bands = Bands(channels, (range[0], range[1]) if range else None)
     images, others = _by_format(folder / "images", bands.formats)
@@ -96,6 +91,6 @@ def _by_format(folder: Path, formats: set[str]) -> tuple[dict[str, Path], list[P
     """Files of these formats by stem, in the order of their names; and what else is there, hidden files apart."""
     found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     fitting = [path for path in found if path.suffix.lower() in formats and not path.is_dir()]
-    if twins := [stem for stem, number in Counter(path.stem for path in fitting).items() if number > 1]:
+    if twins := repeated(path.stem for path in fitting):
         raise DataError(f"{folder} has several files called {twins[0]}.*: keep the one that belongs to its namesake.")
     return {path.stem: path for path in fitting}, sorted({*found} - {*fitting})

@@ -6,6 +6,7 @@ from pathlib import Path
 from exfuse.data.folder import is_picture, refuse_other_formats
 from exfuse.data.labelled import LabelledItem, LabelledSplit
 from exfuse.data.pixels import FORMATS
+from exfuse.data.split import check_folders
 from exfuse.errors import CONTROL, DataError, plural
 from exfuse.limits import Counts
 
@@ -36,10 +37,7 @@ def read_image_folder(
     folder, counts = Path(root) / split, counts or {}
 
     def classes() -> tuple[str, ...]:
-        if not folder.is_dir():
-            raise DataError(
-                f"{name} data not found: no folder {folder}. Set pretraining.data.root to the folder that holds {split}/CLASS/."
-            )
+        check_folders(name, [folder], f" Set pretraining.data.root to the folder that holds {split}/CLASS/.")
         found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
         if not found:
             raise DataError(f"{folder} holds no folder at all; expected one a class.")

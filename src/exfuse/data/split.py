@@ -175,6 +175,17 @@ def make_split(
     return replace(split, items=tuple(replace(item, upright=True) if item.id in turned else item for item in split.items))
 
 
+def check_folders(name: str, folders: Iterable[Path], hint: str) -> None:
+    """Refuse data of which a folder is not there; ``hint`` is said behind that, with the blank or line break before it.
+
+    Raises:
+        DataError: that names the folder.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{name} data not found: no folder {folder}.{hint}")
+
+
 def check_disjoint(train: Split, val: Split) -> None:
     """Refuse two splits that share an image, unless ``val`` says that it does, or that name their ids differently.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.split import Item, Split, check_folders, make_split
 from exfuse.data.text import check_class_names, read_lines
 from exfuse.errors import DataError
 from exfuse.limits import Counts, Id, Orientation
@@ -46,9 +46,7 @@ def read_cityscapes(
         DataError: see `make_split`; or if ``root`` is not in this layout.
     """
     images, labels = Path(root) / "leftImg8bit" / split, Path(root) / "gtFine" / split
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise DataError(f"{name} data not found: no folder {folder}.\n{_CITYSCAPES}")
+    check_folders(name, (images, labels), f"\n{_CITYSCAPES}")
     found = sorted(path for path in images.glob(f"*/*{_IMAGE}.png") if not path.name.startswith("."))
     if not found:
         loose = "images beside one another" if any(images.glob("*.png")) else "no such image"
@@ -79,9 +77,7 @@ def read_ade20k(
     """
     root = Path(root)
     folders = [root / part / _SPLITS.get(split, split) for part in ("images", "annotations")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{name} data not found: no folder {folder}.\n{_ADE}")
+    check_folders(name, folders, f"\n{_ADE}")
     classes = _object_names(root / "objectInfo150.txt")
     images = sorted(path for path in folders[0].glob("*.jpg") if not path.name.startswith("."))
     items = [Item(path.stem, path, folders[1] / f"{path.stem}.png") for path in images]

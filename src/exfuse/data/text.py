@@ -2,11 +2,10 @@
 
 import codecs
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from exfuse.errors import CONTROL, DataError, plural
+from exfuse.errors import CONTROL, DataError, plural, repeated
 
 _BY_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NUMBERED = re.compile(r"\d+[\s,;:.]+\S")
@@ -130,6 +129,6 @@ def check_class_names(names: Iterable[str], where: str) -> None:
 
 
 def _refuse_twins(names: list[str], where: str, advice: str) -> None:
-    if twins := [name for name, number in Counter(names).items() if number > 1]:
+    if twins := repeated(names):
         more = f" and {len(twins) - 1} more" if len(twins) > 1 else ""
         raise DataError(f"{where} lists {twins[0]} twice{more}. {advice}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from exfuse.data.split import Item, Split, make_split
+from exfuse.data.split import Item, Split, check_folders, make_split
 from exfuse.data.text import check_ids, read_groups, read_ids, read_lines
 from exfuse.errors import DataError, plural
 from exfuse.limits import Counts, Orientation
@@ -41,9 +41,7 @@ def read_voc(
         DataError: see `make_split`; or if ``root`` is not in this layout.
     """
     root = Path(root)
-    for folder in ("JPEGImages", "SegmentationClass"):
-        if not (root / folder).is_dir():
-            raise DataError(f"{name} data not found: no folder {root / folder}.\n{_HINT}")
+    check_folders(name, (root / "JPEGImages", root / "SegmentationClass"), f"\n{_HINT}")
     path, count = root / "ImageSets" / "Segmentation" / f"{split}.txt", (counts or {}).get(split)
     by_id = read_groups(path, _HINT) if groups == COLUMN else groups
     items = [voc_item(root, id) for id in (by_id if isinstance(by_id, dict) else read_ids(path, _HINT))]
@@ -75,10 +73,8 @@ def read_train_aug_png(
     """
     root = Path(root)
     lists = root / "ImageSets" / "Segmentation"
-    png = f"Unpack {masks}.zip there, or choose data=voc_aug for SBD's .mat files."
-    for folder, hint in (("JPEGImages", _HINT), (masks, png)):
-        if not (root / folder).is_dir():
-            raise DataError(f"{name} data not found: no folder {root / folder}.\n{hint}")
+    check_folders(name, [root / "JPEGImages"], f"\n{_HINT}")
+    check_folders(name, [root / masks], f"\nUnpack {masks}.zip there, or choose data=voc_aug for SBD's .mat files.")
     path = lists / f"{listed}.txt"
     lines = read_lines(path, f"Put the list of the {masks} masks there, 10,582 ids, one a line.")
     items = [_listed_item(root, masks, line, path) for line in lines]

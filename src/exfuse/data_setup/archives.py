@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from exfuse.data_setup.download import OF_THIS_DISK, fetch
 from exfuse.errors import DataError
-from exfuse.files import write_atomically
+from exfuse.files import write_text
 from exfuse.terminal import Console, Progress
 
 if sys.version_info >= (3, 12):
@@ -46,7 +46,7 @@ def write_manifest(folder: Path) -> Manifest:
     """List every file of a folder by its relative name and size."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     text = "".join(f"{size}\t{name}\n" for name, size in sorted(sizes.items()))
-    write_atomically(manifest_file(folder), lambda scratch: scratch.write_text(text))
+    write_text(manifest_file(folder), text)
     return _summary(text)
 
 

@@ -5,7 +5,6 @@ file, and the archives here are up to 18 GB.
 """
 
 import errno
-import hashlib
 import http.client
 import json
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from exfuse.errors import DataError
+from exfuse.files import digest_of
 from exfuse.terminal import Console, Progress
 
 _BLOCK = 1 << 20
@@ -76,11 +76,7 @@ def verify(path: Path, checksum: str | None) -> str | None:
     if checksum is None:
         return None
     kind = checksum.partition(":")[0]
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    found = f"{kind}:{digest.hexdigest()}"
+    found = f"{kind}:{digest_of(path, kind)}"
     return None if found == checksum.lower() else found
 
 

@@ -2,14 +2,13 @@
 
 import torch
 from timm.layers import Conv2dSame
-from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from exfuse.errors import UserError
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Size
 from exfuse.models.backbone import image_channels
-from exfuse.models.segmenter import Segmenter
+from exfuse.models.segmenter import ScoresAlone, Segmenter
 
 LARGEST_SIDE = 16384
 _LARGEST_BATCH = 1024
@@ -19,17 +18,6 @@ _ONE_SIZE = (
     "torch.export finds no graph of this model that holds at every size (an encoder that pads by the image's size has none). "
     "Add size=[HEIGHT,WIDTH] to export it for images of one size."
 )
-
-
-class _Scores(nn.Module):
-    """The scores alone: (B, channels, H, W) -> (B, C, H, W)."""
-
-    def __init__(self, model: Segmenter) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model(image).scores
 
 
 def smallest_side(model: Segmenter) -> int:
@@ -56,7 +44,7 @@ def trace(model: Segmenter, size: Size | None) -> ExportedProgram:
     example = torch.zeros(2, image_channels(model), *(size or _EXAMPLE))
     try:
         with torch.no_grad():
-            return torch.export.export(_Scores(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
+            return torch.export.export(ScoresAlone(fused).eval(), (example,), dynamic_shapes={"image": dimensions})
     except RuntimeError as error:
         if size is None:
             raise UserError(_ONE_SIZE) from error

@@ -17,7 +17,7 @@ from msgspec import Meta
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from exfuse.errors import UserError, plural
+from exfuse.errors import UserError, plural, repeated
 from exfuse.limits import BARE, Amount, Count, Seed
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -131,7 +131,8 @@ def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found]
         return FolderFile(), [*_table(folder, columns)], []
     if not folder.is_dir():
         raise UserError(f"No folder {folder}: expected one with result files. {PAGE}")
-    every = sorted(path for path in folder.rglob("*") if not _hidden(path.relative_to(folder)) and not _is_folder(path))
+    below = [path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    every = sorted(path for path in below if path.is_symlink() or not path.is_dir())
     shared = [path for path in every if path.parent == folder and path.name in STUDY_FILES]
     if len(shared) > 1:
         raise UserError(f"{shared[1]} and {shared[0]} both say what holds for all runs: keep one of them.")
@@ -145,14 +146,6 @@ def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found]
         raise UserError(f"{folder} holds no result file: expected RUN.json with RUN.npz or RUN.csv, or a table. {PAGE}")
     read = {*shared, *(path for parts in by_stem.values() for path in parts.values())}
     return file, found, [path for path in every if path not in read]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _runs(parts: Mapping[str, Path], columns: Columns) -> Iterator[Found]:
@@ -218,9 +211,8 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     Raises:
         ValueError: if two have one name.
     """
-    names = [name for name, _ in pairs]
-    if len({*names}) < len(names):
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands there twice")
+    if twice := repeated(name for name, _ in pairs):
+        raise ValueError(f"{twice[0]} stands there twice")
     return dict(pairs)
 
 
@@ -350,10 +342,8 @@ def _averaged(path: Path, run: RunFile, table: Path, lines: Sequence[_Line]) -> 
 
 
 def _refuse_twins(ids: Ids, where: str) -> None:
-    if len({*ids}) < len(ids):
-        seen: set[str] = set()
-        twice = next(id for id in ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
-        raise UserError(f"{where}: image {twice} stands there twice.")
+    if twice := repeated(ids):
+        raise UserError(f"{where}: image {twice[0]} stands there twice.")
 
 
 # Arrays of counts.

@@ -167,3 +167,14 @@ def build_segmenter(
         with torch_seeded(seed, "places"):
             check_places(model, classes, {path: (one.place, f"technique/{one.name}") for path, one in foreign.items()})
     return model
+
+
+class ScoresAlone(nn.Module):
+    """The scores alone: (B, channels, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model(image).scores

@@ -46,6 +46,11 @@ def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(wide, size, mode="bilinear").to(maps.dtype)
 
 
+def at_size(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Scores (B, C, h, w) at ``size``, interpolated bilinearly in their own dtype where that is another."""
+    return scores if scores.shape[-2:] == tuple(size) else F.interpolate(scores, size, mode="bilinear")
+
+
 def cut(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """The first (H, W) = ``size`` rows and columns of (B, C, H', W')."""
     if not torch.compiler.is_exporting():

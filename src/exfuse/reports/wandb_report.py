@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from exfuse.errors import ConfigError, UserError, plural
-from exfuse.files import outputs, write_atomically
+from exfuse.errors import ConfigError, UserError, first_line, plural
+from exfuse.files import outputs, write_text
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
 from exfuse.terminal import Console
@@ -43,8 +43,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     wandb_document.write_specs(report, workspace, folder)
     preview = folder / "preview.html"
     with outputs([preview]):
-        text = render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report))
-        write_atomically(preview, lambda scratch: scratch.write_bytes(text.encode()))
+        write_text(preview, render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report)))
     runs = f"{plural(len(view.ids), 'run')} in {plural(len(view.rows), 'row')}"
     console.print(f"Report and workspace view of {view.title} ({runs}): {folder}; preview.html shows it", soft_wrap=True)
     if not publish:
@@ -58,7 +57,6 @@ def _of_wandb(call: Callable[[], _Answer]) -> _Answer:
     try:
         return call()
     except Exception as error:  # wandb raises all sorts; each means that W&B did not take it
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"W&B did not take the report: {first.rstrip('.')}. Check the network, the key (`wandb login`), entity and project."
+            f"W&B did not take the report: {first_line(error)}. Check the network, the key (`wandb login`), entity and project."
         ) from error

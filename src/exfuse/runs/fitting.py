@@ -52,7 +52,6 @@ def prepare_process(described: _Described, seed: int) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # not its own news: device tables, advertisements
     for advice in _ADVICE:
         warnings.filterwarnings("ignore", message=advice)
-    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")  # it goes on from there
     # Nothing should draw from the global generators; seed them all the same.
     pl.seed_everything(seed, verbose=False)
     if described.runtime.threads:

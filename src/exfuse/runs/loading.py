@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn import functional as F
 
 from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
@@ -17,6 +16,7 @@ from exfuse.data.bands import RGB, Bands
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
+from exfuse.models.upsample import at_size
 from exfuse.palette import voc_palette
 from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
@@ -69,10 +69,7 @@ class TrainedModel:
     def _scores(self, image: Picture) -> Tensor:
         pixels = self._pixels(image)
         device = next(self.model.parameters()).device
-        scores = self.model(self.transform(pixels)[None].to(device)).scores
-        return (
-            F.interpolate(scores, pixels.shape[:2], mode="bilinear")[0] if scores.shape[2:] != pixels.shape[:2] else scores[0]
-        )
+        return at_size(self.model(self.transform(pixels)[None].to(device)).scores, pixels.shape[:2])[0]
 
     def _pixels(self, image: Picture) -> NDArray[np.uint8]:
         if isinstance(image, (str, Path)):

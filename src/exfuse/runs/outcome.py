@@ -58,7 +58,7 @@ def write_scores(path: Path, scored: ScoredImages, dataset: SegmentationDataset)
         found |= {"groups": np.array(grouping.groups), "ordered": np.array(grouping.ordered)}
     write_atomically(path / COUNTS, lambda file: np.savez_compressed(file, **found))
     write_atomically(path / BOUNDARY, lambda file: np.savez_compressed(file, radii=radii, ids=ids, **areas))
-    write_atomically(path / "per_class.csv", lambda file: _write_csv(file, scored, dataset.split.classes))
+    _write_by_class(path / "per_class.csv", scored, dataset.split.classes)
 
 
 def summarise(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
@@ -82,7 +82,7 @@ def save_examples(
     save_comparison(path, images, truths, {name: [example.prediction for example in examples]}, dataset.split.classes)
 
 
-def _write_csv(path: Path, scored: ScoredImages, classes: tuple[str, ...]) -> None:
+def _write_by_class(path: Path, scored: ScoredImages, classes: tuple[str, ...]) -> None:
     counts, areas = scored.counts.sum(0), scored.areas
     parts = [part.total().iou() for part in areas.parts(EDGE_RADIUS).values()]
     names = ["class", "iou", "true_pixels", f"interior_iou_{EDGE_RADIUS}px", f"edge_iou_{EDGE_RADIUS}px", "boundary_iou"]

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from typing import Any
 
 import pytorch_lightning as pl
 from msgspec.structs import replace
@@ -23,7 +22,6 @@ from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
 from exfuse.errors import plural
 from exfuse.files import sha256, write_atomically, write_json
-from exfuse.models.classifier import Classifier
 from exfuse.models.weights import save_backbone_weights
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
@@ -124,10 +122,8 @@ def _make(
         environment = describe_environment(trainer.strategy.root_device)  # Lightning has put the task back on the CPU
         write_json(folder.path / "environment.json", as_plain(environment))
         scaling = Normalisation(**normalisation(wanted))
-        write_atomically(
-            folder.path / WEIGHTS,
-            lambda path: save_backbone_weights(path, model.backbone, scaling, _branch_weights(model)),
-        )
+        branches = model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
+        write_atomically(folder.path / WEIGHTS, lambda path: save_backbone_weights(path, model.backbone, scaling, branches))
         made = {"accuracy": accuracy, "gigamacs": cost.gigamacs, "precision": wanted.trainer.precision}
         record = folder.write(
             replace(
@@ -164,10 +160,6 @@ def _validate(trainer: pl.Trainer, task: ClassificationTask, data: Classificatio
     (scores,) = trainer.validate(task, data, verbose=False)
     prefix = "val/accuracy_"
     return {name.removeprefix(prefix): float(value) for name, value in scores.items() if name.startswith(prefix)}
-
-
-def _branch_weights(model: Classifier) -> dict[str, Any]:
-    return model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
 
 
 def _print_cost(wanted: PretrainingDescription, console: Console) -> None:

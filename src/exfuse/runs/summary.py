@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
 from exfuse.errors import UserError
-from exfuse.files import outputs, write_atomically
+from exfuse.files import outputs
 from exfuse.store.folder import find_finished
 from exfuse.terminal import Console
 
@@ -38,7 +38,7 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     Console().print(summary_table(variants, title))
     if csv is not None:
         with outputs([Path(csv)]):
-            write_atomically(Path(csv), lambda path: write_values(path, variants))
+            write_values(Path(csv), variants)
         Console().print(f"Single values: {csv}")
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -165,6 +165,15 @@ def write_rows(path: Path, kind: type[msgspec.Struct], rows: Iterable[msgspec.St
 def plain(content: Any) -> Any:
     """Structs and what they hold as plain data, for `exfuse.files.write_json`; paths as text."""
     return msgspec.to_builtins(content, str_keys=True, enc_hook=str)
+
+
+def with_texts(node: Any, change: Callable[[str], Any]) -> Any:
+    """Plain data with every text in it changed, but for the names of mappings."""
+    if isinstance(node, Mapping):
+        return {name: with_texts(value, change) for name, value in node.items()}
+    if isinstance(node, list):
+        return [with_texts(value, change) for value in node]
+    return change(node) if isinstance(node, str) else node
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from exfuse.errors import UserError
-from exfuse.files import write_atomically
+from exfuse.files import as_csv, write_text
 
 HISTORY = "history.csv"
 History = dict[int, dict[str, float]]  # step -> value by metric, `epoch` among them
@@ -85,15 +85,16 @@ def _values(text: str, path: Path) -> History:
 def write_history(path: Path, history: History) -> bool:
     """Write one line a step, columns by name after step and epoch; whether anything is other than it was."""
     names = sorted({name for values in history.values() for name in values} - {"epoch"})
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["step", "epoch", *names])
-    for step, values in history.items():
-        writer.writerow([step, *(_show(values.get(name)) for name in ("epoch", *names))])
-    text = f"{file.getvalue()}{_SEAL}{_hash(file.getvalue())}\n"
+    columns = ["epoch", *names]
+    lines = (
+        [step, *(f"{values[name]:.{_DIGITS}g}" if name in values else "" for name in columns)]
+        for step, values in history.items()
+    )
+    table = as_csv([["step", *columns], *lines])
+    text = f"{table}{_SEAL}{_hash(table)}\n"
     if path.is_file() and path.read_bytes() == text.encode():
         return False
-    write_atomically(path, lambda scratch: scratch.write_text(text))
+    write_text(path, text)
     return True
 
 
@@ -114,7 +115,3 @@ def _hash(text: str) -> str:
 def _version(path: Path) -> int:
     found = re.search(r"\d+$", path.parent.name)
     return int(found[0]) if found else -1
-
-
-def _show(value: float | None) -> str:
-    return "" if value is None else f"{value:.{_DIGITS}g}"

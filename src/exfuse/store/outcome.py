@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from exfuse.store.checked import plain, read_json, write_sealed_json
-from exfuse.store.record import DONE
+from exfuse.store.folder import RunFolder
+from exfuse.store.record import DONE, Record
 
 STARTED = "started"  # a supervisor that never got further: its machine or launcher failed
 SKIPPED, ELSEWHERE = "skipped", "done elsewhere"  # trained before, or by another sweep meanwhile
@@ -65,6 +66,19 @@ class Outcome(msgspec.Struct):
     began: float = 0.0
     before: float = 0.0
     progress: Progress | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        """Of its run, if that could be planned."""
+        return RunFolder(Path(self.store), self.key)
+
+    def record(self) -> Record | None:
+        """Of its run; None where that could not be planned, or has not begun."""
+        return self.folder.record() if self.key else None
+
+    def is_held(self) -> bool:
+        """Whether a process holds its run at this moment."""
+        return bool(self.key) and self.folder.is_held()
 
     def write(self, sweep: Path) -> None:
         """Write or replace the job's file in the sweep's folder, atomically."""

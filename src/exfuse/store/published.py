@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from exfuse.store.checked import Index, read_index
+from exfuse.store.checked import Index, read_index, with_texts
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 SCHEMA = 1
@@ -58,12 +58,5 @@ def read_published(folder: Path) -> Published:
 
 def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's plain description for others: of absolute paths the last part, nobody's logger, no folder of this machine."""
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {name: plain(value) for name, value in node.items()}
-        if isinstance(node, list):
-            return [plain(value) for value in node]
-        return Path(node).name if isinstance(node, str) and Path(node).is_absolute() else node
-
-    return plain(config) | {"logger": {"option": "csv"}, "paths": {name: name for name in config["paths"]}}
+    plain = with_texts(config, lambda text: Path(text).name if Path(text).is_absolute() else text)
+    return plain | {"logger": {"option": "csv"}, "paths": {name: name for name in config["paths"]}}

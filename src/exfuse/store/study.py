@@ -5,7 +5,6 @@ import math
 import os
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, repeated
 from exfuse.files import as_json, write_json
 from exfuse.metrics.boundary_areas import RADII, BoundaryAreas
 from exfuse.metrics.iou import Areas
@@ -399,7 +398,7 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
         raise UserError(
             f"{path}: factor {unknown[0]!r} is no technique or setting that rows differ in. There are {', '.join(slots)}."
         )
-    if twice := [name for name in factors if factors.count(name) > 1]:
+    if twice := repeated(factors):
         raise UserError(f"{path}: factor {twice[0]!r} is listed twice. List it once.")
 
 
@@ -462,8 +461,7 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
     rows = {row.name: row for row in file.rows}
     if strange := [name for name in (*tuning.trials, *tuning.chosen, *tuning.passed_over) if name not in rows]:
         raise UserError(f"{path}: the search knows a row {strange[0]} that the study has not. {_REMEDY}")
-    keys = [trial.key for trial in runs if trial.key]
-    if twice := [key for key in keys if keys.count(key) > 1]:
+    if twice := repeated(trial.key for trial in runs if trial.key):
         raise UserError(f"{path}: the search names run {twice[0]} twice. {_REMEDY}")
     for name in rows:
         trials, passed_over = tuning.trials.get(name, []), tuning.passed_over.get(name, [])
@@ -557,8 +555,7 @@ def _check(study: StudyFile, path: Path) -> None:
     """Refuse what the types allow and a table does not."""
     if not study.rows:
         raise UserError(f"{path} has no rows. {_REMEDY}")
-    names = Counter(row.name for row in study.rows)
-    if twice := [name for name, number in names.items() if number > 1]:
+    if twice := repeated(row.name for row in study.rows):
         raise UserError(f"{path}: two rows are called {twice[0]}. Names must differ.")
     for row in study.rows:
         if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:

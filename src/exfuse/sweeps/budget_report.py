@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.box import SIMPLE
 
-from exfuse.files import write_atomically, write_csv
+from exfuse.files import write_csv, write_text
 from exfuse.sweeps.budget import Budget, Training
 from exfuse.terminal import Table, columns
 
@@ -73,8 +73,8 @@ def write_budget(folder: Path, budgets: Sequence[Budget], command: str) -> list[
     text = "\n".join(["# Budget", "", f"`{command}`", "", *told, "", *settings, "", *table, ""])
 
     paths = files(folder)
-    write_atomically(paths[0], lambda path: path.write_text(text))
-    write_atomically(paths[1], lambda path: write_csv(path, [names, *rows]))
+    write_text(paths[0], text)
+    write_csv(paths[1], [names, *rows])
     return paths
 
 

@@ -3,7 +3,7 @@
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.store import variants
-from exfuse.store.checked import plain, typed
+from exfuse.store.checked import plain, typed, with_texts
 from exfuse.store.consistency import differences
 from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
 from exfuse.store.history import HISTORY
@@ -74,7 +74,7 @@ def collect_study(
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
     changed = write_study(output, file)  # first: by it a later start knows what one that was cut off here has left
     changed |= _copy_records(outcomes, output / RECORDS, whole)
-    return _copy_records(search.runs if search else (), output / SEARCH, whole, _copy_summary) or changed
+    return _copy_records(search.runs if search else (), output / SEARCH, whole, counts=False) or changed
 
 
 def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[
         for key in filter(None, row.runs.values()):
             if (other := of_key.setdefault(key, row.name)) != row.name:
                 raise UserError(f"Rows {other} and {row.name} are the same run, {key}. Take one of them out of the study.")
-    stores = {outcome.key: Path(outcome.store) for outcome in outcomes}
-    records = {row.name: [RunFolder(stores[key], key).record() for key in filter(None, row.runs.values())] for row in rows}
+    runs = {outcome.key: outcome for outcome in outcomes}
+    records = {row.name: [runs[key].record() for key in filter(None, row.runs.values())] for row in rows}
     first = {name: done[0] for name, found in records.items() if (done := [one for one in found if one and one.done])}
     overrides = {row.name: study.overrides[row.name] for row in rows}
     return {"overrides": overrides, "settings": differences(first, map(key_of, itertools.chain(*overrides.values())))}
@@ -143,41 +143,26 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
     ]
 
 
-def _copy_records(
-    outcomes: Iterable[Outcome], folder: Path, whole: bool, copy: Callable[[RunFolder, RunFolder], bool] | None = None
-) -> bool:
+def _copy_records(outcomes: Iterable[Outcome], folder: Path, whole: bool, counts: bool = True) -> bool:
     """Copy each outcome's record and, if they are ``whole``, remove those of others; whether anything is other than before."""
-    sources = [RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key]
+    sources = [outcome.folder for outcome in outcomes if outcome.key]
     stale = {path.parent.name for path in folder.glob(f"{'[0-9a-f]' * 16}/{RECORD}")} - {source.key for source in sources}
     for name in stale if whole else ():
         shutil.rmtree(folder / name)
-    changed = [(copy or _copy_record)(source, RunFolder(folder, source.key)) for source in sources]  # all of them
+    changed = [_copy_record(source, RunFolder(folder, source.key), counts) for source in sources]  # all of them
     return any(changed)
 
 
-def _copy_summary(source: RunFolder, target: RunFolder) -> bool:
-    """Copy a record alone: its scores are in it."""
-    record = source.record()
-    if record is None or target.record() == (copy := _portable_record(source, record)):
-        return False
-    target.write(copy)
-    return True
-
-
-def _portable_record(source: RunFolder, record: Record) -> Record:
-    told = replace(record, reason=record.reason or record.why, traceback="")
-    return typed(portable(plain(told)), Record, source.path, "a record", "")
-
-
-def _copy_record(source: RunFolder, target: RunFolder) -> bool:
-    """Copy a record and its counts without what is of this machine alone; whether the copy was missing or another."""
+def _copy_record(source: RunFolder, target: RunFolder, counts: bool) -> bool:
+    """Copy a record, with or without its counts, but for what is of this machine alone; whether it was missing or another."""
     record = source.record()
     if record is None:
         return False
-    copy = _portable_record(source, record)
-    if _is_copied(target, copy):
+    told = replace(record, reason=record.reason or record.why, traceback="")
+    copy = typed(portable(plain(told)), Record, source.path, "a record", "")
+    if _is_copied(target, copy, counts):
         return False
-    if record.done:
+    if record.done and counts:
         source.counts(record)  # refuses what its record does not describe
         (target.path / HISTORY).unlink(missing_ok=True)  # of an earlier training
         files = [COUNTS] if source.boundary_areas(record) is None else [COUNTS, BOUNDARY]
@@ -187,10 +172,10 @@ def _copy_record(source: RunFolder, target: RunFolder) -> bool:
     return True
 
 
-def _is_copied(target: RunFolder, copy: Record) -> bool:
+def _is_copied(target: RunFolder, copy: Record, counts: bool) -> bool:
     try:
         copied = target.record()
-        if copied is not None and copied.done:
+        if copied is not None and copied.done and counts:
             target.counts(copied)
             target.boundary_areas(copied)
     except UserError:
@@ -204,13 +189,7 @@ def portable(content: Any) -> Any:
     A text that begins with one is one, blanks and all, unless it reads as a sentence; within a text it ends at a blank, but for
     blanks in the names of the folders above.
     """
-    if isinstance(content, dict):
-        return {name: portable(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [portable(value) for value in content]
-    if not isinstance(content, str):
-        return content
-    return PurePosixPath(content).name if _PATH.fullmatch(content) else _directories().sub("", content)
+    return with_texts(content, lambda text: PurePosixPath(text).name if _PATH.fullmatch(text) else _directories().sub("", text))
 
 
 @cache

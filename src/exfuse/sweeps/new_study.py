@@ -12,7 +12,7 @@ from exfuse.config import search_path
 from exfuse.config.overrides import describe_run
 from exfuse.config.words import nearest
 from exfuse.errors import ConfigError, plural
-from exfuse.files import CONFIG_DIR, write_atomically
+from exfuse.files import CONFIG_DIR, write_text
 from exfuse.store.variants import technique
 from exfuse.sweeps.rows import check_rows, read_study
 from exfuse.terminal import Console
@@ -86,7 +86,7 @@ def write_new_study(
         describe_run([one.on for one in picks])
     at = search_path.typed() or ([] if folder == CONFIG_DIR else ["--config-dir", folder.name])
     command = shlex.join(["exfuse", "train", f"+study={name}", *at])
-    write_atomically(path, lambda scratch: scratch.write_text(_text(content, command)))
+    write_text(path, _text(content, command))
     found = f"{plural(len(rows), 'row')}" if rows else f"{2 ** len(picks)} combinations"
     here = search_path.arguments() or ([] if folder == CONFIG_DIR else ["--config-dir", str(folder)])
     command = shlex.join(["exfuse", "train", f"+study={name}", *here])  # a file may travel, this is for this place

@@ -4,13 +4,11 @@ Optuna's memory is made anew at every start from the runs that are there: with t
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from exfuse.errors import ConfigError
-from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
 from exfuse.store.record import FAILED, Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
@@ -86,7 +84,7 @@ class OptunaSearch(Search):
         from optuna.trial import TrialState
 
         outcome = self.outcomes[row, tuple(settings.values())]
-        record = _record(outcome.store, outcome.key)
+        record = outcome.record()
         if outcome.status in GOOD and record is not None and record.scored is not None:
             if is_pruned(record):
                 for step, score in enumerate(record.looks):
@@ -106,7 +104,7 @@ class OptunaSearch(Search):
 
     def _finished(self, row: int) -> list[Record]:
         """Records of a row's runs that went through to their end."""
-        records = [_record(outcome.store, outcome.key) for outcome in self._of(row) if outcome.status in GOOD]
+        records = [outcome.record() for outcome in self._of(row) if outcome.status in GOOD]
         return [one for one in records if one and one.scored and not one.diverged and not is_pruned(one)]
 
     def _checked(self, key: str, values: Space | list[Value]) -> Space | list[Value]:
@@ -143,7 +141,3 @@ def _rounded(value: Value, space: Space | list[Value]) -> Value:
         return value
     rounded = float(f"{value:.{_DIGITS}g}")
     return rounded if float(space.low) <= rounded <= float(space.high) else value
-
-
-def _record(store: str, key: str) -> Record | None:
-    return RunFolder(Path(store), key).record() if key else None

@@ -1,7 +1,6 @@
 """A study as conf/study declares it, and its rows: variants that a sweep makes, or lists of overrides."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from exfuse.composition.precision import possible_precisions
 from exfuse.config import search_path
 from exfuse.config.overrides import compose_hydra, explain, parser
 from exfuse.config.words import as_typed
-from exfuse.errors import ConfigError, UserError, plural
+from exfuse.errors import ConfigError, UserError, plural, repeated
 from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.plan import PRETRAINED
 from exfuse.store import variants
@@ -76,8 +75,7 @@ def check_declared(study: DeclaredStudy) -> None:
     """
     rows = {name: row.builds_on if row else None for name, row in study.rows.items()}
     check_words("study", study, rows, variants.names())
-    labels = Counter(row.label for row in study.rows.values() if row and row.label and row.overrides is None)
-    if twice := [label for label, number in labels.items() if number > 1]:
+    if twice := repeated(row.label for row in study.rows.values() if row and row.label and row.overrides is None):
         raise UserError(f"study: two rows have the label {twice[0]}. A run can stand in one of them alone.")
     if study.baseline is not None and rows:
         raise UserError("study.baseline is for a study without rows; rows say themselves what they build on.")
@@ -151,8 +149,7 @@ def split(params: Mapping[str, Any], typed: Sequence[str], reader: OverridesPars
     texts = [*(f"{key}={value}" for key, value in params.items()), *typed]
     parsed = (reader or OverridesParser.create()).parse_overrides(texts)
     for override in parsed:
-        values = Counter(override.sweep_string_iterator() if override.is_discrete_sweep() else ())
-        if twice := [value for value, number in values.items() if number > 1]:
+        if twice := repeated(override.sweep_string_iterator() if override.is_discrete_sweep() else ()):
             raise ConfigError(f"{override.input_line}: {twice[0]} is listed twice. List every value once.")
         if override.is_sweep_override() and (key := key_of(override.input_line or "")).startswith("sweep.") and key != ROW:
             raise ConfigError(f"{override.input_line}: expected one value. {key} is about the sweep, not about a run of it.")

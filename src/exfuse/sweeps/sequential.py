@@ -1,7 +1,6 @@
 """A sequential study: seeds comparison by comparison until each is decided, see `exfuse.analysis.sequential`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from exfuse.analysis.sequential import Deciding, Pair
 from exfuse.errors import ConfigError, plural
@@ -90,9 +89,7 @@ class Additions:
         if self.earlier and looks == self.earlier.looks[: len(looks)]:
             looks = self.earlier.looks
         runs = sum(_good(outcome) for outcome in self.found.values())
-        known = [
-            record for one in self.found.values() if _good(one) and (record := RunFolder(Path(one.store), one.key).record())
-        ]
+        known = [record for one in self.found.values() if _good(one) and (record := one.record())]
         hours = max(self.hours, sum(record.seconds for record in known) / 3600)
         return Sequential(rule=self.rule, looks=[*looks], runs=runs, hours=round(hours, 4), ended=ended)
 
@@ -120,7 +117,7 @@ class Additions:
         cells: dict[str, dict[int, RunFolder]] = {}
         for (name, place), one in self.found.items():
             if place < self.deciding.have[name]:
-                cells.setdefault(name, {})[self.rule.seeds[place]] = RunFolder(Path(one.store), one.key)
+                cells.setdefault(name, {})[self.rule.seeds[place]] = one.folder
         from exfuse.analysis.resampling import Resampled  # once there is something to look at
 
         with console.status("Looking: resampling images"):

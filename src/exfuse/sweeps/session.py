@@ -22,7 +22,7 @@ from rich.text import Text
 from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
-from exfuse.errors import ConfigError, UserError, complain, plural, user_error
+from exfuse.errors import ConfigError, UserError, complain, plural, repeated, user_error
 from exfuse.runs.micro_batch import AUTO, images_of, settle
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
@@ -160,7 +160,7 @@ class StagedSweeper(BasicSweeper):
         assert runs[0].sweep is not None
         declared = sweep.study.rows
         names = [declared_name(declared, run.choices, row_name(run)) for run in runs]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := repeated(names):
             raise ConfigError(f"sweep.until=decided: two rows are called {twice[0]}. Sweep variants and seeds alone.")
         builds_on = {name: row.builds_on if (row := declared.get(name)) else None for name in names}
         usual = dict.fromkeys(names, "baseline")
@@ -309,12 +309,11 @@ def _ended_early(sweep: _Sweep, error: BaseException, console: Console) -> int:
 
 def _wait(outcome: Outcome, console: Console) -> None:
     """Wait for the other sweep that trains this run, then see what became of it."""
-    folder = RunFolder(Path(outcome.store), outcome.key)
     with (
         console.status(f"{outcome.row}, seed {outcome.seed}: waiting for the sweep that trains it"),
-        folder.locked(lambda: None),
+        outcome.folder.locked(lambda: None),
     ):
-        finished = folder.finished()
+        finished = outcome.folder.finished()
     outcome.status, outcome.reason = (ELSEWHERE, "") if finished else (INTERRUPTED, "the other sweep did not finish it")
 
 
@@ -362,7 +361,7 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     looked = known.get("sequential") is not None and not (sweep.plan and sweep.plan.sequential)
     if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
         return folder
-    now = _data(RunFolder(Path(outcome.store), outcome.key) for outcome in outcomes if outcome.key)
+    now = _data(outcome.folder for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
     same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
     if same and (then & now or not (then and now)):

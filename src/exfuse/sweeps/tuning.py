@@ -1,7 +1,6 @@
 """A study's search: every row tries the same grid on a part of train; its final runs take what was best for it."""
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,7 +9,6 @@ from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
 from exfuse.store.checked import at
 from exfuse.store.description import NO_STOP, RunDescription, to_plain
-from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import FAILED, Record
 from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond, ends, points, resolved
@@ -225,4 +223,4 @@ def _trial(settings: dict[str, Value], outcome: Outcome | None) -> Trial:
 
 
 def _records(outcomes: Iterable[Outcome]) -> dict[str, Record | None]:
-    return {one.key: RunFolder(Path(one.store), one.key).record() for one in outcomes if one.key}
+    return {one.key: one.record() for one in outcomes if one.key}

@@ -16,7 +16,6 @@ from rich.text import Text
 from exfuse.errors import UserError
 from exfuse.files import is_locked
 from exfuse.store.checked import read_plain, write_sealed_json
-from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.store.study import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
@@ -46,7 +45,7 @@ def watch(sweep: str | None) -> None:
         return
     with Live(console=console, auto_refresh=False) as live:
         show = partial(live.update, refresh=True)
-        while is_swept(folder) or any(one.status in _OPEN and _is_trained(one) for one in read_outcomes(folder)):
+        while is_swept(folder) or any(one.status in _OPEN and one.is_held() for one in read_outcomes(folder)):
             _show(show, folder)
             time.sleep(_EVERY)
         _show(show, folder)
@@ -68,10 +67,6 @@ def sweeping(sweep: Path) -> Iterator[Callable[[int], None]]:
 def is_swept(sweep: Path) -> bool:
     """Whether a process is at it, though none of its jobs may have begun."""
     return is_locked(sweep / _LOCK)
-
-
-def _is_trained(one: Outcome) -> bool:
-    return bool(one.key) and RunFolder(Path(one.store), one.key).is_held()
 
 
 @contextmanager
@@ -178,7 +173,7 @@ def _cell(one: Outcome | None) -> Text:
     if one is None:
         return Text("")
     if one.status in GOOD:
-        record = RunFolder(Path(one.store), one.key).record()
+        record = one.record()
         return Text(f"{100 * record.scores.miou:.1f} %" if record and record.scored else "done", "green")
     if one.status == STARTED:
         if one.progress is None:

@@ -22,6 +22,7 @@ from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales, Workers
 from exfuse.metrics.boundary import Edges, count_areas, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
+from exfuse.models.upsample import at_size
 from exfuse.process import loader_workers
 from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
@@ -67,9 +68,7 @@ class AveragedProbabilities:
             if mirrored:
                 mean = mean.flip(-1)
             home = _home(image.device, mean.shape[1], size, self.device_mib)
-            if mean.shape[-2:] != tuple(size):
-                mean = F.interpolate(mean.cpu() if home.type == "cpu" else mean, size, mode="bilinear")
-            mean = mean.to(home)
+            mean = at_size(mean.to(home), size)
             total = mean if total is None else total.add_(mean)
             views += 1
         assert total is not None  # there is at least one scale
@@ -143,10 +142,7 @@ class SlidingWindows:
 
 def _probabilities(model: Segmenter, view: Tensor) -> Tensor:
     """(1, C, h, w) float32 at the view's own size."""
-    scores = model(view.contiguous()).scores.float()
-    if scores.shape[-2:] != view.shape[-2:]:
-        scores = F.interpolate(scores, view.shape[-2:], mode="bilinear")
-    return scores.softmax(1)
+    return at_size(model(view.contiguous()).scores.float(), view.shape[-2:]).softmax(1)
 
 
 def _home(device: torch.device, classes: int, size: Size, device_mib: float) -> torch.device:

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from exfuse.data.segmentation import Batch
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
+from exfuse.models.upsample import at_size
 from exfuse.palette import VOID
 from exfuse.tasks.confusion import ConfusionMatrix
 from exfuse.tasks.losses import CrossEntropy, is_plain, segmentation_loss
@@ -122,7 +122,5 @@ def gradient_norms(model: nn.Module, scale: float) -> dict[str, float]:
 
 def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Class ids at ``size``: (B, channels, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision."""
-    scores = model(image).scores
-    if scores.shape[-2:] != tuple(size):
-        scores = F.interpolate(scores, size, mode="bilinear")
-    return scores.max(1).indices  # the first of equal ones, as argmax, which takes three times as long on a CPU
+    # the first of equal ones, as argmax, which takes three times as long on a CPU
+    return at_size(model(image).scores, size).max(1).indices

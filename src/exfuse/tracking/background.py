@@ -5,6 +5,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 
+from exfuse.errors import first_line
 from exfuse.terminal import Console
 from exfuse.tracking.tracker import RunInfo, Tracker
 
@@ -86,7 +87,6 @@ class QueuedTracker(Tracker):
     def _say(self, error: Exception) -> None:
         if not self.failed:
             self.failed = True
-            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             later = f"exfuse runs log {self._info.key} tracker=..."
-            text = f"{self.place}: {why}. The run goes on and is kept locally; later: {later}"
+            text = f"{self.place}: {first_line(error)}. The run goes on and is kept locally; later: {later}"
             Console(stderr=True).print(text, soft_wrap=True, highlight=False)

@@ -29,8 +29,7 @@ class LightningTracker(QueuedTracker):
         """See `QueuedTracker.open`."""
         self._logger = self._make()
         self.place = type(self._logger).__name__
-        flat = {name: value for name, value in self._info.config.items() if isinstance(value, (bool, int, float, str))}
-        self._logger.log_hyperparams(flat)
+        self._logger.log_hyperparams(self._info.parameters)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Tracker.log`."""

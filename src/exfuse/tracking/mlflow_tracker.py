@@ -59,8 +59,8 @@ class MlflowTracker(QueuedTracker):
         self._run, self._had = run.info.run_id, run.data.metrics
         for name in run.data.metrics:  # what it has is not sent again: the same steps have the same values
             self._done = max(self._done, *(point.step for point in self._client.get_metric_history(self._run, name)))
-        flat = {name: value for name, value in info.config.items() if isinstance(value, (bool, int, float, str))}
-        parameters = iter(Param(name, str(value)[:_LONGEST]) for name, value in flat.items() if name not in run.data.params)
+        new = [(name, value) for name, value in info.parameters.items() if name not in run.data.params]
+        parameters = iter(Param(name, str(value)[:_LONGEST]) for name, value in new)
         while some := list(islice(parameters, _AT_ONCE)):
             self._client.log_batch(self._run, params=some)
         tags = {"stage": info.stage, **({"study": info.study} if info.study else {}), "techniques": "+".join(info.tags)}

@@ -75,7 +75,6 @@ class TensorBoardTracker(QueuedTracker):
     def _summarise(self, values: Mapping[str, Any]) -> None:
         writer = self._write(self._last)
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
-        plain = {name: value for name, value in self._info.config.items() if isinstance(value, (bool, int, float, str))}
-        for part in hparams(plain, dict.fromkeys(numbers, 0)):
+        for part in hparams(self._info.parameters, dict.fromkeys(numbers, 0)):
             writer._get_file_writer().add_summary(part)
         self._scalars(numbers, self._last)

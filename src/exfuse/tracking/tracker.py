@@ -40,6 +40,11 @@ class RunInfo:
     tags: Sequence[str]
     config: Mapping[str, Any]
 
+    @property
+    def parameters(self) -> dict[str, bool | int | float | str]:
+        """What of the config is a value, for trackers that take no more."""
+        return {name: value for name, value in self.config.items() if isinstance(value, (bool, int, float, str))}
+
 
 class Tracker(ABC):
     """One place that shows a run. No method raises because that place cannot be reached.

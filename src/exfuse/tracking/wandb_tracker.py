@@ -11,7 +11,7 @@ import numpy as np
 import wandb
 from numpy.typing import NDArray
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, first_line
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
 from exfuse.terminal import Console
@@ -82,9 +82,9 @@ class WandbTracker(Tracker):
         try:
             self._run = self._run or self._begin("offline")
             self._choose_axes(self._run)
-            self._background = Background(lambda error: self._say(_first_line(error)))
+            self._background = Background(lambda error: self._say(first_line(error)))
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
-            self._say(_first_line(error))
+            self._say(first_line(error))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Tracker.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
@@ -141,7 +141,7 @@ class WandbTracker(Tracker):
                 call(run)
             run.finish(exit_code=exit_code)
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
-            self._say(_first_line(error))
+            self._say(first_line(error))
 
     def _start_online(self) -> str:
         """Start; or say why not, with nothing left of the attempt."""
@@ -157,7 +157,7 @@ class WandbTracker(Tracker):
             wandb.teardown()  # its service would hold the id of the run that failed
             for folder in set(self._folder.glob("run-*")) - before:
                 shutil.rmtree(folder, ignore_errors=True)
-            return _first_line(error)
+            return first_line(error)
 
     def _begin(self, mode: Any) -> Any:
         info = self._info
@@ -221,10 +221,6 @@ class WandbTracker(Tracker):
         for file in self._folder.glob("*run-*/*.wandb"):
             if not cut_to_whole_records(file):
                 shutil.rmtree(file.parent, ignore_errors=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _masked(example: PredictedImage, classes: Sequence[str]) -> wandb.Image:

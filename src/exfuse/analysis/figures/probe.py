@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from exfuse.analysis.figures import style
 from exfuse.store.probes import ProbeSummary
 
-_TITLES = {"class": "class of a cell", "border": "border or not"}
+TITLES = {"class": "class of a cell", "border": "border or not"}
 
 
 def draw(summaries: Sequence[ProbeSummary], title: str) -> Figure:
@@ -32,7 +32,7 @@ def draw(summaries: Sequence[ProbeSummary], title: str) -> Figure:
             chance = 100 * max(one.chance for one in chosen.values())
             axes.axvline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
             axes.annotate("guessing", (chance, -0.5), (2, 2), textcoords="offset points", fontsize=7, color=style.GREY)
-            axes.set_title(_TITLES[question], loc="left", pad=14)
+            axes.set_title(TITLES[question], loc="left", pad=14)
             axes.set_xlabel("balanced accuracy of a linear classifier, %")
         handles = [
             panels[0].plot([], [], "o", mfc="white", color=style.BLUE, label="before SEB")[0],

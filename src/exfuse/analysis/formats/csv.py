@@ -1,10 +1,7 @@
 """A table for programs: one value a column, numbers unrounded as far as they are meaningful, no units in the cells."""
 
-import csv
-import io
-
 from exfuse.analysis.document import Table, Value
-from exfuse.files import as_cell
+from exfuse.files import as_cell, as_csv
 
 _DIGITS = 6  # significant ones: far below any noise, and the same on every machine
 
@@ -16,11 +13,7 @@ def render(table: Table) -> str:
         marks = "".join(dict.fromkeys(mark for cell in cells for mark in cell.marks))
         rows.append({name: value for cell in cells for name, value in cell.values.items()} | {"marks": marks})
     names = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda name: name == "marks")
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_show(row.get(name)) for name in names] for row in rows)
-    return file.getvalue()
+    return as_csv([names, *([_show(row.get(name)) for name in names] for row in rows)])
 
 
 def _show(value: Value) -> str:

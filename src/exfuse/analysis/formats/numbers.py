@@ -1,11 +1,9 @@
 """Every number of a study, one a line: of every run, class and comparison; for programs that draw or test for themselves."""
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from exfuse.analysis.comparisons import Compared
-from exfuse.files import as_cell
+from exfuse.files import as_cell, as_csv
 from exfuse.store.costs import COSTS
 from exfuse.store.metric import MIOU
 from exfuse.store.record import Record
@@ -16,21 +14,16 @@ COLUMNS = ("row", "seed", "of", "class", "value")
 
 def render(study: Study, compared: Compared) -> str:
     """Scores and differences in the metric's unit, costs in those of their names, unrounded; empty: there is none."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row, seed, record in study.done():
-        writer.writerows([as_cell(row.name), seed, *line] for line in _of_run(record))
+    lines: list[Sequence[object]] = [
+        COLUMNS,
+        *([row.name, seed, *line] for row, seed, record in study.done() for line in _of_run(record)),
+    ]
     for one in compared.rows.values():
         if one.interval is not None:
-            found: dict[str, float | None] = {
-                "estimate": one.interval.estimate,
-                "low": one.interval.low,
-                "high": one.interval.high,
-            }
-            found |= {"p": one.interval.p_value, "p_holm": one.adjusted}
-            writer.writerows([as_cell(one.row), "", f"difference to {one.base}: {name}", "", found[name]] for name in found)
-    return file.getvalue()
+            numbers = (one.interval.estimate, one.interval.low, one.interval.high, one.interval.p_value, one.adjusted)
+            for name, number in zip(("estimate", "low", "high", "p", "p_holm"), numbers, strict=True):
+                lines.append([one.row, "", f"difference to {one.base}: {name}", "", number])
+    return as_csv(map(as_cell, line) for line in lines)
 
 
 def _of_run(record: Record) -> Iterator[tuple[str, object, float | None]]:
@@ -38,6 +31,6 @@ def _of_run(record: Record) -> Iterator[tuple[str, object, float | None]]:
     if record.scored is not None:
         yield "pixel_accuracy", "", record.scored.pixel_accuracy
         for name, value in record.scored.iou.items():
-            yield "iou", as_cell(name), value
+            yield "iou", name, value
     for cost in COSTS:
         yield cost.key, "", record.cost(cost.key)

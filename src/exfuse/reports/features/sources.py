@@ -2,13 +2,12 @@
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exfuse.data.split import Split
-from exfuse.errors import ConfigError, DataError, UserError
+from exfuse.errors import ConfigError, DataError, UserError, repeated
 from exfuse.files import check_folder
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
@@ -82,7 +81,7 @@ def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, r
     else:
         raise ConfigError("checkpoint is not set: add checkpoint=FOLDER with a run's folder, or study=FOLDER with a study's.")
     sources = [Source(_describe(path, rows), path) for path in dict.fromkeys(paths)]
-    if twice := [key for key, number in Counter(source.run.key for source in sources).items() if number > 1]:
+    if twice := repeated(source.run.key for source in sources):
         raise UserError(f"Two checkpoints are of run {twice[0]}: its pictures would overwrite one another. Name one of them.")
     return sources
 
@@ -101,7 +100,7 @@ def find_images(asked: object, split: Split | None, upright: bool = True) -> lis
     chosen = [_find_image(one, split, upright) for one in as_list(asked)]
     if not chosen:
         raise DataError("image=[] names no image. Give an id, a place in the split's list, or a path.")
-    if twice := [name for name, number in Counter(image.folder for image in chosen).items() if number > 1]:
+    if twice := repeated(image.folder for image in chosen):
         raise DataError(
             f"Two of the images are called {twice[0]}: their pictures would overwrite one another. Name one of them."
         )

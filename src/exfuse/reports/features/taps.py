@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, plural
 from exfuse.models.segmenter import Segmenter
+from exfuse.models.upsample import at_size
 from exfuse.reports.features.sources import Source
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.terminal import Console
@@ -114,9 +114,7 @@ def tap(model: Segmenter, image: Tensor, size: tuple[int, int]) -> tuple[list[Ta
         handle.remove()
     levels: tuple[int, ...] = tuple(model.encoder.levels)  # type: ignore[arg-type]
     tapped = [_tapped(embedding, seen["before"], seen["after"], place, level) for place, level in enumerate(levels[:-1])]
-    if scores.shape[-2:] != size:
-        scores = F.interpolate(scores, size, mode="bilinear")
-    return tapped, scores[0].argmax(0)
+    return tapped, at_size(scores, size)[0].argmax(0)
 
 
 def _tapped(embedding: nn.Module, before: list[Tensor], after: list[Tensor], place: int, level: int) -> Tapped:

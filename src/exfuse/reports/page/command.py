@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
-from exfuse.files import outputs, write_atomically
+from exfuse.files import outputs, write_text
 from exfuse.limits import Device, Positive, PositiveFloat
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
@@ -71,7 +71,7 @@ def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None,
         left_out = _gather(study, beside, *gathered, console) if gathered else {}
         data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
         text = render_page(data)
-        write_atomically(path, lambda scratch: scratch.write_bytes(text.encode()))
+        write_text(path, text)
     console.print(f"{path}: {decimal(len(text.encode()))}", soft_wrap=True, highlight=False)
 
 

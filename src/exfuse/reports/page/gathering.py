@@ -102,7 +102,8 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
         there = None
     wanted = {key: record for key, record in records.items() if there is None or not there.holds(key, record)}
     wanted = {key: record for key, record in wanted.items() if (runs / key / "checkpoints" / "last.ckpt").is_file()}
-    reasons = {key: "its folder holds another training than the record" for key in wanted if not _same(runs, key, wanted[key])}
+    others = [key for key, record in wanted.items() if not is_same_training(RunFolder(runs, key), record)]
+    reasons = dict.fromkeys(others, "its folder holds another training than the record")
     wanted = {key: record for key, record in wanted.items() if key not in reasons}
     if not wanted:
         kept = f"no checkpoint in {runs}; the pictures of before are kept, though others were asked for"
@@ -125,10 +126,6 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
 
 class _NothingPredictedError(Exception):
     pass
-
-
-def _same(runs: Path, key: str, record: Record) -> bool:
-    return is_same_training(RunFolder(runs, key), record)
 
 
 def _scored_alike(study: Study) -> tuple[str, dict[str, Record]]:

@@ -24,7 +24,8 @@ def section(data: PageData) -> Section | None:
     if not data.study.done():
         return None
     charts = {"ladder-scores": _scores(data)}
-    intervals = {name: one for name, one in data.rendering.comparisons.items() if one.interval}
+    compared = data.rendering.comparisons
+    intervals = {name: one for name, one in compared.items() if one.interval}
     if intervals:
         charts["ladder-differences"] = _differences(data, intervals)
     one_seed = any(one.interval and one.interval.seeds == 1 for one in intervals.values())
@@ -33,14 +34,9 @@ def section(data: PageData) -> Section | None:
         "metric": data.study.metric,
         "intervals": bool(intervals),
         "one_seed": one_seed,
-        "without": _without(data),
+        "without": [f"{name} vs {one.base}: {one.reason}" for name, one in compared.items() if one.interval is None],
     }
     return Section("ladder", "Ladder", content, charts)
-
-
-def _without(data: PageData) -> list[str]:
-    """Rows whose difference has no interval, and why."""
-    return [f"{name} vs {one.base}: {one.reason}" for name, one in data.rendering.comparisons.items() if one.interval is None]
 
 
 def _name(row: StudyRow) -> str:

@@ -22,7 +22,6 @@ from exfuse.reports.features.statistics import Regions, find_borders, scale_to
 from exfuse.reports.features.taps import tap
 
 QUESTIONS = ("class", "border")
-STAGES = ("before", "after")
 
 
 @dataclass

@@ -26,8 +26,6 @@ from exfuse.store.description import Option
 from exfuse.store.probes import FOLDER, ProbeIndex, ProbeResult, ProbeSummary, write_probes
 from exfuse.terminal import Console, Progress, Table
 
-_WHAT = {"class": "class of a cell", "border": "border or not"}
-
 
 def summarise(results: Sequence[ProbeResult]) -> list[ProbeSummary]:
     """Mean, spread and interval over seeds, by question, level and row, rows in the order in which they first come."""
@@ -68,7 +66,7 @@ def summary_tables(summaries: Sequence[ProbeSummary], title: str) -> list[Table]
     found = []
     for question in dict.fromkeys(one.question for one in summaries):
         chosen = [one for one in summaries if one.question == question]
-        heading = f"{title}\n{_WHAT[question]}; guessing: {100 * chosen[0].chance:.1f}"
+        heading = f"{title}\n{figure.TITLES[question]}; guessing: {100 * chosen[0].chance:.1f}"
         table = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("level", no_wrap=True)
         table.add_column("row", overflow="fold")
@@ -150,7 +148,6 @@ def probe_features(
     settings: dict[str, float | str | None] = {"cells": cells, "band": band, "strength": strength, "seed": seed}
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(folder, results, settings)
-    console = Console()
     title = f"Linear probes: {splits[1].name}, {plural(len(positions[1]), 'image')}, balanced accuracy %"
     for table in summary_tables(summarise(results), title):
         console.print(table)
