@@ -210,6 +210,12 @@ BAD: list[tuple[Callable[[Path], None], Spoil, str, str]] = [
     ),
     (
         counted,
+        arrays(tp=np.full((12, 4), 5), fp=np.ones((12, 4)), fn=np.ones((12, 4))),
+        "wide_1.npz",
+        "counts twice, by counts and by tp, fp, fn: keep one",
+    ),
+    (
+        counted,
         arrays(counts=None, hit=np.full((12, 4), 5), true=np.full((12, 4), 4), predicted=np.full((12, 4), 9)),
         "wide_1.npz",
         "does not add up: image image00, class 0, has 5 pixels hit of 4 true",
@@ -380,3 +386,52 @@ def test_copies_and_odd_percentages_are_pointed_out(tmp_path, capsys):
     assert "left out, being no results" in told
     assert "row wide, seed 1 (wide_1.json) scored just as row wide, seed 0" in told
     assert "all scores are below 1 %" in told
+
+
+def test_one_run_in_fractions_among_percentages_is_pointed_out(tmp_path, capsys):
+    scored(tmp_path / "files")
+    write_study_file(tmp_path / "files", metric={**DICE, "unit": "percent"})
+    for name in ("plain_0", "plain_1", "wide_0"):
+        path = tmp_path / "files" / f"{name}.csv"
+        title, *lines = [line.split(",") for line in path.read_text().split()]
+        write_scores(path, [(image, 100 * float(score)) for image, score in lines], title)
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    told = capsys.readouterr().err
+    assert re.search(r"row wide, seed 1 \(wide_1.json\) is below 1 %, others up to \d\d\.\d %", told)
+
+
+def areas(folder: Path, name: str, beyond: int) -> None:
+    """Areas that count as many predicted pixels of the first class more than there are true ones."""
+    with np.load(folder / f"{name}.npz") as found:
+        counts, ids = found["counts"], found["ids"]
+    hit, true, predicted = counts.diagonal(axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+    predicted[:, 0] += beyond
+    np.savez(folder / f"{name}.npz", ids=ids, hit=hit, true=true, predicted=predicted)
+
+
+def test_predictions_over_void_are_pointed_out_and_runs_that_differ_in_it_refused(tmp_path, capsys):
+    counted(tmp_path / "files")
+    for name in ("plain_0", "plain_1", "wide_0", "wide_1"):
+        areas(tmp_path / "files", name, 0)
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    assert "predicted pixels" not in capsys.readouterr().err
+    with np.load(tmp_path / "files" / "wide_1.npz") as found:
+        content = dict(found)
+    np.savez(tmp_path / "files" / "wide_1.npz", **{**content, "predicted": content["predicted"] + 100})
+    with pytest.raises(
+        UserError, match=r"wide_1.json counts other numbers of predicted pixels than of true ones, .*plain_0.json as"
+    ):
+        import_folder(tmp_path / "files", tmp_path / "study")
+    for name in ("plain_0", "plain_1", "wide_0"):
+        with np.load(tmp_path / "files" / f"{name}.npz") as found:
+            content = dict(found)
+        np.savez(tmp_path / "files" / f"{name}.npz", **{**content, "predicted": content["predicted"] + 100})
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    assert "and 3 more are counted with other numbers of predicted pixels" in capsys.readouterr().err
+
+
+def test_a_table_of_titles_alone_is_refused(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("row,seed,image,score\n")
+    with pytest.raises(UserError, match="no line below its titles"):
+        import_folder(path, tmp_path / "study")

@@ -48,6 +48,11 @@ class Hard(Halved):
         return maps.argmax(1, keepdim=True).expand_as(maps)
 
 
+class HalfPrecision(Halved):
+    def forward(self, maps):
+        return [each.half() for each in maps]
+
+
 class Lost(Halved):
     def forward(self, maps):
         return maps[:-1] if isinstance(maps, list) else None
@@ -133,7 +138,8 @@ def test_where_one_technique_acts_a_second_is_refused(add, compose_config, place
         ("scores", "Halved", r"technique/mine gave \(2, 4, 36, 36\) where place: scores wants \(2, 4, 72, 72\)"),
         ("levels", "Lost", r"technique/mine gave .* where place: levels wants .*\(2, 128, 3, 3\)"),
         ("scores", "Lost", "technique/mine gave no tensor where"),
-        ("scores", "Hard", r"technique/mine gave torch.int64 where place: scores wants floating-point numbers"),
+        ("scores", "Hard", r"technique/mine gave torch.int64 where place: scores wants torch.float32"),
+        ("levels", "HalfPrecision", r"technique/mine gave torch.float16 where place: levels wants torch.float32"),
         ("levels", "Unasked", r"technique/mine: place: levels calls it with channels=, levels=, but .*Unasked does not: "),
         ("scores", "Unasked", r"technique/mine: place: scores calls it with classes=, but .*Unasked does not: "),
     ],
@@ -152,6 +158,14 @@ def test_an_own_option_of_the_papers_places_is_asked_for_what_the_model_needs_of
     (folder / "mine.yaml").write_text("# A test's.\n_target_: tests.models.test_places.Headless\n_partial_: true\nname: mine\n")
     with pytest.raises(ConfigError, match=rf"technique/{slot}: place: \w+ wants a module with {asked}, which .*Headless lacks"):
         build_model(compose_config("backbone=resnet_tiny", f"technique/{slot}=mine"), 4)
+
+
+def test_what_the_model_says_itself_is_no_setting_of_an_option(tmp_path, add, compose_config):
+    add("mine", "levels", 6)
+    with (tmp_path / "technique" / "mine" / "on.yaml").open("a") as file:
+        file.write("channels: [3]\n")
+    with pytest.raises(ConfigError, match=r"technique/mine.channels: the model itself says it: take it out"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
 def test_an_error_of_a_modules_own_code_stays_what_it_is(add, compose_config):

@@ -81,6 +81,12 @@ def test_losses_are_logged_one_by_one_and_add_up(finished_run: RunFolder, train_
         assert float(row["train/loss"]) == pytest.approx(float(row["train/loss_main"]) + 0.4 * float(row["train/loss_ecre"]))
 
 
+def test_curves_have_a_point_an_epoch_however_few_steps_it_has(finished_run: RunFolder) -> None:
+    header, *lines = (finished_run.path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    losses = [line.split(",")[header.split(",").index("train/loss")] for line in lines]
+    assert sum(map(bool, losses)) == 2  # epochs, of four steps each
+
+
 def test_a_finished_run_is_not_trained_again(train_small: TrainSmall, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train_small()
     before = folder.last.stat().st_mtime_ns

@@ -230,3 +230,16 @@ def test_a_server_with_other_code_than_lies_there_is_not_asked(tmp_path, monkeyp
     assert not one.fits({"A": "2"})
     (package / "server.py").write_text("EDITED = 1")
     assert not one.fits({"A": "1"})
+
+
+def test_what_a_server_imports_makes_no_folder_that_the_first_fork_to_end_would_take_away() -> None:
+    """W&B makes some on its import, which timm asks for."""
+    code = (
+        "import atexit, importlib, sys, tempfile\nmade = []\nmake = tempfile.mkdtemp\n"
+        "tempfile.mkdtemp = lambda *a, **k: made.append(make(*a, **k)) or made[-1]\n"
+        "from exfuse.imports import without_wandb\nfrom exfuse.runs.server import _LIBRARIES\n"
+        "with without_wandb():\n    [importlib.import_module(name) for name in _LIBRARIES]\n"
+        "print(made, 'timm' in sys.modules, 'wandb' in sys.modules)\nimport wandb\nprint(wandb.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(120), check=True)
+    assert done.stdout.split("\n")[:2] == ["[] True False", "wandb"]

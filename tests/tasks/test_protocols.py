@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exfuse.composition.segmentation import build_model, build_protocol, open_windows
 from exfuse.config.overrides import describe_run
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, UserError
 from exfuse.models.segmenter import Prediction
 from exfuse.store.description import Option
 from exfuse.tasks import prediction
+from exfuse.tasks.confusion import ConfusionMatrix
 from exfuse.tasks.scoring import AveragedProbabilities, SlidingWindows, Whole
 from exfuse.tasks.segmentation import predict_ids
 from tests.conftest import REPOSITORY
@@ -192,3 +193,19 @@ def test_protocols_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ConfigError, match=f"protocol.*{complaint}"):
             build_protocol(protocol_of("protocol=sliding", override), trained)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [*PROTOCOLS, None])
+def test_scores_that_are_no_numbers_are_no_prediction(name: str | None, tmp_path: Path):
+    model = Watched()
+    assert model.convolution.bias is not None
+    model.convolution.bias[1] = math.nan
+    trained = describe_run(["trainer=cpu", "recipe.augmentation.crop=32", f"data.root={tmp_path}"])
+    decide = predict_ids if name is None else build_protocol(protocol_of(f"protocol={name}"), trained)
+    metric = ConfusionMatrix(CLASSES)
+    ids = decide(model, picture(40, 50), (40, 50))
+    metric.update(ids, torch.zeros(1, 40, 50, dtype=torch.uint8))
+    for ask in (metric.compute, lambda: [*prediction.predict(model, [(picture(40, 50), (40, 50), 0)], ids.device, decide)]):  # type: ignore[list-item]
+        with pytest.raises(UserError, match="scores are no numbers"):
+            ask()

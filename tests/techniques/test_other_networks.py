@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,3 +77,34 @@ def test_lr_shapes_an_encoder_of_timm():
     moved = timm.create_model("resnet18", features_only=True, layers=exfuse.rearranged((1, 1, 5, 1)))
     assert [info["num_chs"] for info in moved.feature_info] == [info["num_chs"] for info in plain.feature_info]
     assert [len(moved[f"layer{stage}"]) for stage in range(1, 5)] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("number", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_that_was_cast_before_is_accelerated_as_it_is(number: torch.dtype, training: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 5, 1), exfuse.LastBlockPrediction(5)).to(number).train(training)
+    image = torch.randn(2, 3, 9, 7).to(number)
+    expected = network(image)
+    bound = {"rtol": 2e-2, "atol": 2e-2} if number.itemsize == 2 else {}
+    torch.testing.assert_close(exfuse.accelerate(network)(image), expected, **bound)
+
+
+def test_a_network_on_another_device_is_accelerated_there() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 5, 1), exfuse.LastBlockPrediction(5)).to("meta")
+    assert exfuse.accelerate(network)(torch.empty(2, 3, 9, 7, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(getattr(exfuse, f"{name}Embedding")((4, 8), (2, 3)) for name in ("Product", "Sum", "Gate", "Concat")),
+        exfuse.LastBlockPrediction(5),
+        exfuse.AdjacentPrediction(5),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_an_accelerated_module_is_saved_and_read_as_a_whole(module: nn.Module, tmp_path: Path) -> None:
+    network = exfuse.accelerate(nn.Sequential(module))
+    torch.save(network, tmp_path / "network.pt")
+    again = torch.load(tmp_path / "network.pt", weights_only=False)
+    assert type(again[0]) is type(network[0])

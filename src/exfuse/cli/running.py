@@ -24,6 +24,7 @@ from exfuse.config.read import read_arguments
 from exfuse.config.signatures import signature
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
+from exfuse.imports import without_wandb
 from exfuse.store.find import find_runs
 from exfuse.terminal import outlive_streams
 
@@ -101,7 +102,9 @@ def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
             arguments = read_arguments(config, verb.target, running_choices()) if not verb.describes else {"config": config}
             if verb.asks:
                 get_object(verb.asks)(**{name: arguments[name] for name in signature(verb.asks).arguments})
-            get_object(verb.target)(**arguments)
+            with without_wandb():
+                target = get_object(verb.target)
+            target(**arguments)
         except Exception as error:
             mistake = _in_words(error, command, typed)
             if mistake is None or is_multirun():

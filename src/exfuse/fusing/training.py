@@ -1,5 +1,6 @@
 """Faster forms for training, and for evaluation where `fuse` asks for it: the same function under the same names."""
 
+import itertools
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +33,8 @@ def accelerate(model: Model) -> Model:
         if form := _FORMS.get(type(module)):
             module.__class__ = form
         if isinstance(module, (_Adjacent, _Control)):
-            module.register_buffer("readout", sum_as_kernel(module), persistent=False)
+            like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+            module.register_buffer("readout", sum_as_kernel(module).to(like.device, like.dtype), persistent=False)
     if not isinstance(model, Segmenter):
         return model
     head, decoder = model.head, model.decoder
@@ -174,13 +176,29 @@ class _Gathering(nn.Module):
         return [*guides.values()]
 
 
+class _GatheringProduct(_Gathering, ProductEmbedding):
+    pass
+
+
+class _GatheringSum(_Gathering, SumEmbedding):
+    pass
+
+
+class _GatheringGate(_Gathering, GateEmbedding):
+    pass
+
+
+class _GatheringConcat(_Gathering, ConcatEmbedding):
+    pass
+
+
 _FORMS: dict[type[nn.Module], type[nn.Module]] = {
     AdjacentPrediction: _Adjacent,
     WideControl: _Control,
     WideKernel: _Kernel,
     LastBlockPrediction: LastBlock,
-    **{
-        option: type(f"Gathering{option.__name__}", (_Gathering, option), {})
-        for option in (ProductEmbedding, SumEmbedding, GateEmbedding, ConcatEmbedding)
-    },
+    ProductEmbedding: _GatheringProduct,
+    SumEmbedding: _GatheringSum,
+    GateEmbedding: _GatheringGate,
+    ConcatEmbedding: _GatheringConcat,
 }

@@ -177,6 +177,12 @@ def _check_alike(one: Found, first: Found) -> None:
         raise UserError(f"{one.where} has scores, and nothing says of what. {_METRIC}")
     if isinstance(one.additive, Areas) and one.run.metric is not None:
         raise UserError(f"{one.where} has counts, of which mIoU is computed here: leave out metric ({one.run.metric.name}).")
+    if _adds_up(one) != _adds_up(first):
+        other, same = (one, first) if _adds_up(first) else (first, one)
+        raise UserError(
+            f"{other.where} counts other numbers of predicted pixels than of true ones, {same.where} as many of both: one of "
+            "them counts pixels whose truth is void, or leaves out classes. Count all runs alike."
+        )
     if extra := sorted({*one.ids} - {*first.ids}):
         raise UserError(f"{one.where} scores an image {extra[0]} that {first.where} does not ({len(extra)} such).")
     if lacking := sorted({*first.ids} - {*one.ids}):
@@ -424,14 +430,33 @@ def _notes(
         other = seen.setdefault(hashlib.sha256(content).digest(), one)
         if other is not one:
             yield f"{_called(one)} scored just as {_called(other)} did, image by image: is it a copy?"
-    if metric.unit == "percent" and max(abs(record.score) for record in records) < _PER_CENT:
+    low = [one for one, record in zip(runs, records, strict=True) if metric.unit == "percent" and abs(record.score) < _PER_CENT]
+    if len(low) == len(runs):
         yield "all scores are below 1 %: if they are fractions, say metric.unit=fraction."
+    elif low:
+        highest = max(record.score for record in records)
+        yield f"{_all_called(low)} below 1 %, others up to {highest:.1f} %: are they fractions among percentages?"
+    if beyond := [one for one in runs if not _adds_up(one)]:
+        yield (
+            f"{_all_called(beyond)} counted with other numbers of predicted pixels than of true ones: leave out pixels whose "
+            "truth is void, unless classes were left out on purpose."
+        )
     if len(study.rows) > 1 and not any(row.on is None for row in study.rows):
         yield "every row builds on another."
 
 
 def _called(one: Found) -> str:
     return f"row {one.run.row}, seed {one.run.seed} ({one.path.name})"
+
+
+def _all_called(several: Sequence[Found]) -> str:
+    first = _called(several[0])
+    return f"{first} is" if len(several) == 1 else f"{first} and {len(several) - 1} more are"
+
+
+def _adds_up(one: Found) -> bool:
+    """Whether as many pixels of each image are predicted as are true, which is so where void and no class is left out."""
+    return isinstance(one.additive, Means) or bool((one.additive.true.sum(-1) == one.additive.predicted.sum(-1)).all())
 
 
 def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Sequence[Record], grouping: Grouping | None) -> None:

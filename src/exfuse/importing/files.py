@@ -241,6 +241,8 @@ def _table(path: Path, columns: Columns) -> list[Found]:
     by_run: dict[tuple[str, str], list[_Line]] = {}
     for line in _lines(path, msgspec.structs.asdict(columns), columns):
         by_run.setdefault((line.row, line.seed), []).append(line)
+    if not by_run:
+        raise UserError(f"{path} has no line below its titles.")
     found = []
     for (row, seed), lines in by_run.items():
         if not seed.isdecimal() or len(seed) > 18:
@@ -352,7 +354,10 @@ def _refuse_twins(ids: Ids, where: str) -> None:
 def _counted(path: Path, run: RunFile, file: Path) -> Found:
     """A run whose pixels were counted image by image."""
     arrays = _arrays(file)
-    form = next((names for names in _COUNTED.values() if {*names} <= {*arrays}), None)
+    forms_there = [names for names in _COUNTED.values() if {*names} <= {*arrays}]
+    if len(forms_there) > 1:
+        raise UserError(f"{file} counts twice, by {' and by '.join(', '.join(names) for names in forms_there)}: keep one.")
+    form = next(iter(forms_there), None)
     if form is None or "ids" not in arrays:
         forms = " or ".join(", ".join(names) for names in _COUNTED.values())
         raise UserError(f"{file} holds {', '.join(sorted(arrays)) or 'nothing'}: expected ids and {forms}. {PAGE}")

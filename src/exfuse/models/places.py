@@ -31,6 +31,9 @@ def fill(place: str, typed: str, option: Callable[..., Any], *given: Any, **name
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
     """
+    settings = option.keywords if isinstance(option, partial) else {}
+    if twice := sorted(settings.keys() & named.keys()):
+        raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
     try:
         inspect.signature(option).bind(*given, **named)
     except TypeError as error:
@@ -105,13 +108,13 @@ def _expected(place: str, model: Any, classes: int) -> Callable[[Any], list[Shap
 def _hold(
     expected: Callable[[Any], list[Shape]], typed: str, place: str, _: nn.Module, given: tuple[Any, ...], found: Any
 ) -> None:
-    wanted = expected(given[0])
+    wanted, given_dtype = expected(given[0]), _tensors(given[0])[0].dtype
     if (shapes := _shapes(found)) != wanted:
         raise ConfigError(
             f"{typed} gave {_told(shapes)} where place: {place} wants {_told(wanted)}, (batch, channels, height, width). {_SEE}"
         )
-    if other := next((one.dtype for one in _tensors(found) if not one.is_floating_point()), None):
-        raise ConfigError(f"{typed} gave {other} where place: {place} wants floating-point numbers. {_SEE}")
+    if other := next((one.dtype for one in _tensors(found) if one.dtype != given_dtype), None):
+        raise ConfigError(f"{typed} gave {other} where place: {place} wants {given_dtype}, which it was given. {_SEE}")
 
 
 def _tensors(found: Any) -> Sequence[Any]:

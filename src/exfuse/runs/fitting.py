@@ -97,6 +97,7 @@ def build_trainer(
         StepSeeds(described.seed),
         _Heartbeat(monitor, "backbone" if stage == "pretrain" else ""),
         FiniteNumbers(),
+        _OnceAnEpoch(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -143,6 +144,14 @@ def fit(trainer: pl.Trainer, task: OptimisedTask, data: pl.LightningDataModule, 
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
+
+
+class _OnceAnEpoch(Callback):
+    """Curves get a point an epoch at least, however few steps it has."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's interface
+        steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        trainer.log_every_n_steps = max(1, min(trainer.log_every_n_steps, steps))  # type: ignore[attr-defined]
 
 
 class _Heartbeat(Callback):

@@ -22,6 +22,8 @@ from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.find import find_run
 from exfuse.store.published import WEIGHTS, Published
+from exfuse.tasks.confusion import check_decided
+from exfuse.tasks.segmentation import decided
 
 _HUB = "hf-hub:"
 Picture = Image.Image | NDArray[np.uint8] | str | Path
@@ -59,7 +61,9 @@ class TrainedModel:
         Raises:
             DataError: if it is no such image.
         """
-        return self._scores(image).max(0).indices.byte().cpu().numpy()
+        ids = decided(self._scores(image)[None])[0].byte().cpu()
+        check_decided(ids)
+        return ids.numpy()
 
     def scores(self, image: Picture) -> NDArray[np.float32]:
         """Scores before softmax, (C, H, W) at the image's own size; see `predict`."""

@@ -187,14 +187,16 @@ def _write(descriptor: int, number: int) -> None:
 
 
 def _main() -> None:
+    from exfuse.imports import without_wandb
     from exfuse.runs.child import die_with
 
     connection = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
     gc.disable()
-    for name in _LIBRARIES:
-        importlib.import_module(name)
+    with without_wandb():
+        for name in _LIBRARIES:
+            importlib.import_module(name)
     gc.freeze()  # a fork's collector that looked through it would copy all of it, page by page
     gc.enable()
     words = _serve(connection, die_with)

@@ -4,9 +4,24 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from exfuse.errors import UserError
 from exfuse.palette import VOID
 
+UNDECIDED = VOID  # id of a pixel whose scores are no numbers
 _HISTOGRAMS = 4  # counted side by side; more gain nothing
+
+
+def check_decided(ids: Tensor) -> None:
+    """Refuse predicted ids of which one is `UNDECIDED`.
+
+    Raises:
+        UserError: saying what it means.
+    """
+    if (ids == UNDECIDED).any():
+        raise UserError(
+            "The network's scores are no numbers, of which any class would be as good: its weights ran away, or a module of it "
+            "makes none in evaluation mode."
+        )
 
 
 def confusion_counts(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -53,18 +68,27 @@ class ConfusionMatrix(Metric):
     full_state_update = False
     counts: Tensor
     images: Tensor
+    undecided: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
         self.add_state("counts", torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("undecided", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Add a batch: ids (B, H, W) in 0..C-1 and truth (B, H, W) with 255 for void."""
-        self.counts += confusion_counts(predicted, truth, self.classes)
+        """Add a batch: ids (B, H, W) in 0..C-1 or `UNDECIDED`, and truth (B, H, W) with 255 for void."""
+        undecided = predicted == UNDECIDED
+        self.undecided += undecided.sum()
+        self.counts += confusion_counts(predicted.masked_fill(undecided, 0), truth, self.classes)
         self.images += len(truth)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """The counts (C, C) int64 and the number of images, over all processes."""
+        """The counts (C, C) int64 and the number of images, over all processes.
+
+        Raises:
+            UserError: if a pixel was undecided, see `check_decided`.
+        """
+        check_decided(torch.where(self.undecided > 0, UNDECIDED, 0))
         return self.counts, self.images

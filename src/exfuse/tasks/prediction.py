@@ -15,6 +15,7 @@ from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.process import beat, check_memory
+from exfuse.tasks.confusion import check_decided
 from exfuse.tasks.segmentation import predict_ids
 
 WRONG = 254  # an id of error maps that no class has
@@ -49,6 +50,9 @@ def predict(
 
     Yields:
         Ids (H, W) uint8 on the CPU, and what went along. A GPU has the next image by the time that one's ids are waited for.
+
+    Raises:
+        UserError: if the network's scores are no numbers.
     """
     model.to(device).eval()
     before: tuple[_Copied, Along] | None = None
@@ -77,6 +81,7 @@ class _Copied:
     def wait(self) -> Tensor:
         if self.done is not None:
             self.done.synchronize()
+        check_decided(self.copy)
         return self.copy
 
 

@@ -26,7 +26,7 @@ from exfuse.models.upsample import at_size
 from exfuse.process import loader_workers
 from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
-from exfuse.tasks.segmentation import predict_ids
+from exfuse.tasks.segmentation import decided, predict_ids
 from exfuse.terminal import track
 
 
@@ -57,7 +57,7 @@ class AveragedProbabilities:
         self.scales, self.flip, self.windows, self.device_mib = tuple(scales), flip, windows, device_mib
 
     def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
-        return self.probabilities(model, image, size).max(1).indices  # see `exfuse.tasks.segmentation.predict_ids`
+        return decided(self.probabilities(model, image, size))
 
     def probabilities(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
         """Mean over the views: (1, C, H, W) float32 on the device, or on the CPU where that is too much for it."""

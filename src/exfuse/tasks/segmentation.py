@@ -14,7 +14,7 @@ from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.palette import VOID
-from exfuse.tasks.confusion import ConfusionMatrix
+from exfuse.tasks.confusion import UNDECIDED, ConfusionMatrix
 from exfuse.tasks.losses import CrossEntropy, is_plain, segmentation_loss
 from exfuse.tasks.optimised import OptimisedTask
 
@@ -121,6 +121,18 @@ def gradient_norms(model: nn.Module, scale: float) -> dict[str, float]:
 
 
 def predict_ids(model: Segmenter, image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Class ids at ``size``: (B, channels, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision."""
-    # the first of equal ones, as argmax, which takes three times as long on a CPU
-    return at_size(model(image).scores, size).max(1).indices
+    """Class ids at ``size``: (B, channels, h, w) -> (B, H, W) int64; scores are upsampled bilinearly before the decision.
+
+    See `decided`.
+    """
+    return decided(at_size(model(image).scores, size))
+
+
+def decided(scores: Tensor) -> Tensor:
+    """Ids of the greatest of scores or probabilities, the first of equal ones: (B, C, H, W) -> (B, H, W) int64.
+
+    `UNDECIDED` where one is no number, which `check_decided` refuses once the ids are in the computer's memory: a GPU is not
+    waited for here.
+    """
+    best = scores.max(1)  # argmax takes three times as long on a CPU
+    return best.indices.masked_fill_(best.values.isnan(), UNDECIDED)
