@@ -182,3 +182,10 @@ def test_to_be_tried_leaves_no_trace_in_a_model(add, compose_config):
     statistics = [module.num_batches_tracked for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert statistics
     assert not any(statistics)
+
+
+def test_an_option_whose_file_names_no_code_is_named(tmp_path, add, compose_config):
+    add("mine", "levels", 6)
+    (tmp_path / "technique" / "mine" / "empty.yaml").write_text("# A test's.\n")
+    with pytest.raises(ConfigError, match="technique/mine=empty: its file names no code"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=empty"), 4)

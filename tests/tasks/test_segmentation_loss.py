@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from exfuse.tasks.segmentation import segmentation_loss
+from exfuse.errors import ConfigError
+from exfuse.models.segmenter import Prediction
+from exfuse.tasks.segmentation import segmentation_loss, training_loss
 
 
 def by_pixel(scores, truth):
@@ -57,3 +59,13 @@ def test_half_precision_scores_are_summed_in_float32(classes):
     loss = segmentation_loss(scores, truth)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, segmentation_loss(scores.float(), truth))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(None, "NoneType"), (0.5, "float"), ({"loss": 1}, "dict"), (torch.ones(2, 3), r"a tensor of shape \(2, 3\)")],
+)
+def test_a_loss_that_gives_no_number_is_told_what_it_gave(given, told):
+    prediction = Prediction(torch.zeros(1, 3, 4, 4), {})
+    with pytest.raises(ConfigError, match=f"The loss gave {told} where one number is wanted"):
+        training_loss(prediction, torch.zeros(1, 4, 4, dtype=torch.uint8), {}, lambda *_: given)

@@ -83,4 +83,8 @@ def number_of_classes(run: RunDescription) -> int:
 def technique_option(chosen: Mapping[str, Option], slot: str) -> Callable[..., Any]:
     """The chosen option of a technique, or its baseline's, as a function that still waits for what the others decide."""
     group = f"technique/{slot}"
-    return build(group, chosen.get(slot) or search_path.as_written(group, technique(slot).baseline))
+    option = chosen.get(slot) or search_path.as_written(group, technique(slot).baseline)
+    found = build(group, option)
+    if not callable(found):
+        raise ConfigError(f"{group}={option.name}: its file names no code: _target_: module.Class and _partial_: true.")
+    return found

@@ -214,7 +214,7 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     check_numbers(written)
     for key, value in _leaves(written):
         if isinstance(value, str) and CONTROL.search(value):
-            raise ConfigError(f"{key}={value}: expected text without control characters.")
+            raise ConfigError(f"{key}={value}: expected text of this locale's encoding, without control characters.")
     try:
         content: Any = _resolved(config, written)
     except MissingMandatoryValue as error:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from exfuse.data.segmentation import Batch
+from exfuse.errors import ConfigError
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.models.segmenter import Prediction, Segmenter
 from exfuse.models.upsample import at_size
@@ -103,6 +104,9 @@ def training_loss(
     """
     losses = {"main": loss(prediction.scores, truth)}
     total = losses["main"]
+    if not isinstance(total, Tensor) or total.ndim:
+        given = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else type(total).__name__
+        raise ConfigError(f"The loss gave {given} where one number is wanted, a tensor without dimensions. See docs/extend.md.")
     for name, scores in prediction.auxiliary.items():
         losses[name] = loss(scores, truth)
         total = total + auxiliary_weights[name] * losses[name]
