@@ -24,6 +24,7 @@ _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2
 _MOST_WORKERS = 8  # a loader: there are two in a training
 
 
+SWEEP = "EXFUSE_SWEEP"  # environment variable: the name by which trackers show a sweep of no study
 HEARTBEAT = "EXFUSE_HEARTBEAT"  # environment variable: a file whose time of change says when a child last made progress
 _beaten, _said = 0.0, False
 

@@ -241,8 +241,15 @@ def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path: Path) -> None:
-    swept = ["+study=seb_fusion", "technique/seb=none,gate", "seed=0", "recipe.epochs=1", "logger.examples=2"]
+@pytest.mark.parametrize("study", amount([""], ["", "seb_fusion"]))
+def test_jobs_of_a_multirun_are_runs_of_their_own(study: str, tmp_path: Path) -> None:
+    swept = [
+        "technique/seb=none,gate",
+        "seed=0",
+        "recipe.epochs=1",
+        "logger.examples=2",
+        *([f"+study={study}"] if study else []),
+    ]
     places = [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={tmp_path}/study"]
     module, *usual = command(tmp_path)
     done = run([module, "-m", *usual, *swept, *places], environment(tmp_path))
@@ -252,7 +259,7 @@ def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path: Path) -> None:
     by_option = {start.config["technique_seb"]: start for start in starts}
     assert by_option.keys() == {"none", "gate"}
     for option, start in by_option.items():
-        assert start.run.run_group == start.config["study"] == "seb_fusion"
+        assert start.run.run_group == start.config["study"] == (study or "study")  # the name of the sweep's folder
         assert list(start.run.tags) == (["baseline"] if option == "none" else [f"seb-{option}"])
         assert start.exit_code == 0
         record = record_of(RunFolder(tmp_path / "runs", start.run.run_id))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
 from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, user_error
 from exfuse.files import write_atomically
-from exfuse.process import allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
+from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import D, PretrainingDescription, RunDescription
@@ -87,7 +88,7 @@ def build_trainer(
     Raises:
         ConfigError: if the device does not train in the number format.
     """
-    study = str(described.study["name"]) if described.study else None
+    study = str(described.study["name"]) if described.study else os.environ.get(SWEEP)
     logging_to: Logging = build("logger", described.logger)(run_info(folder.path, origin.key, stage, origin, study))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),

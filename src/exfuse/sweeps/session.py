@@ -1,11 +1,12 @@
 """The parent of a sweep: it starts its jobs stage by stage, says at its end what ran and why not, and tabulates the study."""
 
 import hashlib
+import os
 import shlex
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, repeated, user_error
+from exfuse.process import SWEEP
 from exfuse.runs.micro_batch import AUTO, images_of, settle
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
@@ -120,6 +122,7 @@ class StagedSweeper(BasicSweeper):
             Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
         sweep.tell = sweep.going_on.enter_context(sweeping(folder))
+        sweep.going_on.enter_context(_in_name_of(_place(sweep.study, sweep.output).name))
         if here and most > 1:
             assert self.launcher is not None
             self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
@@ -389,6 +392,16 @@ def _looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
 def _unspent(command: str) -> str:
     """A sweep's command without what it may spend, which may be raised."""
     return shlex.join(word for word in shlex.split(command) if not key_of(word).startswith("sweep.most"))
+
+
+@contextmanager
+def _in_name_of(sweep: str) -> Iterator[None]:
+    """Trackers show the runs that this process starts as those of a sweep."""
+    os.environ[SWEEP] = sweep
+    try:
+        yield
+    finally:
+        os.environ.pop(SWEEP, None)
 
 
 def _place(study: DeclaredStudy, output: Path | None) -> Path:
