@@ -243,13 +243,8 @@ def test_an_evaluation_is_a_run_of_its_own(tracked_run: RunFolder, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("study", amount([""], ["", "seb_fusion"]))
 def test_jobs_of_a_multirun_are_runs_of_their_own(study: str, tmp_path: Path) -> None:
-    swept = [
-        "technique/seb=none,gate",
-        "seed=0",
-        "recipe.epochs=1",
-        "logger.examples=2",
-        *([f"+study={study}"] if study else []),
-    ]
+    swept = ["technique/seb=none,gate", "seed=0", "recipe.epochs=1", "logger.examples=2"]
+    swept += [f"+study={study}"] if study else []
     places = [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={tmp_path}/study"]
     module, *usual = command(tmp_path)
     done = run([module, "-m", *usual, *swept, *places], environment(tmp_path))
