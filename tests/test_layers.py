@@ -12,7 +12,7 @@ import exfuse
 PACKAGE = Path(exfuse.__file__).parent
 # From the ground up; rooms of one line know nothing of each other unless `BESIDE` says so.
 FLOORS = (
-    ("errors", "files", "limits", "palette", "randomness", "process", "terminal"),
+    ("errors", "files", "imports", "limits", "palette", "randomness", "process", "terminal"),
     ("metrics",),
     ("store",),
     ("data",),

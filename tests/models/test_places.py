@@ -150,7 +150,7 @@ def test_a_module_that_gives_something_else_than_its_place_promises_is_named(add
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
-@pytest.mark.parametrize(("slot", "asked"), [("dap", "decoder_channels and auxiliary"), ("ecre", "auxiliary_weight")])
+@pytest.mark.parametrize(("slot", "asked"), [("dap", "decoder_channels"), ("ecre", "auxiliary_weight")])
 def test_an_own_option_of_the_papers_places_is_asked_for_what_the_model_needs_of_it(tmp_path, add, compose_config, slot, asked):
     add("mine", "levels", 6)
     folder = tmp_path / "technique" / slot

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 _ASKED = {
     "features": ("channels", "levels", "reductions", "backbone"),
     "upsampling": ("auxiliary_weight",),
-    "head": ("decoder_channels", "auxiliary"),
+    "head": ("decoder_channels",),  # and auxiliary, where ECRE supervises
 }
 
 
