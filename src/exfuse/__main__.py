@@ -8,7 +8,7 @@ from exfuse.errors import UsageError, UserError, complain
 
 _FLAGS = ("--config-dir", "-cd")
 # Objects made before the collector looks for cycles: at Python's own 700 it looks through all that is imported again and again,
-# a fifth of a start. Tensors and arrays are in no cycles; their memory is free at once, whatever stands here.
+# a fifth of a start. What holds no cycle, as most tensors and arrays, is free at once, whatever stands here.
 _COLLECTED = (100_000, 20, 20)
 
 

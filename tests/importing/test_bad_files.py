@@ -418,16 +418,25 @@ def test_predictions_over_void_are_pointed_out_and_runs_that_differ_in_it_refuse
     with np.load(tmp_path / "files" / "wide_1.npz") as found:
         content = dict(found)
     np.savez(tmp_path / "files" / "wide_1.npz", **{**content, "predicted": content["predicted"] + 100})
-    with pytest.raises(
-        UserError, match=r"wide_1.json counts other numbers of predicted pixels than of true ones, .*plain_0.json as"
-    ):
+    with pytest.raises(UserError, match=r"wide_1.json counts more predicted pixels than true ones, .*plain_0.json as"):
         import_folder(tmp_path / "files", tmp_path / "study")
     for name in ("plain_0", "plain_1", "wide_0"):
         with np.load(tmp_path / "files" / f"{name}.npz") as found:
             content = dict(found)
         np.savez(tmp_path / "files" / f"{name}.npz", **{**content, "predicted": content["predicted"] + 100})
     import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
-    assert "and 3 more are counted with other numbers of predicted pixels" in capsys.readouterr().err
+    assert "and 3 more are counted with more predicted pixels than true ones" in capsys.readouterr().err
+
+
+def test_a_network_that_predicts_classes_which_are_not_scored_is_taken(tmp_path, capsys):
+    counted(tmp_path / "files")
+    for name in ("plain_0", "plain_1", "wide_0", "wide_1"):
+        areas(tmp_path / "files", name, 0)
+    with np.load(tmp_path / "files" / "wide_1.npz") as found:
+        content = dict(found)
+    np.savez(tmp_path / "files" / "wide_1.npz", **{**content, "predicted": content["hit"]})
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    assert "predicted pixels" not in capsys.readouterr().err
 
 
 def test_a_table_of_titles_alone_is_refused(tmp_path):

@@ -134,11 +134,23 @@ def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said():
 
 def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
     study = Path(__file__).parents[2] / "experiments" / "table3_scenes_tuned"
-    words = ("+study=table3_techniques", "seed=0", "study.tune=null", "backbone.init=random", "recipe.epochs=30", *SMALL)
+    words = (
+        "+study=table3_techniques",
+        "seed=0",
+        "study.tune=null",
+        "backbone=resnet_tiny",
+        "backbone.init=random",
+        "recipe.epochs=30",
+        *SMALL,
+    )
+    assert "measured" not in command("budget", *words, f"pilot={study}")[1]  # crops of other sides
+    words += ("recipe.augmentation.crop=96",)
     status, _, told = command("budget", *words, f"pilot={study}", f"output={tmp_path / 'budget'}")
     assert status == 0, told
     rows = {row["training"]: row for row in csv.DictReader((tmp_path / "budget" / "budget.csv").open())}
     rates = read_pilot(study).rates()
-    assert float(rows["baseline"]["measured"]) == pytest.approx(10582 * 30 / rates["baseline"] / 3600, rel=0.05)
+    assert float(rows["baseline"]["measured"]) == pytest.approx(
+        10582 * 30 / rates["baseline", "resnet_tiny", 96] / 3600, rel=0.05
+    )
     assert rows["all"]["measured"] == ""
     assert f"pilot={study}" in (tmp_path / "budget" / "budget.md").read_text()

@@ -123,13 +123,14 @@ class Pilot:
         drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 
-    def rates(self) -> dict[str, float]:
-        """Images a second of each row's training steps, of its fastest run, which others disturbed least."""
-        found = {
-            name: [rate for run in runs.values() if run.done and (rate := run.done.cost("train_images_per_second"))]
-            for name, runs in self.runs.items()
-        }
-        return {name: max(rates) for name, rates in found.items() if rates}
+    def rates(self) -> dict[tuple[str, str, int], float]:
+        """Images a second of training steps by row, encoder and crop, of the fastest run, which others disturbed least."""
+        found = dict[tuple[str, str, int], float]()
+        for name, run in ((name, run.done) for name, runs in self.runs.items() for run in runs.values()):
+            if run and not run.imported and (rate := run.cost("train_images_per_second")):
+                kind = name, run.encoder, int(run.setting("recipe.augmentation.crop"))
+                found[kind] = max(rate, found.get(kind, 0.0))
+        return found
 
     def hours(self) -> dict[str, float]:
         """Of one run of each row, as long as the pilot's took."""

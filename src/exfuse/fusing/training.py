@@ -33,7 +33,8 @@ def accelerate(model: Model) -> Model:
         if form := _FORMS.get(type(module)):
             module.__class__ = form
         if isinstance(module, (_Adjacent, _Control)):
-            like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+            own = itertools.chain(model.parameters(), model.buffers())
+            like = next((one for one in own if one.is_floating_point()), torch.empty(0))
             module.register_buffer("readout", sum_as_kernel(module).to(like.device, like.dtype), persistent=False)
     if not isinstance(model, Segmenter):
         return model

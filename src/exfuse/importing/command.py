@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from exfuse.config.words import as_typed
 from exfuse.errors import UserError
@@ -177,11 +178,11 @@ def _check_alike(one: Found, first: Found) -> None:
         raise UserError(f"{one.where} has scores, and nothing says of what. {_METRIC}")
     if isinstance(one.additive, Areas) and one.run.metric is not None:
         raise UserError(f"{one.where} has counts, of which mIoU is computed here: leave out metric ({one.run.metric.name}).")
-    if _adds_up(one) != _adds_up(first):
-        other, same = (one, first) if _adds_up(first) else (first, one)
+    more, same = sorted((one, first), key=_predicts_more, reverse=True)
+    if _predicts_more(more) and _adds_up(same):
         raise UserError(
-            f"{other.where} counts other numbers of predicted pixels than of true ones, {same.where} as many of both: one of "
-            "them counts pixels whose truth is void, or leaves out classes. Count all runs alike."
+            f"{more.where} counts more predicted pixels than true ones, {same.where} as many of both: one of them counts "
+            "predictions where the truth is void. Count all runs alike."
         )
     if extra := sorted({*one.ids} - {*first.ids}):
         raise UserError(f"{one.where} scores an image {extra[0]} that {first.where} does not ({len(extra)} such).")
@@ -436,10 +437,10 @@ def _notes(
     elif low:
         highest = max(record.score for record in records)
         yield f"{_all_called(low)} below 1 %, others up to {highest:.1f} %: are they fractions among percentages?"
-    if beyond := [one for one in runs if not _adds_up(one)]:
+    if beyond := [one for one in runs if _predicts_more(one)]:
         yield (
-            f"{_all_called(beyond)} counted with other numbers of predicted pixels than of true ones: leave out pixels whose "
-            "truth is void, unless classes were left out on purpose."
+            f"{_all_called(beyond)} counted with more predicted pixels than true ones: leave out pixels whose truth is void, "
+            "unless classes were left out on purpose."
         )
     if len(study.rows) > 1 and not any(row.on is None for row in study.rows):
         yield "every row builds on another."
@@ -454,9 +455,20 @@ def _all_called(several: Sequence[Found]) -> str:
     return f"{first} is" if len(several) == 1 else f"{first} and {len(several) - 1} more are"
 
 
+def _beyond(one: Found) -> NDArray[np.int64]:
+    """How many more pixels of each image are predicted than are true: none where void is left out.
+
+    Fewer are, where a network predicts classes that are not scored.
+    """
+    return np.zeros(1, np.int64) if isinstance(one.additive, Means) else (one.additive.predicted - one.additive.true).sum(-1)
+
+
+def _predicts_more(one: Found) -> bool:
+    return bool((_beyond(one) > 0).any())
+
+
 def _adds_up(one: Found) -> bool:
-    """Whether as many pixels of each image are predicted as are true, which is so where void and no class is left out."""
-    return isinstance(one.additive, Means) or bool((one.additive.true.sum(-1) == one.additive.predicted.sum(-1)).all())
+    return not _beyond(one).any()
 
 
 def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Sequence[Record], grouping: Grouping | None) -> None:

@@ -74,7 +74,8 @@ def check_places(model: nn.Module, classes: int, mine: Mapping[str, tuple[str, s
         mine: by the submodule's path, its place, see `exfuse.models.segmenter.build_segmenter`, and what names the technique.
 
     Raises:
-        ConfigError: naming the technique, what was expected and what came. An error of the module's own code stays what it is.
+        ConfigError: naming the technique, what was expected and what came. What the module's own code raises it may raise of
+            the small image alone: the training, where it would come again, is left to say it.
     """
     hooks = [
         model.get_submodule(path).register_forward_hook(partial(_hold, _expected(place, model, classes), typed, place))
@@ -85,6 +86,10 @@ def check_places(model: nn.Module, classes: int, mine: Mapping[str, tuple[str, s
     try:
         with torch.no_grad():
             model.eval()(image)
+    except ConfigError:
+        raise
+    except Exception:
+        pass
     finally:
         model.train(was_training)
         for hook in hooks:

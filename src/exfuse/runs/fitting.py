@@ -88,7 +88,7 @@ def build_trainer(
     Raises:
         ConfigError: if the device does not train in the number format.
     """
-    study = str(described.study["name"]) if described.study else os.environ.get(SWEEP)
+    study = str(described.study["name"]) if described.study else os.environ.get(SWEEP) or None
     logging_to: Logging = build("logger", described.logger)(run_info(folder.path, origin.key, stage, origin, study))
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),

@@ -1,7 +1,7 @@
 """What a training step costs a device, from its operations alone: a roofline over each, and memory, without running any."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,8 +27,6 @@ from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
 from exfuse.tasks.segmentation import training_loss
-
-SEARCH = ", search"  # behind the name of a row whose settings are searched
 
 
 class Device(NamedTuple):
@@ -192,12 +190,18 @@ class Budget:
         return sum(training.hours(self.device) for training in self.trainings())
 
 
-def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], **sustained: Any) -> list[Budget]:
+def plan_budget(
+    typed: Sequence[str],
+    progress: Callable[[int, int], None],
+    rates: Mapping[tuple[str, str, int], float] | None = None,
+    **sustained: Any,
+) -> list[Budget]:
     """Compose every job of a study or multirun and count the operations and the memory of its training step.
 
     Args:
         typed: overrides as ``exfuse train`` takes them, swept ones included.
         progress: told how many jobs of how many are counted.
+        rates: images a second of runs that were trained, by row, encoder and crop, see `exfuse.analysis.power.Pilot.rates`.
         sustained: what `GPU` or `CPU_THREAD` are not to have of `Device`. With an ``element`` of 2 bytes
             ``trainer.precision=auto`` is bfloat16.
 
@@ -237,11 +241,13 @@ def plan_budget(typed: Sequence[str], progress: Callable[[int, int], None], **su
         model = _what_counts(run)
         if model not in counted:
             counted[model] = _count_segmentation(run)
-        images, name = (
+        images, row = (
             (run.stop.epochs or run.recipe.epochs) * _train_images(run),
-            f"{declared_name(study.rows, run.choices, row_name(run))}{SEARCH if run.held_out.share else ''}",
+            declared_name(study.rows, run.choices, row_name(run)),
         )
-        budget.rows.setdefault(f"{name} {images} {model}", Training(name, images, *counted[model])).runs += 1
+        training = Training(f"{row}{', search' if run.held_out.share else ''}", images, *counted[model])
+        training.rate = (rates or {}).get((row, backbone, run.recipe.augmentation.crop))
+        budget.rows.setdefault(f"{training.name} {images} {model}", training).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 

@@ -55,7 +55,7 @@ def estimate(
         _detect(console, read_pilot(Path(found)), detect, {})
         return
     with console.status("Loading PyTorch"):
-        from exfuse.sweeps.budget import SEARCH, plan_budget  # torch, which a pilot alone does without
+        from exfuse.sweeps.budget import plan_budget  # torch, which a pilot alone does without
         from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
 
     with outputs(files(Path(output)), published=True) if output else nullcontext():
@@ -64,17 +64,11 @@ def estimate(
         read = read_pilot(Path(found)) if found else None
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
             line = bar.add_task("Counting operations and memory, run by run", total=None)
-            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), **sustained)
-        rates = read.rates() if read else {}
-        for row in (row for budget in budgets for row in budget.rows.values()):
-            row.rate = rates.get(row.name.removesuffix(SEARCH))
+            rates = read.rates() if read else {}
+            budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), rates, **sustained)
         if detect is not None and read:
-            _detect(
-                console,
-                read,
-                detect,
-                {row.name: row.hours(one.device) / row.runs for one in budgets for row in one.rows.values()},
-            )
+            hours = {row.name: row.hours(one.device) / row.runs for one in budgets for row in one.rows.values()}
+            _detect(console, read, detect, hours)
         for budget in budgets:
             console.print(budget_table(budget))
         for told in dict.fromkeys(map(assumptions, budgets)):
