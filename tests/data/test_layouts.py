@@ -261,6 +261,17 @@ def test_polygons_become_one_folder_of_data(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(np.asarray(Image.open("mine/train/images/a.jpg")), np.asarray(Image.open("photos/a.jpg")))
 
 
+def test_shapes_that_cover_nothing_are_pointed_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    outside: dict[str, object] = {"label": "cat", "points": [[40, 40], [50, 40], [50, 50]], "shape_type": "polygon"}
+    folder = labelme(tmp_path / "one", [*SHAPES, outside, outside | {"label": "sofa"}])
+    convert("labelme", str(folder), None, str(tmp_path / "mine"), "train", "background")
+    said = capfd.readouterr().err
+    assert f"Note: 2 shapes of {folder} without a pixel, e.g. 'cat' of c.png: outside of the image" in said
+    convert("labelme", str(labelme(tmp_path / "two", SHAPES)), None, str(tmp_path / "other"), "train", "background")
+    assert "Note" not in capfd.readouterr().err
+
+
 def test_another_split_that_is_converted_at_the_same_time_has_the_same_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -91,12 +92,16 @@ def convert(
     if unknown := sorted(used - {*ids}):
         raise DataError(f"{source} has the label {unknown[0]!r}, which {listed} does not list. Add it there, or rename it.")
 
+    nowhere: list[str] = []  # shapes that cover no pixel, in the order of painting
+
     def write(scratch: Path) -> None:
         for part in ("images", "labels"):
             (scratch / part).mkdir()
         for one in track(drawn, f"Painting {split}", len(drawn)):
             _link(one.image, scratch / "images" / one.image.name)
-            palette_image(_paint(one, ids)).save(scratch / "labels" / f"{one.image.stem}.png")
+            mask, missed = _paint(one, ids)
+            nowhere.extend(f"{label!r} of {one.image.name}" for label in missed)
+            palette_image(mask).save(scratch / "labels" / f"{one.image.stem}.png")
 
     there, began = Path(output).exists(), _begin(listed, names)
     try:
@@ -111,6 +116,12 @@ def convert(
     Console().print(
         f"{place}: {plural(len(drawn), 'image')}, {plural(len(names), 'class')} ({listed}).", soft_wrap=True, highlight=False
     )
+    if nowhere:
+        print(
+            f"Note: {plural(len(nowhere), 'shape')} of {source} without a pixel, e.g. {nowhere[0]}: outside of the image, or "
+            "thinner than a pixel. Look whether the corners belong to another image or size.",
+            file=sys.stderr,
+        )
 
 
 def _begin(listed: Path, names: Sequence[str]) -> bool:
@@ -189,15 +200,18 @@ def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:
     return [[number for point in points for number in point]]
 
 
-def _paint(one: _Drawn, ids: Mapping[str, int]) -> NDArray[np.uint8]:
-    mask = np.zeros((one.height, one.width), np.uint8)
+def _paint(one: _Drawn, ids: Mapping[str, int]) -> tuple[NDArray[np.uint8], list[str]]:
+    """The image's mask, and the labels of the shapes that cover none of its pixels."""
+    mask, missed = np.zeros((one.height, one.width), np.uint8), []
     for number, (label, void, shape) in enumerate(one.shapes):
         try:
             covered = covered_by(Instance(number, 0, void, shape), one.height, one.width)
         except DataError as error:
             raise DataError(f"{one.image}: {error}") from error
         mask[covered] = VOID if void else ids[label]
-    return mask
+        if not covered.any():
+            missed.append(label)
+    return mask, missed
 
 
 def _is_place(value: Any) -> bool:
