@@ -53,8 +53,8 @@ FAMILIES: dict[str, dict[str, object]] = {
     "mvitv2_tiny": {},
     "cspnext_tiny": {},
 }
-SAMPLED = ["test_convnext", "swin_tiny_patch4_window7_224", "lcnet_035"]
-EXPORTED = amount(SAMPLED[1:2], [*FAMILIES])  # attention in windows is what an export knows least
+SAMPLED = ["swin_tiny_patch4_window7_224", "lcnet_035"]
+EXPORTED = amount(SAMPLED[:1], [*FAMILIES])  # attention in windows is what an export knows least
 
 
 def typed(name: str) -> list[str]:

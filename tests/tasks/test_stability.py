@@ -29,7 +29,7 @@ OPTIONS = [
     "+ablation=seb_ecre_dap_last",
 ]
 WINDOW, CROP, IMAGES = 50, 48, 16
-STEPS = amount(100, 300)  # after warm-up
+STEPS = amount(50, 300)  # after warm-up
 CASES = [("small", "technique/seb=product"), *((recipe, option) for recipe in RECIPES for option in OPTIONS)]
 
 
