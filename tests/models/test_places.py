@@ -48,6 +48,73 @@ class Hard(Halved):
         return maps.argmax(1, keepdim=True).expand_as(maps)
 
 
+class Listed(Halved):
+    """A level's maps alone, or a list of scores."""
+
+    def forward(self, maps):
+        return maps[0] if isinstance(maps, list) else [maps]
+
+
+class OfOneClass(Halved):
+    def forward(self, maps):
+        return maps[:, :1]
+
+
+class Frozen(Scale):
+    """Keeps the statistics that it came with."""
+
+    def __init__(self, name, channels=None, levels=None, classes=None):
+        super().__init__(name, channels, levels, classes)
+        self.norm = nn.BatchNorm2d(classes).eval()
+
+
+class Ready(nn.Module):
+    """A file of it that lacks ``_partial_: true`` makes it at once."""
+
+    def __init__(self, name):
+        super().__init__()
+
+    def forward(self, scores):
+        return scores
+
+
+class HeadWithoutAuxiliary(nn.Module):
+    decoder_channels = 16
+
+    def __init__(self, name, classes):
+        super().__init__()
+        self.scores = nn.Conv2d(16, classes, 1)
+
+    def forward(self, maps):
+        return self.scores(maps)
+
+
+class Thrice(nn.Module):
+    """An upsampling that is asked for its scale and enlarges by three."""
+
+    auxiliary_weight = 0.0
+
+    def __init__(self, name, channels, scale):
+        super().__init__()
+
+    def forward(self, maps):
+        return nn.functional.interpolate(maps, scale_factor=3.0)
+
+
+class OwnDecoder(nn.Module):
+    """As docs/own_project.md has it: of its first upsampling it says nothing but where its scores are supervised."""
+
+    def __init__(self, channels, reductions, width, first_upsampling, levels):
+        super().__init__()
+        self.first = first_upsampling(channels=width, scale=2)
+        self.auxiliary_weight = self.first.auxiliary_weight
+        self.narrow = nn.Conv2d(channels[-1], width, 1)
+
+    def forward(self, levels, size):
+        first = self.first(self.narrow(levels[-1]))
+        return nn.functional.interpolate(first, size=size), first
+
+
 class HalfPrecision(Halved):
     def forward(self, maps):
         return [each.half() for each in maps]
@@ -134,8 +201,10 @@ def test_where_one_technique_acts_a_second_is_refused(add, compose_config, place
 @pytest.mark.parametrize(
     ("place", "code", "says"),
     [
-        ("levels", "Halved", r"technique/mine gave \(2, 16, 9, 9\).* where place: levels wants \(2, 16, 18, 18\)"),
-        ("scores", "Halved", r"technique/mine gave \(2, 4, 36, 36\) where place: scores wants \(2, 4, 72, 72\)"),
+        ("levels", "Halved", r"technique/mine gave \[\(2, 16, 9, 9\).* where place: levels wants \[\(2, 16, 18, 18\)"),
+        ("scores", "OfOneClass", r"technique/mine gave \(2, 1, 72, 72\) where place: scores wants \(2, 4, \*, \*\)"),
+        ("scores", "Listed", r"technique/mine gave \[\(2, 4, 72, 72\)\] where place: scores wants \(2, 4, \*, \*\)"),
+        ("levels", "Listed", r"technique/mine gave \(2, 16, 18, 18\) where place: levels wants \[\(2, 16, 18, 18\), "),
         ("levels", "Lost", r"technique/mine gave .* where place: levels wants .*\(2, 128, 3, 3\)"),
         ("scores", "Lost", "technique/mine gave no tensor where"),
         ("scores", "Hard", r"technique/mine gave torch.int64 where place: scores wants torch.float32"),
@@ -150,12 +219,64 @@ def test_a_module_that_gives_something_else_than_its_place_promises_is_named(add
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
+def test_smaller_scores_are_enlarged_by_whoever_compares_or_shows_them(add, compose_config):
+    add("mine", "scores", 6, "tests.models.test_places.Halved")
+    model = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+    assert model(torch.zeros(2, 3, 64, 64)).scores.shape == (2, 4, 32, 32)
+
+
+def test_to_be_tried_changes_no_modules_mode(add, compose_config):
+    add("mine", "scores", 6, "tests.models.test_places.Frozen")
+    model = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+    assert [name for name, module in model.named_modules() if not module.training] == ["technique_mine.norm"]
+
+
+def test_a_file_that_makes_its_module_at_once_is_told_what_it_lacks(tmp_path, add, compose_config):
+    add("mine", "scores", 6, "tests.models.test_places.Ready")
+    text = "# A test's.\n_target_: tests.models.test_places.Ready\nname: mine\n"
+    (tmp_path / "technique" / "mine" / "whole.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"technique/mine: its file makes a module before .* add _partial_: true"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=whole"), 4)
+
+
+@pytest.fixture
+def own_option(tmp_path, add):
+    """Add an option to one of the paper's techniques: ``own_option("dap", "Thrice")``."""
+
+    def added(slot, code):
+        add("mine", "levels", 6)
+        folder = tmp_path / "technique" / slot
+        folder.mkdir(parents=True)
+        (folder / "mine.yaml").write_text(
+            f"# A test's.\n_target_: tests.models.test_places.{code}\n_partial_: true\nname: mine\n"
+        )
+
+    return added
+
+
+def test_a_head_without_auxiliary_scores_is_named_where_the_upsampling_is_supervised(own_option, compose_config):
+    own_option("dap", "HeadWithoutAuxiliary")
+    build_model(compose_config("backbone=resnet_tiny", "technique/dap=mine"), 4)
+    with pytest.raises(ConfigError, match=r"technique/dap: .* wants a module with auxiliary, which HeadWithoutAuxiliary lacks"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/dap=mine", "technique/ecre=subpixel_supervised"), 4)
+
+
+@pytest.mark.parametrize("decoder", [None, "tests.models.test_places.OwnDecoder"])
+def test_an_upsampling_is_held_against_its_scale_in_any_decoder(tmp_path, own_option, compose_config, decoder):
+    own_option("ecre", "Thrice")
+    chosen = ["backbone=resnet_tiny", "technique/ecre=mine"]
+    if decoder:
+        (tmp_path / "decoder").mkdir()
+        text = f"# A test's.\n_target_: {decoder}\n_partial_: true\nlevels: [2, 3, 4, 5]\n"
+        (tmp_path / "decoder" / "mine.yaml").write_text(text)
+        chosen.append("decoder=mine")
+    with pytest.raises(ConfigError, match=r"technique/ecre gave \(2, 4, 9, 9\) where place: upsampling wants \(2, 4, 6, 6\)"):
+        build_model(compose_config(*chosen), 4)
+
+
 @pytest.mark.parametrize(("slot", "asked"), [("dap", "decoder_channels"), ("ecre", "auxiliary_weight")])
-def test_an_own_option_of_the_papers_places_is_asked_for_what_the_model_needs_of_it(tmp_path, add, compose_config, slot, asked):
-    add("mine", "levels", 6)
-    folder = tmp_path / "technique" / slot
-    folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("# A test's.\n_target_: tests.models.test_places.Headless\n_partial_: true\nname: mine\n")
+def test_an_own_option_of_the_papers_places_is_asked_for_what_the_model_needs_of_it(own_option, compose_config, slot, asked):
+    own_option(slot, "Headless")
     with pytest.raises(ConfigError, match=rf"technique/{slot}: place: \w+ wants a module with {asked}, which .*Headless lacks"):
         build_model(compose_config("backbone=resnet_tiny", f"technique/{slot}=mine"), 4)
 

@@ -4,29 +4,40 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
+from exfuse.models.modes import modes_kept
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
 _SEE = "See the table of places in docs/extend.md."
-Shape = tuple[int, ...]
+Shape = tuple[int | None, ...]  # None: whatever it is
+
+
+class Filled(NamedTuple):
+    """A module of somebody else's, its place, see `exfuse.models.segmenter.build_segmenter`, what names its technique, and
+    by which keywords it was made."""
+
+    module: nn.Module
+    place: str
+    typed: str
+    named: Mapping[str, Any]
 
 
 # what is asked of a module beside its forward pass, by its place
 _ASKED = {
     "features": ("channels", "levels", "reductions", "backbone"),
     "upsampling": ("auxiliary_weight",),
-    "head": ("decoder_channels",),  # and auxiliary, where ECRE supervises
+    "head": ("decoder_channels",),  # and auxiliary, where ECRE supervises: see `check_auxiliary`
 }
 
 
-def fill(place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Call an option with what its place gives it.
+def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call an option with what its place gives it; one whose code is none of this package's goes to the ``foreign``.
 
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
@@ -34,24 +45,44 @@ def fill(place: str, typed: str, option: Callable[..., Any], *given: Any, **name
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
+    if isinstance(option, nn.Module):
+        raise ConfigError(f"{typed}: its file makes a module before its place gives it anything: add _partial_: true. {_SEE}")
     try:
         inspect.signature(option).bind(*given, **named)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         words = ", ".join(f"{name}=" for name in named) or "one argument"
         raise ConfigError(
             f"{typed}: place: {place} calls it with {words}, but {_called(option)} does not: {error}. {_SEE}"
         ) from error
     module = option(*given, **named)
+    if place == "blocks":
+        return module
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{typed}: place: {place} wants a torch.nn.Module, but {_called(option)} gave {module!r:.80}. {_SEE}")
     if missing := [name for name in _ASKED.get(place, ()) if not hasattr(module, name)]:
         raise ConfigError(
             f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
         )
+    if _code(option).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        foreign.append(Filled(module, place, typed, named))
     return module
 
 
-def is_foreign(option: Callable[..., Any]) -> bool:
-    """Whether an option's code is none of this package's."""
-    return _code(option).__module__.partition(".")[0] != __name__.partition(".")[0]
+def check_auxiliary(model: nn.Module, typed: str) -> None:
+    """Refuse a head that makes no scores of the first upsampling's maps where these are supervised.
+
+    Args:
+        model: a `Segmenter`.
+        typed: what names the technique whose module is its head.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if model.auxiliary_weights and not hasattr(model.head, "auxiliary"):
+        raise ConfigError(
+            f"{typed}: the first upsampling is supervised (ECRE), for which place: head wants a module with auxiliary, which "
+            f"{type(model.head).__qualname__} lacks. {_SEE}"
+        )
 
 
 def _code(option: Callable[..., Any]) -> Any:
@@ -65,56 +96,57 @@ def _called(option: Callable[..., Any]) -> str:
     return f"{code.__module__}.{code.__qualname__}"
 
 
-def check_places(model: nn.Module, classes: int, mine: Mapping[str, tuple[str, str]]) -> None:
-    """Let a model predict once and hold what the named modules give against what their places promise.
+def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> None:
+    """Let a model predict once and hold what these of its modules give against what their places promise.
 
     Args:
-        model: a `Segmenter`, which keeps its weights, statistics and mode.
+        model: a `Segmenter`, which keeps its weights, statistics and modes.
         classes: number of classes C.
-        mine: by the submodule's path, its place, see `exfuse.models.segmenter.build_segmenter`, and what names the technique.
+        foreign: see `fill`.
 
     Raises:
         ConfigError: naming the technique, what was expected and what came. What the module's own code raises it may raise of
             the small image alone: the training, where it would come again, is left to say it.
     """
     hooks = [
-        model.get_submodule(path).register_forward_hook(partial(_hold, _expected(place, model, classes), typed, place))
-        for path, (place, typed) in mine.items()
+        one.module.register_forward_hook(partial(_hold, _expected(one, model, classes), one.typed, one.place))
+        for one in foreign
     ]
-    was_training = model.training
     image = torch.zeros(_IMAGES, image_channels(model), _SIDE, _SIDE)
     try:
-        with torch.no_grad():
+        with modes_kept(model), torch.no_grad():
             model.eval()(image)
     except ConfigError:
         raise
     except Exception:
         pass
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
 
 
-def _expected(place: str, model: Any, classes: int) -> Callable[[Any], list[Shape]]:
-    """Shapes of what a module in this place is to give, from what it is called with."""
-    if place == "features":
+def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Shape] | Shape]:
+    """Shapes of what a module is to give, several of maps per level, from what it is called with.
+
+    Scores may be smaller than the image: the loss and whoever predicts enlarge them.
+    """
+    if one.place == "features":
         encoder = model.encoder
         sides = [math.ceil(_SIDE / reduction) for reduction in encoder.reductions]
         return lambda _: [(_IMAGES, width, side, side) for width, side in zip(encoder.channels, sides, strict=True)]
-    if place == "upsampling":
-        scale = model.encoder.reductions[-1] // model.decoder.strides[0]
-        return lambda maps: [(*maps.shape[:2], *(side * scale for side in maps.shape[2:]))]
-    if place == "head":
-        return lambda maps: [(len(maps), classes, *maps.shape[2:])]
-    return lambda maps: _shapes(maps)
+    if one.place == "upsampling":
+        return lambda maps: (*maps.shape[:2], *(side * one.named["scale"] for side in maps.shape[2:]))
+    if one.place == "levels":
+        return lambda maps: [tuple(each.shape) for each in maps]
+    return lambda maps: (len(maps), classes, None, None)
 
 
 def _hold(
-    expected: Callable[[Any], list[Shape]], typed: str, place: str, _: nn.Module, given: tuple[Any, ...], found: Any
+    expected: Callable[[Any], list[Shape] | Shape], typed: str, place: str, _: nn.Module, given: tuple[Any, ...], found: Any
 ) -> None:
     wanted, given_dtype = expected(given[0]), _tensors(given[0])[0].dtype
-    if (shapes := _shapes(found)) != wanted:
+    shapes = [_shape(each) for each in found] if isinstance(found, list | tuple) else _shape(found)
+    if not _fit(shapes, wanted):
         raise ConfigError(
             f"{typed} gave {_told(shapes)} where place: {place} wants {_told(wanted)}, (batch, channels, height, width). {_SEE}"
         )
@@ -126,9 +158,21 @@ def _tensors(found: Any) -> Sequence[Any]:
     return found if isinstance(found, list | tuple) else [found]
 
 
-def _shapes(found: Any) -> list[Shape]:
-    return [tuple(one.shape) if isinstance(one, Tensor) else () for one in _tensors(found)]
+def _shape(found: Any) -> Shape:
+    return tuple(found.shape) if isinstance(found, Tensor) else ()
 
 
-def _told(shapes: Sequence[Shape]) -> str:
-    return ", ".join(str(shape) if shape else "no tensor" for shape in shapes) or "nothing"
+def _fit(shapes: list[Shape] | Shape, wanted: list[Shape] | Shape) -> bool:
+    if isinstance(wanted, list):
+        return isinstance(shapes, list) and len(shapes) == len(wanted) and all(map(_fit, shapes, wanted))
+    return isinstance(shapes, tuple) and len(shapes) == len(wanted) and all(map(_fits, shapes, wanted))
+
+
+def _fits(length: int | None, wanted: int | None) -> bool:
+    return wanted is None or length == wanted
+
+
+def _told(shapes: list[Shape] | Shape) -> str:
+    if isinstance(shapes, list):
+        return f"[{', '.join(map(_told, shapes))}]"
+    return f"({', '.join('*' if one is None else str(one) for one in shapes)})" if shapes else "no tensor"

@@ -8,15 +8,13 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import initialise
-from exfuse.models.places import check_places, fill, is_foreign
+from exfuse.models.places import Filled, check_auxiliary, check_places, fill
 from exfuse.randomness import torch_seeded
 from exfuse.store.variants import names, techniques
 
 # what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
 _MODULES = {"seb": "embedding"}
 BACKBONE = "encoder.backbone"
-# where the module of a place lies that takes one technique
-_PATHS = {"features": "encoder", "upsampling": "decoder.upsamplings.0", "head": "head"}
 
 
 class Prediction(NamedTuple):
@@ -124,11 +122,13 @@ def build_segmenter(
         name = min(unknown)
         raise ConfigError(f"technique/{name}: no slot/{name}.yaml describes it. Add its folder with --config-dir.")
     placed = [technique for technique in techniques() if technique.name in options]
+    foreign: list[Filled] = []
 
     def several(place: str) -> dict[str, Callable[..., Any]]:
         here = [technique.name for technique in placed if technique.place == place]
         return {
-            _MODULES.get(name, f"technique_{name}"): partial(fill, place, f"technique/{name}", options[name]) for name in here
+            _MODULES.get(name, f"technique_{name}"): partial(fill, foreign, place, f"technique/{name}", options[name])
+            for name in here
         }
 
     def one(place: str) -> Callable[..., Any]:
@@ -158,14 +158,10 @@ def build_segmenter(
         {name: option(classes=classes) for name, option in several("scores").items()},
     )
     initialise(model, seed, BACKBONE, leave=model.pretrained - {BACKBONE})
-    foreign = {
-        _PATHS.get(technique.place, _MODULES.get(technique.name, f"technique_{technique.name}")): technique
-        for technique in placed
-        if is_foreign(options[technique.name]) and technique.place != "blocks"
-    }
+    check_auxiliary(model, *(f"technique/{technique.name}" for technique in placed if technique.place == "head"))
     if foreign:
         with torch_seeded(seed, "places"):
-            check_places(model, classes, {path: (one.place, f"technique/{one.name}") for path, one in foreign.items()})
+            check_places(model, classes, foreign)
     return model
 
 

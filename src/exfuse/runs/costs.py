@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.models.backbone import image_channels
+from exfuse.models.modes import modes_kept
 from exfuse.process import time_ms
 from exfuse.store.costs import Costs
 
@@ -31,10 +32,8 @@ def gigamacs(model: nn.Module, size: int) -> float:
         model: its mode is left as it was.
         size: side of the image in pixels.
     """
-    training = model.training
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with modes_kept(model), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.eval()(_image(model, size))
-    model.train(training)
     return counter.get_total_flops() / 2e9
 
 

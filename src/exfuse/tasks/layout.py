@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from exfuse.models.modes import modes_kept
 from exfuse.process import median_ms
 
 _WARM_UP, _REPEATS = 3, 5
@@ -24,7 +25,7 @@ def is_worth_measuring(task: pl.LightningModule, device: torch.device) -> bool:
 def faster_layout(task: Any) -> bool:
     """Whether steps are faster in channels_last than contiguous; the same answer in all processes.
 
-    Weights, statistics and random numbers are afterwards what they were; the task is on its device, in either layout.
+    Weights, statistics, modes and random numbers are afterwards what they were; the task is on its device, in either layout.
 
     Args:
         task: an `exfuse.tasks.optimised.OptimisedTask` whose Trainer knows its data.
@@ -33,7 +34,7 @@ def faster_layout(task: Any) -> bool:
     device, images = trainer.strategy.root_device, len(data.train_set)
     share = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
     batch = data.train_batch([place % images for place in range(share)], device)
-    task.to(device).train()
+    task.to(device)
     before = {name: value.clone() for name, value in task.model.named_buffers()}
     task.log = task.log_dict = lambda *_, **__: None  # nothing of this belongs into a curve
 
@@ -44,7 +45,8 @@ def faster_layout(task: Any) -> bool:
         loss.backward()
 
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), modes_kept(task):
+            task.train()
             faster = is_faster_in_channels_last(step, task.use_layout, device)
     finally:
         del task.log, task.log_dict
