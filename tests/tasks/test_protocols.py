@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exfuse.composition.segmentation import build_model, build_protocol, open_windows
 from exfuse.config.overrides import describe_run
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, NotFiniteError
 from exfuse.models.segmenter import Prediction
 from exfuse.store.description import Option
 from exfuse.tasks import prediction
@@ -207,5 +207,5 @@ def test_scores_that_are_no_numbers_are_no_prediction(name: str | None, tmp_path
     ids = decide(model, picture(40, 50), (40, 50))
     metric.update(ids, torch.zeros(1, 40, 50, dtype=torch.uint8))
     for ask in (metric.compute, lambda: [*prediction.predict(model, [(picture(40, 50), (40, 50), 0)], ids.device, decide)]):  # type: ignore[list-item]
-        with pytest.raises(UserError, match="scores are no numbers"):
+        with pytest.raises(NotFiniteError, match="scores are no numbers"):  # by which a run counts as diverged
             ask()

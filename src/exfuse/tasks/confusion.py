@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from exfuse.errors import UserError
+from exfuse.errors import NotFiniteError
 from exfuse.palette import VOID
 
 UNDECIDED = VOID  # id of a pixel whose scores are no numbers
@@ -15,10 +15,10 @@ def check_decided(ids: Tensor) -> None:
     """Refuse predicted ids of which one is `UNDECIDED`.
 
     Raises:
-        UserError: saying what it means.
+        NotFiniteError: saying what it means.
     """
     if (ids == UNDECIDED).any():
-        raise UserError(
+        raise NotFiniteError(
             "The network's scores are no numbers, of which any class would be as good: its weights ran away, or a module of it "
             "makes none in evaluation mode."
         )
@@ -88,7 +88,7 @@ class ConfusionMatrix(Metric):
         """The counts (C, C) int64 and the number of images, over all processes.
 
         Raises:
-            UserError: if a pixel was undecided, see `check_decided`.
+            NotFiniteError: if a pixel was undecided, see `check_decided`.
         """
         check_decided(torch.where(self.undecided > 0, UNDECIDED, 0))
         return self.counts, self.images
