@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from exfuse.analysis.power import POWER, Pilot, Spread, images_for, power, read_pilot, seeds_for, spread_of, told_by
+from exfuse.analysis.power import (
+    POWER,
+    Pilot,
+    Spread,
+    Trained,
+    images_for,
+    power,
+    read_pilot,
+    read_rates,
+    seeds_for,
+    spread_of,
+    told_by,
+)
 from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
@@ -123,6 +135,34 @@ def test_mistakes_get_one_line(words, says, command):
     assert status == 1
     assert says in told
     assert "Traceback" not in told
+
+
+def test_rates_are_of_one_thread_or_gpu_and_need_nothing_to_compare(tmp_path):
+    environment = {"python": "3", "system": "x", "device": "x", "cores": 4, "commit": None, "packages": {}}
+    config = {"backbone": {"name": "resnet18"}, "recipe": {"augmentation": {"crop": 64}}}
+    runs = [
+        ({"threads": 4}, {"precision": "32-true", "devices": 1}, 80.0),
+        ({"threads": 2}, {"precision": "32-true", "devices": 1}, 60.0),
+        ({"threads": 4, "cuda": "12.8"}, {"precision": "bf16-mixed", "devices": 2}, 500.0),
+        ({"threads": 4, "cuda": "12.8"}, {"precision": "bf16-mixed", "devices": "auto"}, 900.0),  # of how many nobody knows
+    ]
+    for number, (own, trainer, rate) in enumerate(runs):
+        leave_record(
+            RunFolder(tmp_path, f"{number:016x}"),
+            "done",
+            name="baseline",
+            seed=number,
+            scores=SCORES,
+            config=config | {"trainer": trainer},
+            environment=environment | own,
+            costs={"train_images_per_second": rate},
+        )
+    assert read_rates(tmp_path) == {
+        Trained("baseline", "resnet18", 64, "32-true", True): 30.0,
+        Trained("baseline", "resnet18", 64, "bf16-mixed", False): 250.0,
+    }
+    with pytest.raises(UserError, match="no finished run whose steps were timed"):
+        read_rates(tmp_path / "nowhere")
 
 
 def test_a_folder_without_two_rows_is_no_pilot(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exfuse.analysis.power import read_pilot
+from exfuse.analysis.power import Trained, read_rates
 from exfuse.runs.peak import resident_peak
-from exfuse.sweeps.budget import CPU_THREAD, GPU, plan_budget
+from exfuse.sweeps.budget import CPU_THREADS, GPU, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
 from exfuse.sweeps.rows import compose_study
 
@@ -124,17 +124,32 @@ def test_memory_is_that_of_the_images_that_a_device_takes_and_on_a_cpu_of_the_pr
 
 
 def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said():
-    (budget,) = plan("+ablation=baseline", "trainer=cpu", "backbone.init=random")
-    assert budget.device == CPU_THREAD
-    assert "one CPU thread that sustains 0.13 TFLOP/s" in assumptions(budget)
-    (faster,) = plan_budget(["+ablation=baseline", "trainer=cpu", "backbone.init=random", *SMALL], lambda *_: None, tflops=1.0)
-    assert faster.device == CPU_THREAD._replace(tflops=1.0)
-    assert faster.hours() < budget.hours()
+    words = ["+ablation=baseline", "trainer=cpu", "backbone.init=random"]
+    (half,) = plan(*words, "trainer.precision=bf16-mixed")
+    assert half.device == CPU_THREADS[2]
+    assert "one CPU thread that sustains 0.13 TFLOP/s" in assumptions(half)
+    (single,) = plan(*words)  # trainer=cpu calculates in float32
+    assert single.device == CPU_THREADS[4]
+    assert "4 bytes a number" in assumptions(single)
+    assert single.hours() > half.hours()
+    (by_itself,) = plan(*words, "trainer.precision=auto")
+    assert by_itself.hours() == single.hours()
+    (faster,) = plan_budget([*words, *SMALL], lambda *_: None, tflops=1.0)
+    assert faster.device == CPU_THREADS[4]._replace(tflops=1.0)
+    assert faster.hours() < single.hours()
+
+
+@pytest.mark.parametrize(("precision", "element"), [("auto", 2), ("bf16-mixed", 2), ("16-mixed", 2), ("32-true", 4)])
+def test_a_gpu_moves_numbers_of_the_runs_format(precision, element):
+    (budget,) = plan("+ablation=baseline", "backbone.init=random", f"trainer.precision={precision}")
+    assert budget.device == GPU._replace(element=element)
 
 
 def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
     study = Path(__file__).parents[2] / "experiments" / "table3_scenes_tuned"
     words = (
+        "trainer=cpu",
+        "trainer.precision=bf16-mixed",
         "+study=table3_techniques",
         "seed=0",
         "study.tune=null",
@@ -143,14 +158,16 @@ def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
         "recipe.epochs=30",
         *SMALL,
     )
-    assert "measured" not in command("budget", *words, f"pilot={study}")[1]  # crops of other sides
+    _, told, _ = command("budget", *words, f"pilot={study}")  # crops of other sides
+    assert "measured" not in told
+    assert f"Note: no run of {study} is of a row that is counted here" in " ".join(told.split())
     words += ("recipe.augmentation.crop=96",)
     status, _, told = command("budget", *words, f"pilot={study}", f"output={tmp_path / 'budget'}")
     assert status == 0, told
     rows = {row["training"]: row for row in csv.DictReader((tmp_path / "budget" / "budget.csv").open())}
-    rates = read_pilot(study).rates()
+    rates = read_rates(study)
     assert float(rows["baseline"]["measured"]) == pytest.approx(
-        10582 * 30 / rates["baseline", "resnet_tiny", 96] / 3600, rel=0.05
+        10582 * 30 / rates[Trained("baseline", "resnet_tiny", 96, "bf16-mixed", True)] / 3600, rel=0.05
     )
     assert rows["all"]["measured"] == ""
     assert f"pilot={study}" in (tmp_path / "budget" / "budget.md").read_text()

@@ -1,10 +1,11 @@
 """How many seeds and images tell a difference: the power of the interval that tables show, from a pilot's noise."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import chdtri, ndtr
@@ -14,6 +15,7 @@ from exfuse.errors import UserError
 from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
 from exfuse.store.metric import MIOU
+from exfuse.store.record import Record
 from exfuse.store.study import FILE, Run, load_study
 
 POWER, ALPHA = 0.8, 0.05
@@ -123,19 +125,59 @@ class Pilot:
         drawn = Resampled(cells, grouping=self.grouping)
         return {pair: spread_of(drawn, *pair) for pair in self.pairs}
 
-    def rates(self) -> dict[tuple[str, str, int], float]:
-        """Images a second of training steps by row, encoder and crop, of the fastest run, which others disturbed least."""
-        found = dict[tuple[str, str, int], float]()
-        for name, run in ((name, run.done) for name, runs in self.runs.items() for run in runs.values()):
-            if run and not run.imported and (rate := run.cost("train_images_per_second")):
-                kind = name, run.encoder, int(run.setting("recipe.augmentation.crop"))
-                found[kind] = max(rate, found.get(kind, 0.0))
-        return found
-
     def hours(self) -> dict[str, float]:
         """Of one run of each row, as long as the pilot's took."""
         taken = {name: [run.done.seconds for run in runs.values() if run.done] for name, runs in self.runs.items()}
         return {name: sum(seconds) / len(seconds) / 3600 for name, seconds in taken.items() if seconds}
+
+
+class Trained(NamedTuple):
+    """What decides how fast a run's steps are, as far as a study knows.
+
+    Attributes:
+        row: its name.
+        encoder: what people call it.
+        crop: side of what it learns from, in pixels.
+        precision: number format of its steps.
+        on_cpu: whether a CPU trained it, else a GPU.
+    """
+
+    row: str
+    encoder: str
+    crop: int
+    precision: str
+    on_cpu: bool
+
+
+def read_rates(folder: Path) -> dict[Trained, float]:
+    """Images a second of training steps, of one GPU or one thread of a CPU, of the fastest run, which others disturbed least.
+
+    Args:
+        folder: of a study, or of runs.
+
+    Raises:
+        UserError: if it holds no run of which this is known.
+    """
+    found = dict[Trained, float]()
+    for name, run in _finished(folder):
+        on_cpu = run.environment.cuda is None
+        sharing = run.environment.threads if on_cpu else run.setting("trainer.devices")
+        rate = None if run.imported else run.cost("train_images_per_second")
+        if rate and isinstance(sharing, int):
+            crop, precision = run.setting("recipe.augmentation.crop"), run.setting("trainer.precision")
+            kind = Trained(name, run.encoder, int(crop), str(precision), on_cpu)
+            found[kind] = max(rate / sharing, found.get(kind, 0.0))
+    if not found:
+        raise UserError(f"{folder} holds no finished run whose steps were timed: expected a study's folder, or one of runs.")
+    return found
+
+
+def _finished(folder: Path) -> Iterator[tuple[str, Record]]:
+    """The finished runs, each with its row's name."""
+    if (folder / FILE).is_file():
+        yield from ((row.name, run.done) for row in load_study(folder).rows for run in row.runs.values() if run.done)
+    else:
+        yield from ((record.title, record) for _, record in find_finished([folder]) if record.scored)
 
 
 def read_pilot(folder: Path) -> Pilot:

@@ -118,7 +118,7 @@ VERBS = (
     Verb("submission make", "the VOC test server's archive of a run", _RUN),
     Verb("submission check", "would the server accept an archive?", (Thing("[ARCHIVE]", "archive"),), torch=False),
     Verb("chain", "train the paper's three stages, each from the one before", _OVERRIDES, torch=False),
-    Verb("budget", "GPU hours of a study, counted before anything is trained", _OVERRIDES),
+    Verb("budget", "hours of a study, counted before anything is trained", _OVERRIDES),
     Verb("bench", "measure speed against references"),
 )
 

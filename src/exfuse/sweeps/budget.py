@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+from exfuse.analysis.power import Trained
+from exfuse.composition.precision import resolve_precision
 from exfuse.composition.pretraining import build_classifier_model, from_random
 from exfuse.composition.reading import bands_of, labelled_counts, number_of_classes, split_of
 from exfuse.composition.segmentation import build_model
@@ -45,9 +47,11 @@ class Device(NamedTuple):
     kind: str = "GPU"
 
 
+_FLOAT32 = 4  # bytes
 GPU = Device(60.0, 1.2)  # chosen
-# of an AMD EPYC in bfloat16, by the seven rows of experiments/table3_scenes_tuned
-CPU_THREAD = Device(0.13, 0.003, kind="CPU thread")
+# of an AMD EPYC by bytes of a number, in bfloat16 by the seven rows of experiments/table3_scenes_tuned, in float32 by an epoch
+# of its baseline, ss_lr_seb and exfuse with trainer.precision=32-true
+CPU_THREADS = {2: Device(0.13, 0.003, 2, "CPU thread"), _FLOAT32: Device(0.1, 0.004, _FLOAT32, "CPU thread")}
 
 
 class Operation(NamedTuple):
@@ -193,7 +197,7 @@ class Budget:
 def plan_budget(
     typed: Sequence[str],
     progress: Callable[[int, int], None],
-    rates: Mapping[tuple[str, str, int], float] | None = None,
+    rates: Mapping[Trained, float] | None = None,
     **sustained: Any,
 ) -> list[Budget]:
     """Compose every job of a study or multirun and count the operations and the memory of its training step.
@@ -201,9 +205,9 @@ def plan_budget(
     Args:
         typed: overrides as ``exfuse train`` takes them, swept ones included.
         progress: told how many jobs of how many are counted.
-        rates: images a second of runs that were trained, by row, encoder and crop, see `exfuse.analysis.power.Pilot.rates`.
-        sustained: what `GPU` or `CPU_THREAD` are not to have of `Device`. With an ``element`` of 2 bytes
-            ``trainer.precision=auto`` is bfloat16.
+        rates: images a second of runs that were trained, see `exfuse.analysis.power.read_rates`.
+        sustained: what `GPU` and `CPU_THREADS` are not to have of `Device`. ``trainer.precision=auto`` is float32 with an
+            ``element`` of 4 bytes, bfloat16 with 2; without any what it is on a CPU, and bfloat16 on a GPU.
 
     Returns:
         One budget a backbone, in the order of the jobs.
@@ -224,8 +228,9 @@ def plan_budget(
         progress(number, len(jobs))
         run = describe_run(job)
         on_cpu = run.trainer.accelerator == "cpu"
-        device = (CPU_THREAD if on_cpu else GPU)._replace(**sustained)
-        run = _in_format(run, device.element == 2)
+        run = _in_format(run, on_cpu, sustained.get("element"))
+        element = _bytes(run.trainer.precision)
+        device = (CPU_THREADS[element] if on_cpu else GPU._replace(element=element))._replace(**sustained)
         if isinstance(images := run.runtime.micro_batch, int):
             run = in_parts(run, images)
         recipe, at_once = f"{run.choices['recipe']}, {run.recipe.epochs} epochs", images_at_once(run, run.recipe.batch_size)
@@ -246,16 +251,24 @@ def plan_budget(
             declared_name(study.rows, run.choices, row_name(run)),
         )
         training = Training(f"{row}{', search' if run.held_out.share else ''}", images, *counted[model])
-        training.rate = (rates or {}).get((row, backbone, run.recipe.augmentation.crop))
+        kind = Trained(row, backbone, run.recipe.augmentation.crop, run.trainer.precision, on_cpu)
+        training.rate = (rates or {}).get(kind)
         budget.rows.setdefault(f"{training.name} {images} {model}", training).runs += 1
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 
 
-def _in_format(run: RunDescription, half: bool) -> RunDescription:
+def _in_format(run: RunDescription, on_cpu: bool, element: int | None) -> RunDescription:
     if run.trainer.precision != "auto":
         return run
-    return replace(run, trainer=replace(run.trainer, precision="bf16-mixed" if half else "32-true"))
+    if element is None and on_cpu:
+        return resolve_precision(run)
+    return replace(run, trainer=replace(run.trainer, precision="32-true" if element == _FLOAT32 else "bf16-mixed"))
+
+
+def _bytes(precision: str) -> int:
+    """Of a number in the steps' maps."""
+    return 2 if "16" in precision else _FLOAT32
 
 
 def _plan_pretraining(run: RunDescription) -> Training:

@@ -9,13 +9,14 @@ from exfuse.terminal import Table, columns
 _SEEDS = (3, 5, 10)  # with which the images are looked for
 
 
-def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float]) -> Table:
+def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], kind: str = "") -> Table:
     """One line a comparison: what its seeds can tell, and the seeds or images that would tell ``points``.
 
     Args:
         pilot: whose noise it is.
         points: of mIoU.
-        gpu_hours: of one run of each row, where they were counted; else the pilot's own hours stand.
+        counted: hours of one run of each row, where they were counted; else the pilot's own hours stand.
+        kind: of the device that they are of.
     """
     names = ["comparison", "tells now", f"seeds for {points:g}", *(f"or images with {seeds} seeds" for seeds in _SEEDS)]
     needed: dict[str, int] = {}
@@ -36,13 +37,13 @@ def detection_table(pilot: Pilot, points: float, gpu_hours: Mapping[str, float])
         unknown |= seeds is None
         for one in (row, base) if seeds else ():
             needed[one] = max(needed.get(one, 0), seeds or 0)
-    counted = {*needed} <= {*gpu_hours}
-    per_run = gpu_hours if counted else pilot.hours()
+    all_counted = {*needed} <= {*counted}
+    per_run = counted if all_counted else pilot.hours()
     hours = sum(seeds * per_run.get(name, 0.0) for name, seeds in needed.items())
     runs = sum(needed.values())
-    kind = "GPU hours, counted" if counted and gpu_hours else "hours, as the pilot's runs took"
+    of = f"{kind} hours, counted".lstrip() if all_counted and counted else "hours, as the pilot's runs took"
     scope = "all that can be told" if unknown else "all"
-    footers = [scope, "", f"{plural(runs, 'run')}, {hours:.2g} {kind}", *("" for _ in _SEEDS)]
+    footers = [scope, "", f"{plural(runs, 'run')}, {hours:.2g} {of}", *("" for _ in _SEEDS)]
     title = f"To tell {points:g} points with {100 * POWER:.0f} % power"
     table = Table(*columns(names, names, footers), title=title, show_footer=True)
     for line in lines:

@@ -1,4 +1,4 @@
-"""What `exfuse budget` does: count a study's GPU hours, and say what it takes to tell a difference from noise."""
+"""What `exfuse budget` does: count a study's hours, and say what it takes to tell a difference from noise."""
 
 import shlex
 from contextlib import nullcontext
@@ -7,7 +7,7 @@ from typing import Literal
 
 from rich.progress import MofNCompleteColumn
 
-from exfuse.analysis.power import Pilot, read_pilot
+from exfuse.analysis.power import Pilot, read_pilot, read_rates
 from exfuse.config import search_path
 from exfuse.errors import ConfigError
 from exfuse.files import outputs
@@ -19,7 +19,7 @@ from exfuse.terminal import Console, Progress
 def estimate(
     tflops: PositiveFloat | None,
     terabytes: PositiveFloat | None,
-    element: Literal[2, 4],
+    element: Literal[2, 4] | None,
     detect: PositiveFloat | None,
     pilot: str | None,
     output: str | None,
@@ -29,9 +29,9 @@ def estimate(
 
     Args:
         tflops, terabytes, element: what a device sustains, see `exfuse.sweeps.budget.Device`; None for what a GPU is chosen
-            to, or a thread of a CPU.
+            to, or a thread of a CPU in the format of the runs.
         detect: points of mIoU to tell from the noise of a pilot; None to count alone.
-        pilot: a finished study or a folder of runs; None for what is typed without a key, or the study that is named. What is
+        pilot: a study or a folder of runs; None for what is typed without a key, or the study that is named. What is
             counted stands beside what its runs took.
         output: folder to write to; None for none.
         overrides: as ``exfuse train`` takes them.
@@ -52,7 +52,7 @@ def estimate(
         raise ConfigError("detect= needs a pilot: pilot=FOLDER, a finished study or a folder of runs.")
     console = Console()
     if detect is not None and found and not typed:
-        _detect(console, read_pilot(Path(found)), detect, {})
+        _detect(console, read_pilot(Path(found)), detect, {}, "")
         return
     with console.status("Loading PyTorch"):
         from exfuse.sweeps.budget import plan_budget  # torch, which a pilot alone does without
@@ -61,18 +61,24 @@ def estimate(
     with outputs(files(Path(output)), published=True) if output else nullcontext():
         typed_of_device = {"tflops": tflops, "terabytes": terabytes, "element": element}
         sustained = {name: value for name, value in typed_of_device.items() if value is not None}
-        read = read_pilot(Path(found)) if found else None
+        read = read_pilot(Path(found)) if found and detect is not None else None
+        rates = read_rates(Path(found)) if found else {}
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
             line = bar.add_task("Counting operations and memory, run by run", total=None)
-            rates = read.rates() if read else {}
             budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), rates, **sustained)
         if detect is not None and read:
             hours = {row.name: row.hours(one.device) / row.runs for one in budgets for row in one.rows.values()}
-            _detect(console, read, detect, hours)
+            _detect(console, read, detect, hours, " and ".join(sorted({one.device.kind for one in budgets})))
         for budget in budgets:
             console.print(budget_table(budget))
         for told in dict.fromkeys(map(assumptions, budgets)):
             console.print(told, highlight=False)
+        if pilot and not any(training.rate for one in budgets for training in one.trainings()):
+            console.print(
+                f"Note: no run of {pilot} is of a row that is counted here, with its encoder, crop, number format and kind of "
+                "device: nothing stands beside the hours.",
+                highlight=False,
+            )
         if output:
             device, *others = {one.device for one in budgets}
             stated = sustained if others else {name: getattr(device, name) for name in typed_of_device}
@@ -84,9 +90,9 @@ def estimate(
                 console.print(f"{path}", soft_wrap=True)
 
 
-def _detect(console: Console, pilot: Pilot, points: float, gpu_hours: dict[str, float]) -> None:
+def _detect(console: Console, pilot: Pilot, points: float, counted: dict[str, float], kind: str) -> None:
     from exfuse.sweeps.detecting import detection_table
 
     with console.status("Resampling the pilot's images"):
-        table = detection_table(pilot, points, gpu_hours)
+        table = detection_table(pilot, points, counted, kind)
     console.print(table)
