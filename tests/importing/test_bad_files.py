@@ -398,6 +398,12 @@ def test_one_run_in_fractions_among_percentages_is_pointed_out(tmp_path, capsys)
     import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
     told = capsys.readouterr().err
     assert re.search(r"row wide, seed 1 \(wide_1.json\) is below 1 %, others up to \d\d\.\d %", told)
+    for number, name in enumerate(("plain_0", "plain_1", "wide_0", "wide_1")):  # errors of about a per cent are what they are
+        path = tmp_path / "files" / f"{name}.csv"
+        title, *lines = [line.split(",") for line in path.read_text().split()]
+        write_scores(path, [(image, 0.85 + 0.2 * number + 0.01 * place) for place, (image, _) in enumerate(lines)], title)
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    assert "fractions" not in capsys.readouterr().err
 
 
 def areas(folder: Path, name: str, beyond: int) -> None:
@@ -426,6 +432,27 @@ def test_predictions_over_void_are_pointed_out_and_runs_that_differ_in_it_refuse
         np.savez(tmp_path / "files" / f"{name}.npz", **{**content, "predicted": content["predicted"] + 100})
     import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
     assert "and 3 more are counted with more predicted pixels than true ones" in capsys.readouterr().err
+
+
+def test_classes_that_were_left_out_are_no_void(tmp_path, capsys):
+    """Of one class alone more pixels may be predicted than are true, in a run without errors just as many."""
+    counted(tmp_path / "files")
+    for name in ("plain_0", "plain_1", "wide_0", "wide_1"):
+        areas(tmp_path / "files", name, 0)
+        with np.load(tmp_path / "files" / f"{name}.npz") as found:
+            content = dict(found)
+        content["hit"] = content["true"]
+        content["predicted"] = content["true"] + (100 if name.startswith("wide") else 0)
+        np.savez(tmp_path / "files" / f"{name}.npz", **content)
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    with np.load(tmp_path / "files" / "wide_1.npz") as found:
+        content = dict(found)
+    content["predicted"][0] = content["hit"][0] = content["true"][0] // 2
+    for name in ("wide_0", "wide_1"):
+        np.savez(tmp_path / "files" / f"{name}.npz", **content)
+    capsys.readouterr()
+    import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
+    assert "predicted pixels" not in capsys.readouterr().err
 
 
 def test_a_network_that_predicts_classes_which_are_not_scored_is_taken(tmp_path, capsys):

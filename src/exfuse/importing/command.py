@@ -43,6 +43,7 @@ from exfuse.terminal import Console
 
 _SHOWN = 3  # files that a note names
 _PER_CENT = 1.0  # scores that are all below this would be a strange percentage
+_APART = 20  # times: a fraction and a percentage of the same kind are some hundred
 
 
 def import_study(
@@ -179,7 +180,7 @@ def _check_alike(one: Found, first: Found) -> None:
     if isinstance(one.additive, Areas) and one.run.metric is not None:
         raise UserError(f"{one.where} has counts, of which mIoU is computed here: leave out metric ({one.run.metric.name}).")
     more, same = sorted((one, first), key=_predicts_more, reverse=True)
-    if _predicts_more(more) and _adds_up(same):
+    if _predicts_more(more) and _adds_up(same) and _errs(same):
         raise UserError(
             f"{more.where} counts more predicted pixels than true ones, {same.where} as many of both: one of them counts "
             "predictions where the truth is void. Count all runs alike."
@@ -431,12 +432,12 @@ def _notes(
         other = seen.setdefault(hashlib.sha256(content).digest(), one)
         if other is not one:
             yield f"{_called(one)} scored just as {_called(other)} did, image by image: is it a copy?"
-    low = [one for one, record in zip(runs, records, strict=True) if metric.unit == "percent" and abs(record.score) < _PER_CENT]
+    scores = [abs(record.score) for record in records]
+    low = [one for one, score in zip(runs, scores, strict=True) if metric.unit == "percent" and score < _PER_CENT]
     if len(low) == len(runs):
         yield "all scores are below 1 %: if they are fractions, say metric.unit=fraction."
-    elif low:
-        highest = max(record.score for record in records)
-        yield f"{_all_called(low)} below 1 %, others up to {highest:.1f} %: are they fractions among percentages?"
+    elif low and max(scores) > _APART * max(score for score in scores if score < _PER_CENT):
+        yield f"{_all_called(low)} below 1 %, others up to {max(scores):.1f} %: are they fractions among percentages?"
     if beyond := [one for one in runs if _predicts_more(one)]:
         yield (
             f"{_all_called(beyond)} counted with more predicted pixels than true ones: leave out pixels whose truth is void, "
@@ -464,11 +465,18 @@ def _beyond(one: Found) -> NDArray[np.int64]:
 
 
 def _predicts_more(one: Found) -> bool:
-    return bool((_beyond(one) > 0).any())
+    """In some image, and fewer in none, as where classes are left out."""
+    beyond = _beyond(one)
+    return bool(beyond.max() > 0 and beyond.min() >= 0)
 
 
 def _adds_up(one: Found) -> bool:
     return not _beyond(one).any()
+
+
+def _errs(one: Found) -> bool:
+    """A run without errors adds up whatever was left out."""
+    return isinstance(one.additive, Areas) and bool((one.additive.hit < one.additive.true).any())
 
 
 def _write(target: Path, study: StudyFile, runs: Sequence[Found], records: Sequence[Record], grouping: Grouping | None) -> None:
