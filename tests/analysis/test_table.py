@@ -350,8 +350,23 @@ def test_rows_that_predict_one_class_alone_are_called_so(tmp_path):
     builder.row("baseline", 0.6, change=all_of_one_class)
     builder.row("seb", 0.7, options={"seb": "product"}, on="baseline")
     text = notes(build_table(load_study(builder.finish())))
-    assert "is all that runs of baseline predict: they have learnt nothing yet" in text
-    assert "runs of seb" not in text
+    assert "is all that a run of baseline predicts: these have learnt nothing yet" in text
+    assert "run of seb" not in text
+
+
+def test_of_runs_that_predict_another_class_each_every_class_is_named(tmp_path):
+    def all_of_the_seeds_class(record):
+        counts = np.array(record["scores"]["confusion"])
+        alone = np.zeros_like(counts)
+        alone[:, record["config"]["seed"] % 2] = counts.sum(1)
+        record["scores"]["confusion"] = alone.tolist()
+
+    builder = StudyBuilder(tmp_path / "study")
+    builder.row("baseline", 0.6, change=all_of_the_seeds_class)
+    builder.row("seb", 0.7, options={"seb": "product"}, on="baseline")
+    study = load_study(builder.finish())
+    first, second = [*next(iter(study.rows[0].records.values())).scores.iou][:2]
+    assert f"{first!r} or {second!r} is all that a run of baseline predicts" in notes(build_table(study))
 
 
 def test_footnotes_say_what_was_measured_on_what(tmp_path):

@@ -98,9 +98,10 @@ def _of_one_class(study: Study) -> list[str]:
         scores = [record.scores for record in row.records.values() if record.scored and record.scores.confusion]
         counts = [np.array(one.confusion) for one in scores]
         if counts and all(np.count_nonzero(one.any(0)) == 1 < np.count_nonzero(one.any(1)) for one in counts):
-            rows.setdefault([*scores[0].iou][int(counts[0].any(0).argmax())], []).append(row.title)
+            alone = {[*scores[0].iou][int(one.any(0).argmax())] for one in counts}
+            rows.setdefault(" or ".join(map(repr, sorted(alone))), []).append(row.title)
     return [
-        f"{name!r} is all that runs of {', '.join(titles)} predict: they have learnt nothing yet, and measure no technique."
+        f"{name} is all that a run of {', '.join(titles)} predicts: these have learnt nothing yet, and measure no technique."
         for name, titles in rows.items()
     ]
 

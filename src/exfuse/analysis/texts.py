@@ -157,7 +157,7 @@ def _probes(folder: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} is missing: exfuse report probe writes it.")
     try:
-        for one in csv.DictReader(path.read_text().splitlines()):
+        for one in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
             if one["seb"] != "none":
                 by_row = changes.setdefault((one["question"], one["level"]), {})
                 by_row.setdefault(one["row"], []).append(float(one["after"]) - float(one["before"]))

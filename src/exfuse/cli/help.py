@@ -99,7 +99,7 @@ def overview() -> str:
 def verb_help(verb: Verb) -> str:
     """Usage, examples, options and config groups of a verb, from the comments of its config files."""
     path = _file(verb.config)
-    comments = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    comments = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     header = [line.removeprefix("#").removeprefix(" ") for line in comments if "@package" not in line]
     parts = [f"Usage: {verb.usage}", *header]
     if options := own_options(verb.config):
@@ -158,7 +158,7 @@ def own_options(name: str) -> list[Option]:
     found: list[Option] = []
     bases: list[Option] = []
     above: list[str] = []
-    for line in _file(name).read_text().splitlines():
+    for line in _file(name).read_text(encoding="utf-8").splitlines():
         match = _LINE.match(line)
         if match is None or line.startswith("#"):
             continue
@@ -175,7 +175,7 @@ def own_options(name: str) -> list[Option]:
 def groups_of(name: str) -> dict[str, tuple[str, str]]:
     """The config groups of a root config: the option that is chosen without a word, and what the group is for."""
     found: dict[str, tuple[str, str]] = {}
-    text = _file(name).read_text().partition("\ndefaults:\n")[2]
+    text = _file(name).read_text(encoding="utf-8").partition("\ndefaults:\n")[2]
     for line in text.splitlines():
         match = _LINE.match(line)
         if match is None or not match["dash"]:

@@ -108,7 +108,7 @@ def show(run: str, json: bool) -> None:
     if found is None or others != [None]:
         raise UserError(f"{run} is no run's folder: it holds no record.json. exfuse runs lists them.")
     if json:
-        print((found.folder.path / "record.json").read_text(), end="")
+        print((found.folder.path / "record.json").read_text(encoding="utf-8"), end="")
         return
     if found.record is None:
         raise UserError(found.damage)

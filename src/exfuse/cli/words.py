@@ -154,7 +154,7 @@ def own_keys(verb: Verb) -> set[str]:
 
 
 def _text(verb: Verb) -> str:
-    return (CONFIG_DIR / f"{verb.config}.yaml").read_text()
+    return (CONFIG_DIR / f"{verb.config}.yaml").read_text(encoding="utf-8")
 
 
 def _named(name: str) -> Verb:

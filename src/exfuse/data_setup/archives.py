@@ -59,7 +59,7 @@ def check_manifest(folder: Path) -> Manifest | None:
     path = manifest_file(folder)
     if not path.is_file():
         return None
-    text, wrong = path.read_text(errors="replace"), []
+    text, wrong = path.read_text(encoding="utf-8", errors="replace"), []
     for line in text.splitlines():
         size, _, name = line.partition("\t")
         if not size.isdecimal() or not name:

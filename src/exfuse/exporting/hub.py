@@ -64,7 +64,7 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
             scratch / WEIGHTS,
             {"format": "pt"},
         )
-        (scratch / CARD).write_text(card(record, name, licence, classes))
+        (scratch / CARD).write_text(card(record, name, licence, classes), encoding="utf-8")
         replace(about, folder=scratch).write()
 
     write_folder(folder, write, checked=True)

@@ -43,7 +43,7 @@ def read_history(path: Path) -> History:
         UserError: if the file was cut short or altered.
     """
     try:
-        content, _, seal = path.read_text().rstrip("\n").rpartition("\n")
+        content, _, seal = path.read_text(encoding="utf-8").rstrip("\n").rpartition("\n")
     except (ValueError, OSError):
         content, seal = "", ""
     if seal != _SEAL + _hash(f"{content}\n"):
@@ -60,7 +60,7 @@ def read_log(path: Path) -> History:
         UserError: if the file is no such CSV. A last line that was cut short, as by a kill, is left out.
     """
     try:
-        return _values(path.read_text(), path)
+        return _values(path.read_text(encoding="utf-8"), path)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}). Remove the file, or train the run again.") from error
 

@@ -134,7 +134,7 @@ class StudyFile(_Collected, frozen=True, kw_only=True, omit_defaults=True):
 def write_study(folder: Path, study: StudyFile) -> bool:
     """Write ``folder/study.json``, atomically; whether it is another than the one that was there."""
     path, content = folder / FILE, sealed(plain(study))
-    if path.is_file() and path.read_text() == as_json(content):
+    if path.is_file() and path.read_text(encoding="utf-8") == as_json(content):
         return False
     write_json(path, content)
     return True
