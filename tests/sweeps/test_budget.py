@@ -146,7 +146,7 @@ def test_a_gpu_moves_numbers_of_the_runs_format(precision, element):
 
 
 def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
-    study = Path(__file__).parents[2] / "experiments" / "table3_scenes_tuned"
+    study = Path(__file__).parents[2] / "experiments" / "table3_scenes"
     words = (
         "trainer=cpu",
         "trainer.precision=bf16-mixed",

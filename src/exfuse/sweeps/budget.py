@@ -49,7 +49,7 @@ class Device(NamedTuple):
 
 _FLOAT32 = 4  # bytes
 GPU = Device(60.0, 1.2)  # chosen
-# of an AMD EPYC by bytes of a number, in bfloat16 by the seven rows of experiments/table3_scenes_tuned, in float32 by an epoch
+# of an AMD EPYC by bytes of a number, in bfloat16 by the seven rows of experiments/table3_scenes, in float32 by an epoch
 # of its baseline, ss_lr_seb and exfuse with trainer.precision=32-true
 CPU_THREADS = {2: Device(0.13, 0.003, 2, "CPU thread"), _FLOAT32: Device(0.1, 0.004, _FLOAT32, "CPU thread")}
 
