@@ -33,7 +33,7 @@ class OptunaSearch(Search):
         try:
             import optuna
         except ModuleNotFoundError as error:
-            raise ConfigError("study.tune.search=optuna needs Optuna: pip install 'exfuse[search]'.") from error
+            raise ConfigError("study.tune.search=optuna needs Optuna: pip install -e '.[search]'.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if tune.trials is None:
             raise ConfigError("study.tune.trials is not set: how many settings Optuna tries in every row.")
