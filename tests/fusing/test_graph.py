@@ -2,6 +2,7 @@ import pytest
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
+from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
 from exfuse.fusing.convolution import FusedConvolution, PackedConvolution
@@ -58,6 +59,17 @@ class IntoShortcut(nn.Module):
         return shortcut * 2
 
 
+class Context(nn.Module):
+    """A map of one value a channel added to a whole one, as in attention over all places."""
+
+    def __init__(self):
+        super().__init__()
+        self.squeezed = nn.Conv2d(4, 4, 1)
+
+    def forward(self, maps):
+        return F.relu(maps + self.squeezed(maps.mean((2, 3), keepdim=True)))
+
+
 MODULES = {
     "added": (lambda: Residual(lambda result, shortcut: result + shortcut), 2),
     "added on the left": (lambda: Residual(lambda result, shortcut: shortcut + result), 2),
@@ -69,6 +81,7 @@ MODULES = {
     "grouped, strided, dilated": (lambda: nn.Sequential(convolution(groups=4, stride=2, dilation=2), nn.BatchNorm2d(4)), 1),
     "shared": (Shared, 1),
     "into the shortcut": (IntoShortcut, 2),
+    "of another shape": (Context, 1),
 }
 
 
@@ -110,6 +123,13 @@ def test_a_packed_convolution_takes_one_size_after_another():
     for size in ((8, 8), (5, 9), (1, 1), (8, 8)):
         maps = torch.randn(2, 4, *size)
         torch.testing.assert_close(packed(maps, maps), F.relu(plain(maps) + maps), rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_whose_hooks_take_part_is_not_traced():
+    hooked = nn.Sequential(convolution(), nn.ReLU())
+    hooked[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(TraceError, match="0 has hooks"):
+        fuse_graph(hooked, FusedConvolution)
 
 
 def test_convolutions_that_the_cpu_library_does_not_know_are_not_packed():

@@ -39,7 +39,7 @@ class PackedConvolution(FusedConvolution):
     def __init__(self, convolution: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__(convolution, activation)
         self._name, self._bounds = _pointwise(self.activation)
-        self._packed: tuple[torch.Size, Tensor] | None = None
+        self._packed: tuple[torch.Size, Tensor, torch.Size] | None = None  # the maps' shape, weights for it, the result's
 
     @staticmethod
     def fits(convolution: nn.Conv2d, activation: nn.Module | None = None) -> bool:
@@ -57,8 +57,10 @@ class PackedConvolution(FusedConvolution):
     def forward(self, maps: Tensor, addend: Tensor | None = None) -> Tensor:
         convolution = self.convolution
         if self._packed is None or self._packed[0] != maps.shape:
-            self._packed = maps.shape, _pack(convolution, maps.shape)
-        weight = self._packed[1]
+            self._packed = maps.shape, _pack(convolution, maps.shape), _shape_behind(convolution, maps.shape)
+        _, weight, shape = self._packed
+        if addend is not None and addend.shape != shape:  # torch spreads one over the other, oneDNN cuts it off
+            return super().forward(maps, addend)
         geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
         if addend is None:
             return torch.ops.mkldnn._convolution_pointwise(
@@ -76,6 +78,18 @@ def _pack(convolution: nn.Conv2d, shape: torch.Size) -> Tensor:
     plain = convolution.weight.detach().to_mkldnn()
     geometry: list[Any] = [convolution.padding, convolution.stride, convolution.dilation, convolution.groups]
     return torch._C._nn.mkldnn_reorder_conv2d_weight(plain, *geometry, list(shape))  # type: ignore[call-arg]
+
+
+def _shape_behind(convolution: nn.Conv2d, shape: torch.Size) -> torch.Size:
+    """Of a convolution's result, from its maps'."""
+    assert not isinstance(convolution.padding, str)
+    geometry = (convolution.padding, convolution.dilation, convolution.kernel_size, convolution.stride)
+    of_each_side = zip(shape[2:], *geometry, strict=True)
+    behind = [
+        (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for side, padding, dilation, kernel, stride in of_each_side
+    ]
+    return torch.Size((shape[0], convolution.out_channels, *behind))
 
 
 def _pointwise(activation: nn.Module) -> tuple[str, list[float]]:

@@ -44,8 +44,10 @@ def fuse_graph(module: nn.Module, make: Make) -> fx.GraphModule:
         make: makes the joined convolution from a convolution and an activation (None for none).
 
     Raises:
-        TraceError: if the module's calls depend on values that only an input has.
+        TraceError: if the module's calls depend on values that only an input has, or hooks take part in them.
     """
+    if hooked := next((name for name, part in module.named_modules() if part._forward_hooks or part._forward_pre_hooks), None):
+        raise TraceError(f"{type(module).__name__} cannot be traced: {hooked} has hooks, which no trace sees")
     tracer = _Tracer()
     try:
         graph = tracer.trace(module.eval())
