@@ -272,6 +272,18 @@ def test_shapes_that_cover_nothing_are_pointed_out(tmp_path: Path, capfd: pytest
     assert "Note" not in capfd.readouterr().err
 
 
+def test_labels_become_a_list_that_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    blank = labelme(tmp_path / "one", [SHAPES[0] | {"label": " sofa"}, *SHAPES])
+    convert("labelme", str(blank), None, str(tmp_path / "mine"), "train", "background")
+    assert (tmp_path / "mine" / "classes.txt").read_text() == "background\ncat\nsofa\n"
+    convert("labelme", str(blank), None, str(tmp_path / "mine"), "val", "background")
+    numbered = labelme(tmp_path / "two", [SHAPES[0] | {"label": "sign, 30"}, *SHAPES])
+    with pytest.raises(DataError, match="has columns, such as 'sign, 30'"):
+        convert("labelme", str(numbered), None, str(tmp_path / "other"), "train", "background")
+    assert not (tmp_path / "other").exists()
+
+
 def test_another_split_that_is_converted_at_the_same_time_has_the_same_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

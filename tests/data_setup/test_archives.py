@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -157,8 +158,9 @@ def test_a_folder_is_provided_once(site: Site, tmp_path: Path, console: Console)
 def test_a_broken_archive_without_a_published_checksum_is_fetched_again(site: Site, tmp_path: Path, console: Console) -> None:
     site.files = dict(PACKED)
     (tmp_path / "archives").mkdir()
-    (tmp_path / "archives" / "a.tgz").write_bytes(PACKED["a.tgz"][:80])
-    assert provide(archive_of(site, tmp_path, "a.tgz"), tmp_path / "archives", 1, console).files == 2
+    mine = archive_of(site, tmp_path, "a.tgz")
+    (tmp_path / "archives" / _file_name(mine.url, mine.checksum)).write_bytes(PACKED["a.tgz"][:80])
+    assert provide(mine, tmp_path / "archives", 1, console).files == 2
     assert isinstance(console.file, io.StringIO)
     assert "a.tgz cannot be unpacked" in console.file.getvalue()
     site.files["b.tgz"] = PACKED["a.tgz"][:80]
@@ -173,10 +175,24 @@ def test_archives_that_a_query_names_are_kept_apart(site: Site, tmp_path: Path, 
         site.files[f"get?file={name}"] = PACKED[name]
         found = archive_of(site, tmp_path, f"get?file={name}")._replace(target=tmp_path / name)
         assert provide(found, tmp_path / "archives", 1, console).files == 2
-    assert {path.name for path in (tmp_path / "archives").iterdir()} == {"a.tgz", "a.zip"}
-    names = [_file_name(f"https://h/{path}") for path in ("get?file=a.zip", "get?file=b.zip", "a.tar.gz?token=1", "a")]
+    assert {path.name.partition("-")[2] for path in (tmp_path / "archives").iterdir()} == {"a.tgz", "a.zip"}
+    names = [_file_name(f"https://h/{path}", "md5:0") for path in ("get?file=a.zip", "get?file=b.zip", "a.tar.gz?token=1", "a")]
     assert names == ["a.zip", "b.zip", "a.tar.gz", "a"]
-    assert len({_file_name(f"https://h/?id={number}") for number in (1, 2)}) == 2
+    for checksum in (None, "md5:0"):
+        assert len({_file_name(f"https://h/?id={number}", checksum) for number in (1, 2)}) == 2
+    assert _file_name("https://one/a.zip", None) != _file_name("https://other/a.zip", None)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_an_archive_whose_bits_have_flipped_is_not_unpacked(kind: str, tmp_path: Path, console: Console) -> None:
+    whole = tar({"kit/data/noise": np.random.default_rng(0).bytes(100_000)}, f"w:{kind}")
+    for place in range(len(whole) // 2, len(whole) - 64, len(whole) // 9):
+        flipped = bytearray(whole)
+        flipped[place] ^= 255
+        (tmp_path / f"a.tar.{kind}").write_bytes(flipped)
+        with pytest.raises(DataError, match="cannot be unpacked"):
+            unpack(tmp_path / f"a.tar.{kind}", "kit/data", tmp_path / "mine", console)
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_manifest_can_be_pinned(site: Site, tmp_path: Path, console: Console) -> None:

@@ -116,6 +116,11 @@ class Bands(NamedTuple):
                 )
             return np.ascontiguousarray(image)
         low, high = self.range
+        if image.dtype == np.uint8 and high - low > np.iinfo(np.uint8).max:
+            raise Unfit(
+                f"has 8 bits a channel, which data.range=[{low:g},{high:g}] would make all but black. Store it as the others "
+                "are."
+            )
         values = (image.astype(np.float32) - low) * (255 / (high - low))
         if not np.isfinite(values).all():
             raise Unfit("holds values that are no numbers. Fill them, or leave the image out.")

@@ -16,6 +16,7 @@ from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.loading import DecodedDataset, LoadedData
 from exfuse.data.pixels import image_size
+from exfuse.errors import ConfigError
 from exfuse.limits import Workers
 from exfuse.randomness import derive_seed
 
@@ -28,12 +29,15 @@ class ClassificationTrainTransform:
         scale: least and greatest share of the image's area that a crop keeps.
         flip: probability of a horizontal flip.
         colour: strength of brightness, contrast and saturation jitter; not used with ``auto_augment``.
-        auto_augment: timm's name of a policy, e.g. ``ra`` or ``rand-m9-mstd0.5``; None for none.
+        auto_augment: timm's name of a policy, e.g. ``rand-m9-mstd0.5`` or ``original``; None for none.
         erase: probability that a rectangle is erased.
         mean, std: normalisation, per RGB channel in [0, 1].
 
     Shapes:
         (H, W, 3) uint8 RGB -> (3, size, size) float32.
+
+    Raises:
+        ConfigError: if timm knows no such policy.
     """
 
     def __init__(
@@ -47,17 +51,23 @@ class ClassificationTrainTransform:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        self.transform = create_transform(
-            size,
-            is_training=True,
-            scale=(scale[0], scale[1]),
-            hflip=flip,
-            color_jitter=colour,
-            auto_augment=auto_augment,
-            re_prob=erase,
-            mean=tuple(mean),
-            std=tuple(std),
-        )
+        try:
+            self.transform = create_transform(
+                size,
+                is_training=True,
+                scale=(scale[0], scale[1]),
+                hflip=flip,
+                color_jitter=colour,
+                auto_augment=auto_augment,
+                re_prob=erase,
+                mean=tuple(mean),
+                std=tuple(std),
+            )
+        except (AssertionError, ValueError) as error:
+            raise ConfigError(
+                f"pretraining.recipe.augmentation.auto_augment={auto_augment}: timm knows no such policy ({error}). Name one "
+                "such as rand-m9-mstd0.5, or null."
+            ) from error
 
     def __call__(self, image: np.ndarray, seed: int) -> Tensor:
         with _all_generators_seeded(seed):  # timm draws from the global ones, three kinds of them

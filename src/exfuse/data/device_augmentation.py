@@ -1,7 +1,8 @@
 """Random colour, scale, crop and flip on the device that trains: a loader's worker only decodes, draws numbers and cuts.
 
-One core then feeds a device with as many images as it decodes, not as many as it augments. The distribution is that of
-`exfuse.data.transforms.TrainTransform`; values differ by roundings, since nothing becomes 8 bits on the way.
+One core then feeds a device with as many images as it decodes, not as many as it augments. What is drawn is distributed as in
+`exfuse.data.transforms.TrainTransform`. Values differ a little: nothing becomes 8 bits on the way, and contrast is taken about
+the mean of the whole image before anything is cut off at white, which in a bright image lies higher.
 """
 
 import math
@@ -15,9 +16,11 @@ from torch.nn.functional import grid_sample
 from torchvision.transforms.v2 import functional as vision
 
 from exfuse.data.transforms import COLOURED, TrainTransform
+from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 
 _GRAY = (0.299, 0.587, 0.114)
+_STRONGEST = 2.0  # of colour, a quarter of which is hue's: half of its circle
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
@@ -66,7 +69,11 @@ class Cut(TypedDict):
 
 
 class DeviceTransform(TrainTransform):
-    """A `TrainTransform` in two halves: `cut` in a loader's worker, `finish` on the device."""
+    """A `TrainTransform` in two halves: `cut` in a loader's worker, `finish` on the device.
+
+    Raises:
+        ConfigError: if the colour is so strong that hue would turn by more than half of its circle.
+    """
 
     def __init__(
         self,
@@ -79,6 +86,8 @@ class DeviceTransform(TrainTransform):
         std: Sequence[float],
     ) -> None:
         super().__init__(crop, long_side, scale, flip, colour, mean, std)
+        if colour > _STRONGEST:
+            raise ConfigError(f"recipe.augmentation.colour={colour:g}: with runtime.augment=device at most {_STRONGEST:g}.")
         self.crop, self.flip, self.colour = crop, flip, colour
         self.smallest, self.largest = scale
         self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.pixels import read_image
-from exfuse.data.split import Split, same_images
+from exfuse.data.split import Split, same_images, spread_evenly
 from exfuse.errors import DataError, plural
 
 _HASHED = 200_000  # images that are known by content; of more, such as ImageNet's, by path alone
@@ -49,7 +49,7 @@ class LabelledSplit:
         classes: names of the ids 0..C-1.
         find: lists the items, in an order that never depends on the file system.
         identify: a digest of what the data are, not where; cheaper than listing them.
-        limit: keep only the first so many; None for all.
+        limit: keep only so many, from the first to the last in even steps, as a list may go class by class; None for all.
     """
 
     name: str
@@ -60,7 +60,8 @@ class LabelledSplit:
 
     @cached_property
     def items(self) -> tuple[LabelledItem, ...]:
-        return tuple(self.find())[: self.limit]
+        found = self.find()
+        return tuple(found) if self.limit is None else tuple(found[at] for at in spread_evenly(len(found), self.limit))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from exfuse.errors import CONTROL, DataError, plural, repeated
@@ -97,6 +97,16 @@ def read_class_names(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"No class list {path}. Write one class name a line, the first being id 0.")
     names = read_lines(path, "Write one class name a line, the first being id 0.")
+    check_listed_names(names, str(path))
+    return names
+
+
+def check_listed_names(names: Sequence[str], path: str) -> None:
+    """Refuse names that a list of classes cannot hold, or that look as if they came with more columns.
+
+    Raises:
+        DataError: naming what is wrong.
+    """
     if names and all(map(_NUMBERED.match, names)):
         raise DataError(
             f"{path} begins its lines with numbers, such as {names[0]!r}: expected names alone, the first being id 0."
@@ -108,8 +118,7 @@ def read_class_names(path: Path) -> list[str]:
     for name in names:
         if "\t" in name or any(part.strip().isdecimal() for part in re.split("[,;]", name)[1:]):
             raise DataError(f"{path} has columns, such as {name!r}: expected one name a line, the first being id 0.")
-    check_class_names(names, str(path))
-    return names
+    check_class_names(names, path)
 
 
 def check_class_names(names: Iterable[str], where: str) -> None:

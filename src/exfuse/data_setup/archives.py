@@ -1,6 +1,7 @@
 """What an unpacked folder held when it was whole: names and sizes in a file beside it, and one hash that stands for them."""
 
 import hashlib
+import lzma
 import shutil
 import sys
 import urllib.parse
@@ -23,6 +24,7 @@ else:  # 3.10 and 3.11 check an archive's members from some release on, which De
     from backports import tarfile
 
 
+_BLOCK = 2**20  # bytes
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -105,7 +107,7 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
         if not (scratch / inside).is_dir():
             raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
         (scratch / inside).rename(target)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno in OF_THIS_DISK:
             raise
         raise DataError(f"{archive} cannot be unpacked ({type(error).__name__}: {error}).") from error
@@ -116,6 +118,8 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
 def _unpack_tar(archive: Path, scratch: Path) -> None:
     with tarfile.open(archive) as opened:
         opened.extractall(scratch, filter="data")  # refuses absolute paths, steps upwards, links out of it and devices
+        while opened.fileobj and opened.fileobj.read(_BLOCK):  # tarfile stops before the checksum at the compressed file's end
+            pass
 
 
 def _unpack_zip(archive: Path, scratch: Path) -> None:
@@ -170,7 +174,7 @@ def provide(archive: Archive, store: Path, attempts: int, console: Console) -> M
     archive.target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(archive.target.parent / f".{archive.target.name}.lock"):
         if not archive.target.exists():
-            _unpacked(archive, store / _file_name(archive.url), attempts, console)
+            _unpacked(archive, store / _file_name(archive.url, archive.checksum), attempts, console)
             write_manifest(archive.target)
         manifest = check_manifest(archive.target) or write_manifest(archive.target)
     if archive.manifest is not None and not manifest.digest.startswith(archive.manifest):
@@ -182,13 +186,18 @@ def provide(archive: Archive, store: Path, attempts: int, console: Console) -> M
     return manifest
 
 
-def _file_name(url: str) -> str:
-    """What an archive is kept as: the name in its path, or in its query, that ends as one; else one of its own."""
+def _file_name(url: str, checksum: str | None) -> str:
+    """What an archive is kept as: the name in its path, or in its query, that ends as one; else one of its own.
+
+    Without a checksum nothing else tells archives of one name apart, so their names begin with digits of the address.
+    """
     address = urllib.parse.urlsplit(url)
     parts = [address.path, *(value for _, value in urllib.parse.parse_qsl(address.query))]
     names = [PurePosixPath(part).name for part in parts]
-    own = f"archive-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-    return next((name for name in names if name.lower().endswith(_SUFFIXES)), own if address.query else names[0])
+    digits = hashlib.sha256(url.encode()).hexdigest()[:16]
+    own = f"archive-{digits}" if address.query else names[0]
+    found = next((name for name in names if name.lower().endswith(_SUFFIXES)), own)
+    return found if checksum else f"{digits[:8]}-{found}"
 
 
 def _unpacked(archive: Archive, file: Path, attempts: int, console: Console) -> None:

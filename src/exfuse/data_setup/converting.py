@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from exfuse.data.coco import Instance, covered_by
 from exfuse.data.pixels import image_size
-from exfuse.data.text import check_class_names, check_ids, read_class_names
+from exfuse.data.text import check_ids, check_listed_names, read_class_names
 from exfuse.errors import DataError, plural
 from exfuse.files import check_folder, write_folder, write_new
 from exfuse.limits import Text
@@ -87,7 +87,7 @@ def convert(
     listed = Path(output) / "classes.txt"
     used = {label for one in drawn for label, void, _ in one.shapes if not void} - {_BACKGROUND}
     names = [*read_class_names(listed)] if listed.is_file() else [background, *sorted(used - {background})]
-    check_class_names(names, str(source))
+    check_listed_names(names, str(source))
     ids = {name: place for place, name in enumerate(names)} | {_BACKGROUND: 0}
     if unknown := sorted(used - {*ids}):
         raise DataError(f"{source} has the label {unknown[0]!r}, which {listed} does not list. Add it there, or rename it.")
@@ -139,7 +139,7 @@ def _begin(listed: Path, names: Sequence[str]) -> bool:
 def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
     content = _json(path)
     try:
-        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        names = {category["id"]: str(category["name"]).strip() for category in content["categories"]}
         shapes: dict[Any, list[tuple[float, str, bool, Any]]] = {}
         for one in content["annotations"]:
             found = (-float(one.get("area", 0)), names[one["category_id"]], bool(one.get("iscrowd", 0)), one["segmentation"])
@@ -172,7 +172,8 @@ def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     for path in sorted(folder.glob("[!.]*.json")):
         content = _json(path)
         try:
-            shapes = [(str(shape["label"]), shape["label"] == _IGNORED, _polygon(shape, path)) for shape in content["shapes"]]
+            labelled = [(str(shape["label"]).strip(), shape) for shape in content["shapes"]]
+            shapes = [(label, label == _IGNORED, _polygon(shape, path)) for label, shape in labelled]
             name = content["imagePath"].replace("\\", "/")
             where = _image(images / Path(name).name if images else path.parent / name, path)
             yield _Drawn(where, int(content["imageHeight"]), int(content["imageWidth"]), shapes)
