@@ -105,6 +105,8 @@ def _load_encoder(encoder: nn.Module, weights: str) -> None:
     backbone = encoder.get_submodule("backbone")
     assert isinstance(backbone, Backbone)
     branches = load_backbone_weights(backbone, weights)
+    if not hasattr(encoder, "load_branches"):
+        return  # somebody's own, which keeps none
     try:
         encoder.load_branches(branches)  # type: ignore[operator]
     except RuntimeError as error:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import Backbone, Depths, check_levels
+from exfuse.models.modes import modes_kept
 
 _STRIDES = (4, 8, 16, 32)
 _TRIAL = (65, 97)  # rows and columns, which no stride divides
@@ -51,6 +52,8 @@ class OwnBackbone(Backbone):
             self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
+        if not isinstance(self.features, nn.Module):
+            raise ConfigError(f"backbone={name}: expected a torch.nn.Module, it makes {self.features!r:.80}.")
         channels = getattr(self.features, "channels", None)
         sizes = [tuple(-(-side // stride) for side in _TRIAL) for stride in _STRIDES]
         expected = [(wide, *size) for wide, size in zip(channels or (), sizes, strict=False)]
@@ -65,8 +68,8 @@ class OwnBackbone(Backbone):
 
     @torch.no_grad()
     def _trial(self) -> list[tuple[int, ...]]:
-        maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
-        self.features.train()
+        with modes_kept(self.features):
+            maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
         return [tuple(each.shape[1:]) for each in maps]
 
     def create(self, **_: Any) -> nn.Module:

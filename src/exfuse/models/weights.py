@@ -133,7 +133,7 @@ def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]
     except Exception as error:  # garbage makes the readers fail in many ways, KeyError and IndexError among them
         raise _unreadable(path, error) from error
     if isinstance(state, dict):
-        state = state.get("state_dict", state)
+        state = state.get("state_dict", state["model"] if isinstance(state.get("model"), dict) else state)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors.")
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
@@ -203,6 +203,8 @@ def _load_strictly(backbone: Backbone, state: dict[str, Tensor], origin: str) ->
         if backbone.inputs != 3 and 3 * wanted[key].shape[1] == backbone.inputs * state[key].shape[1]:  # made for RGB
             with suppress(NotImplementedError):  # it is refused below, by its shape
                 state[key] = adapt_input_conv(backbone.inputs, state[key])
+    counters = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")}
+    state = counters | state  # old files have none, and nothing reads them where a norm has its momentum
     missing = [key for key in wanted if key not in state]
     shapes = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     foreign = [key for key in state if key not in wanted and not _is_left_over(key, backbone)]

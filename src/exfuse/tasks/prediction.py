@@ -63,7 +63,7 @@ def predict(
         if batch.shape not in fit:
             check_view(*batch.shape[-2:])
             fit.add(batch.shape)
-        ids = decide(model, batch.to(device, non_blocking=True), size)[0]  # type: ignore[arg-type]
+        ids = decide(model, batch.to(device, non_blocking=device.type == "cuda"), size)[0]  # type: ignore[arg-type]
         before, ready = (_Copied(ids.byte()), along), before
         if ready is not None:
             yield ready[0].wait(), ready[1]
@@ -75,7 +75,7 @@ class _Copied:
     """A copy of a tensor in the computer's memory, on its way there."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.copy = tensor.to("cpu", non_blocking=True)
+        self.copy = tensor.to("cpu", non_blocking=tensor.is_cuda)  # only of CUDA it is known when it has ended
         self.done = torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
 
     def wait(self) -> Tensor:
