@@ -36,7 +36,7 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
     found = [note for note in _marked(study) if note.mark in used]
     sentences = [*_overrides(study), *_unfinished(study), *_of_one_class(study), *_statistics(study, compared)]
     if study.edge_radius is not None:
-        sentences.append(_parts(study.edge_radius))
+        sentences.append(_parts(study.edge_radius, study.sequential is not None))
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         sentences += _paper(study)
     if records:
@@ -183,12 +183,16 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
     return [f"The images are frames of {sequences} of {'it' if len(names) == 1 else 'them'} alone, not of other scenes."]
 
 
-def _parts(radius: int) -> str:
+def _parts(radius: int, sequential: bool) -> str:
+    p = (
+        "none has a p, since the number of seeds was chosen by looking at mIoU."
+        if sequential
+        else f"bold where p, adjusted by Holm's method over all of these columns, is below {ALPHA}."
+    )
     return (
         f"Edge: mIoU of the labelled pixels within {radius} px of a pixel with another label or void; interior: of all others. "
         "Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and prediction, summed "
-        "over the images. Mean over seeds and classes; an interval in parentheses is for itself; bold where p, "
-        f"adjusted by Holm's method over all of these columns, is below {ALPHA}."
+        f"over the images. Mean over seeds and classes; an interval in parentheses is for itself; {p}"
     )
 
 

@@ -155,7 +155,8 @@ def _brief(study: Study, compared: Compared, shared: Mapping[str, str]) -> list[
     if intervals := [one for one in compared.rows.values() if one.interval]:
         base = f"row {_number(study, base_name)}" if (base_name := _one_base(study)) else "the row named"
         found.append(f"Brackets: 95 % interval of the difference to {base}, paired by seed and image.")
-        adjusted = f"adjusted for {plural(len(intervals), 'comparison')}"
+        tested = len(intervals) + sum(one.interval is not None for one in compared.claims)
+        adjusted = f"adjusted for {plural(tested, 'comparison')}"
         some = any(one.found for one in intervals)
         found.append(f"{FOUND} p < {ALPHA}, {adjusted}." if some else f"No difference has p < {ALPHA}, {adjusted}.")
     named = {technique.name: technique.short for technique in study.techniques}

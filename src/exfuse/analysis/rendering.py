@@ -15,7 +15,7 @@ from exfuse.analysis.printed import printed
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import write_text
-from exfuse.store.study import FIGURES, Study, load_study
+from exfuse.store.study import FIGURES, FILE, Study, load_study
 from exfuse.terminal import Console
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
 def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
     """Names of the study's figures, drawn where they are missing or wanted anew; those of other records are removed."""
     found = sorted({path.stem for path in folder.glob("*.svg")} & {path.stem for path in folder.glob("*.png")} & set(FIGURES))
-    if not redraw and found:
+    if not redraw and found and not any(_is_older(folder / f"{name}.svg", folder / FILE) for name in found):
         return found
     from exfuse.analysis.figures import style  # matplotlib: most of the time of a table
 
@@ -66,6 +66,11 @@ def _draw(rendering: "Rendering", folder: Path, redraw: bool) -> list[str]:
             if suffixes:
                 style.save(drawn[name](width), folder / f"{name}{stem}", suffixes)
     return list(drawn)
+
+
+def _is_older(path: Path, other: Path) -> bool:
+    """Of a start that was cut off before it drew."""
+    return path.stat().st_mtime_ns < other.stat().st_mtime_ns
 
 
 def render_figures(folder: Path, suffixes: Sequence[str], stems: Sequence[str]) -> list[Path]:

@@ -70,7 +70,8 @@ def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
     """
     first, most = rule.first, len(rule.seeds)
     spent = min((p / share(seeds, first, most) for seeds, p in enumerate(p_values, first)), default=1.0)
-    reached = max(1000, int(smallest(first, most).searchsorted(spent, "right"))) / _DRAWN  # fewer would know it badly
+    fewest = min(1000, int(_DRAWN * ALPHA / len(rule.pairs)))  # fewer would know it badly, more would hide what was decided
+    reached = max(fewest, int(smallest(first, most).searchsorted(spent, "right"))) / _DRAWN
     return float(min(1.0, len(rule.pairs) * min(reached, spent)))  # `spent` is Bonferroni's bound
 
 

@@ -1,6 +1,7 @@
 """From a study to its tables: the rows with their differences and costs, and the effects of a factorial study."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from exfuse.analysis import cells
@@ -88,11 +89,13 @@ Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
 def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
     """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it.
 
-    p is adjusted over all of these columns together.
+    p is adjusted over all of these columns together; a sequential study, whose seeds were chosen by its scores, has none.
     """
     found = [(measure.key, one) for measure in _measures(study) for one in compare_rows(study, measure.areas).values()]
     parts: dict[str, dict[str, Comparison]] = {measure.key: {} for measure in _measures(study)}
-    for (key, _), one in zip(found, adjust([one for _, one in found]), strict=True):
+    compared = [one for _, one in found]
+    adjusted = [replace(one, adjusted=None) for one in compared] if study.sequential else adjust(compared)
+    for (key, _), one in zip(found, adjusted, strict=True):
         parts[key][one.row] = one
     return parts
 

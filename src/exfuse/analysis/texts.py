@@ -61,8 +61,10 @@ def check_texts(folders: Iterable[Path]) -> int:
         remedy = f"Write it anew: exfuse study tabulate {path.parent}"
         for old, new in zip(_BLOCK.finditer(text), _BLOCK.finditer(_written(path, text)), strict=True):
             if old[0] != new[0]:
-                line = next(line for line in new[3].splitlines() if line not in old[3].splitlines()) if new[3] else ""
-                raise UserError(f"{path}, {old[1]} of {old[2]}: this is not what the records give; they say: {line}\n{remedy}")
+                said, given = old[3].splitlines(), new[3].splitlines()
+                line = next((f"they say: {one}" for one in given if one not in said), "")
+                line = line or next((f"they do not say: {one}" for one in said if one not in given), "in this order")
+                raise UserError(f"{path}, {old[1]} of {old[2]}: this is not what the records give; {line}\n{remedy}")
         if by_hand := _INTERVAL.search(_BLOCK.sub("", text)):
             raise UserError(
                 f"{path}: the interval {by_hand[0]} is written by hand. Let a block write it from the records: "

@@ -97,6 +97,8 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
     if not found:
         raise UserError(f"No finished run in {', '.join(runs)}. Train one: exfuse train +ablation=baseline")
     _refuse_imported(run for run, _ in found)
+    if unscored := [run for run, record in found if record.scored is None]:
+        raise UserError(f"{unscored[0].path} is a backbone, which has no scores to compare. Name runs of exfuse train.")
     if len({record.manifests["val"] for _, record in found}) > 1:
         names = sorted({record.data for _, record in found})
         raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name runs of the same images.")

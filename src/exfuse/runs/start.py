@@ -10,6 +10,7 @@ from exfuse.errors import ConfigError, plural
 from exfuse.runs.plan import start_folder
 from exfuse.store.description import Normalisation, RunDescription, to_plain
 from exfuse.store.folder import RunFolder
+from exfuse.store.key import aside
 from exfuse.store.record import InitFrom, Record
 from exfuse.store.seal import check_sealed
 from exfuse.store.variants import complete
@@ -80,7 +81,8 @@ def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     options = {slot: option.get("option") for slot, option in config["technique"].items()}
     chosen = {slot: {**config["technique"].get(slot, {}), "option": option} for slot, option in complete(options).items()}
     backbone = {name: config["backbone"][name] for name in ("name", "arguments", "output_stride")}
-    return {"technique": chosen, "decoder": config["decoder"], "backbone": backbone}
+    decoder = {name: value for name, value in config["decoder"].items() if name not in (aside()["decoder"] or ())}
+    return {"technique": chosen, "decoder": decoder, "backbone": backbone}
 
 
 def _differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:

@@ -24,6 +24,7 @@ _SETTLED = "(settled)"
 _TYPED = ("recipe.", "debug.", "backbone.output_stride", "backbone.init", "held_out.share", "pretraining.recipe.")
 _NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
+_RESOLVED = {"threads": "runtime", "trainer.precision": "trainer"}  # of the machine, where no override of the group says it
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
 Named = tuple[str, int, Record]  # row, seed, record
@@ -106,13 +107,16 @@ def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, di
 
     Args:
         rows: of each a finished run.
-        keys: of the overrides by which they differ; which images were read is among the settings where these decide it.
+        keys: of the overrides by which they differ; which images were read, and what a machine decides where nobody says it,
+            are among the settings where these decide it.
     """
     ignored = _ignored()
     flat = {row: dict(leaves(_settings(record, ignored))) for row, record in rows.items()}
     found: dict[str, dict[str, Any]] = {row: {} for row in rows}
-    reads = any(re.split(r"[./@]", key)[0] in _READ for key in keys)
-    for setting in sorted({name for one in flat.values() for name in one} - {"commit"}):
+    groups = {re.split(r"[./@]", key)[0] for key in keys}
+    reads = any(group in _READ for group in groups)
+    left = {"commit", *(setting for setting, group in _RESOLVED.items() if group not in groups)}
+    for setting in sorted({name for one in flat.values() for name in one} - left):
         known = {row: one.get(setting, ABSENT) for row, one in flat.items() if setting in one or not _is_of_a_few(setting)}
         if len({*map(str, known.values())}) > 1 and (reads or not setting.startswith("manifests.")):
             for row, value in known.items():

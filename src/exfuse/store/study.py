@@ -344,17 +344,26 @@ def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
     return msgspec.structs.replace(study, rows=tuple(rows), measured=costs)
 
 
+# what a step's time and memory depend on beside the model
+_PACE = (
+    *("trainer.precision", "trainer.accumulate_grad_batches", "trainer.deterministic", "loss", "recipe.batch_size"),
+    *("recipe.augmentation.crop", "recipe.optimizer.option", "recipe.ema_decay", "runtime.compile", "runtime.composed"),
+)
+
+
 def _without_unsteady(study: Study) -> Study:
     """Without times that say more of what else the machine did: rows of one architecture are repeats of one measurement.
 
-    That is, of as many parameters and multiply-adds, and alike behind the encoder, where options differ in more than these.
+    That is, of as many parameters and multiply-adds, alike behind the encoder, where options differ in more than these, and
+    trained alike.
     """
     behind = [technique.name for technique in study.techniques if technique.place not in ("blocks", "features")]
     alike: dict[tuple[object, ...], list[StudyRow]] = {}
     for row in study.rows:
         costs = row.cost("parameters"), row.cost("gigamacs")
         if None not in costs:
-            alike.setdefault((*costs, row.decoder, *(row.options[name] for name in behind)), []).append(row)
+            settings = [str({str(record.setting(name)) for record in row.records.values()}) for name in _PACE]
+            alike.setdefault((*costs, row.decoder, *(row.options[name] for name in behind), *settings), []).append(row)
     withheld = tuple(key for key in TIMED if any(_part(row.cost(key) for row in rows) for rows in alike.values()))
     rows = tuple(replace(row, costs={**row.costs, **dict.fromkeys(withheld)}) for row in study.rows)
     return msgspec.structs.replace(study, rows=rows, withheld=withheld)
@@ -453,18 +462,16 @@ def _read_search(file: StudyFile, folder: Path, path: Path) -> dict[str, Record 
     tuning = file.tuning
     if tuning is None:
         return _read_records(folder, set(), path)
-    tried = [  # each once, though Optuna may ask a row for the same again
-        trial for trials in tuning.trials.values() for place, trial in enumerate(trials) if trial not in trials[:place]
-    ]
-    runs = [*tried, *(trial for trials in tuning.passed_over.values() for trial in trials)]
+    runs = [trial for found in (tuning.trials, tuning.passed_over) for trials in found.values() for trial in trials]
     records = _read_records(folder, {trial.key for trial in runs if trial.key}, path)
     rows = {row.name: row for row in file.rows}
     if strange := [name for name in (*tuning.trials, *tuning.chosen, *tuning.passed_over) if name not in rows]:
         raise UserError(f"{path}: the search knows a row {strange[0]} that the study has not. {_REMEDY}")
-    if twice := repeated(trial.key for trial in runs if trial.key):
-        raise UserError(f"{path}: the search names run {twice[0]} twice. {_REMEDY}")
     for name in rows:
         trials, passed_over = tuning.trials.get(name, []), tuning.passed_over.get(name, [])
+        once = [trial for place, trial in enumerate(trials) if trial not in trials[:place]]  # Optuna may ask for the same again
+        if twice := repeated(trial.key for trial in (*once, *passed_over) if trial.key):  # rows may share a run of the search
+            raise UserError(f"{path}: the search of row {name} names run {twice[0]} twice. {_REMEDY}")
         for trial in trials:
             if trial.key and (record := records.get(trial.key)):
                 _check_claim(record, rows[name], tuning.declared.seed, path, SEARCH)

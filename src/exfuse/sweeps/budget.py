@@ -250,6 +250,8 @@ def plan_budget(
             (run.stop.epochs or run.recipe.epochs) * _train_images(run),
             declared_name(study.rows, run.choices, row_name(run)),
         )
+        if run.stop.steps:
+            images = min(images, run.stop.steps * run.recipe.batch_size)
         training = Training(f"{row}{', search' if run.held_out.share else ''}", images, *counted[model])
         kind = Trained(row, backbone, run.recipe.augmentation.crop, run.trainer.precision, on_cpu)
         training.rate = (rates or {}).get(kind)

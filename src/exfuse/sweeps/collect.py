@@ -61,7 +61,7 @@ def collect_study(
         UserError: if two runs claim one cell, or one run two rows that are overrides.
     """
     names = _names(outcomes, study.rows, search.keys if search else ())
-    rows, tuning = _rows(outcomes, names, study.rows), None
+    rows, tuning = _rows(outcomes, names, study.rows, sequential is not None), None
     if search:
         typed_for = [(name, {*outcome.overrides}) for name, outcome in zip(names, outcomes, strict=True)]
         tuning = search.file({place: name for place, row in enumerate(search.rows) for name, own in typed_for if {*row} <= own})
@@ -99,7 +99,10 @@ def _names(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | Non
     return [" ".join([outcome.row, *swept_too]) for outcome, swept_too in zip(outcomes, besides, strict=True)]
 
 
-def _rows(outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[str, DeclaredRow | None]) -> list[RowFile]:
+def _rows(
+    outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[str, DeclaredRow | None], sequential: bool
+) -> list[RowFile]:
+    """The study's rows; in a sequential one each has as many seeds as it was given."""
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
     for outcome, name in zip(outcomes, names, strict=True):
         by_row.setdefault(name, []).append(outcome)
@@ -110,7 +113,8 @@ def _rows(outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[s
         row = declared.get(name) or DeclaredRow(builds_on=None if declared else "baseline")
         on = row.builds_on if row.builds_on in swept and row.builds_on != name else None
         options, decoder = chosen_options(jobs[0].choices), jobs[0].choices["decoder"]
-        rows.append(RowFile(name, options, decoder, _cells(name, jobs, seeds), on, row.paper, row.trust))
+        own = sorted({job.seed for job in jobs}) if sequential else seeds
+        rows.append(RowFile(name, options, decoder, _cells(name, jobs, own), on, row.paper, row.trust))
     return rows
 
 

@@ -12,7 +12,7 @@ from exfuse.errors import ConfigError
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
 from exfuse.store.record import FAILED, Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
-from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides
+from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free
 
 _DIGITS = 3  # of a number that is asked for
 
@@ -35,6 +35,7 @@ class OptunaSearch(Search):
         except ModuleNotFoundError as error:
             raise ConfigError("study.tune.search=optuna needs Optuna: pip install -e '.[search]'.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        check_free(tune.space)
         if tune.trials is None:
             raise ConfigError("study.tune.trials is not set: how many settings Optuna tries in every row.")
         space = {key: self._checked(key, values) for key, values in tune.space.items() if key not in self.settled}

@@ -1,5 +1,6 @@
 """A study's search: every row tries the same grid on a part of train; its final runs take what was best for it."""
 
+import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Search:
 
     def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
         """What is declared, without what is settled, multiples as numbers."""
+        check_free(tune.grid)
         if not tune.grid:
             raise ConfigError(
                 "study.tune.grid is empty: name what every row tries, such as {recipe.lr: [0.3x, 1x, 3x]}; a space is searched "
@@ -205,6 +207,22 @@ class Search:
         if any(one != found[0] for one in found):
             raise ConfigError(f"study.tune.{place}.{key}: rows differ in what {values} multiply. Give the values.")
         return list(dict.fromkeys(found[0]))
+
+
+def check_free(keys: Iterable[str]) -> None:
+    """Refuse to search what a run of the search sets itself, or what no record names as it was typed.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in keys:
+        if _ITS_OWN.fullmatch(key.lstrip("+")):
+            raise ConfigError(f"study.tune: {key} cannot be searched: a search's runs have a length and a seed of their own.")
+        if "@" in key:
+            raise ConfigError(f"study.tune: {key} is a group, and its options have settings of their own: search one of those.")
+
+
+_ITS_OWN = re.compile(r"recipe\.(epochs|val_every)|recipe\.schedule\.\w+_steps|stop\..+|seed|held_out\..+")
 
 
 def key_of(override: str) -> str:
