@@ -134,6 +134,7 @@ def test_texts_say_what_the_records_give(folder):
     [
         (lambda text: text.replace("clear vs baseline: +", "clear vs baseline: +1"), "findings of study: this is not what"),
         (lambda text: text.replace("- **clear", "- clear"), "findings of study: this is not what"),
+        (lambda text: text.replace("- **clear", "- More.\n- **clear"), r"they do not say: - More\."),
         (lambda text: text.replace("In between.", "It gains 3 points [+1.0, +5.0]."), "written by hand"),
         (lambda text: text.replace("In between.", "It loses (-3.4 [-4, -2])."), "written by hand"),
         (lambda text: text.replace("<!-- end -->", "", 1), "marks make no pairs"),

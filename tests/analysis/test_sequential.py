@@ -67,6 +67,14 @@ def test_p_counts_all_looks_and_comparisons():
     assert found[0] == pytest.approx(1e-12 * 3 / share(2, 2, 4))  # Bonferroni's, where simulations know nothing
 
 
+@pytest.mark.parametrize("comparisons", [1, 3, 19, 20, 31, 100])
+def test_what_a_look_calls_different_is_a_finding_of_the_table(comparisons):
+    rule = replace(CHAIN, pairs=[(f"row{number}", "base") for number in range(comparisons)])
+    for seeds in (2, 3, 4):
+        found = [0.9] * (seeds - 2) + [(1 - level(seeds, rule)) * (1 - 1e-6)]
+        assert adjusted_p(found, rule) < ALPHA
+
+
 def bounds(table):
     return lambda pair, *_: table[pair]
 

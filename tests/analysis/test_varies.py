@@ -4,6 +4,7 @@ import pytest
 
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
+from exfuse.store.consistency import differences
 from exfuse.store.study import load_study
 from tests.analysis.synthetic import StudyBuilder
 
@@ -37,3 +38,20 @@ def test_it_is_a_column_and_no_mark_where_it_is_named(tmp_path):
 def test_other_settings_must_still_be_shared(tmp_path):
     with pytest.raises(UserError, match=r"backbone\.output_stride"):
         load_study(strided(tmp_path, varies=["recipe.epochs"]))
+
+
+def test_what_a_machine_decided_is_no_setting_of_a_row(tmp_path):
+    """Rows that are overrides differ in what these say; in threads or number formats only if an override says so."""
+
+    def change(record, lr, threads, precision):
+        record["config"]["recipe"]["lr"] = lr
+        record["config"]["trainer"]["precision"] = precision
+        record["environment"]["threads"] = threads
+
+    builder = StudyBuilder(tmp_path / "study", mixed=True)
+    for name, *own in (("slow", 0.1, 1, "32-true"), ("fast", 0.5, 8, "bf16-mixed")):
+        builder.row(name, 0.7, on=None, change=lambda record, own=own: change(record, *own))
+    rows = {row.name: row.records[0] for row in load_study(builder.finish()).rows}
+    assert differences(rows, ["recipe.lr"]) == {"slow": {"recipe.lr": 0.1}, "fast": {"recipe.lr": 0.5}}
+    assert {*differences(rows, ["recipe.lr", "trainer.precision"])["fast"]} == {"recipe.lr", "trainer.precision"}
+    assert {*differences(rows, ["recipe.lr", "runtime.threads"])["fast"]} == {"recipe.lr", "threads"}

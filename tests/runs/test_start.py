@@ -82,6 +82,15 @@ def test_another_architecture_is_refused_by_its_option(
         train_small(VARIANT, f"init_from={finished_run.path}", *overrides)
 
 
+def test_what_changes_no_number_is_no_other_architecture(
+    finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str]
+) -> None:
+    words = [*small_overrides, VARIANT, f"init_from={finished_run.path}", "decoder.checkpoint_activations=true"]
+    record = finished_run.record()
+    assert record is not None
+    assert find_start(compose_config(*words), tuple(record.classes)) is not None
+
+
 def test_other_classes_are_refused(
     finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str]
 ) -> None:

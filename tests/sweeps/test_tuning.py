@@ -200,6 +200,10 @@ def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
         (DeclaredTune(grid={"recipe.lr": []}), "recipe.lr has no value"),
         (DeclaredTune(space={"recipe.lr": [0.001]}, trials=20), r"study\.tune\.grid is empty.*study\.tune\.search=optuna"),
         (DeclaredTune(grid={"recipe.optimizer": ["2x"]}), "no number"),
+        (DeclaredTune(grid={"recipe.epochs": [10, 20]}), r"recipe\.epochs cannot be searched"),
+        (DeclaredTune(grid={"recipe.schedule.warmup_steps": [1, 2]}), r"recipe\.schedule\.warmup_steps cannot be searched"),
+        (DeclaredTune(grid={"+stop.epochs": [1, 2]}), r"\+stop\.epochs cannot be searched"),
+        (DeclaredTune(grid={"optimizer@recipe.optimizer": ["sgd", "adamw"]}), "is a group, and its options have settings"),
     ],
 )
 def test_mistakes_are_named(tune, says):

@@ -58,8 +58,13 @@ def smallest(first: int, most: int) -> "NDArray[np.float64]":
 def level(seeds: int, rule: Rule) -> float:
     """Confidence of the interval of one look."""
     first, most = rule.first, len(rule.seeds)
-    spent = smallest(first, most)[int(_DRAWN * ALPHA / len(rule.pairs))]
+    spent = smallest(first, most)[_place(rule)]
     return float(1 - spent * share(seeds, first, most))
+
+
+def _place(rule: Rule) -> int:
+    """Among drawn comparisons: what lies below it is less than 5 % / m of them, so that a look's verdict is a finding."""
+    return int(_DRAWN * ALPHA / len(rule.pairs)) - 1
 
 
 def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
@@ -70,7 +75,7 @@ def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
     """
     first, most = rule.first, len(rule.seeds)
     spent = min((p / share(seeds, first, most) for seeds, p in enumerate(p_values, first)), default=1.0)
-    fewest = min(1000, int(_DRAWN * ALPHA / len(rule.pairs)))  # fewer would know it badly, more would hide what was decided
+    fewest = min(1000, _place(rule))  # fewer would know it badly, more would hide what was decided
     reached = max(fewest, int(smallest(first, most).searchsorted(spent, "right"))) / _DRAWN
     return float(min(1.0, len(rule.pairs) * min(reached, spent)))  # `spent` is Bonferroni's bound
 

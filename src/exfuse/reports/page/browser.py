@@ -45,6 +45,7 @@ def section(data: PageData, room: int) -> Section | None:
     content = {
         "where": data.where,
         "seeds": seeds,
+        "seed": max(seeds, key=lambda seed: sum(other == seed for _, other in runs)),  # of most variants; the first of several
         "variants": [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in data.study.rows],
         "classes": [{"id": id, "name": examples.classes[id]} for id in occurring],
         "shown": len(shown),
