@@ -3,16 +3,18 @@
 import statistics
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from exfuse.analysis.comparisons import compare_rows
+from exfuse.analysis.comparisons import compare_rows, effects_of
 from exfuse.analysis.figures import trimap
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.rendering import check_study, render_study
-from exfuse.analysis.table import build_table
+from exfuse.analysis.table import build_table, compare_parts
 from exfuse.errors import UserError
 from exfuse.store.folder import BOUNDARY
+from exfuse.store.sequential import Rule, Sequential
 from exfuse.store.study import load_study
 from tests.analysis.resampled import difference
 from tests.analysis.synthetic import StudyBuilder, edit_study
@@ -49,6 +51,21 @@ def test_columns_hold_the_mean_over_seeds_and_the_paired_interval(tmp_path, radi
     assert f"edge mIoU % ({radius} px)" in text
     assert f"within {radius} px of a pixel with another label or void" in text
     assert "interior_difference" in csv.render(build_table(study))
+
+
+def test_a_sequential_study_has_no_p_but_that_of_its_looks(tmp_path):
+    """How many seeds there are was chosen by mIoU, with which its parts go along."""
+    folder = two_rows(tmp_path, edge_radius=3)
+    assert all(one.adjusted is not None for part in compare_parts(load_study(folder)).values() for one in part.values())
+    found = Sequential(rule=Rule(seeds=[*SEEDS], first=2, pairs=[("seb", "baseline")]))
+    edit_study(folder, lambda content: content.update(sequential=msgspec.to_builtins(found)))
+    study = load_study(folder)
+    parts = [one for part in compare_parts(study).values() for one in part.values()]
+    assert parts
+    assert all(one.interval is not None and one.adjusted is None and not one.found for one in parts)
+    assert compare_rows(study)["seb"].adjusted is not None
+    assert "none has a p" in markdown.render([build_table(study)])
+    assert "sequential study" in str(effects_of(study))
 
 
 def test_without_being_asked_for_a_table_is_the_one_of_records_without_areas(tmp_path):

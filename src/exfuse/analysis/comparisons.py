@@ -187,8 +187,10 @@ def resamples(runs: int) -> int:
 def effects_of(study: Study) -> FactorialEffects | str:
     """Main effects, interactions and Shapley values of a factorial study, or why there are none.
 
-    Only seeds that every combination has finished take part.
+    Only seeds that every combination has finished take part; a sequential study has none, see `exfuse.analysis.sequential`.
     """
+    if study.sequential:
+        return "the seeds of a sequential study were chosen by looking at its rows' differences"
     asked = ", ".join(study.factors or ())
     factors = [name if study.imported else name.upper() for name in study.factors or ()]
     by_techniques: dict[frozenset[str], StudyRow] = {}
