@@ -165,6 +165,19 @@ def test_seeds_and_weights_are_no_other_model(tmp_path):
     assert cost_identity(replace(record, config=config)) == cost_identity(record)
 
 
+def test_another_loss_or_way_to_calculate_is_another_cost(tmp_path):
+    record = next(iter(load_study(make_study(tmp_path / "study")).rows[0].records.values()))
+    others = [
+        replace(record, choices=record.choices | {"loss": name}, config=record.config | {"loss": {"option": name}})
+        for name in ("lovasz", "dice")
+    ]
+    for group, name, value in (("runtime", "composed", False), ("trainer", "deterministic", True)):
+        config = copy.deepcopy(record.config)
+        config[group][name] = value
+        others.append(replace(record, config=config))
+    assert len({cost_identity(one) for one in (record, *others)}) == 5
+
+
 def test_a_row_whose_runs_differ_has_no_costs(tmp_path):
     def other_batch(content: dict[str, Any]) -> None:
         if content["seed"] == 1:

@@ -20,6 +20,7 @@ from exfuse.store.record import Record
 FILE, SCHEMA = "costs.json", 1
 _IDLE = 0.5  # chosen; what an idle machine's own work may come to, in cores
 # What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
+_LOSS = "cross_entropy"  # the usual one
 _SETTINGS: Mapping[str, tuple[str, ...] | None] = {
     "technique": None,
     "decoder": None,
@@ -85,6 +86,12 @@ def cost_identity(record: Record) -> str:
         content[group] = part if names is None else {name: part.get(name) for name in names}
     content["recipe"] = {name: value for name, value in content["recipe"].items() if name != "val_every"}
     content |= {"classes": len(record.classes), "parameters": record.parameters}
+    # only where they are unusual: what was measured before they counted keeps its identity
+    if record.choices.get("loss", _LOSS) != _LOSS:
+        content["loss"] = record.config["loss"]
+    for name, usual in (("runtime.composed", True), ("trainer.deterministic", False)):
+        if record.setting(name) not in (usual, None):
+            content[name] = record.setting(name)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
