@@ -100,7 +100,7 @@ def _names(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | Non
 
 
 def _rows(
-    outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[str, DeclaredRow | None], sequential: bool
+    outcomes: Sequence[Outcome], names: Sequence[str], declared: Mapping[str, DeclaredRow | None], sequential: bool = False
 ) -> list[RowFile]:
     """The study's rows; in a sequential one each has as many seeds as it was given."""
     by_row: dict[str, list[Outcome]] = {name: [] for name in declared}
