@@ -161,7 +161,9 @@ def test_rates_are_of_one_thread_or_gpu_and_need_nothing_to_compare(tmp_path):
         Trained("baseline", "resnet18", 64, "32-true", True): 30.0,
         Trained("baseline", "resnet18", 64, "bf16-mixed", False): 250.0,
     }
-    with pytest.raises(UserError, match="no finished run whose steps were timed"):
+    leave_record(RunFolder(tmp_path / "untimed", "f" * 16), "done", name="seb", seed=0, scores=SCORES, environment=environment)
+    assert read_rates(tmp_path / "untimed") == {}
+    with pytest.raises(UserError, match="no finished run"):
         read_rates(tmp_path / "nowhere")
 
 

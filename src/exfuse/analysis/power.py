@@ -156,10 +156,12 @@ def read_rates(folder: Path) -> dict[Trained, float]:
         folder: of a study, or of runs.
 
     Raises:
-        UserError: if it holds no run of which this is known.
+        UserError: if it holds no finished run; one whose steps nobody timed, as other code's, is passed over.
     """
-    found = dict[Trained, float]()
-    for name, run in _finished(folder):
+    found, finished = dict[Trained, float](), [*_finished(folder)]
+    if not finished:
+        raise UserError(f"{folder} holds no finished run: expected a study's folder, or one of runs.")
+    for name, run in finished:
         on_cpu = run.environment.cuda is None
         sharing = run.environment.threads if on_cpu else run.setting("trainer.devices")
         rate = None if run.imported else run.cost("train_images_per_second")
@@ -167,8 +169,6 @@ def read_rates(folder: Path) -> dict[Trained, float]:
             crop, precision = run.setting("recipe.augmentation.crop"), run.setting("trainer.precision")
             kind = Trained(name, run.encoder, int(crop), str(precision), on_cpu)
             found[kind] = max(rate / sharing, found.get(kind, 0.0))
-    if not found:
-        raise UserError(f"{folder} holds no finished run whose steps were timed: expected a study's folder, or one of runs.")
     return found
 
 
