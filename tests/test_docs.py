@@ -14,6 +14,7 @@ from playwright.sync_api import Browser
 
 from exfuse.store.study import find_studies
 from tests.conftest import REPOSITORY
+from tests.sharing import amount
 
 _STUDY = "table3_scenes"  # whose page the tests build
 
@@ -81,10 +82,12 @@ def test_the_gallery_shows_every_published_study(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, chromium: Browser, dark: bool) -> None:
+@pytest.mark.parametrize(
+    ("dark", "width"), amount([(False, 1280), (True, 390)], list(itertools.product((False, True), (1280, 390))))
+)
+def test_nothing_keeps_those_out_who_do_not_see_well(site: Path, chromium: Browser, dark: bool, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
-    for width, path in itertools.product((1280, 390), ("gallery.html", f"gallery/{_STUDY}.html")):
+    for path in ("gallery.html", f"gallery/{_STUDY}.html"):
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
         page.goto((site / "reference" / path).as_uri())
         page.wait_for_load_state("load")

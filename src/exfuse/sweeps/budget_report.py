@@ -124,4 +124,4 @@ def _sum(budget: Budget) -> list[str]:
 def _hours(hours: float | None) -> str:
     if hours is None:
         return ""
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else f"{hours:.3f}"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else "<0.001"
