@@ -56,15 +56,15 @@ class Trainings:
             self.trained.append((row, seed))
             folder.path.mkdir(parents=True)
             rng = np.random.default_rng([seed, len(row)])
-            hits = rng.binomial(100, HITS[row] + 0.02 * rng.standard_normal(), (40, 2))
+            hits = rng.binomial(100, HITS.get(row, 0.6) + 0.02 * rng.standard_normal(), (40, 2))
             counts = np.stack([np.stack([hits[:, 0], 100 - hits[:, 0]], -1), np.stack([100 - hits[:, 1], hits[:, 1]], -1)], 1)
             np.savez_compressed(folder.path / COUNTS, counts=counts, ids=[str(number) for number in range(40)])
             leave_record(folder, DONE, seed=seed, scores=SCORES, confusion_sha256=sha256(folder.path / COUNTS), seconds=3600.0)
         return Outcome(0, [], row, seed, {}, str(self.store), key, status, seconds=3600.0)
 
 
-def additions(sweep=SWEEP, earlier=None, seeds=(0, 1, 2)):
-    return Additions(PAIRS, seeds, sweep, [4], earlier)
+def additions(sweep=SWEEP, earlier=None, seeds=(0, 1, 2), alone=()):
+    return Additions(PAIRS, seeds, sweep, [4], earlier, alone=alone)
 
 
 def test_seeds_are_added_until_all_is_decided_or_spent_and_rows_stay_paired(tmp_path):
@@ -124,6 +124,15 @@ def test_a_budget_of_runs_or_hours_ends_it(tmp_path):
         again.run(additions(replace(SWEEP, most=most), earlier=trainings.saved[-1]))
         assert not again.trained
         assert again.saved[-1] == trainings.saved[-1]  # with every seed, and not spent after the first look
+
+
+def test_a_row_that_nothing_is_compared_with_takes_the_first_seeds_and_decides_nothing(tmp_path):
+    without = Trainings(tmp_path / "without").run(additions())
+    trainings = Trainings(tmp_path / "with", fails=lambda row, seed: (row, seed) == ("alone", 2))
+    done = trainings.run(additions(alone=["alone"]))
+    assert [seed for name, seed in trainings.trained if name == "alone"] == [0, 1]
+    assert done.deciding.looks == without.deciding.looks
+    assert trainings.saved[-1].ended == "all 6 seeds are spent"
 
 
 def test_a_run_that_fails_stops_its_comparisons_alone(tmp_path):

@@ -26,6 +26,7 @@ class Additions:
         excluded: seeds that are others', such as the search's.
         earlier: what the study's file says of an earlier start.
         groups: which images are not independent; None for what the runs say.
+        alone: rows in no comparison; they take the seeds that every row has before the first look.
 
     Raises:
         ConfigError: if there is nothing to compare or too little to spend, or an earlier start had another rule.
@@ -39,6 +40,7 @@ class Additions:
         excluded: Sequence[int],
         earlier: Sequential | None,
         groups: GroupRule | None = None,
+        alone: Sequence[str] = (),
     ) -> None:
         if not pairs:
             raise ConfigError("sweep.until=decided: no row of this study builds on another that is swept too.")
@@ -56,11 +58,12 @@ class Additions:
             )
         self.sweep, self.earlier, self.hours = sweep, earlier, earlier.hours if earlier else 0.0
         self.deciding, self.groups = Deciding(self.rule), groups
+        self.names = [*self.deciding.have, *alone]
         self.found: dict[tuple[str, int], Outcome] = {}
 
     def stages(self, job: Callable[[str, int], Job], save: Save, console: Console) -> Stages:
         """The first seeds of every row, then, look by look, the next seed of the most useful comparisons."""
-        first = [(name, place) for name in self.deciding.have for place in range(self.rule.first)]
+        first = [(name, place) for name in self.names for place in range(self.rule.first)]
         ended, wanted = "", [cell for cell in first if cell not in self.found]
         while wanted:
             outcomes = yield [job(name, self.rule.seeds[place]) for name, place in wanted]
@@ -70,7 +73,7 @@ class Additions:
             looks = len(self.deciding.looks)
             if any(self.deciding.seeds(pair) >= self.rule.first for pair in self.rule.pairs):
                 self.deciding.look(self._bounds(console))
-            stuck = [name for (name, place), one in self.found.items() if place == self.deciding.have[name] and not _good(one)]
+            stuck = [name for (name, place), one in self.found.items() if place == self.deciding.have.get(name) and not _good(one)]
             wanted = self.deciding.following(stuck, self.sweep.most.at_once)
             ended = self._ended(wanted, stuck)
             wanted = [] if ended else wanted
@@ -116,7 +119,7 @@ class Additions:
     def _bounds(self, console: Console) -> Callable[[Pair, int, float], tuple[float, float] | None]:
         cells: dict[str, dict[int, RunFolder]] = {}
         for (name, place), one in self.found.items():
-            if place < self.deciding.have[name]:
+            if place < self.deciding.have.get(name, 0):
                 cells.setdefault(name, {})[self.rule.seeds[place]] = one.folder
         from exfuse.analysis.resampling import Resampled  # once there is something to look at
 

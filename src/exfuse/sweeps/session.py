@@ -171,7 +171,8 @@ class StagedSweeper(BasicSweeper):
         earlier = _looked_at(folder, [plan_folder(settle(run)).key for run in runs])
         excluded = [plan.search.declared.seed] if plan.search else []
         pairs = pairs_of(names, builds_on if declared else usual)
-        additions = Additions(pairs, seeds, runs[0].sweep, excluded, earlier, sweep.study.groups)
+        alone = [name for name in names if not any(name in pair for pair in pairs)]
+        additions = Additions(pairs, seeds, runs[0].sweep, excluded, earlier, sweep.study.groups, alone)
 
         def save(found: list[Outcome], sequential: Sequential) -> None:
             plan.sequential = sequential
