@@ -35,7 +35,11 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> tuple[DictConf
     Raises:
         HydraException: if they do not compose.
     """
-    config = compose_hydra(config_name, overrides)
+    return without_hydra(compose_hydra(config_name, overrides))
+
+
+def without_hydra(config: DictConfig) -> tuple[DictConfig, Choices]:
+    """The config alone, in place, and the options that Hydra's own node lists."""
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]

@@ -73,7 +73,8 @@ class Additions:
             looks = len(self.deciding.looks)
             if any(self.deciding.seeds(pair) >= self.rule.first for pair in self.rule.pairs):
                 self.deciding.look(self._bounds(console))
-            stuck = [name for (name, place), one in self.found.items() if place == self.deciding.have.get(name) and not _good(one)]
+            have = self.deciding.have
+            stuck = [name for (name, place), one in self.found.items() if place == have.get(name) and not _good(one)]
             wanted = self.deciding.following(stuck, self.sweep.most.at_once)
             ended = self._ended(wanted, stuck)
             wanted = [] if ended else wanted

@@ -17,11 +17,12 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from msgspec.structs import replace
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
 from exfuse.config import search_path
 from exfuse.config.composing import compose_each_job_once
+from exfuse.config.overrides import without_hydra
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, repeated, user_error
 from exfuse.process import SWEEP
@@ -186,10 +187,7 @@ class StagedSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, [*overrides])
-        choices = dict(config.hydra.runtime.choices)
-        with open_dict(config):
-            del config["hydra"]
-        return (describe if self.tabulates else describe_pretraining)(config, choices)
+        return (describe if self.tabulates else describe_pretraining)(*without_hydra(config))
 
 
 def _firsts(jobs: Sequence[Job], counts: Callable[[str], bool]) -> list[Job]:

@@ -43,12 +43,14 @@ def watch(sweep: str | None) -> None:
     if not console.is_terminal:
         _show(console.print, folder)
         return
-    with Live(console=console, auto_refresh=False) as live:
-        show = partial(live.update, refresh=True)
-        while is_swept(folder) or any(one.status in _OPEN and one.is_held() for one in read_outcomes(folder)):
-            _show(show, folder)
+
+    def ended() -> bool:
+        goes_on = is_swept(folder) or any(one.status in _OPEN and one.is_held() for one in read_outcomes(folder))
+        if goes_on:
             time.sleep(_EVERY)
-        _show(show, folder)
+        return not goes_on
+
+    _show_live(console, folder, None, ended)
 
 
 @contextmanager
@@ -74,7 +76,7 @@ def watched(sweep: Path, runs: int) -> Iterator[None]:
     """Show the jobs of ``sweep``, of which so many are trained at once, while this lasts; without a terminal a line each."""
     console, ended = Console(), threading.Event()
     show = _show_live if console.is_terminal else _tell
-    thread = threading.Thread(target=show, args=(console, sweep, runs, ended), daemon=True)
+    thread = threading.Thread(target=show, args=(console, sweep, runs, partial(ended.wait, _EVERY)), daemon=True)
     thread.start()
     try:
         yield
@@ -198,19 +200,19 @@ def _show(show: Callable[[Group], None], sweep: Path, runs: int | None = None) -
     show(view(outcomes, begun if runs is None else runs, planned))
 
 
-def _show_live(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:
+def _show_live(console: Console, sweep: Path, runs: int | None, ended: Callable[[], bool]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         show = partial(live.update, refresh=True)
-        while not ended.wait(_EVERY):
+        while not ended():
             _show(show, sweep, runs)
         _show(show, sweep, runs)
 
 
-def _tell(console: Console, sweep: Path, runs: int, ended: threading.Event) -> None:
+def _tell(console: Console, sweep: Path, runs: int, ended: Callable[[], bool]) -> None:
     """A line for each run that starts or ends."""
     told: dict[int, str] = {}
     while True:
-        over = ended.wait(_EVERY)
+        over = ended()
         outcomes = read_outcomes(sweep)
         for one in outcomes:
             state = one.status if one.status != STARTED else "starts" if one.began else WAITING
