@@ -129,6 +129,19 @@ def test_texts_say_what_the_records_give(folder):
     assert check_texts([folder.parent]) == 1
 
 
+def test_an_answer_says_what_was_gained_how_sure_that_is_and_what_the_paper_says(folder):
+    edit_study(folder, lambda study: [row.update(paper=77.5 if row["on"] else 76.0, paper_trust="P") for row in study["rows"]])
+    text = folder.parent / "README.md"
+    text.write_text("<!-- answers of study -->\n<!-- end -->\n")
+    write_texts([folder.parent])
+    answers = dict(zip(ROWS, text.read_text().splitlines()[1:], strict=False))
+    for name, one in compare(load_study(folder)).rows.items():
+        assert answers[name].startswith("- **SEB gains**, +" if one.found else "- SEB: not decided, ")
+        assert answers[name].endswith(f"({name} vs baseline). The paper: +1.5.")
+    assert "0 images" not in text.read_text()
+    assert "p is adjusted for 5 comparisons; decided: below 0.05." in text.read_text()
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -166,6 +166,18 @@ def _drawn(intervals: Sequence[Interval], study: Study) -> str:
     return drawn
 
 
+def where(study: Study) -> str:
+    """Data set, split and seeds, as captions name them."""
+    records = [record for _, _, record in study.done()]
+    if not records:
+        return "no finished run"
+    names = " and ".join(dict.fromkeys(record.data for record in records))
+    images = " or ".join(dict.fromkeys(str(record.images["val"]) for record in records))
+    seeds = sorted({record.seed for record in records})
+    split = f"{images} images" if study.imported else f"val ({images} images)"
+    return f"{names}, {split}, seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+
+
 def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
     """Of what other images than these the intervals speak, where that is not of all that are like them."""
     kinds = {one.interval.units.kind for one in compared if one.interval}

@@ -2,6 +2,7 @@
 
 A block stands between two lines, ``<!-- KIND of FOLDER -->`` and ``<!-- end -->``, FOLDER being a study's, seen from the text:
 
+- ``answers``: a sentence for each difference: what it was worth, with which certainty, and what the paper says;
 - ``findings``: every difference and claim of the study, with its adjusted p;
 - ``scores``: mIoU of its rows;
 - ``probes``: what `exfuse report probe` read from its maps before and after SEB, with adjusted p.
@@ -21,8 +22,10 @@ from exfuse.analysis import cells
 from exfuse.analysis.cells import number, p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
 from exfuse.analysis.document import MINUS
-from exfuse.analysis.footnotes import scope
+from exfuse.analysis.footnotes import scope, where
 from exfuse.analysis.formats.markdown import escape
+from exfuse.analysis.printed import added
+from exfuse.analysis.table import Parts, compare_parts
 from exfuse.errors import UserError, plural
 from exfuse.files import write_text
 from exfuse.store.study import RECORDS, Study, load_study
@@ -135,6 +138,38 @@ def findings(study: Study, compared: Compared) -> list[str]:
     return [*lines, f"- {' '.join(notes)}"]
 
 
+def _answers(folder: Path) -> list[str]:
+    study, compared = _compared(folder)
+    rows = [one for one in compared.rows.values() if one.interval]
+    if not rows:
+        return ["No two rows can be compared."]
+    parts = compare_parts(study)
+    tests = sum(part.adjusted is not None for by_row in parts.values() for part in by_row.values())
+    notes = [
+        f"{study.metric.differences} with 95 % intervals; {where(study)}. p is adjusted for {plural(len(rows), 'comparison')}"
+        f"{f', in parts of the pixels for {tests}' if tests else ''}; decided: below {ALPHA}."
+    ]
+    if any(row.paper is not None for row in study.rows):
+        notes.append("The paper's numbers are differences of its own table, on other data.")
+    return [*(_answer(study, one, parts) for one in rows), f"- {' '.join([*notes, *scope(study, rows)])}"]
+
+
+def _answer(study: Study, one: Comparison, parts: Parts) -> str:
+    """What a row was worth over the one that it builds on, where in the image that is decided, and the paper's number."""
+    row, base = study.row(one.row), study.row(one.base)
+    about = " and ".join(added(study, row, base)) or escape(row.title)
+    gains = one.interval is not None and study.metric.gains(one.interval.estimate)
+    lead = f"**{about} {'gains' if gains else 'loses'}**" if one.found else f"{about}: not decided"
+    said = [f"{lead}, {_said(study, one)} ({_pair(study, one)})"]
+    for measure in cells.measures(study.edge_radius or 0):
+        part = parts.get(measure.key, {}).get(one.row)
+        if part and part.found and part.interval and part.adjusted is not None:
+            said.append(f"**{measure.header.replace(' %', '')} {points_text(part.interval)}**, p {p_text(part.adjusted)}")
+    theirs = row.paper is not None and base.paper is not None
+    paper = f" The paper: {number(row.paper - base.paper, signed=True)}." if theirs else ""  # type: ignore[operator]
+    return f"- {'; '.join(said)}.{paper}"
+
+
 def _pair(study: Study, one: Comparison) -> str:
     return f"{escape(study.row(one.row).title)} vs {escape(study.row(one.base).title)}"
 
@@ -204,6 +239,7 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 _KINDS: Mapping[str, Callable[[Path], list[str]]] = {
+    "answers": _answers,
     "findings": lambda folder: findings(*_compared(folder)),
     "scores": _scores,
     "probes": _probes,

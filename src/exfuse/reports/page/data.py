@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from exfuse.analysis.footnotes import where
 from exfuse.analysis.rendering import Rendering
 from exfuse.reports.page.charts import Chart, Look, looks
 from exfuse.store.examples import Examples
@@ -48,14 +49,7 @@ class PageData:
     @cached_property
     def where(self) -> str:
         """Data set, split and seeds, as captions name them."""
-        records = [record for _, _, record in self.study.done()]
-        if not records:
-            return "no finished run"
-        names = " and ".join(dict.fromkeys(record.data for record in records))
-        images = " or ".join(dict.fromkeys(str(record.images["val"]) for record in records))
-        seeds = sorted({record.seed for record in records})
-        split = f"{images} images" if self.study.imported else f"val ({images} images)"
-        return f"{names}, {split}, seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        return where(self.study)
 
 
 @dataclass(frozen=True)
