@@ -12,6 +12,8 @@ from exfuse.analysis import resampling
 from exfuse.analysis.resampling import Counts, Noise, Resampled, draws
 from exfuse.errors import UserError
 from exfuse.metrics.iou import Areas, mean_iou
+from exfuse.metrics.means import Means
+from exfuse.store.grouping import Grouping
 from tests.analysis.resampled import contrast, difference
 from tests.pace import processor
 
@@ -281,8 +283,22 @@ def test_areas_give_the_very_intervals_of_the_counts_they_come_from():
     assert Resampled(areas, 500).contrast(weights) == Resampled(cells, 500).contrast(weights)
 
 
-@pytest.mark.parametrize("freedom", [1.0, 1.4545, 2.0645, 2.1801, 2.2882, 2.3608, 4.5, 30.3, np.inf])
+@pytest.mark.parametrize("freedom", [0.3, 0.64, 1.0, 1.4545, 2.0645, 2.1801, 2.2882, 2.3608, 4.5, 30.3, np.inf])
 @pytest.mark.parametrize("p_value", [0.9, 0.05, 1e-3, 1e-9, 1e-30])
 def test_p_is_where_the_interval_just_reaches_zero_whatever_the_degrees_of_freedom(freedom, p_value):
     for noise in (Noise(0.3, freedom, 0.8, 2.0), Noise(0.3, freedom, 0.0, 0.0)):
         assert noise.p_value(float(noise.half_width(p_value))) == pytest.approx(p_value, rel=1e-6)
+
+
+@pytest.mark.parametrize("groups", [(200, 100), (300, 60, 60), (100, 1)])
+def test_one_seed_of_few_unequal_groups_finds_nothing_where_nothing_is(groups):
+    """Their spread is known by less than one degree of freedom, so that quantiles may be beyond all numbers."""
+    ids = np.repeat(np.arange(len(groups)), groups)
+    grouping = Grouping(tuple(f"group {number}" for number in ids))
+    for draw in range(20):
+        rng = np.random.default_rng(draw)
+        cells = {name: {0: Means(rng.normal(0.5, 0.1, len(ids)) + rng.normal(0, 0.05, len(groups))[ids])} for name in "ab"}
+        found = Resampled(cells, 500, grouping=grouping).contrast({"a": 1, "b": -1})
+        assert found.high >= found.low
+        assert (found.p_value < 0.05) == (not found.low <= 0 <= found.high)
+        assert found.p_value > 0.05

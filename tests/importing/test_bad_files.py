@@ -471,3 +471,12 @@ def test_a_table_of_titles_alone_is_refused(tmp_path):
     path.write_text("row,seed,image,score\n")
     with pytest.raises(UserError, match="no line below its titles"):
         import_folder(path, tmp_path / "study")
+
+
+@pytest.mark.parametrize("column", ["row", "group"])
+def test_names_of_rows_and_groups_can_be_shown(tmp_path, column):
+    path = tmp_path / "all.csv"
+    cell = {"row": "plain", "group": "g", column: "\x1b[31mX"}
+    path.write_text(f"row,seed,image,score,group\n{cell['row']},0,a,0.5,{cell['group']}\n")
+    with pytest.raises(UserError, match=f"line 2: .*in column {column} has characters that cannot be shown"):
+        import_folder(path, tmp_path / "study", metric_name="Dice", metric_unit="fraction", metric_better="higher")

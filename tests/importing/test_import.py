@@ -115,6 +115,15 @@ def test_means_of_scores_have_the_estimate_and_the_noise_of_their_images(tmp_pat
     assert text == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
+def test_a_mean_of_scores_may_be_called_miou(tmp_path):
+    table = write_scores(tmp_path / "miou.csv", table_lines(), ("row", "seed", "image", "score"))
+    study = import_folder(table, tmp_path / "study", metric_name="mIoU", metric_unit="fraction", metric_better="higher")
+    shown = build_table(study)
+    assert "miou_devkit" not in shown.rows[0]["miou"].values
+    assert "mean over its images" in " ".join(note.text for note in shown.footnotes)
+    assert "difference" in shown.rows[1]
+
+
 def test_whole_groups_of_images_are_drawn(tmp_path):
     lines = [[*line, line[2][:6]] for line in table_lines()]  # image0 and image1: two patients
     table = write_scores(tmp_path / "grouped.csv", lines, ("row", "seed", "image", "score", "group"))

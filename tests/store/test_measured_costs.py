@@ -171,11 +171,15 @@ def test_another_loss_or_way_to_calculate_is_another_cost(tmp_path):
         replace(record, choices=record.choices | {"loss": name}, config=record.config | {"loss": {"option": name}})
         for name in ("lovasz", "dice")
     ]
-    for group, name, value in (("runtime", "composed", False), ("trainer", "deterministic", True)):
+    for group, name, value in (
+        ("runtime", "composed", False),
+        ("trainer", "deterministic", True),
+        ("trainer", "more", {"benchmark": True}),
+    ):
         config = copy.deepcopy(record.config)
         config[group][name] = value
         others.append(replace(record, config=config))
-    assert len({cost_identity(one) for one in (record, *others)}) == 5
+    assert len({cost_identity(one) for one in (record, *others)}) == 6
 
 
 def test_a_row_whose_runs_differ_has_no_costs(tmp_path):

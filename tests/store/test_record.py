@@ -234,3 +234,14 @@ def test_a_record_that_finds_no_space_takes_the_blocks_of_the_one_before(
     assert (folder.path / "record.json").stat().st_ino == place
     with pytest.raises(OSError, match="No space"):
         folder.write(replace(record, status="done"))
+
+
+def test_a_name_that_begins_another_runs_key_is_not_taken_for_it(tmp_path: Path) -> None:
+    leave_record(
+        RunFolder(tmp_path, "ade0123456789abc"), "done", scores=SCORES, name="baseline", config={"data": {"name": "x"}}
+    )
+    assert find_run("ade", tmp_path).name == "ade0123456789abc"
+    leave_record(RunFolder(tmp_path, "0123456789abcdef"), "done", scores=SCORES, name="ade", config={"data": {"name": "x"}})
+    with pytest.raises(UserError, match="ade is the name, or begins the key, of 2 runs"):
+        find_run("ade", tmp_path)
+    assert find_run("ade0", tmp_path).name == "ade0123456789abc"

@@ -91,3 +91,9 @@ def test_the_table_is_read_without_torch():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "seb-product False\n"
     )
+
+
+def test_a_technique_is_not_called_as_a_column_of_tables(added):
+    add(added, "edge")
+    with pytest.raises(ConfigError, match=r"edge\.yaml: tables have a column edge already"):
+        variants.techniques()

@@ -171,3 +171,12 @@ def test_what_is_counted_stands_beside_what_runs_took(command, tmp_path):
     )
     assert rows["all"]["measured"] == ""
     assert f"pilot={study}" in (tmp_path / "budget" / "budget.md").read_text()
+
+
+def test_rows_of_several_number_formats_are_each_priced_by_their_own():
+    words = ("+ablation=baseline", "backbone.init=random")
+    formats = ("32-true", "bf16-mixed")
+    alone = [plan(*words, f"trainer.precision={one}")[0].hours() for one in formats]
+    for order in (formats, formats[::-1]):
+        together = plan(*words, f"trainer.precision={','.join(order)}")
+        assert {one.device.element: one.hours() for one in together} == {4: alone[0], 2: alone[1]}

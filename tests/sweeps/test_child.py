@@ -106,6 +106,13 @@ def test_a_child_that_goes_on_is_left_alone_however_long_it_takes(tmp_path, monk
     assert (ended.returncode, ended.hung, said) == (0, 0.0, [])
 
 
+def test_a_clock_that_jumps_is_no_standstill(tmp_path, monkeypatch):
+    said: list[str] = []
+    code = "import os, time\nthen = time.time() - 3600\nos.utime(os.environ['EXFUSE_HEARTBEAT'], (then, then))\ntime.sleep(2)"
+    ended = child_of(tmp_path, monkeypatch, code, Patience(30, 30, said.append))
+    assert (ended.returncode, ended.hung, said) == (0, 0.0, [])
+
+
 _INTERRUPTED = """
 import sys, time
 from contextlib import ExitStack

@@ -1,9 +1,12 @@
 """What the supervisor of one run does where another process has it."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -12,10 +15,10 @@ from exfuse.runs.child import Ended
 from exfuse.runs.known import find_known, is_finished
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import COUNTS, RunFolder
-from exfuse.store.outcome import BUSY, Outcome
+from exfuse.store.outcome import BUSY, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED
 from exfuse.sweeps import supervisor
-from exfuse.sweeps.supervisor import _bring_to_an_end, judge
+from exfuse.sweeps.supervisor import _always_written, _bring_to_an_end, _patience, judge
 from tests.pace import patience
 from tests.records import SCORES, leave_record
 
@@ -74,3 +77,21 @@ def test_what_a_search_has_is_known_by_its_record_alone(compose_config: Callable
     assert (found.root, is_finished(described, found)) == (tmp_path / "search", True)
     leave_record(RunFolder(tmp_path / "runs", folder.key), DONE, scores=SCORES)  # whose counts are gone
     assert not is_finished(described, folder)
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_a_line_of_progress_and_no_run(
+    compose_config: Callable[..., RunDescription], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Outcome, "write", full)
+    outcome = Outcome(0, [], "baseline", 0, {}, str(tmp_path), "0123456789abcdef", "started")
+    patience = _patience(compose_config(), outcome, tmp_path)
+    patience.hear('{"epoch": 1, "ep')  # half a word, for want of space
+    patience.hear(msgspec.json.encode(Progress(1, 3)).decode())
+    patience.say("no progress")
+    with _always_written(outcome, tmp_path, 0.0):
+        outcome.status = DONE
+    assert (outcome.progress, outcome.status) == (Progress(1, 3), DONE)
+    assert "cannot be written (No space left on device); the run goes on." in capsys.readouterr().err

@@ -107,13 +107,13 @@ def score(row: StudyRow, study: Study, all_seeds: Sequence[int]) -> Cell:
     metric = study.metric
     key, scores = metric.key, row.scores(metric.scale)
     values: dict[str, Value] = {f"{key}_mean": None, f"{key}_sd": None}
-    values |= {"miou_devkit": None} if metric == MIOU else {}
+    values |= {"miou_devkit": None} if study.counted else {}
     values |= {f"{key}_seed_{seed}": scores.get(seed) for seed in all_seeds}
     if not scores:
         statuses = {run.status for run in row.runs.values()} or {MISSING}
         return Cell(statuses.pop() if len(statuses) == 1 else states(row), values, state=True)
     values[f"{key}_mean"] = mean = statistics.fmean(scores.values())
-    if metric == MIOU:
+    if study.counted:
         values["miou_devkit"] = statistics.fmean(100 * _devkit(record.scores) for record in row.records.values())
     text = number(mean, metric.digits)
     if len(scores) > 1:

@@ -18,7 +18,6 @@ from exfuse.errors import plural
 from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
-from exfuse.store.metric import MIOU
 from exfuse.store.record import Record, changes
 from exfuse.store.study import SETTINGS, TOLERANCE, Study
 from exfuse.store.tuning import Space, Trial, is_pruned
@@ -114,7 +113,7 @@ def _statistics(study: Study, compared: Compared) -> list[str]:
     metric = study.metric
     read = f"{metric.name} in {metric.sign}"
     spread = f"{read}: mean ± standard deviation (n {MINUS} 1) over seeds" if most > 1 else f"{read}, of one seed"
-    imported = "of counts summed over the images" if metric == MIOU else "the mean over its images"
+    imported = "of counts summed over the images" if study.counted else "the mean over its images"
     a_score = f"a run's score is {imported}{metric.lower}" if study.imported else "the score is that of the last epoch"
     sentences = [f"{spread}; {a_score}."]
     if fewest < most:

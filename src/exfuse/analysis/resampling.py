@@ -313,10 +313,11 @@ class Noise(NamedTuple):
         a, b = np.where(swapped, of_seeds, of_images), np.where(swapped, of_images, of_seeds)
         y, x = np.where(swapped, self.seeds, self.images), np.where(swapped, self.images, self.seeds)
         more = b**2 - a**2
-        m = np.maximum(1, more / np.maximum(a, 1e-20) ** 2)  # a is 0 where there is one noise alone
-        with np.errstate(invalid="ignore"):
-            share = np.where(x > 0, m * x / (m * x + y), 0)
-        return np.sqrt(a**2 * (x + y) + more * x * share)
+        # a is 0 where there is one noise alone; b, and so m, may be infinite where that knows less than half a degree
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            m = np.maximum(1, more / np.maximum(a, 1e-20) ** 2)
+            added = np.where(x > 0, more * x * (x / (x + y / m)), 0)
+        return np.sqrt(a**2 * (x + y) + added)
 
     def p_value(self, estimate: float) -> float:
         """The probability at which the interval of ``estimate`` just reaches zero."""

@@ -38,8 +38,9 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
     if scores.pixel_accuracy is not None:
         values["pixel accuracy"] = 100 * scores.pixel_accuracy
     if classes:
-        chosen = [scores.iou[name] for name in classes]
-        values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(value for value in chosen if value is not None)
+        chosen = [value for name in classes if (value := scores.iou[name]) is not None]
+        if chosen:  # else none of them occurs in val
+            values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(chosen)
     return values
 
 

@@ -12,7 +12,7 @@ from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
 from exfuse.analysis.resampling import Interval
 from exfuse.errors import plural
 from exfuse.store.costs import COSTS
-from exfuse.store.metric import MIOU, Metric
+from exfuse.store.metric import Metric
 from exfuse.store.study import Study, StudyRow, setting_name
 from exfuse.store.variants import Technique
 
@@ -60,7 +60,7 @@ def columns(study: Study) -> list[Column]:
         name = key.lstrip("+").rpartition(".")[2].replace("_", " ")
         found.append(Column(key, name, f"{key}, the row's best in a search on a part of train", group="settings"))
     metric = study.metric
-    meaning = "mean intersection over union" if metric == MIOU else f"{metric.name}{metric.lower}, mean over the images"
+    meaning = "mean intersection over union" if study.counted else f"{metric.name}{metric.lower}, mean over the images"
     found.append(Column(metric.key, metric.header, f"{meaning}, mean ± standard deviation over seeds"))
     found.append(Column("seeds", "seeds", "finished runs; the rest is named", "left"))
     if any(row.on for row in study.rows):

@@ -285,6 +285,9 @@ def _lines(path: Path, wanted: Mapping[str, str], columns: Columns) -> Iterator[
             if empty := [wanted[key] for key, value in cell.items() if not value]:
                 raise UserError(f"{path}, line {number}: nothing in column {empty[0]}.")
             where = f"{path}, line {number}"
+            for key in ("row", "group"):
+                if not cell.get(key, "").isprintable():
+                    raise UserError(f"{where}: {cell[key][:40]!r} in column {wanted[key]} has characters that cannot be shown.")
             _check_image(cell["image"], where)
             score = _number(cell["score"], where)
             seed = fixed or cell.get("seed", "")

@@ -145,23 +145,25 @@ class _Watch:
 
     def __init__(self, heart: Path, patience: Patience, process: "subprocess.Popen[bytes] | Forked") -> None:
         self.heart, self.patience, self.process = heart, patience, process
-        self.said = self.ended = 0.0
+        self.said = self.ended = self.beat = 0.0
+        self.since = time.monotonic()  # it last beat: the clock of the file's time may jump
         self.heard = ""
         bounds = [patience.hung, *([patience.timeout] if patience.timeout else [])]
         self.every = min(_LOOKS, *(bound / 4 for bound in bounds))
 
     def look(self) -> None:
         """Say that the child hangs, or end it, if it is time to."""
-        beat = self.heart.stat().st_mtime
+        if (beat := self.heart.stat().st_mtime) != self.beat:
+            self.beat, self.since = beat, time.monotonic()
         if (heard := self.heart.read_text()) != self.heard and heard:
             self.heard = heard
             self.patience.hear(heard)
-        still = time.time() - beat
+        still = time.monotonic() - self.since
         if self.patience.timeout and still > self.patience.timeout:
             if not self.ended:
                 self.ended = still
                 self._signal(signal.SIGINT)  # what is saved stays whole
-            elif time.time() - beat > self.ended + _GRACE:
+            elif still > self.ended + _GRACE:
                 self._signal(signal.SIGKILL)
         elif still > self.patience.hung and self.said != beat:
             self.said = beat

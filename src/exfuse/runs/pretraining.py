@@ -66,7 +66,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
     with folder.locked(on_wait=lambda: console.print(waiting)) if first else nullcontext():
         if wanted.overwrite and first:
             folder.clear()
-        if record := folder.finished():
+        if not wanted.overwrite and (record := folder.finished()):  # see `exfuse.runs.training.train`
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
             if first:
                 _exclude_more(folder, record, train, held_out, console)

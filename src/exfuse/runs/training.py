@@ -59,7 +59,7 @@ def train(run: RunDescription) -> None:
     with folder.locked() if first else nullcontext():
         if run.overwrite and first:
             folder.clear()
-        if record := folder.finished():
+        if not run.overwrite and (record := folder.finished()):  # overwritten: another process may not have cleared it yet
             console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
             show_outcome(folder, record, console)
             return

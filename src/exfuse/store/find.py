@@ -32,14 +32,20 @@ def find_run(text: str, root: Path) -> Path:
     if (root / text).is_dir():
         return straight(root / text)
     runs = list_runs(root)
-    found = [run for run in runs if _DIGITS.fullmatch(text) and run.folder.key.startswith(text)]
-    found = found or [run for run in runs if run.record and text in (run.record.name, run.record.label)]
+    begins = _DIGITS.fullmatch(text) is not None
+    found = [
+        run
+        for run in runs
+        if (begins and run.folder.key.startswith(text)) or (run.record and text in (run.record.name, run.record.label))
+    ]
     if len(found) == 1:
         return found[0].folder.path
     if found:
         apart = told_apart([run.record for run in found if run.record])
         several = "; ".join(f"{run.folder.key} ({_about(run, apart.get(run.folder.key, ''))})" for run in found[:8])
-        raise UserError(f"{text} is the name of {plural(len(found), 'run')} in {root}. Say which by its key: {several}.")
+        raise UserError(
+            f"{text} is the name, or begins the key, of {plural(len(found), 'run')} in {root}. Say which by its key: {several}."
+        )
     names: dict[str, list[str]] = {}
     for run in runs:
         if run.record:

@@ -89,7 +89,7 @@ def cost_identity(record: Record) -> str:
     # only where they are unusual: what was measured before they counted keeps its identity
     if record.choices.get("loss", _LOSS) != _LOSS:
         content["loss"] = record.config["loss"]
-    for name, usual in (("runtime.composed", True), ("trainer.deterministic", False)):
+    for name, usual in (("runtime.composed", True), ("trainer.deterministic", False), ("trainer.more.benchmark", False)):
         if record.setting(name) not in (usual, None):
             content[name] = record.setting(name)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

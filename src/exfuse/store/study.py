@@ -294,6 +294,11 @@ class Study(_Collected, frozen=True, kw_only=True, dict=True):
         """Which images that a finished run was scored on are not independent; None where all are."""
         return run.grouping if self.groups is None else grouping_of(run.image_ids(), self.groups)
 
+    @property
+    def counted(self) -> bool:
+        """Whether a score is mIoU of confusion counts summed over the images, rather than a mean of scores of images."""
+        return all(record.scored is not None for _, _, record in self.done())
+
     def done(self) -> list[tuple[StudyRow, int, Record]]:
         """Every finished run: row, seed, record."""
         return [(row, seed, record) for row in self.rows for seed, record in row.records.items()]
@@ -348,6 +353,14 @@ def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
 _PACE = (
     *("trainer.precision", "trainer.accumulate_grad_batches", "trainer.deterministic", "loss", "recipe.batch_size"),
     *("recipe.augmentation.crop", "recipe.optimizer.option", "recipe.ema_decay", "runtime.compile", "runtime.composed"),
+    *(
+        "runtime.channels_last",
+        "runtime.tf32",
+        "runtime.augment",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.more.benchmark",
+    ),
 )
 
 

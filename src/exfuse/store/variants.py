@@ -10,9 +10,30 @@ import msgspec
 
 from exfuse.errors import ConfigError
 from exfuse.files import config_dirs
+from exfuse.store.costs import COSTS
 
 Place = Literal["blocks", "features", "levels", "upsampling", "head", "scores"]
 USUAL_DECODER = "levels_2345"
+# what tables call their other columns, for people and for programs
+_COLUMNS = {
+    *(
+        "variant",
+        "decoder",
+        "miou",
+        "score",
+        "difference",
+        "on",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "finding",
+        "paper",
+        "paper_trust",
+    ),
+    *("difference_to_paper", "seeds", "epochs", "unfinished", "health", "diverged", "interior", "edge", "boundary", "marks"),
+    *(column.key for column in COSTS),
+}
 
 
 class Technique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,4 +146,6 @@ def _technique(path: Path) -> Technique:
     except msgspec.MsgspecError as error:
         expected = ", ".join(Technique.__struct_fields__[:-1])
         raise ConfigError(f"{path} is no technique ({error}). Expected the keys {expected}; see conf/slot/seb.yaml.") from error
+    if path.stem in _COLUMNS:
+        raise ConfigError(f"{path}: tables have a column {path.stem} already. Call the technique, and so the file, otherwise.")
     return msgspec.structs.replace(found, name=path.stem, short=found.short or path.stem.upper())

@@ -166,7 +166,7 @@ class Training:
 
 @dataclass
 class Budget:
-    """What all runs with one encoder cost.
+    """What all runs with one encoder cost on one kind of device.
 
     Attributes:
         backbone: its option.
@@ -210,14 +210,14 @@ def plan_budget(
             ``element`` of 4 bytes, bfloat16 with 2; without any what it is on a CPU, and bfloat16 on a GPU.
 
     Returns:
-        One budget a backbone, in the order of the jobs.
+        One budget a backbone and device, number formats told apart, in the order of the jobs.
 
     Raises:
         ConfigError: if a model cannot be built, or an override is none.
         HydraException: if a job does not compose.
         DataError: if a config does not say how many images there are, and the data are not there either.
     """
-    budgets: dict[str, Budget] = {}
+    budgets: dict[tuple[str, Device], Budget] = {}
     counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
     study, jobs = compose_study(typed)
@@ -236,7 +236,8 @@ def plan_budget(
         recipe, at_once = f"{run.choices['recipe']}, {run.recipe.epochs} epochs", images_at_once(run, run.recipe.batch_size)
         recipe += f", crops of {run.recipe.augmentation.crop} px, {at_once} at once"
         backbone = run.encoder
-        budget = budgets.setdefault(backbone, Budget(backbone, str(run.data.settings["name"]), recipe, device, on_cpu))
+        data = str(run.data.settings["name"])
+        budget = budgets.setdefault((backbone, device), Budget(backbone, data, recipe, device, on_cpu))
         if run.backbone.init == PRETRAINED and run.init_from is None:
             key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
             if key not in known:

@@ -67,7 +67,9 @@ def estimate(
             line = bar.add_task("Counting operations and memory, run by run", total=None)
             budgets = plan_budget(typed, lambda done, total: bar.update(line, completed=done, total=total), rates, **sustained)
         if detect is not None and read:
-            hours = {row.name: row.hours(one.device) / row.runs for one in budgets for row in one.rows.values()}
+            hours = dict[str, float]()  # of the dearest, where a row stands in several number formats
+            for row, device in ((row, one.device) for one in budgets for row in one.rows.values()):
+                hours[row.name] = max(hours.get(row.name, 0.0), row.hours(device) / row.runs)
             _detect(console, read, detect, hours, " and ".join(sorted({one.device.kind for one in budgets})))
         for budget in budgets:
             console.print(budget_table(budget))

@@ -152,5 +152,6 @@ _KINDS: dict[str, tuple[str, str, Callable[[Sequence[_Pick], dict[str, Any]], No
 
 def _text(content: dict[str, Any], command: str) -> str:
     """The file: what it is and how it is run first, as in every study's file."""
-    first = f"# @package _global_\n# {content['study']['title']}.\n#   {command} [seed=0 data=... backbone=... recipe=...]\n"
+    title = " ".join(content["study"]["title"].split())  # a comment is one line
+    first = f"# @package _global_\n# {title}.\n#   {command} [seed=0 data=... backbone=... recipe=...]\n"
     return first + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)

@@ -130,7 +130,7 @@ def _run(
         if environment is None:
             return Ended(-signal.SIGINT, "", interrupted=True)  # the sweep is ending
         outcome.began = time.time()
-        outcome.write(sweep)
+        _note(outcome, sweep)
         while (
             ended := run_child(verb, overrides, log, patience, environment=environment, signals=signals, served=served)
         ).held and described.overwrite:
@@ -147,15 +147,18 @@ def _patience(described: RunDescription | PretrainingDescription, outcome: Outco
     def say(sentence: str) -> None:
         complain(f"{outcome.row}, seed {outcome.seed}: {sentence}")
         outcome.reason = sentence
-        outcome.write(sweep)
+        _note(outcome, sweep)
 
     def hear(text: str) -> None:
-        progress = msgspec.json.decode(text, type=Progress)
+        try:
+            progress = msgspec.json.decode(text, type=Progress)
+        except msgspec.MsgspecError:
+            return  # written at this very moment, or half for want of space: the next word tells
         progress = progress if isinstance(described, RunDescription) else replace(progress, of="")
         if not progress.of and (outcome.progress is None or outcome.progress.of):
             outcome.began, outcome.before = time.time(), progress.epoch  # what came before says nothing of its pace
         outcome.progress = progress
-        outcome.write(sweep)
+        _note(outcome, sweep)
 
     asked = described.sweep
     return Patience(asked.hung, asked.timeout, say, hear) if asked else Patience(say=say, hear=hear)
@@ -203,7 +206,15 @@ def _always_written(outcome: Outcome, sweep: Path, started: float) -> Iterator[N
         outcome.reason = str(mistake) if mistake else reason_of(traceback.format_exc())
     finally:
         outcome.seconds = round(time.perf_counter() - started, 1)
+        _note(outcome, sweep)
+
+
+def _note(outcome: Outcome, sweep: Path) -> None:
+    """Tell whoever watches the sweep; where the file finds no space, the run goes on untold."""
+    try:
         outcome.write(sweep)
+    except OSError as error:
+        complain(f"{outcome.row}, seed {outcome.seed}: {sweep} cannot be written ({error.strerror}); the run goes on.")
 
 
 def row_name(described: Described) -> str:
