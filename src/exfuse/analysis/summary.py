@@ -40,7 +40,7 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
     if classes:
         chosen = [value for name in classes if (value := scores.iou[name]) is not None]
         if chosen:  # else none of them occurs in val
-            values[f"mIoU of {len(chosen)} chosen"] = 100 * statistics.mean(chosen)
+            values[f"mIoU of {len(classes)} chosen"] = 100 * statistics.mean(chosen)
     return values
 
 

@@ -177,11 +177,29 @@ class _Gathering(nn.Module):
         return [*guides.values()]
 
 
+class _GatheringProduct(_Gathering, ProductEmbedding):
+    pass
+
+
+class _GatheringSum(_Gathering, SumEmbedding):
+    pass
+
+
+class _GatheringGate(_Gathering, GateEmbedding):
+    pass
+
+
+class _GatheringConcat(_Gathering, ConcatEmbedding):
+    pass
+
+
 _FORMS: dict[type[nn.Module], type[nn.Module]] = {
     AdjacentPrediction: _Adjacent,
     WideControl: _Control,
     WideKernel: _Kernel,
     LastBlockPrediction: LastBlock,
+    ProductEmbedding: _GatheringProduct,
+    SumEmbedding: _GatheringSum,
+    GateEmbedding: _GatheringGate,
+    ConcatEmbedding: _GatheringConcat,
 }
-for _form in (ProductEmbedding, SumEmbedding, GateEmbedding, ConcatEmbedding):
-    _FORMS[_form] = type(f"_Gathering{_form.__name__}", (_Gathering, _form), {})
