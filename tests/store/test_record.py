@@ -242,6 +242,6 @@ def test_a_name_that_begins_another_runs_key_is_not_taken_for_it(tmp_path: Path)
     )
     assert find_run("ade", tmp_path).name == "ade0123456789abc"
     leave_record(RunFolder(tmp_path, "0123456789abcdef"), "done", scores=SCORES, name="ade", config={"data": {"name": "x"}})
-    with pytest.raises(UserError, match="ade is the name of 2 runs in .*, or begins their keys"):
+    with pytest.raises(UserError, match=r"ade is the name of 2 runs in .*, or begins their keys"):
         find_run("ade", tmp_path)
     assert find_run("ade0", tmp_path).name == "ade0123456789abc"

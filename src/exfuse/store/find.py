@@ -44,7 +44,7 @@ def find_run(text: str, root: Path) -> Path:
         apart = told_apart([run.record for run in found if run.record])
         several = "; ".join(f"{run.folder.key} ({_about(run, apart.get(run.folder.key, ''))})" for run in found[:8])
         raise UserError(
-            f"{text} is the name of {plural(len(found), 'run')} in {root}, or begins their keys. Say which by its key: {several}."
+            f"{text} is the name of {plural(len(found), 'run')} in {root}, or begins their keys. Say which: {several}."
         )
     names: dict[str, list[str]] = {}
     for run in runs:
