@@ -19,8 +19,8 @@ from exfuse.store.record import Record
 
 FILE, SCHEMA = "costs.json", 1
 _IDLE = 0.5  # chosen; what an idle machine's own work may come to, in cores
-# What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
 _LOSS = "cross_entropy"  # the usual one
+# What a cost depends on; a recipe's learning rates count too: whoever retrains measures again.
 _SETTINGS: Mapping[str, tuple[str, ...] | None] = {
     "technique": None,
     "decoder": None,

@@ -353,14 +353,8 @@ def _with_costs(study: Study, costs: MeasuredCosts) -> Study:
 _PACE = (
     *("trainer.precision", "trainer.accumulate_grad_batches", "trainer.deterministic", "loss", "recipe.batch_size"),
     *("recipe.augmentation.crop", "recipe.optimizer.option", "recipe.ema_decay", "runtime.compile", "runtime.composed"),
-    *(
-        "runtime.channels_last",
-        "runtime.tf32",
-        "runtime.augment",
-        "trainer.devices",
-        "trainer.num_nodes",
-        "trainer.more.benchmark",
-    ),
+    *("runtime.channels_last", "runtime.tf32", "runtime.augment"),
+    *("trainer.devices", "trainer.num_nodes", "trainer.more.benchmark"),
 )
 
 

@@ -16,22 +16,9 @@ Place = Literal["blocks", "features", "levels", "upsampling", "head", "scores"]
 USUAL_DECODER = "levels_2345"
 # what tables call their other columns, for people and for programs
 _COLUMNS = {
-    *(
-        "variant",
-        "decoder",
-        "miou",
-        "score",
-        "difference",
-        "on",
-        "low",
-        "high",
-        "p",
-        "p_holm",
-        "finding",
-        "paper",
-        "paper_trust",
-    ),
-    *("difference_to_paper", "seeds", "epochs", "unfinished", "health", "diverged", "interior", "edge", "boundary", "marks"),
+    *("variant", "decoder", "miou", "score", "difference", "on", "low", "high", "p", "p_holm", "finding"),
+    *("paper", "paper_trust", "difference_to_paper", "seeds", "epochs", "unfinished", "health", "diverged", "marks"),
+    *("interior", "edge", "boundary"),
     *(column.key for column in COSTS),
 }
 
