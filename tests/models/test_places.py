@@ -115,6 +115,23 @@ class OwnDecoder(nn.Module):
         return nn.functional.interpolate(first, size=size), first
 
 
+class WideDecoder(OwnDecoder):
+    def forward(self, levels, size):
+        scores, first = super().forward(levels, size)
+        return torch.cat((scores, scores[:, :1]), 1), first
+
+
+class OneMap(OwnDecoder):
+    def forward(self, levels, size):
+        return super().forward(levels, size)[0]
+
+
+class Unsaid(OwnDecoder):
+    def __init__(self, **given):
+        super().__init__(**given)
+        del self.auxiliary_weight
+
+
 class HalfPrecision(Halved):
     def forward(self, maps):
         return [each.half() for each in maps]
@@ -261,15 +278,45 @@ def test_a_head_without_auxiliary_scores_is_named_where_the_upsampling_is_superv
         build_model(compose_config("backbone=resnet_tiny", "technique/dap=mine", "technique/ecre=subpixel_supervised"), 4)
 
 
-@pytest.mark.parametrize("decoder", [None, "tests.models.test_places.OwnDecoder"])
-def test_an_upsampling_is_held_against_its_scale_in_any_decoder(tmp_path, own_option, compose_config, decoder):
-    own_option("ecre", "Thrice")
-    chosen = ["backbone=resnet_tiny", "technique/ecre=mine"]
-    if decoder:
+@pytest.fixture
+def own_decoder(tmp_path, add):
+    """Add a decoder and choose it: ``own_decoder("OneMap")``."""
+
+    def added(code):
+        add("mine", "levels", 6)
         (tmp_path / "decoder").mkdir()
-        text = f"# A test's.\n_target_: {decoder}\n_partial_: true\nlevels: [2, 3, 4, 5]\n"
+        text = f"# A test's.\n_target_: tests.models.test_places.{code}\n_partial_: true\nlevels: [2, 3, 4, 5]\n"
         (tmp_path / "decoder" / "mine.yaml").write_text(text)
-        chosen.append("decoder=mine")
+        return ["backbone=resnet_tiny", "decoder=mine"]
+
+    return added
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("WideDecoder", r"decoder gave \[\(2, 5, 72, 72\), .*\] where place: decoder wants \[\(2, 4, \*, \*\), \(2, 4, \*, \*\)\]"),
+        ("OneMap", r"decoder gave \(2, 4, 72, 72\) where place: decoder wants \["),
+        ("Unsaid", r"decoder: place: decoder wants a module with auxiliary_weight, which .*Unsaid lacks"),
+        ("Halved", r"decoder: place: decoder calls it with channels=, reductions=, width=, first_upsampling=, but .*Halved does not"),
+    ],
+)
+def test_an_own_decoder_is_tried_before_anything_trains(own_decoder, compose_config, code, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(compose_config(*own_decoder(code)), 4)
+
+
+@pytest.mark.parametrize("decoder", ["plain", "aspp"])
+def test_an_own_upsampling_is_refused_where_nothing_is_upsampled(own_option, compose_config, decoder):
+    own_option("ecre", "Thrice")
+    with pytest.raises(ConfigError, match=r"technique/ecre replaces .* Choose technique/ecre=deconv"):
+        build_model(compose_config("backbone=resnet_tiny", f"decoder={decoder}", "technique/ecre=mine"), 4)
+
+
+@pytest.mark.parametrize("decoder", [None, "OwnDecoder"])
+def test_an_upsampling_is_held_against_its_scale_in_any_decoder(own_option, own_decoder, compose_config, decoder):
+    own_option("ecre", "Thrice")
+    chosen = [*(own_decoder(decoder) if decoder else ["backbone=resnet_tiny"]), "technique/ecre=mine"]
     with pytest.raises(ConfigError, match=r"technique/ecre gave \(2, 4, 9, 9\) where place: upsampling wants \(2, 4, 6, 6\)"):
         build_model(compose_config(*chosen), 4)
 

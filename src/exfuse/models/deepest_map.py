@@ -48,7 +48,7 @@ class _DeepestMapDecoder(nn.Module):
         if list(levels) != [5]:
             raise ConfigError(f"decoder.levels={list(levels)}: a decoder that reads the deepest map alone expects [5].")
         first = first_upsampling(channels=1, scale=2)
-        if not isinstance(first.upsampling, Deconvolution) or first.auxiliary_weight:
+        if not isinstance(getattr(first, "upsampling", None), Deconvolution) or first.auxiliary_weight:
             raise ConfigError(
                 "technique/ecre replaces the first upsampling of the U-shaped decoder, but this decoder enlarges bilinearly. "
                 "Choose technique/ecre=deconv, or one of decoder=levels_*."

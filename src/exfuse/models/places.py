@@ -32,6 +32,7 @@ class Filled(NamedTuple):
 _ASKED = {
     "features": ("channels", "levels", "reductions", "backbone"),
     "upsampling": ("auxiliary_weight",),
+    "decoder": ("auxiliary_weight",),
     "head": ("decoder_channels",),  # and auxiliary, where ECRE supervises: see `check_auxiliary`
 }
 
@@ -136,6 +137,9 @@ def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Sha
         return lambda _: [(_IMAGES, width, side, side) for width, side in zip(encoder.channels, sides, strict=True)]
     if one.place == "upsampling":
         return lambda maps: (*maps.shape[:2], *(side * one.named["scale"] for side in maps.shape[2:]))
+    if one.place == "decoder":
+        width = one.named["width"]
+        return lambda _: [(_IMAGES, width, None, None)] * 2
     if one.place == "levels":
         return lambda maps: [tuple(each.shape) for each in maps]
     return lambda maps: (len(maps), classes, None, None)

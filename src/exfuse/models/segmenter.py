@@ -148,7 +148,11 @@ def build_segmenter(
     model = Segmenter(
         encoder,
         {name: option(channels=encoder.channels, levels=encoder.levels) for name, option in several("levels").items()},
-        decoder(
+        fill(
+            foreign,
+            "decoder",
+            "decoder",
+            decoder,
             channels=encoder.channels,
             reductions=encoder.reductions,
             width=head.decoder_channels,
