@@ -169,6 +169,15 @@ def test_a_codec_that_is_absent_is_named_and_no_fault_of_the_file(tmp_path: Path
     assert not found.looks[bands.look().__name__].problem
 
 
+@pytest.mark.parametrize("kind", [np.uint32, np.int32, np.float64])
+def test_a_range_far_from_zero_keeps_its_levels(tmp_path: Path, kind: type) -> None:
+    low = 20_000_000
+    stored = (low + np.arange(256)).astype(kind).reshape(16, 16)
+    np.save(tmp_path / "x.npy", stored)
+    read = Bands(1, (low, low + 255)).read(tmp_path / "x.npy")
+    np.testing.assert_array_equal(read.ravel(), np.arange(256))
+
+
 def test_grey_is_weighed_as_pillow_does_and_repeated_where_three_channels_are_wanted(tmp_path: Path) -> None:
     Image.fromarray(EIGHT[..., :3]).save(tmp_path / "colour.png")
     Image.fromarray(SIXTEEN[..., 0]).save(tmp_path / "grey16.png")

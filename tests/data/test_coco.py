@@ -174,6 +174,16 @@ def test_a_damaged_mask_is_made_again(coco: Path) -> None:
     assert files_of(store) == whole
 
 
+@pytest.mark.parametrize("damaged", ["index.json", "pieces/00000.json"])
+def test_a_damaged_list_of_masks_is_written_again(coco: Path, damaged: str) -> None:
+    convert_split(coco, "train2017", VOC, 12)
+    store = coco / "voc_masks" / "train2017"
+    whole = files_of(store)
+    (store / damaged).write_bytes((store / damaged).read_bytes()[:40])
+    convert_split(coco, "train2017", VOC, 12)
+    assert files_of(store) == whole
+
+
 def test_other_annotations_or_another_threshold_make_the_masks_anew(coco: Path) -> None:
     convert_split(coco, "train2017", VOC, 6)
     with pytest.raises(DataError, match=r"minimum_pixels 6; 12 is wanted.*minimum_pixels=12"):

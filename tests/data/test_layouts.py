@@ -318,6 +318,24 @@ def test_images_of_another_split_are_not_replaced(tmp_path: Path) -> None:
         convert("labelme", str(other), None, str(tmp_path / "mine"), "train", "background")
 
 
+@pytest.mark.parametrize("areas", [(None, None), (0, 0), (1, 400)])
+def test_the_smaller_is_painted_later_whatever_the_file_says_of_areas(
+    tmp_path: Path, areas: tuple[int | None, int | None]
+) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    content = coco_of("a.png", [2, 2, 7, 2, 7, 7, 2, 7])
+    table = content["annotations"][0] | {"category_id": 2, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
+    content["categories"].append({"id": 2, "name": "table"})
+    content["annotations"].append(table)
+    for shape, area in zip(content["annotations"], reversed(areas), strict=True):
+        shape.update({} if area is None else {"area": area})
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    convert("coco", str(tmp_path / "train.json"), None, str(tmp_path / "mine"), "train", "background")
+    painted = np.asarray(Image.open(tmp_path / "mine" / "train" / "labels" / "a.png"))
+    assert np.bincount(painted.ravel()).tolist() == [0, 25, 56]
+
+
 def twice(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"images": 2 * content["images"]}
 
@@ -336,6 +354,7 @@ def coco_of(name: str, corners: object, side: int = 9, id: object = 1) -> dict[s
     [
         ("coco", {}, "no annotation file in COCO's format"),
         ("coco", "no json", "is no JSON file"),
+        ("coco", {"images": [], "categories": [], "annotations": [5]}, "no annotation file in COCO's format"),
         (
             "coco",
             {"images": [{"id": 1, "file_name": "gone.jpg", "height": 2, "width": 2}], "categories": [], "annotations": []},

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from exfuse.data.folder import read_folder
-from exfuse.data.pixels import image_size, look_at_image, look_at_mask, read_image, read_mask
+from exfuse.data.pixels import image_size, look_at_mask, look_through_image, read_image, read_mask
 from exfuse.data.split import check_disjoint
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
@@ -118,6 +118,21 @@ def test_an_image_that_would_be_read_by_halves_is_refused_by_name_before_anythin
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["b.jpg", "b.png", "b.bmp", "b.webp", "b.tif"])
+def test_an_image_that_was_cut_short_is_refused_before_anything_trains(root: Path, name: str) -> None:
+    path = root / "train" / "images" / name
+    (root / "train" / "images" / "b.png").unlink()
+    picture().resize((140, 100)).save(path)
+    Image.fromarray(np.zeros((100, 140), np.uint8)).save(root / "train" / "labels" / "b.png")
+    read_folder(root, "train", CLASSES)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(99))  # which no decoder minds
+    assert look_through_image(path).problem == ""
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(DataError, match=f"{name} cannot be decoded"):
+        read_folder(root, "train", CLASSES)
+
+
 @pytest.mark.parametrize("kind", BAD_MASKS)
 def test_a_mask_whose_ids_would_be_others_is_refused_by_name_before_anything_trains(root: Path, kind: str) -> None:
     damage, says = BAD_MASKS[kind]
@@ -153,7 +168,7 @@ def test_each_orientation_is_stored_or_upright_as_asked_in_every_format(tmp_path
     np.testing.assert_array_equal(read_image(path, upright=True), by_definition)
     assert image_size(path) == stored.shape[1::-1]
     assert image_size(path, upright=True) == by_definition.shape[1::-1]
-    assert look_at_image(path).orientation == orientation
+    assert look_through_image(path).orientation == orientation
 
 
 def test_an_orientation_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> None:
@@ -163,7 +178,7 @@ def test_an_orientation_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> N
     length = 12 + struct.unpack(">I", content[start : start + 4])[0]
     chunk, end = content[start : start + length], content.index(b"IEND") - 4
     (tmp_path / "x.png").write_bytes(content[:start] + content[start + length : end] + chunk + content[end:])
-    assert look_at_image(tmp_path / "x.png").orientation == 3
+    assert look_through_image(tmp_path / "x.png").orientation == 3
 
 
 def test_where_masks_were_drawn_is_asked_and_then_one_rule_for_all(root: Path) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from exfuse.composition import reading
 from exfuse.data import split as split_module
 from exfuse.data.folder import read_folder
 from exfuse.data.split import Item, Split, divide, make_split
-from exfuse.errors import DataError
+from exfuse.errors import ConfigError, DataError
 from exfuse.palette import VOID
+from exfuse.store.description import Option
 
 CLASSES = ("one", "two", *[f"class{number}" for number in range(19)])
 
@@ -62,6 +64,12 @@ def test_manifest_changes_with_the_name_of_a_file(root):
     for part in ("images", "labels"):
         (root / "train" / part / "c.png").rename(root / "train" / part / "d.png")
     assert manifest(root, order="abd") != before
+
+
+def test_an_item_takes_paths_as_text(root):
+    item = Item("a", f"{root}/train/images/a.png", f"{root}/train/labels/a.png")
+    assert item.image.name == "a.png"
+    assert len(make_split("name", [item], CLASSES)) == 1
 
 
 @pytest.mark.parametrize("ids", [[7], [7, 7, 8], range(9)])
@@ -126,3 +134,10 @@ def test_of_a_single_group_the_last_images_in_a_row_are_held_out(monkeypatch):
 def test_a_part_of_too_few_images_is_refused():
     with pytest.raises(DataError, match="1 image in 1 group"):
         divide(listed(1), 0.2, 0)
+
+
+@pytest.mark.parametrize("given", [None, [], "train"])
+def test_a_reader_that_gives_no_split_is_named(monkeypatch, given):
+    monkeypatch.setattr(reading, "build", lambda *_: given)
+    with pytest.raises(ConfigError, match=rf"data=mine: its reader gave {type(given).__name__} for train, expected an exfuse"):
+        reading.read_split(Option("mine"), "train")

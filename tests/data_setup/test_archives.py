@@ -140,6 +140,24 @@ def test_a_manifest_knows_names_and_sizes_and_nothing_of_place_or_later_files(tm
         check_manifest(tmp_path / "here")
 
 
+def test_a_manifest_knows_names_that_break_lines_or_are_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    folder.mkdir()
+    for name in ("Icon\r", "two\nlines", "next\x85line", '"quoted".txt', "\udcff", "plain é"):
+        (folder / name).write_bytes(b"12")
+    here = write_manifest(folder)
+    assert (here.files, check_manifest(folder)) == (6, here)
+    (folder / "two\nlines").unlink()
+    with pytest.raises(DataError, match=r"1 files? (is|are) missing or of another size"):
+        check_manifest(folder)
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path, console: Console) -> None:
+    (tmp_path / "a.tar").write_bytes(tar({**FILES, "kit/data/zz.zip": zipped({"inner.txt": b"1"})}, "w"))
+    unpack(tmp_path / "a.tar", "kit/data", tmp_path / "mine", console)
+    assert (tmp_path / "mine" / "one.txt").read_bytes() == b"1"
+
+
 def archive_of(site: Site, tmp_path: Path, name: str, checksum: str | None = None, manifest: str | None = None) -> Archive:
     return Archive(site.url(name), checksum, "kit/data", tmp_path / "data" / "mine", manifest)
 

@@ -21,11 +21,18 @@ def read_split(data: Option, split: str, held_out: HeldOut = NOTHING) -> Split:
     Raises:
         DataError: see the readers and `exfuse.data.census.check_labels`.
     """
-    if held_out.share:
-        found: Split = divide(build("data", data, "train"), held_out.share, held_out.seed)[split]
-    else:
-        found = build("data", data, split)
+    found = divide(_built(data, "train"), held_out.share, held_out.seed)[split] if held_out.share else _built(data, split)
     check_labels(found)
+    return found
+
+
+def _built(data: Option, split: str) -> Split:
+    found = build("data", data, split)
+    if not isinstance(found, Split):
+        raise ConfigError(
+            f"data={data.name}: its reader gave {type(found).__name__} for {split}, expected an exfuse.data.split.Split: "
+            "return what make_split gives. See docs/extend.md."
+        )
     return found
 
 

@@ -21,7 +21,7 @@ from exfuse.data.pixels import (
     Unfit,
     image_size,
     is_deep,
-    look_at_image,
+    look_through_image,
     opened,
     or_data_error,
     orientation_of,
@@ -87,7 +87,7 @@ class Bands(NamedTuple):
     def look(self) -> Callable[[Path], Facts]:
         """What looks at an image of such bands, under a name of its own; see `exfuse.data.contents.contents`."""
         if self.usual:
-            return look_at_image
+            return look_through_image
 
         def look(path: Path) -> Facts:
             try:
@@ -121,7 +121,8 @@ class Bands(NamedTuple):
                 f"has 8 bits a channel, which data.range=[{low:g},{high:g}] would make all but black. Store it as the others "
                 "are."
             )
-        values = (image.astype(np.float32) - low) * (255 / (high - low))
+        wide = (image.dtype.kind in "iu" and image.dtype.itemsize > 2) or image.dtype == np.float64  # float32 has 24 bits
+        values = (image.astype(np.float64 if wide else np.float32) - low) * (255 / (high - low))
         if not np.isfinite(values).all():
             raise Unfit("holds values that are no numbers. Fill them, or leave the image out.")
         return np.rint(np.clip(values, 0, 255)).astype(np.uint8)

@@ -344,11 +344,18 @@ def _piece_path(target: Path, number: int) -> Path:
 
 def _is_whole(target: Path, number: int, source: Source) -> bool:
     """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
-    try:
-        piece = _Made.read(_piece_path(target, number))
-    except (OSError, ValueError, msgspec.MsgspecError):
+    piece = _read(_piece_path(target, number))
+    if piece is None or piece.source != source:
         return False
-    return piece.source == source and all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
+    return all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
+
+
+def _read(path: Path) -> _Made | None:
+    """What was made, as it is written there; None where nothing is, or nothing whole."""
+    try:
+        return _Made.read(path)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
 
 
 def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
@@ -359,7 +366,7 @@ def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
         left_out.update(part.left_out)
     index = _Made(source, {file: digest for part in parts for file, digest in part.masks.items()}, dict(left_out))
     path = target / "index.json"
-    if not path.is_file() or _Made.read(path) != index:
+    if _read(path) != index:
         named = {mask_path(target, file) for file in index.masks}
         for stale in set((target / "masks").glob("*")) - named:
             stale.unlink()

@@ -35,6 +35,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _BACK = {6: 8, 8: 6}  # the others undo themselves
+_ENDS, _TAIL = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}, 16  # marks of a whole file, among its last bytes
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM", "TGA"}
 _RESTORE = "Restore the file from its source, or unlist it."
 
@@ -61,13 +62,27 @@ class Unfit(Exception):
     """Says what is wrong with a file, behind its name."""
 
 
-def look_at_image(path: Path) -> Facts:
-    """What the header of an image says.
+def look_through_image(path: Path) -> Facts:
+    """What the header of an image says, and whether the file is whole: it is decoded unless its last bytes say so.
 
     Raises:
         DataError: if the file system refuses it.
     """
-    return _facts(path, lambda image: _image_facts(image, path))
+
+    def look(image: ImageFile.ImageFile) -> Facts:
+        facts = _image_facts(image, path)
+        end = _ENDS.get(image.format or "")
+        if end is None or end not in _last_bytes(path):
+            image.load()
+        return facts
+
+    return _facts(path, look)
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return file.read()
 
 
 def look_at_mask(path: Path) -> Facts:

@@ -36,6 +36,10 @@ class Item:
     upright: bool = False
     group: str = ""
 
+    def __post_init__(self) -> None:  # readers of others may give text
+        object.__setattr__(self, "image", Path(self.image))
+        object.__setattr__(self, "mask", Path(self.mask))
+
 
 @dataclass(frozen=True)
 class Split:

@@ -1,6 +1,7 @@
 """What an unpacked folder held when it was whole: names and sizes in a file beside it, and one hash that stands for them."""
 
 import hashlib
+import json
 import lzma
 import shutil
 import sys
@@ -47,9 +48,14 @@ def manifest_file(folder: Path) -> Path:
 def write_manifest(folder: Path) -> Manifest:
     """List every file of a folder by its relative name and size."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    text = "".join(f"{size}\t{name}\n" for name, size in sorted(sizes.items()))
+    text = "".join(f"{size}\t{_in_one_line(name)}\n" for name, size in sorted(sizes.items()))
     write_text(manifest_file(folder), text)
     return _summary(text)
+
+
+def _in_one_line(name: str) -> str:
+    """A name as a line of text holds it: in JSON where it breaks lines, is no Unicode, or looks like JSON."""
+    return name if name.isprintable() and not name.startswith('"') else json.dumps(name)
 
 
 def check_manifest(folder: Path) -> Manifest | None:
@@ -64,9 +70,12 @@ def check_manifest(folder: Path) -> Manifest | None:
     text, wrong = path.read_text(encoding="utf-8", errors="replace"), []
     for line in text.splitlines():
         size, _, name = line.partition("\t")
+        try:
+            file = folder / (json.loads(name) if name.startswith('"') else name)
+        except ValueError:
+            name = ""
         if not size.isdecimal() or not name:
             raise DataError(f"{path} was altered, at {line[:40]!r}. Delete it: what lies in {folder} is listed anew.")
-        file = folder / name
         if not file.is_file() or file.stat().st_size != int(size):
             wrong.append(name)
     if wrong:
@@ -103,7 +112,9 @@ def unpack(archive: Path, inside: str, target: Path, console: Console) -> None:
     try:
         with Progress(console=console, transient=True) as bar:
             bar.add_task(f"Unpacking {archive.name}", total=None)
-            (_unpack_zip if archive.suffix == ".zip" or zipfile.is_zipfile(archive) else _unpack_tar)(archive, scratch)
+            # a .tar that holds a .zip may end as one
+            is_zip = archive.suffix == ".zip" or (zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive))
+            (_unpack_zip if is_zip else _unpack_tar)(archive, scratch)
         if not (scratch / inside).is_dir():
             raise DataError(f"{archive} holds no folder {inside}. It is another archive, or the source's `inside` is wrong.")
         (scratch / inside).rename(target)

@@ -29,12 +29,17 @@ _BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
 
 
 class _Drawn(NamedTuple):
-    """An image to convert: its file, size, and shapes with their labels in the order in which they are painted."""
+    """An image to convert: its file, size, and shapes with their labels in the order in which they are painted.
+
+    Attributes:
+        by_size: whether the largest is painted first instead, and what is void last.
+    """
 
     image: Path
     height: int
     width: int
     shapes: list[tuple[str, bool, Any]]
+    by_size: bool = False
 
 
 def convert(
@@ -140,9 +145,9 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
     content = _json(path)
     try:
         names = {category["id"]: str(category["name"]).strip() for category in content["categories"]}
-        shapes: dict[Any, list[tuple[float, str, bool, Any]]] = {}
+        shapes: dict[Any, list[tuple[str, bool, Any]]] = {}
         for one in content["annotations"]:
-            found = (-float(one.get("area", 0)), names[one["category_id"]], bool(one.get("iscrowd", 0)), one["segmentation"])
+            found = (names[one["category_id"]], bool(one.get("iscrowd", 0)), one["segmentation"])
             shapes.setdefault(one["image_id"], []).append(found)
         ids = {image["id"] for image in content["images"]}
         if len(ids) < len(content["images"]):
@@ -153,13 +158,12 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
                 "it again, with all images, or without these annotations."
             )
         for image in content["images"]:
-            own = sorted(shapes.get(image["id"], []), key=lambda shape: (shape[2], shape[0]))
             name = Path(image["file_name"])
             if name.is_absolute() or ".." in name.parts:
                 raise DataError(f"{path} annotates {name}, which leaves the images' folder. Write names below it (images=DIR).")
             where = _image((images or path.parent) / name, path)
-            yield _Drawn(where, int(image["height"]), int(image["width"]), [shape[1:] for shape in own])
-    except (KeyError, TypeError, ValueError) as error:
+            yield _Drawn(where, int(image["height"]), int(image["width"]), shapes.get(image["id"], []), by_size=True)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} is no annotation file in COCO's format ({type(error).__name__}: {error}): expected images, categories and "
             "annotations with segmentation. Export the polygons of instances."
@@ -203,16 +207,18 @@ def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:
 
 def _paint(one: _Drawn, ids: Mapping[str, int]) -> tuple[NDArray[np.uint8], list[str]]:
     """The image's mask, and the labels of the shapes that cover none of its pixels."""
-    mask, missed = np.zeros((one.height, one.width), np.uint8), []
+    covers: list[tuple[str, bool, NDArray[np.bool_]]] = []
     for number, (label, void, shape) in enumerate(one.shapes):
         try:
-            covered = covered_by(Instance(number, 0, void, shape), one.height, one.width)
+            covers.append((label, void, covered_by(Instance(number, 0, void, shape), one.height, one.width)))
         except DataError as error:
             raise DataError(f"{one.image}: {error}") from error
+    if one.by_size:  # as counted: what files say of areas may be missing, or of another size
+        covers.sort(key=lambda shape: (shape[1], -int(shape[2].sum())))
+    mask = np.zeros((one.height, one.width), np.uint8)
+    for label, void, covered in covers:
         mask[covered] = VOID if void else ids[label]
-        if not covered.any():
-            missed.append(label)
-    return mask, missed
+    return mask, [label for label, _, covered in covers if not covered.any()]
 
 
 def _is_place(value: Any) -> bool:

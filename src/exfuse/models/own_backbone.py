@@ -55,21 +55,31 @@ class OwnBackbone(Backbone):
         if not isinstance(self.features, nn.Module):
             raise ConfigError(f"backbone={name}: expected a torch.nn.Module, it makes {self.features!r:.80}.")
         channels = getattr(self.features, "channels", None)
+        listed = tuple(channels) if isinstance(channels, Sequence) else ()
         sizes = [tuple(-(-side // stride) for side in _TRIAL) for stride in _STRIDES]
-        expected = [(wide, *size) for wide, size in zip(channels or (), sizes, strict=False)]
+        expected = [(wide, *size) for wide, size in zip(listed, sizes, strict=False)]
         if (found := self._trial()) != expected or len(expected) != len(_STRIDES):
             raise ConfigError(
                 f"backbone={name}: of an image of {_TRIAL[0]}x{_TRIAL[1]} it makes maps of (channels, rows, columns) {found} "
                 f"and says channels={channels}; expected four maps of these channels, of strides 4, 8, 16 and 32, rounded up."
             )
-        self.channels = tuple(channels or ())[-len(levels) :]
+        self.channels = listed[-len(levels) :]
         self.whole, self.beyond = {key: key for key in self.features.state_dict()}, frozenset()
         self.undecayed = tuple(f"features.{name}" for name in getattr(self.features, "undecayed", ()))
 
     @torch.no_grad()
-    def _trial(self) -> list[tuple[int, ...]]:
-        with modes_kept(self.features):
-            maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
+    def _trial(self) -> list[tuple[int, ...]] | str:
+        """The maps' shapes; what else it makes, in words."""
+        try:
+            with modes_kept(self.features):
+                maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
+        except Exception as error:  # its own code may raise anything
+            raise ConfigError(
+                f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: {error}); "
+                "expected one that takes images of any size."
+            ) from error
+        if not isinstance(maps, list | tuple) or not all(isinstance(each, Tensor) for each in maps):
+            return f"in a {type(maps).__name__}, which is no list of tensors"
         return [tuple(each.shape[1:]) for each in maps]
 
     def create(self, **_: Any) -> nn.Module:

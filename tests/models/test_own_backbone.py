@@ -1,0 +1,48 @@
+"""An encoder of somebody else's is tried once; whatever it gives instead of four maps is said in a line."""
+
+import pytest
+import torch
+from torch import nn
+
+from exfuse.errors import ConfigError
+from exfuse.models.own_backbone import OwnBackbone
+
+
+class Net(nn.Module):
+    """Four maps of the right strides, spoilt as it is told."""
+
+    def __init__(self, spoil: str = "") -> None:
+        super().__init__()
+        self.spoil, self.channels = spoil, 8 if spoil == "channels" else (8, 8, 8, 8)
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.stages = nn.ModuleList(nn.Conv2d(8, 8, 3, stride=2, padding=1) for _ in range(3))
+
+    def forward(self, image: torch.Tensor) -> object:
+        if self.spoil == "sides" and image.shape[-1] % 32:
+            raise RuntimeError("sides must be divisible by 32")
+        maps = [self.stem(image)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return {"dict": dict(enumerate(maps)), "none": None, "tensor": maps[-1], "few": maps[1:]}.get(self.spoil, maps)
+
+
+def test_four_maps_are_taken() -> None:
+    encoder = OwnBackbone(Net, "mine", levels=(3, 4, 5))
+    assert encoder.channels == (8, 8, 8)
+    assert [tuple(each.shape) for each in encoder(torch.zeros(1, 3, 64, 96))] == [(1, 8, 8, 12), (1, 8, 4, 6), (1, 8, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        ("dict", r"in a dict, which is no list of tensors"),
+        ("none", r"in a NoneType, which is no list of tensors"),
+        ("tensor", r"in a Tensor, which is no list of tensors"),
+        ("few", r"expected four maps"),
+        ("channels", r"says channels=8; expected four maps"),
+        ("sides", r"stops at an image of 65x97 \(RuntimeError: sides must be divisible by 32\); expected .* any size"),
+    ],
+)
+def test_what_gives_something_else_is_refused(spoil: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"backbone=mine.*{says}"):
+        OwnBackbone(Net, "mine", arguments={"spoil": spoil})
