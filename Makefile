@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)  ## all of table 3 on generated scenes, backbones included, one seed (CPU, about 5 minutes on two idle cores)
-	$(RUN) -m exfuse train +study=table3_last study.tune=null seed=0 trainer=cpu recipe=demo pretraining/recipe=demo data.size=128 \
-	    data.root=data/demo_scenes sweep.output=outputs/studies/demo
+	$(RUN) -m exfuse train +study=table3_last study.tune=null seed=0 trainer=cpu trainer.precision=auto backbone=resnet_cpu \
+	    recipe=demo pretraining/recipe=demo data.size=128 data.root=data/demo_scenes sweep.output=outputs/studies/demo
 
 table1: study-table1_levels  ## run what is missing of the paper's table 1, then render it; ARGS='data=... recipe=...'
 table3: study-table3_techniques  ## likewise table 3, the five techniques one after another

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2 and 1
+_PROCESSOR = Path("/proc/cpuinfo")
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # instructions of x86 and Arm
 _MOST_WORKERS = 8  # a loader: there are two in a training
 
 
@@ -201,6 +203,14 @@ def gpu_generation() -> int:
             return min((int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) for handle in handles), default=0)
     except pynvml.NVMLError:
         return 0
+
+
+def processor_knows_bfloat16() -> bool:
+    """Whether this machine's processor multiplies bfloat16 in one instruction (AVX-512, AMX, Arm), as Linux lists it."""
+    with contextlib.suppress(OSError), _PROCESSOR.open() as lines:
+        listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        return not _BFLOAT16.isdisjoint(listed.split())
+    return False
 
 
 def gpus_of_machine() -> int:

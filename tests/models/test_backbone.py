@@ -13,6 +13,7 @@ from exfuse.techniques.layer_rearrangement import rearranged
 RESNET, TINY, LITE = (256, 512, 1024, 2048), (16, 32, 64, 128), (24, 40, 112, 320)
 CHANNELS = {
     "resnet_tiny": TINY,
+    "resnet_cpu": TINY,
     "resnet50": RESNET,
     "resnet101": RESNET,
     "resnext101_32x4d": RESNET,

@@ -6,6 +6,7 @@ import PIL
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from exfuse.composition import precision
 from exfuse.composition.precision import resolve_precision
 from exfuse.config.options import code_of
 from exfuse.config.overrides import describe_backbone, describe_run
@@ -35,6 +36,12 @@ PINNED_BACKBONES = {
     "+ablation=exfuse backbone=resnext101_32x4d": "ee1a4bf8e6d390bc",
 }
 PINNED_SCENES = "e16773df9bb3c9c8"
+
+
+@pytest.fixture(autouse=True)
+def _plain_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one without bfloat16, on which ``trainer=auto`` and ``trainer=cpu`` are the same."""
+    monkeypatch.setattr(precision, "processor_knows_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""Which number format ``trainer.precision: auto`` means here, asked of the driver: a run's key needs it before torch loads."""
+"""Which number format ``trainer.precision: auto`` means here, asked of the system: a run's key needs it before torch loads."""
 
 from msgspec.structs import replace
 
-from exfuse.process import gpu_generation
+from exfuse.process import gpu_generation, processor_knows_bfloat16
 from exfuse.store.description import D, Precision
 
 _AMPERE = 8  # major compute capability of the first GPUs that calculate in bfloat16
@@ -19,11 +19,16 @@ def possible_precisions(described: D) -> list[D]:
     if trainer.precision != "auto":
         return [described]
     formats: list[Precision] = ["32-true", "bf16-mixed"]
-    if trainer.accelerator in ("auto", "gpu", "cuda") and gpus_have_bfloat16():
+    if device_has_bfloat16(trainer.accelerator):
         formats.reverse()
     return [replace(described, trainer=replace(trainer, precision=one)) for one in formats]
 
 
-def gpus_have_bfloat16() -> bool:
-    """Whether this process may use a CUDA GPU and all that it may use calculate in bfloat16."""
-    return gpu_generation() >= _AMPERE
+def device_has_bfloat16(accelerator: str) -> bool:
+    """Whether all CUDA GPUs that this process may use calculate in bfloat16; where a CPU is used, whether that does.
+
+    Args:
+        accelerator: Lightning's name of it, or ``auto``.
+    """
+    generation = gpu_generation() if accelerator in ("auto", "gpu", "cuda") else 0
+    return generation >= _AMPERE or (not generation and accelerator in ("auto", "cpu") and processor_knows_bfloat16())
