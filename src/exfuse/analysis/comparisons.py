@@ -76,14 +76,16 @@ def compare_rows(study: Study, scoring: Scoring = Run.additive) -> dict[str, Com
     return compare(study, scoring).rows
 
 
-def compare_with(study: Study, base: StudyRow) -> dict[str, Comparison]:
-    """Every other row with one row, by name, for readers who look beyond what the study asked.
+def compare_with_each(study: Study) -> dict[str, dict[str, Comparison]]:
+    """By the name of each row every other row with it, by name, for readers who look beyond what the study asked.
 
-    p is adjusted over these comparisons; none is a finding of the study, whose questions were others.
+    p is adjusted over the comparisons with one row; none is a finding of the study, whose questions were others.
     """
-    pairs = [(row, base) for row in study.rows if row.name != base.name]
-    drawn = _Drawn(study, Run.additive, pairs)
-    return {one.row: one for one in adjust([drawn.compare(*pair) for pair in pairs])}
+    drawn = _Drawn(study, Run.additive, [*itertools.permutations(study.rows, 2)])
+    return {
+        base.name: {one.row: one for one in adjust([drawn.compare(row, base) for row in study.rows if row.name != base.name])}
+        for base in study.rows
+    }
 
 
 def adjust(found: Sequence[Comparison]) -> list[Comparison]:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from exfuse.analysis.cells import points_text
-from exfuse.analysis.comparisons import compare_rows, compare_with
+from exfuse.analysis.comparisons import compare_rows, compare_with_each
 from exfuse.analysis.formats import html
 from exfuse.analysis.table import build_table
 from exfuse.palette import class_palette
@@ -107,7 +107,7 @@ def test_rows_are_sorted_differences_taken_to_any_row_and_settings_compared(visi
     cells = page.locator(f"#table tbody td:nth-child({difference + 1})")
     before = cells.all_inner_texts()
     page.select_option("#base", names[-1])
-    found = compare_with(study, study.rows[-1])
+    found = compare_with_each(study)[study.rows[-1].name]
     shown = {name: points_text(one.interval) for name, one in found.items() if one.interval}
     assert cells.all_inner_texts() == [shown.get(row.name, "") for row in study.rows]
     expect(page.locator("#base-note")).to_be_visible()

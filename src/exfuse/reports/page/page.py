@@ -11,7 +11,7 @@ from jinja2 import PackageLoader
 from markupsafe import Markup
 
 from exfuse.analysis.cells import p_text, points_text
-from exfuse.analysis.comparisons import compare_with
+from exfuse.analysis.comparisons import compare_with_each
 from exfuse.analysis.document import Table, Value
 from exfuse.analysis.formats.html import environment
 from exfuse.reports.page import answers, browser, charts, classes, cost, curves, effects, features, ladder
@@ -54,7 +54,9 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
     if "curves" not in sections:
         found.append(f"No training curves: {curves.why_none(data)}.")
     if "browser" not in sections:
-        found.append("No predictions on images: none were gathered from the runs' checkpoints.")
+        why = "none were gathered from the runs' checkpoints" if data.examples is None else "they do not fit, see megabytes="
+        found.append(f"No predictions on images: {why}.")
+    found += filter(None, [features.why_not_all(data)])
     return found + _left_out(data)
 
 
@@ -86,16 +88,17 @@ def render_page(data: PageData) -> str:
     """
     found = [curves.section(data), ladder.section(data), classes.section(data), cost.section(data), effects.section(data)]
     sections = [section for section in found if section is not None]
-    text = _fill(data, sections)
+    bases = _bases(data)
+    text = _fill(data, sections, bases)
     for pictures in (browser.section, features.section):
         found_too = pictures(data, data.bound - len(text.encode()))
         if found_too is not None:
             sections.append(found_too)
-            text = _fill(data, sections)
+            text = _fill(data, sections, bases)
     return text
 
 
-def _fill(data: PageData, sections: Sequence[Section]) -> str:
+def _fill(data: PageData, sections: Sequence[Section], bases: dict[str, dict[str, tuple[str, str]]]) -> str:
     study = data.study
     env = environment(PackageLoader("exfuse.reports.page"))
     env.globals |= {"swatches": [data.looks[row.name].colour for row in study.rows]}
@@ -112,7 +115,7 @@ def _fill(data: PageData, sections: Sequence[Section]) -> str:
         facts=_facts(data),
         runs=_runs(data),
         variants=variants,
-        bases=(bases := _bases(data)),
+        bases=bases,
         settings=(settings := _settings(data)),
         rows=_json({"bases": bases, "settings": settings, "names": [row.name for row in study.rows]}),
         data={section.id: _json(section.data) for section in sections if section.data is not None},
@@ -149,13 +152,13 @@ def _bases(data: PageData) -> dict[str, dict[str, tuple[str, str]]]:
     study = data.study
     if not any(row.on for row in study.rows) or len(study.rows) > _MOST_BASES or study.sequential is not None:
         return {}
-    found = {}
-    for base in study.rows if study.done() else ():
-        compared = compare_with(study, base)
-        found[base.name] = {
+    found = {
+        base: {
             name: (points_text(one.interval, study.metric), p_text(one.adjusted or 0.0)) if one.interval else (one.reason, "")
             for name, one in compared.items()
         }
+        for base, compared in (compare_with_each(study) if study.done() else {}).items()
+    }
     return {name: rows for name, rows in found.items() if any(p for _, p in rows.values())}
 
 
