@@ -71,13 +71,28 @@ _SAFE = "What was finished before is whole."
 _TOLD = re.compile(r"\[Errno (?P<number>\d+)\] [^:'\n]+(?:: '(?P<path>[^'\n]+)')?|\(os error (?P<other>\d+)\)")
 
 
+# of torch's allocators, NumPy and OpenCV, and of a loader's worker that tells what Python raised
+_MEMORY = re.compile(r"out of memory|can't allocate memory|Insufficient memory|Unable to allocate|\bMemoryError\b")
+
+
 def user_error(error: BaseException | None) -> UserError | None:
     """The mistake of the user's, or what the system refused, behind an exception that others may have wrapped; None if none."""
     while error is not None and not isinstance(error, UserError):
-        if (refused := _refused(error)) is not None:
+        if (refused := _refused(error) or _too_large(error)) is not None:
             return refused
         error = error.__cause__
     return error
+
+
+def _too_large(error: BaseException) -> UserError | None:
+    """What did not fit into the memory of the machine or GPU, in one line."""
+    if not isinstance(error, Exception) or not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
+        return None
+    line = next((line.strip() for line in str(error).splitlines() if _MEMORY.search(line)), type(error).__name__)
+    return UserError(
+        f"not enough memory: {line.rstrip('.')}. Choose smaller images or layers, a smaller batch, or let a device take fewer "
+        "images at once (runtime.micro_batch=auto)."
+    )
 
 
 def _refused(error: BaseException) -> StorageError | None:

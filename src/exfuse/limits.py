@@ -62,6 +62,8 @@ OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
         "max_steps": FromMinusOne,
         **dict.fromkeys(("min_epochs", "min_steps"), Positive | None),
         "reload_dataloaders_every_n_epochs": NonNegative,
+        "gradient_clip_algorithm": Literal["norm", "value"] | None,
+        "profiler": Literal["simple", "advanced", "pytorch", "xla"] | None,
     },
 }
 

@@ -65,6 +65,9 @@ from tests.pace import patience
         ("~recipe.optimizer", "~recipe.optimizer: expected the settings of optimizer=adamw."),
         ("recipe.schedule=null", "recipe.schedule=null: expected the settings of schedule=poly."),
         ("recipe=voc ~recipe.schedule.power", "recipe.schedule.power is left out, and exfuse.tasks.schedule.poly needs it."),
+        ("+trainer.profiler=foo", "trainer.profiler=foo: expected "),
+        ("+trainer.gradient_clip_algorithm=foo", "trainer.gradient_clip_algorithm=foo: expected "),
+        ("loss=sum loss.parts=null", "loss.parts=null: a sum of losses needs them."),
         ("+sed=3", "sed: nothing reads this key. Did you mean 'seed'?"),
         (
             "recipe.optimizer._target_=torch.optim.Sgd",
@@ -189,6 +192,22 @@ def test_signatures_are_read_without_importing_what_they_are_of() -> None:
     assert not signature("exfuse.techniques.adjacent_prediction.AdjacentPrediction").arguments["classes"].optional
     with pytest.raises(ConfigError, match=r"torch\.optim\.Sgd cannot be found"):
         signature("torch.optim.Sgd")
+
+
+def test_what_a_class_inherits_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inheriting.py").write_text(
+        "import torch.nn as nn\nimport base_of_inheriting as base\nfrom torch.nn import *\n"
+        "class Dotted(base.Base):\n    pass\n"
+        "class Entropy(nn.CrossEntropyLoss):\n    pass\n"
+        "class Starred(CrossEntropyLoss):\n    gain: float = 2.0\n"
+        "class Plain(nn.Module):\n    pass\n"
+    )
+    (tmp_path / "base_of_inheriting.py").write_text("class Base:\n    def __init__(self, counts, epsilon=1.0):\n        pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [*signature("inheriting.Dotted").arguments] == ["counts", "epsilon"]
+    for name in ("Entropy", "Starred"):
+        assert "label_smoothing" in signature(f"inheriting.{name}").arguments
+    assert signature("inheriting.Plain") == ({}, False)
 
 
 @pytest.mark.parametrize("recipe", ["voc", "scenes"])

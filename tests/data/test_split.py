@@ -139,5 +139,5 @@ def test_a_part_of_too_few_images_is_refused():
 @pytest.mark.parametrize("given", [None, [], "train"])
 def test_a_reader_that_gives_no_split_is_named(monkeypatch, given):
     monkeypatch.setattr(reading, "build", lambda *_: given)
-    with pytest.raises(ConfigError, match=rf"data=mine: its reader gave {type(given).__name__} for train, expected an exfuse"):
+    with pytest.raises(ConfigError, match=rf"data=mine: its reader gave {type(given).__name__} for train, expected exfuse"):
         reading.read_split(Option("mine"), "train")

@@ -263,3 +263,17 @@ def test_where_no_file_finds_space_the_one_before_stays_and_the_message_names_it
         assert str(user_error(caught.value)).startswith(f"{path} cannot be read or written")
         assert [*tmp_path.iterdir()] == [path]
         assert path.read_bytes() == before
+
+
+def test_the_sample_that_help_prints_scales_as_training_did():
+    """Its own lines: PIL's resize would smooth."""
+    text = (Path(__file__).parents[2] / "conf" / "export.yaml").read_text()
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    first, last = (next(place for place, line in enumerate(lines) if line.startswith(name)) for name in ("scale =", "pixels ="))
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 230, 3), dtype=np.uint8)
+    known = {"Image": Image, "numpy": np, "image": Image.fromarray(pixels)}
+    for side in (64, 230, 400):
+        known["about"] = {"long_side": side, **{name: np.array(value) for name, value in NORMALISATION.items()}}
+        exec("\n".join(lines[first : last + 1]), known)
+        expected = EvalTransform(side, **NORMALISATION)(pixels).numpy().transpose(1, 2, 0)
+        assert np.abs(known["pixels"] - expected).max() < 0.02  # a step of 8 bits

@@ -255,7 +255,7 @@ BAD: list[tuple[Callable[[Path], None], Spoil, str, str]] = [
     (tabled, lambda folder: (folder / "all.csv").unlink(), "files", "holds no result file"),
     (tabled, replaced("all.csv", "wide,1,image03", "wide,1,image99"), "all.csv (row wide, seed 1)", "image99 that"),
     (tabled, replaced("all.csv", "image03,0.", "image03,1_0."), "all.csv", "is not a number"),
-    (scored, replaced("wide_1.csv", "image03,0.", "image03,1e307"), "wide_1.csv", "is not a number up to 1e+100"),
+    (scored, replaced("wide_1.csv", "image03,0.", "image03,1e307"), "wide_1.csv", "is not a number up to 1e+75"),
     (counted, written("wide_1.json", b'{"row": "wide", "seed": 1, "seed": 2}'), "wide_1.json", "seed stands there twice"),
     (counted, header("(8, "), "wide_1.npz", "is no whole .npz file"),
     (counted, header("(True, 4, 4)"), "wide_1.npz", "is no whole .npz file"),
@@ -480,3 +480,32 @@ def test_names_of_rows_and_groups_can_be_shown(tmp_path, column):
     path.write_text(f"row,seed,image,score,group\n{cell['row']},0,a,0.5,{cell['group']}\n")
     with pytest.raises(UserError, match=f"line 2: .*in column {column} has characters that cannot be shown"):
         import_folder(path, tmp_path / "study", metric_name="Dice", metric_unit="fraction", metric_better="higher")
+
+
+@pytest.mark.parametrize("name", ["parameters", "gigamacs"])
+def test_costs_of_one_row_that_contradict_one_another_are_refused(tmp_path, name):
+    scored(tmp_path / "files")
+    for seed, cost in enumerate((1_000_000, 2_000_000)):
+        path = tmp_path / "files" / f"plain_{seed}.json"
+        told = json.loads(path.read_text()) if path.is_file() else {"row": "plain", "seed": seed}
+        path.write_text(json.dumps({**told, name: cost}))
+    with pytest.raises(
+        UserError, match=rf"plain_1\.json: {name} is 2,000,000(\.0)?, but 1,000,000(\.0)? in .*plain_0\.json of the same row"
+    ):
+        import_folder(tmp_path / "files", tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_relative_folder_of_another_place_is_another_study(tmp_path, monkeypatch):
+    for place in ("pa", "pb"):
+        scored(tmp_path / place / "results")
+    for place in ("pa", "pb"):
+        monkeypatch.chdir(tmp_path / place)
+        import_folder(Path("results"), Path("own"))  # travels with its results, wherever to
+    shared = tmp_path / "shared"
+    monkeypatch.chdir(tmp_path / "pa")
+    import_folder(Path("results"), shared)
+    import_folder(Path("results"), shared)
+    monkeypatch.chdir(tmp_path / "pb")
+    with pytest.raises(UserError, match="holds another study"):
+        import_folder(Path("results"), shared)

@@ -13,7 +13,7 @@ import pytest
 
 from exfuse.palette import VARIANTS
 from exfuse.reports.wandb_study import StudyView, view_study
-from exfuse.store.costs import MEASURED
+from exfuse.store.costs import COSTS, MEASURED
 from exfuse.store.study import load_study
 from tests import entry_points
 from tests.conftest import REPOSITORY
@@ -84,7 +84,10 @@ def test_curves_classes_costs_and_overlays_are_drawn_from_what_runs_log(specs: d
     assert curves["train/loss_main"]["xAxis"] == "step"  # with auxiliary losses, rows would not be alike
     bars = [panel["metrics"][0] for panel in panels(specs, "Bar Chart")]
     assert [bar for bar in bars if bar.startswith("final/iou/")] == [f"final/iou/{name}" for name in view.classes]
-    assert {"cost/parameters", "cost/gigamacs", "cost/latency_ms", "cost/train_images_per_second"} <= set(bars)
+    assert {bar for bar in bars if bar.startswith("cost/")} == {f"cost/{cost.key}" for cost in COSTS} - {
+        f"cost/{key}" for key in view.hidden
+    }
+    assert {"cost/parameters", "cost/gigamacs"} <= set(bars)
     (media,) = panels(specs, "Media Browser")
     assert media["mediaKeys"] == ["val/examples"]
 
@@ -192,10 +195,28 @@ def test_times_of_the_runs_are_not_shown_where_they_were_measured_anew(view: Stu
 
     shown = {}
     for measured in (False, True):
-        one, folder = replace(view, measured=measured), tmp_path / str(measured)
+        one, folder = replace(view, hidden=frozenset(MEASURED if measured else ())), tmp_path / str(measured)
         write_specs(build_report(one, "team", "project"), build_workspace(one, "team", "project"), folder)
         texts = [(folder / f"{name}.json").read_text() for name in ("report", "workspace")]
         shown[measured] = {key: all(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}
         assert shown[measured] == {key: any(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}
     assert shown[False] == dict.fromkeys(("gigamacs", *MEASURED), True)
     assert shown[True] == dict.fromkeys(MEASURED, False) | {"gigamacs": True}
+
+
+def test_times_that_the_study_withholds_are_hidden(view: StudyView) -> None:
+    assert load_study(STUDY).withheld
+    assert view.hidden >= {*load_study(STUDY).withheld}
+
+
+def test_rows_of_one_variant_are_not_drawn_as_one() -> None:
+    from exfuse.reports.wandb_document import build_report, build_workspace
+
+    view = view_study(REPOSITORY / "experiments" / "atrous_camvid")
+    assert not view.distinct
+    settings = build_workspace(view, "team", "project").runset_settings
+    assert (settings.groupby, settings.group_colors) == ([], {})
+    colours = {id: setting.color for id, setting in settings.run_settings.items()}
+    assert colours == {id: view.colours[row] for row, ids in view.rows.items() for id in ids}
+    grids = [block.panels for block in build_report(view, "team", "project").blocks if hasattr(block, "panels")]
+    assert not [panel for panels in grids for panel in panels if getattr(panel, "groupby", None)]

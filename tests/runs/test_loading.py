@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 import exfuse
+from exfuse.data.bands import Bands
 from exfuse.errors import DataError, UserError
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.seal import write_sealed
@@ -102,3 +103,13 @@ def test_a_checkpoint_from_before_sebs_kernels_were_scaled_says_what_it_said(fin
     image = torch.randn(1, 3, 40, 56, generator=generator)
     with torch.no_grad():
         torch.testing.assert_close(old(image).scores, model(image).scores)
+
+
+@pytest.mark.parametrize(("kind", "span"), [(np.uint8, (0.0, 128.0)), (np.uint16, (0.0, 4095.0))])
+def test_a_range_holds_for_pictures_of_pil_as_for_files(loaded, tmp_path, kind, span):
+    model = exfuse.TrainedModel(loaded.model, loaded.transform, loaded.classes, bands=Bands(3, span))
+    grey = np.random.default_rng(0).integers(0, 200, (50, 70)).astype(kind)
+    image = Image.fromarray(grey)
+    image.save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(model.scores(image), model.scores(tmp_path / "grey.png"))
+    assert not np.array_equal(model.scores(image), loaded.scores(np.repeat(grey[..., None], 3, 2).astype(np.uint8)))

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from msgspec.structs import replace
 
 from exfuse import process
 from exfuse.composition import precision
+from exfuse.errors import ConfigError, user_error
 from exfuse.runs import plan
 from exfuse.runs.plan import plan_run
 from exfuse.store import key
@@ -85,31 +87,66 @@ class _Driver:
 @pytest.mark.parametrize(
     ("capabilities", "visible", "accelerator", "expected"),
     [
-        ([], None, "auto", "32-true"),
+        ([], None, "auto", "the processor's"),
         ([(8, 0)], None, "auto", "bf16-mixed"),
         ([(7, 5)], None, "auto", "32-true"),
         ([(7, 5), (9, 0)], None, "gpu", "32-true"),
         ([(7, 5), (9, 0)], "1", "gpu", "bf16-mixed"),
-        ([(9, 0)], "", "auto", "32-true"),
-        ([(9, 0)], "-1", "auto", "32-true"),
+        ([(9, 0)], "", "auto", "the processor's"),
+        ([(9, 0)], "-1", "auto", "the processor's"),
         ([(9, 0)], "GPU-1234", "auto", "bf16-mixed"),
-        ([(9, 0)], None, "cpu", "32-true"),
+        ([(9, 0)], None, "cpu", "the processor's"),
+        ([(7, 5)], None, "cpu", "the processor's"),
+        ([], None, "gpu", "32-true"),
+        ([], None, "mps", "32-true"),
     ],
 )
-def test_automatic_precision_is_what_the_visible_gpus_do_best(
+@pytest.mark.parametrize("processor", [False, True])
+def test_automatic_precision_is_what_the_device_does_best(
     compose_config: Callable[..., RunDescription],
     monkeypatch: pytest.MonkeyPatch,
     capabilities: list[tuple[int, int]],
     visible: str | None,
     accelerator: str,
     expected: str,
+    processor: bool,
 ) -> None:
     monkeypatch.setattr(process, "pynvml", _Driver(*capabilities))
+    monkeypatch.setattr(precision, "processor_knows_bfloat16", lambda: processor)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run = compose_config(f"trainer.accelerator={accelerator}")
+    if expected == "the processor's":
+        expected = "bf16-mixed" if processor else "32-true"
     assert precision.resolve_precision(run).trainer.precision == expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu avx512f\n", False),
+        ("flags\t\t: amx_bf16 amx_tile\n", True),
+        ("Features\t: fp asimd i8mm bf16\n", True),
+        ("Features\t: fp asimd\n", False),
+        (None, False),
+    ],
+)
+def test_what_a_processor_knows_is_read_from_what_linux_lists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str | None, expected: bool
+) -> None:
+    if listed is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{listed}bugs\t\t: bf16\n")
+    monkeypatch.setattr(process, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert process.processor_knows_bfloat16() is expected
+
+
+def test_the_cpu_trainer_stays_in_float32(
+    compose_config: Callable[..., RunDescription], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "processor_knows_bfloat16", lambda: True)
+    assert precision.resolve_precision(compose_config("trainer=cpu")).trainer.precision == "32-true"
 
 
 def test_a_run_of_a_gpu_machine_is_found_on_a_laptop(
@@ -122,9 +159,9 @@ def test_a_run_of_a_gpu_machine_is_found_on_a_laptop(
 ) -> None:
     """Its record says in which format it was trained; nothing is trained anew, and its study finds it."""
     typed = [*small_overrides, "trainer=auto", f"paths.runs={tmp_path / 'runs'}"]
-    monkeypatch.setattr(precision, "gpus_have_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "device_has_bfloat16", lambda _: True)
     made = train_small("trainer=auto")
-    monkeypatch.setattr(precision, "gpus_have_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "device_has_bfloat16", lambda _: False)
     plan = plan_run(compose_config(*typed))
     assert (plan.folder, plan.run.trainer.precision) == (made, "bf16-mixed")
     assert plan_run(compose_config(*typed, "trainer.precision=32-true")).folder != made  # asked for by name
@@ -157,3 +194,38 @@ def test_a_devices_share_of_a_batch_follows_from_what_lightning_will_take(
     run = compose_config(f"trainer.accelerator={accelerator}", f"trainer.devices={devices}", "trainer.precision=32-true")
     assert plan.images_at_once(run, 16) == expected
     assert key.devices_of(run.trainer) == 16 // expected
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "recipe.long_side=1000000",
+        "recipe.augmentation.scale=[1,100000]",
+        "recipe.long_side=9000 recipe.augmentation.scale=[1,90]",
+    ],
+)
+def test_images_that_cannot_fit_are_refused_before_anything_is_loaded(
+    compose_config: Callable[..., RunDescription], typed: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"recipe\.long_side=\d+, recipe\.augmentation\.scale up to [\d.e+]+: an image .* GiB"):
+        plan_run(compose_config("trainer=cpu", *typed.split()))
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "not enough memory: MemoryError. Choose"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1]\nDefaultCPUAllocator: can't allocate memory: 9 bytes."),
+            "allocate memory: 9",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 1 GiB."), "CUDA out of memory"),
+        (RuntimeError("Caught MemoryError in DataLoader worker process 0.\nOriginal Traceback"), "MemoryError in DataLoader"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line_with_what_to_choose(error: Exception, says: str) -> None:
+    message = str(user_error(error))
+    assert says in message
+    assert "runtime.micro_batch=auto" in message
+    assert "\n" not in message
+    assert user_error(RuntimeError("sizes do not match")) is None

@@ -101,6 +101,13 @@ def plan(tune=TUNE, jobs=JOBS):
     return Plan(jobs, tune, 0, describe_run)
 
 
+def test_a_sweep_of_nothing_is_one_run(tmp_path):
+    stages = plan(None, [[]]).stages(Console(quiet=True))
+    assert stages.send(None) == [[]]
+    with pytest.raises(StopIteration):
+        stages.send([Outcome(0, [], "baseline", 0, {}, str(tmp_path), "0", DONE)])
+
+
 def peak(at):
     """Scores that are highest at one rate."""
     return lambda _, lr: 1 / (1 + abs(lr - at))

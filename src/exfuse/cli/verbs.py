@@ -167,6 +167,5 @@ _ASKED = {  # by verb, what of `exfuse.runs.asked`
     "report features": "looked_into",
     "report probe": "looked_into",
     "report costs": "study",
-    "report tensorboard": "study",
     "submission make": "weights",
 }

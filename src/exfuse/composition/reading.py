@@ -29,11 +29,12 @@ def read_split(data: Option, split: str, held_out: HeldOut = NOTHING) -> Split:
 def _built(data: Option, split: str) -> Split:
     found = build("data", data, split)
     if not isinstance(found, Split):
-        raise ConfigError(
-            f"data={data.name}: its reader gave {type(found).__name__} for {split}, expected an exfuse.data.split.Split: "
-            "return what make_split gives. See docs/extend.md."
-        )
+        raise _other(f"data={data.name}", found, split, "exfuse.data.split.Split, such as make_split gives")
     return found
+
+
+def _other(typed: str, found: object, split: str, wanted: str) -> ConfigError:
+    return ConfigError(f"{typed}: its reader gave {type(found).__name__} for {split}, expected {wanted}. See docs/extend.md.")
 
 
 def split_of(described: Described, split: str) -> Split:
@@ -68,7 +69,9 @@ def labelled_split(
             "backbone.init=timm, a file of weights or random, or other pretraining/data."
         )
     beside = {"data": lambda part: read_split(data, part, held_out)}
-    found: LabelledSplit = build("pretraining/data", labelled, split, beside)
+    found = build("pretraining/data", labelled, split, beside)
+    if not isinstance(found, LabelledSplit):
+        raise _other(f"pretraining/data={labelled.name}", found, split, "exfuse.data.labelled.LabelledSplit")
     return replace(found, limit=images)
 
 

@@ -17,6 +17,7 @@ from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import CheckpointError
 from exfuse.fusing.training import accelerate
 from exfuse.models.backbone import Backbone
+from exfuse.models.places import make_loss
 from exfuse.models.segmenter import Segmenter, build_segmenter
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
@@ -144,5 +145,5 @@ def build_task(
         val_images=val_images,
         description={"config": to_plain(run), "classes": list(classes), "numbers_version": NUMBERS_VERSION},
         channels_last=run.runtime.channels_last,
-        loss=build("loss", run.loss)(counts or [1] * len(classes)),
+        loss=make_loss(f"loss={run.loss.name}", build("loss", run.loss), counts or [1] * len(classes)),
     )

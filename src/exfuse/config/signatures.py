@@ -47,6 +47,7 @@ class Signature(NamedTuple):
     open: bool
 
 
+_BARE = ("Module", "ABC", "object", "Generic", "Protocol")  # bases that take nothing
 _Definition = ast.FunctionDef | ast.ClassDef
 
 
@@ -92,8 +93,8 @@ def _as_written(target: str) -> Signature:
     *parents, name = target.split(".")
     for depth in range(len(parents), 0, -1):
         if path := _file(".".join(parents[:depth])):
-            if depth == len(parents) and (found := _find(path, name)):
-                return _signature(*found)
+            if depth == len(parents) and (found := _find(path, name)) and (written := _signature(*found)) is not None:
+                return written
             break
     try:  # what is not written down in a source file
         found_live = inspect.signature(pkgutil.resolve_name(target)).parameters.values()
@@ -106,21 +107,31 @@ def _as_written(target: str) -> Signature:
     return Signature(named, any(argument.kind is argument.VAR_KEYWORD for argument in found_live))
 
 
-def _signature(path: Path, definition: _Definition) -> Signature:
+def _signature(path: Path, definition: _Definition) -> Signature | None:
+    """What a definition takes; None where a class takes what one does that this file does not show."""
     if isinstance(definition, ast.FunctionDef):
         return _of_function(path, definition, skip=0)
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _of_function(path, statement, skip=1)
-    if any(isinstance(statement, ast.AnnAssign) for statement in definition.body):  # a dataclass or NamedTuple
+    if _holds_fields(definition):
         fields = [statement for statement in definition.body if isinstance(statement, ast.AnnAssign)]
         named = [(field.target.id, field) for field in fields if isinstance(field.target, ast.Name)]
         found = {name: Argument(field.value is not None, partial(_kind, path, field.annotation)) for name, field in named}
         return Signature(found, open=False)
     for base in definition.bases:
-        if isinstance(base, ast.Name) and (origin := _find(path, base.id)):
-            return _signature(*origin)
+        name = base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""
+        if name in _BARE:
+            continue
+        origin = _find(path, name) if isinstance(base, ast.Name) else None
+        return _signature(*origin) if origin else None
     return Signature({}, open=False)
+
+
+def _holds_fields(definition: ast.ClassDef) -> bool:
+    """Whether what is annotated in a class's body are its arguments: of a dataclass, a NamedTuple or a Struct."""
+    told = [*definition.decorator_list, *definition.bases]
+    return any(word in ast.dump(one) for one in told for word in ("dataclass", "'define'", "NamedTuple", "Struct"))
 
 
 def _of_function(path: Path, function: ast.FunctionDef, skip: int) -> Signature:

@@ -75,7 +75,7 @@ class Bands(NamedTuple):
         """
         if self.usual:
             return read_image(path, upright)
-        return or_unfit(path, lambda: self._eight_bits(_stored(path, upright, self.channels)))
+        return or_unfit(path, lambda: self.eight_bits(_stored(path, upright, self.channels)))
 
     def size(self, path: Path, upright: bool = False) -> tuple[int, int]:
         """Width and height of what `read` gives."""
@@ -101,7 +101,12 @@ class Bands(NamedTuple):
         look.__name__ = f"look_at_bands {self.channels} {self.range}"
         return look
 
-    def _eight_bits(self, image: np.ndarray) -> np.ndarray:
+    def eight_bits(self, image: np.ndarray) -> np.ndarray:
+        """Values (H, W, C) as they are stored, as (H, W, channels) uint8.
+
+        Raises:
+            Unfit: if they are other channels, or of more bits without a range.
+        """
         if (image.shape[2], self.channels, image.dtype) == (3, 1, np.uint8):
             image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
         if image.shape[2] != self.channels:

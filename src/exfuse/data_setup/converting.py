@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exfuse.data.bands import Bands
 from exfuse.data.coco import Instance, covered_by
-from exfuse.data.pixels import image_size
 from exfuse.data.text import check_ids, check_listed_names, read_class_names
 from exfuse.errors import DataError, plural
 from exfuse.files import check_folder, write_folder, write_new
@@ -25,6 +25,7 @@ from exfuse.terminal import Console, track
 _TRIANGLE = 6  # numbers: what covers an area has no fewer
 _CIRCLE = 64  # corners of the polygon that stands for one
 _FARTHEST = 1e5  # pixels from the origin that a corner may lie
+_ANY = Bands(1, (0.0, 1.0))  # images of any bits are taken: by which rule they are read is said where they are trained on
 _BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
 
 
@@ -76,7 +77,7 @@ def convert(
             f"(split={split})? Else delete that folder."
         )
     for one in drawn:
-        if (size := image_size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
+        if (size := _ANY.size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
             raise DataError(
                 f"{source}: {one.image} has {size[0]}x{size[1]} pixels, and its annotations {one.width}x{one.height}."
             )
@@ -173,10 +174,10 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
 def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: labelme writes a JSON file beside each image. Name their folder.")
-    for path in sorted(folder.glob("[!.]*.json")):
+    for path in sorted(folder.rglob("[!.]*.json")):
         content = _json(path)
         try:
-            labelled = [(str(shape["label"]).strip(), shape) for shape in content["shapes"]]
+            labelled = [(shape["label"].strip(), shape) for shape in content["shapes"]]
             shapes = [(label, label == _IGNORED, _polygon(shape, path)) for label, shape in labelled]
             name = content["imagePath"].replace("\\", "/")
             where = _image(images / Path(name).name if images else path.parent / name, path)
@@ -207,18 +208,23 @@ def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:
 
 def _paint(one: _Drawn, ids: Mapping[str, int]) -> tuple[NDArray[np.uint8], list[str]]:
     """The image's mask, and the labels of the shapes that cover none of its pixels."""
-    covers: list[tuple[str, bool, NDArray[np.bool_]]] = []
-    for number, (label, void, shape) in enumerate(one.shapes):
+
+    def cover(shape: tuple[str, bool, Any]) -> NDArray[np.bool_]:
         try:
-            covers.append((label, void, covered_by(Instance(number, 0, void, shape), one.height, one.width)))
+            return covered_by(Instance(0, 0, shape[1], shape[2]), one.height, one.width)
         except DataError as error:
             raise DataError(f"{one.image}: {error}") from error
+
+    shapes = one.shapes
     if one.by_size:  # as counted: what files say of areas may be missing, or of another size
-        covers.sort(key=lambda shape: (shape[1], -int(shape[2].sum())))
-    mask = np.zeros((one.height, one.width), np.uint8)
-    for label, void, covered in covers:
-        mask[covered] = VOID if void else ids[label]
-    return mask, [label for label, _, covered in covers if not covered.any()]
+        shapes = sorted(shapes, key=lambda shape: (shape[1], -int(cover(shape).sum())))
+    mask, missed = np.zeros((one.height, one.width), np.uint8), []
+    for shape in shapes:  # drawn again: all at once would be too many for the memory
+        covered = cover(shape)
+        mask[covered] = VOID if shape[1] else ids[shape[0]]
+        if not covered.any():
+            missed.append(shape[0])
+    return mask, missed
 
 
 def _is_place(value: Any) -> bool:
@@ -238,6 +244,8 @@ def _json(path: Path) -> Any:
 def _image(path: Path, annotation: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{annotation} annotates {path}, which does not exist. Name the folder of the images: images=DIR.")
+    if path.suffix.lower() not in _ANY.formats:
+        raise DataError(f"{annotation} annotates {path}, but data=folder reads {', '.join(sorted(_ANY.formats))}. Convert it.")
     return path
 
 

@@ -57,6 +57,8 @@ def export(
         UserError: if the run is missing, broken or unfinished, or its model cannot be exported, or the file differs from it.
     """
     if hub is not None:
+        if format != "onnx" or size is not None:
+            raise UserError("hub=: the Hub's folder holds weights for exfuse.load. Leave format and size out.")
         from exfuse.exporting.hub import publish  # the Hub's client, which nobody else needs
 
         return publish(run, hub, licence, push, output)

@@ -30,7 +30,8 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
 
     ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,
     null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per channel, of pixels
-    in [0, 1]; ``long_side`` are the pixels that an image's longer side is scaled to first, null leaves images as they are;
+    in [0, 1]; ``long_side`` are the pixels that an image's longer side is scaled to first, by ``scaling``, null leaves images
+    as they are;
     ``palette`` is RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
 
     Args:
@@ -50,6 +51,7 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
         "mean": list(normalisation["mean"]),
         "std": list(normalisation["std"]),
         "long_side": record.config["recipe"]["long_side"],
+        "scaling": "bilinear, of the four nearest pixels alone: OpenCV's INTER_LINEAR; PIL's BILINEAR smooths",
         "palette": voc_palette()[: len(classes)].ravel().tolist(),
         "sizes": sizes,
         "input": f"image: float32 (batch, {channels}, height, width){told}; (pixel / 255 - mean) / std",

@@ -95,6 +95,8 @@ def import_study(
     command = _command(source, {**said, **{f"metric.{key}": value for key, value in named.items()}}, columns, missing, mixed)
     study = _study(runs, file, source, command, missing, mixed)
     target = Path(output) if output else Path("outputs/studies") / study.name
+    if source.is_absolute() or not target.resolve().is_relative_to(Path.cwd()):  # else both travel together, wherever to
+        study = msgspec.structs.replace(study, source=hashlib.sha256(source.resolve().as_posix().encode()).hexdigest()[:16])
     _check_target(target, source, study)
     records = [_record(run, metric, grouping, source) for run in runs]
     for note in () if quiet else _notes(runs, records, metric, study, left_out):
@@ -276,7 +278,6 @@ def _study(runs: Sequence[Found], file: FolderFile, source: Path, command: str, 
     usual = _usual_name(source)
     study = StudyFile(
         schema=SCHEMA,
-        source=hashlib.sha256(source.resolve().as_posix().encode()).hexdigest()[:16] if source.is_absolute() else "",
         name=file.name or folder_name(usual),
         title=file.title or file.name or usual,
         question=file.question,
@@ -318,6 +319,16 @@ def _varies(by_row: Mapping[str, Mapping[int, Found]], mixed: bool) -> list[str]
     """Settings in which rows differ, as keys of their records' configs."""
     settings = {one.path: dict(leaves(_nested(one))) for by_seed in by_row.values() for one in by_seed.values()}
     found = []
+    for name in () if mixed else ("parameters", "gigamacs"):
+        for by_seed in by_row.values():
+            told = {one.path: value for one in by_seed.values() if (value := getattr(one.run, name)) is not None}
+            if len({*told.values()}) > 1:
+                first, value = next(iter(told.items()))
+                second = next(path for path, found in told.items() if found != value)
+                raise UserError(
+                    f"{second}: {name} is {told[second]:,}, but {value:,} in {first} of the same row. Correct one of them, "
+                    "give it a row of its own, or say mixed=true."
+                )
     for name in dict.fromkeys(name for one in settings.values() for name in one if name):
         values = {path: json.dumps(one.get(name)) for path, one in settings.items()}
         if len({*values.values()}) == 1:

@@ -14,7 +14,7 @@ from exfuse.models.backbone import image_channels
 from exfuse.models.modes import modes_kept
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
-_SEE = "See the table of places in docs/extend.md."
+_SEE = "See docs/extend.md."
 Shape = tuple[int | None, ...]  # None: whatever it is
 
 
@@ -46,6 +46,50 @@ def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., An
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
+    module = _make(place, typed, option, *given, **named)
+    if place == "blocks":
+        return module
+    _check_module(place, typed, option, module)
+    if missing := [name for name in _ASKED.get(place, ()) if not hasattr(module, name)]:
+        raise ConfigError(
+            f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
+        )
+    if _is_foreign(option):
+        foreign.append(Filled(module, place, typed, named))
+    return module
+
+
+def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> nn.Module:
+    """Call a loss's option with train's labelled pixels by class; one of somebody else's is tried once.
+
+    Args:
+        typed: what names it.
+        option: waits for the counts.
+        counts: one for each class.
+
+    Raises:
+        ConfigError: naming it, if it does not take them, or does not make a number of scores and a truth.
+    """
+    loss: nn.Module = _make("loss", typed, option, counts)
+    _check_module("loss", typed, option, loss)
+    if _is_foreign(option):
+        scores = torch.zeros(_IMAGES, len(counts), 4, 4, requires_grad=True)
+        try:
+            inspect.signature(loss.forward).bind(scores, scores)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{typed}: a loss is called with scores and truth, but {_called(option)}.forward is not: {error}. {_SEE}"
+            ) from error
+        found = loss(scores, torch.zeros(_IMAGES, 4, 4, dtype=torch.uint8))
+        if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad):
+            raise ConfigError(
+                f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave "
+                f"{_told(_shape(found))}. {_SEE}"
+            )
+    return loss
+
+
+def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
     if isinstance(option, nn.Module):
         raise ConfigError(f"{typed}: its file makes a module before its place gives it anything: add _partial_: true. {_SEE}")
     try:
@@ -55,18 +99,16 @@ def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., An
         raise ConfigError(
             f"{typed}: place: {place} calls it with {words}, but {_called(option)} does not: {error}. {_SEE}"
         ) from error
-    module = option(*given, **named)
-    if place == "blocks":
-        return module
+    return option(*given, **named)
+
+
+def _check_module(place: str, typed: str, option: Callable[..., Any], module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{typed}: place: {place} wants a torch.nn.Module, but {_called(option)} gave {module!r:.80}. {_SEE}")
-    if missing := [name for name in _ASKED.get(place, ()) if not hasattr(module, name)]:
-        raise ConfigError(
-            f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
-        )
-    if _code(option).__module__.partition(".")[0] != __name__.partition(".")[0]:
-        foreign.append(Filled(module, place, typed, named))
-    return module
+
+
+def _is_foreign(option: Callable[..., Any]) -> bool:
+    return bool(_code(option).__module__.partition(".")[0] != __name__.partition(".")[0])
 
 
 def check_auxiliary(model: nn.Module, typed: str) -> None:

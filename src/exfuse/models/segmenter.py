@@ -140,7 +140,13 @@ def build_segmenter(
             )
         return next(iter(several(place).values()))
 
-    levels = tuple(decoder.keywords["levels"])  # type: ignore[attr-defined]  # a functools.partial
+    settings = decoder.keywords if isinstance(decoder, partial) else {}
+    if "levels" not in settings:
+        raise ConfigError(
+            "decoder: its file says neither which of res-2 to res-5 it reads nor waits for their maps. Give it levels: "
+            "[2, 3, 4, 5], or fewer, and _partial_: true. See docs/extend.md."
+        )
+    levels = tuple(settings["levels"])
     with torch_seeded(seed, "weights", BACKBONE):  # some of timm's parameters are drawn here and nowhere else
         taps = backbone(levels=levels, rearrange=one("blocks"))
     encoder = one("features")(taps)

@@ -19,7 +19,7 @@ _WIDE, _HALF, _THIRD = 24, 12, 8  # columns of W&B's grid
 
 def build_report(view: StudyView, entity: str, project: str) -> wr.Report:
     """Table, curves, classes, costs and pictures; one run set a row of the table, its seeds drawn as a mean and their range."""
-    grid: list[Any] = [wr.H2("Training"), _grid(view, _curves()), wr.H2("Classes"), _grid(view, _class_bars(view))]
+    grid: list[Any] = [wr.H2("Training"), _grid(view, _curves(view)), wr.H2("Classes"), _grid(view, _class_bars(view))]
     grid += [wr.H2("Costs"), _grid(view, _cost_panels(view)), wr.H2("Pictures"), _grid(view, _pictures(), grouped=False)]
     return wr.Report(
         entity=entity,
@@ -32,8 +32,8 @@ def build_report(view: StudyView, entity: str, project: str) -> wr.Report:
 
 
 def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
-    """The same panels as a saved view over the study's runs, grouped by variant."""
-    sections = {"Training": _curves(), "Classes": _class_bars(view), "Costs": _cost_panels(view), "Pictures": _pictures()}
+    """The same panels as a saved view over the study's runs, grouped by variant where no two rows are of one."""
+    sections = {"Training": _curves(view), "Classes": _class_bars(view), "Costs": _cost_panels(view), "Pictures": _pictures()}
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -42,9 +42,9 @@ def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
         settings=ws.WorkspaceSettings(max_runs=max(10, len(view.ids))),
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Metric("ID").isin(view.ids)),
-            groupby=[ws.Config("variant")],
+            groupby=[ws.Config("variant")] if view.distinct else [],
             run_settings={id: ws.RunSettings(color=view.colours[name]) for name, ids in view.rows.items() for id in ids},
-            group_colors={view.variants[name]: view.colours[name] for name in reversed(view.rows)},
+            group_colors={view.variants[name]: view.colours[name] for name in view.rows} if view.distinct else {},
             pinned_columns=_COLUMNS,
         ),
     )
@@ -128,9 +128,9 @@ def _grid(view: StudyView, panels: list[Any], grouped: bool = True) -> wr.PanelG
     return wr.PanelGrid(runsets=runsets, panels=panels, custom_run_colors=colours)
 
 
-def _curves() -> list[Any]:
+def _curves(view: StudyView) -> list[Any]:
     plots = {"val/miou": "mIoU on val", "val/pixel_accuracy": "Pixel accuracy on val"}
-    found: list[Any] = [_bars("final/miou", "mIoU at the end")]
+    found: list[Any] = [_bars(view, "final/miou", "mIoU at the end")]
     found += [
         wr.LinePlot(x="epoch", y=[key], title=title, title_x="epoch", groupby_aggfunc="mean", groupby_rangefunc="minmax")
         for key, title in plots.items()
@@ -143,14 +143,14 @@ def _curves() -> list[Any]:
 
 
 def _class_bars(view: StudyView) -> list[Any]:
-    bars = [_bars(f"final/iou/{name}", f"IoU of {name}") for name in view.classes]
+    bars = [_bars(view, f"final/iou/{name}", f"IoU of {name}") for name in view.classes]
     return _laid_out(bars, _THIRD)
 
 
 def _cost_panels(view: StudyView) -> list[Any]:
     """Of what the runs know; where their times do not count, the report's table alone has those that do."""
     scatter = wr.ScatterPlot(x="cost/gigamacs", y="final/miou", title="Cost against accuracy")
-    bars = [_bars(f"cost/{cost.key}", cost.title) for cost in COSTS if not (view.measured and cost.measured)]
+    bars = [_bars(view, f"cost/{cost.key}", cost.title) for cost in COSTS if cost.key not in view.hidden]
     return _laid_out([scatter, *bars], _THIRD)
 
 
@@ -166,10 +166,9 @@ def _pictures() -> list[Any]:
     return _laid_out([overlays, *tables], _WIDE)
 
 
-def _bars(key: str, title: str) -> wr.BarPlot:
-    return wr.BarPlot(
-        metrics=[key], title=title, groupby=wr.Config("variant"), groupby_aggfunc="mean", groupby_rangefunc="minmax"
-    )
+def _bars(view: StudyView, key: str, title: str) -> wr.BarPlot:
+    grouped: dict[str, Any] = {"groupby": wr.Config("variant"), "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+    return wr.BarPlot(metrics=[key], title=title, **(grouped if view.distinct else {}))
 
 
 def _laid_out(panels: list[Any], width: int, height: int = 8) -> list[Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import UserError
 from exfuse.palette import variant_colours
+from exfuse.store.costs import MEASURED
 from exfuse.store.study import Study, load_study
 
 
@@ -20,7 +21,8 @@ class StudyView:
         colours: of each row, by its title, as on its page.
         variants: what W&B groups the runs of each row by.
         classes: names of the classes that the truth holds.
-        measured: whether times and memory were measured anew beside one another, so that those of the runs do not count.
+        hidden: costs of the runs that do not count: times and memory where these were measured anew beside one another, and
+            what the study withholds.
     """
 
     name: str
@@ -31,12 +33,17 @@ class StudyView:
     colours: dict[str, str]
     variants: dict[str, str]
     classes: list[str]
-    measured: bool = False
+    hidden: frozenset[str] = frozenset()
 
     @property
     def ids(self) -> list[str]:
         """Of every run, each once."""
         return list(dict.fromkeys(id for ids in self.rows.values() for id in ids))
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two rows are of one variant, so that grouped by it their runs stay apart."""
+        return len({*self.variants.values()}) == len(self.variants)
 
 
 def view_study(folder: Path) -> StudyView:
@@ -56,9 +63,8 @@ def view_study(folder: Path) -> StudyView:
     colours = {row.title: colour for row, colour in zip(study.rows, variant_colours(len(study.rows)), strict=True)}
     variants = {row.title: next(iter(row.records.values())).label for row in study.rows if row.records}
     table = Rendering(study).texts()["table.md"]
-    return StudyView(
-        study.name, study.title, study.question, table, rows, colours, variants, _classes(study), study.measured is not None
-    )
+    hidden = frozenset((*study.withheld, *(MEASURED if study.measured is not None else ())))
+    return StudyView(study.name, study.title, study.question, table, rows, colours, variants, _classes(study), hidden)
 
 
 def _classes(study: Study) -> list[str]:

@@ -14,10 +14,11 @@ import pytorch_lightning as pl
 import torch
 from msgspec.structs import asdict, replace
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
-from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, user_error
+from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, user_error
 from exfuse.files import write_atomically
 from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
@@ -112,7 +113,10 @@ def build_trainer(
     if synchronised:
         plugins.append(SyncBatchNormAnywhere(on_gpu(described)))
     more = {"default_root_dir": str(folder.path)} | arguments.pop("more")
-    trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
+    try:
+        trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
+    except (ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: Lightning refuses these settings: {first_line(error)}.") from error
     if (asked := described.trainer.precision) != trainer.precision:  # which the record would not say
         raise ConfigError(
             f"trainer.precision={asked}: the device trains in {trainer.precision} instead. Set trainer.precision="

@@ -13,6 +13,7 @@ from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config import search_path
 from exfuse.data.bands import RGB, Bands
+from exfuse.data.pixels import Unfit
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
@@ -56,7 +57,8 @@ class TrainedModel:
         """Class ids (H, W) at the image's own size.
 
         Args:
-            image: of PIL, (H, W, C) uint8, usually RGB, or a file; see ``upright`` for photographs of PIL and files.
+            image: of PIL or a file, of which the data's range holds; or (H, W, C) uint8, usually RGB, as ``bands`` reads files.
+                See ``upright`` for photographs of PIL and files.
 
         Raises:
             DataError: if it is no such image.
@@ -78,15 +80,21 @@ class TrainedModel:
     def _pixels(self, image: Picture) -> NDArray[np.uint8]:
         if isinstance(image, (str, Path)):
             return self.bands.read(Path(image), self.upright)
+        by_range = self.bands.range is not None
         if isinstance(image, Image.Image):
-            if image.mode[0] in "IF":
+            deep = image.mode[0] in "IF"
+            if deep and not by_range:
                 raise DataError(
                     f"an image of Pillow's mode {image.mode} has more than 8 bits, which would be cut off. "
                     "Give its file, or an array of uint8."
                 )
             turned = ImageOps.exif_transpose(image) if self.upright else image
-            mode = {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
+            mode = turned.mode if deep else {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
             image = np.atleast_3d(np.asarray(turned.convert(mode)))
+            try:
+                image = self.bands.eight_bits(image) if by_range else image
+            except Unfit as unfit:
+                raise DataError(f"an image {unfit}") from unfit
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.bands.channels:
             raise DataError(
                 f"expected an image (height, width, {self.bands.channels}) of uint8, got {image.shape} of {image.dtype}."

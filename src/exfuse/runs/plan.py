@@ -107,6 +107,10 @@ def check_batch(run: Described, batch_size: int, side: int, stride: int) -> None
     )
     what = f"{keys[0]}={side}: a batch of {share} images of so many pixels a side"
     check_memory(13 * share * side**2, what, f"Choose a smaller one, or a smaller {keys[1]}.")
+    if isinstance(run, RunDescription):
+        longest, scale = run.recipe.long_side or side, max(1.0, *run.recipe.augmentation.scale)
+        what = f"recipe.long_side={longest}, recipe.augmentation.scale up to {scale:g}: an image of so many pixels a side"
+        check_memory(3 * (longest * scale) ** 2, what, "Choose smaller ones.")
     if not isinstance(run, RunDescription) and mixes_pairs(run) and share % 2:
         raise ConfigError(
             f"pretraining.recipe.mixing: images are mixed in pairs, and a device takes {share} at once. Choose another "

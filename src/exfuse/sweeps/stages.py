@@ -80,7 +80,7 @@ class Plan:
     def _finals(self, places: Iterable[int], console: Console) -> Stages:
         """The runs that the table shows, of cells at some places; a row of which one diverges takes its next best settings."""
         places = [*places]
-        while jobs := [job for job in self._wanted(places).values() if job and job not in self._ended]:
+        while jobs := [job for job in self._wanted(places).values() if job is not None and job not in self._ended]:
             self._ended |= dict(zip(jobs, (yield [[*job] for job in jobs]), strict=True))
             for row in range(len(self.rows)):
                 yield from self._pass_over(row, console)

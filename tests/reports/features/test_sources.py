@@ -7,8 +7,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from exfuse.data.split import Item, Split
 from exfuse.errors import DataError
-from exfuse.reports.features.sources import Chosen, find_images
+from exfuse.reports.features.sources import Chosen, find_images, find_sources
+from exfuse.store.folder import RunFolder
 from tests.described import arguments_of
+from tests.records import leave_record
 
 
 def test_an_image_is_named_by_place_id_or_what_the_command_line_makes_of_its_id(tmp_path: Path) -> None:
@@ -28,6 +30,22 @@ def test_an_image_is_named_by_place_id_or_what_the_command_line_makes_of_its_id(
         find_images([0, "2007_000033"], split)
     with pytest.raises(DataError, match="names no image"):
         find_images([], split)
+
+
+def test_runs_that_are_no_seeds_of_one_setting_are_not_one_row(tmp_path: Path) -> None:
+    common = {"label": "baseline", "options": {"seb": "none"}}
+
+    def rows(*runs: tuple[int, str]) -> list[str]:
+        for place, (seed, loss) in enumerate(runs):
+            folder = RunFolder(tmp_path, f"{place:016x}")
+            folder.path.mkdir(exist_ok=True)
+            leave_record(folder, "done", seed=seed, config={"loss": {"option": loss}}, **common)
+        paths = [str(tmp_path / f"{place:016x}") for place in range(len(runs))]
+        return [source.run.row for source in find_sources(paths, None, str(tmp_path))]
+
+    assert rows((0, "dice"), (1, "dice")) == ["baseline", "baseline"]
+    for unlike in (((0, "dice"), (1, "focal")), ((0, "dice"), (0, "dice"))):
+        assert rows(*unlike) == ["baseline 00000000", "baseline 00000000"]
 
 
 def test_a_path_is_a_photograph_and_a_name_a_safe_folder(tmp_path: Path) -> None:

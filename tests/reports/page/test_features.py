@@ -9,7 +9,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from exfuse.reports.page.page import render_page
-from exfuse.store.features import FeatureIndex
+from exfuse.store.features import FeatureIndex, find_features
+from exfuse.store.study import load_study
 from tests.reports.page.conftest import data_of
 
 
@@ -19,8 +20,9 @@ def with_features(study_folder: Path, tmp_path: Path) -> Path:
     folder = shutil.copytree(study_folder, tmp_path / "study")
     noise = np.random.default_rng(0)
     pictures, summary, runs = [], [], []
+    (row,) = (row for row in load_study(folder).rows if row.name == "seb")
     for seed in (0, 1):
-        common = {"run": f"{seed:016x}", "row": "seb", "seed": seed, "level": "res2"}
+        common = {"run": row.runs[seed].folder.key, "row": "seb", "seed": seed, "level": "res2"}
         file = f"image0/{seed}.png"
         (folder / "features" / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 255, (90, 300, 3), dtype=np.uint8)).save(folder / "features" / file)
@@ -51,3 +53,19 @@ def test_later_seeds_give_way_to_the_bound(with_features):
     assert len(text.encode()) <= whole - 5000
     assert re.search(r"1 picture would have made this file too large", text)
     assert "seb, seed 0, res2" in text
+
+
+def test_maps_of_runs_that_the_study_does_not_hold_are_left_out_and_counted(with_features):
+    index = find_features(with_features)
+    former = index.runs[1].key
+    change = {former: "0123456789abcdef"}
+    renamed = {
+        name: tuple(msgspec.structs.replace(one, run=change.get(one.run, one.run)) for one in getattr(index, name))
+        for name in ("pictures", "summary")
+    }
+    runs = tuple(msgspec.structs.replace(one, key=change.get(one.key, one.key)) for one in index.runs)
+    msgspec.structs.replace(index, runs=runs, **renamed).write()
+    text = render_page(data_of(with_features))
+    assert "seb, seed 0, res2" in text
+    assert "seb, seed 1, res2" not in text
+    assert "Low-level maps of 1 run that the study does not hold are left out" in text

@@ -121,4 +121,4 @@ def _range(found: Quartiles | float) -> str:
         return f"{found:,.0f}"
     digits = min(3, max(0, 2 - math.floor(math.log10(found.high))))  # three significant ones
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))
-    return f"{median} \\[{low}, {high}]"
+    return f"{median} [{low}, {high}]"

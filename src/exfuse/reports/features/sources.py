@@ -3,14 +3,18 @@
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError, repeated
 from exfuse.files import check_folder
+from exfuse.store.consistency import find_deviations
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
+from exfuse.store.record import Record
 from exfuse.store.study import load_study
 
 
@@ -83,7 +87,31 @@ def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, r
     sources = [Source(_describe(path, rows), path) for path in dict.fromkeys(paths)]
     if twice := repeated(source.run.key for source in sources):
         raise UserError(f"Two checkpoints are of run {twice[0]}: its pictures would overwrite one another. Name one of them.")
-    return sources
+    return _told_apart(sources)
+
+
+def _told_apart(sources: Sequence[Source]) -> list[Source]:
+    """The sources; those that one name stands for but that are no seeds of one setting are called by their keys as well."""
+    named: dict[str, list[tuple[str, int, Record]]] = {}
+    for one in sources:
+        if (record := _record_of(one.checkpoint)) is not None:
+            named.setdefault(one.run.row, []).append((one.run.row, one.run.seed, record))
+    mixed = {row for row, runs in named.items() if repeated(seed for _, seed, _ in runs) or find_deviations(runs, settled={})}
+    return [
+        replace(one, run=msgspec.structs.replace(one.run, row=f"{one.run.row} {one.run.key[:8]}"))
+        if one.run.row in mixed
+        else one
+        for one in sources
+    ]
+
+
+def _record_of(path: Path) -> Record | None:
+    folder = _folder_of(path)
+    return RunFolder(folder.parent, folder.name).record() if path.exists() else None
+
+
+def _folder_of(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent.parent).resolve()  # a checkpoint lies in <run>/checkpoints/
 
 
 def find_images(asked: object, split: Split | None, upright: bool = True) -> list[Chosen]:
@@ -118,9 +146,7 @@ def as_list(value: object) -> list[object]:
 
 
 def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
-    folder = path if path.is_dir() else path.parent.parent  # a checkpoint lies in <run>/checkpoints/
-    folder = folder.resolve()
-    record = RunFolder(folder.parent, folder.name).record() if path.exists() else None
+    folder, record = _folder_of(path), _record_of(path)
     if record is None:  # that it is no run, or no checkpoint, is for whoever loads it to say
         return FeatureRun(folder.name, path.stem, 0, "unknown")
     row = rows.get(folder.name, record.label or folder.name)

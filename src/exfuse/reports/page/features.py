@@ -4,6 +4,9 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from exfuse.errors import plural
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.features import FeatureIndex, FeaturePicture, SummaryRow, find_features
 from exfuse.store.metric import number
@@ -25,6 +28,11 @@ def section(data: PageData, room: int) -> Section | None:
     index = find_features(data.study.folder)
     if index is None:
         return None
+    keys = _finished(data)
+    pictures, summary = (tuple(one for one in found if one.run in keys) for found in (index.pictures, index.summary))
+    if not pictures and not summary:
+        return None
+    index = msgspec.structs.replace(index, pictures=pictures, summary=summary)
     shown = _fitting(index, room)
     images = [
         {"id": image, "pictures": [_picture(index, one, data) for one in shown if one.image == image]}
@@ -39,6 +47,22 @@ def section(data: PageData, room: int) -> Section | None:
         **_numbers(index, data),
     }
     return Section("features", "Low-level maps", content)
+
+
+def why_not_all(data: PageData) -> str:
+    """A sentence on maps in the study's folder that are of none of its runs; empty if there are none."""
+    index = find_features(data.study.folder)
+    others = set() if index is None else {one.key for one in index.runs} - _finished(data)
+    if not others:
+        return ""
+    return (
+        f"Low-level maps of {plural(len(others), 'run')} that the study does not hold are left out: exfuse report features "
+        "draws them anew."
+    )
+
+
+def _finished(data: PageData) -> set[str]:
+    return {run.folder.key for row in data.study.rows for run in row.runs.values() if run.done}
 
 
 def _fitting(index: FeatureIndex, room: int) -> list[FeaturePicture]:

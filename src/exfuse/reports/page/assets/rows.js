@@ -9,7 +9,7 @@
   // A cell's first number, or its text; what has neither comes last.
   function value(row, column) {
     const text = row.cells[column].textContent.trim().replaceAll("\u2212", "-");
-    const number = text.match(/^[+<-]? ?[\d.]+/);
+    const number = text.match(/^[+<-]? ?[\d.]+(e[+-]?\d+)?/i);
     return number ? Number(number[0].replace(/[<+ ]/g, "")) : text;
   }
   function compared(one, other) {
