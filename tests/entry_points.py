@@ -1,11 +1,11 @@
 """Start an entry point in a process of its own, as ``python -m src.train ...`` does, without importing torch anew each time.
 
 Importing torch, Lightning and what they bring takes longer than any of these tests' trainings. Here one server process of
-multiprocessing imports those libraries once and every start is a fork of it: a process with its own id, signals, environment
-and output, which imports this project anew, parses its arguments and ends by itself. What such a process starts in its turn
-with ``[sys.executable, "-m", ...]`` (the trainings of a sweep, the second process of DDP) is its real child, with its pipes,
-its session and its place in /proc, forked from it in the same way. What is about the interpreter's own start, about what it
-imports, or about launchers is tested with ``subprocess`` as ever.
+multiprocessing imports those libraries and this project once and every start is a fork of it: a process with its own id,
+signals, environment and output, which parses its arguments and ends by itself. What such a process starts in its turn with
+``[sys.executable, "-m", ...]`` (the trainings of a sweep, the second process of DDP) is its real child, with its pipes, its
+session and its place in /proc, forked from it in the same way, but imports this project anew: its parent has used it. What is
+about the interpreter's own start, about what it imports, or about launchers is tested with ``subprocess`` as ever.
 """
 
 import atexit
@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # read by albumentations on import: it would ask the network for a newer release
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 SERVER = multiprocessing.get_context("forkserver")
-# third parties alone: this project's own modules are those of the folder that the test runs in
+# Libraries, and of this project what most entry points load: half a second of each start.
 SERVER.set_forkserver_preload(
     [
         *(
@@ -44,11 +44,13 @@ SERVER.set_forkserver_preload(
             "matplotlib.pyplot",
             "matplotlib.backends.backend_agg",
         ),
-        *("scipy.stats", "hydra", "rich.console", "msgspec", "pytest", "tests.preloaded"),
+        *("scipy.stats", "hydra", "rich.console", "msgspec", "pytest"),
+        *("exfuse.cli.running", "exfuse.runs.training", "exfuse.runs.evaluation", "exfuse.analysis.rendering"),
+        *("exfuse.sweeps.session", "exfuse.sweeps.supervisor", "tests.preloaded"),
     ]
 )
 OURS = ("src", "exfuse")
-_ANEW = (*OURS, "hydra", "hydra_plugins", "omegaconf")  # what a forked child imports itself: they keep what its parent did
+_ANEW = (*OURS, "hydra", "hydra_plugins", "omegaconf")  # what a child's child imports itself: they keep what its parent did
 _SECONDS = patience(300)  # more than anything that a test starts takes, on a busy machine too
 
 

@@ -312,6 +312,14 @@ def test_an_own_decoder_is_tried_before_anything_trains(own_decoder, compose_con
         build_model(compose_config(*own_decoder(code)), 4)
 
 
+def test_a_decoder_whose_file_says_no_levels_is_told_so(tmp_path, own_decoder, compose_config):
+    chosen = own_decoder("OwnDecoder")
+    file = tmp_path / "decoder" / "mine.yaml"
+    file.write_text(file.read_text().replace("levels: [2, 3, 4, 5]\n", ""))
+    with pytest.raises(ConfigError, match=r"decoder: its file says neither .* Give it levels"):
+        build_model(compose_config(*chosen), 4)
+
+
 @pytest.mark.parametrize("decoder", ["plain", "aspp"])
 def test_an_own_upsampling_is_refused_where_nothing_is_upsampled(own_option, compose_config, decoder):
     own_option("ecre", "Thrice")

@@ -207,7 +207,7 @@ def test_a_devices_share_of_a_batch_follows_from_what_lightning_will_take(
 def test_images_that_cannot_fit_are_refused_before_anything_is_loaded(
     compose_config: Callable[..., RunDescription], typed: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"recipe\.long_side=\d+, recipe\.augmentation\.scale up to [\d.e+]+: an image .* GiB"):
+    with pytest.raises(ConfigError, match=r"recipe\.long_side=\d+, recipe\.augmentation\.scale up to .*: an image .* GiB"):
         plan_run(compose_config("trainer=cpu", *typed.split()))
 
 

@@ -11,6 +11,7 @@ from exfuse.config import search_path
 from exfuse.config.options import build
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError
+from exfuse.models.places import make_loss
 from exfuse.palette import VOID
 from exfuse.store.description import CROSS_ENTROPY, Option
 from exfuse.tasks.losses import CrossEntropy, HardPixels, is_plain, segmentation_loss, weigh_classes, weights_of_classes
@@ -224,3 +225,50 @@ def test_a_loss_of_ones_own_is_a_class_and_a_file(tmp_path, monkeypatch):
     )
     torch.testing.assert_close(loss(scores, truth), expected)
     assert loss(scores, torch.full_like(truth, VOID)) == 0
+
+
+class Own(torch.nn.Module):
+    """As docs/extend.md has it, spoilt as it is told."""
+
+    def __init__(self, counts, spoil=""):  # noqa: ARG002
+        super().__init__()
+        self.spoil = spoil
+
+    def forward(self, scores, truth):
+        loss = segmentation_loss(scores, truth)
+        return {"pixels": scores[:, 0], "number": 0.5, "fixed": loss.detach()}.get(self.spoil, loss)
+
+
+class OfScores(Own):
+    def forward(self, scores):
+        return scores.mean()
+
+
+class WithoutCounts(torch.nn.Module):
+    pass
+
+
+def plain_function(counts):
+    return segmentation_loss
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (WithoutCounts, r"place: loss calls it with one argument, but .*WithoutCounts does not"),
+        (plain_function, r"place: loss wants a torch\.nn\.Module, but .*plain_function gave"),
+        (OfScores, r"a loss is called with scores and truth, but .*OfScores\.forward is not"),
+        (Own(COUNTS), r"its file makes a module before .* add _partial_: true"),
+        *(
+            (
+                functools.partial(Own, spoil=spoil),
+                rf"a loss gives a tensor of one number that has a gradient, but .*Own gave {found}",
+            )
+            for spoil, found in (("pixels", r"a tensor \(2, 4, 4\)"), ("number", r"0\.5"), ("fixed", r"tensor\(1\.38"))
+        ),
+    ],
+)
+def test_an_own_loss_that_is_none_is_named_before_anything_trains(option, says):
+    with pytest.raises(ConfigError, match=rf"loss=mine: {says}"):
+        make_loss("loss=mine", option, COUNTS)
+    assert isinstance(make_loss("loss=mine", Own, COUNTS), Own)

@@ -82,9 +82,9 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
             ) from error
         found = loss(scores, torch.zeros(_IMAGES, 4, 4, dtype=torch.uint8))
         if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad):
+            gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) and found.ndim else f"{found!r:.60}"
             raise ConfigError(
-                f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave "
-                f"{_told(_shape(found))}. {_SEE}"
+                f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave {gave}. {_SEE}"
             )
     return loss
 
@@ -93,6 +93,8 @@ def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **nam
     if isinstance(option, nn.Module):
         raise ConfigError(f"{typed}: its file makes a module before its place gives it anything: add _partial_: true. {_SEE}")
     try:
+        if getattr(_code(option), "__init__", None) is nn.Module.__init__:  # which says that it takes anything, and does not
+            raise TypeError("it has no __init__ of its own")
         inspect.signature(option).bind(*given, **named)
     except (TypeError, ValueError) as error:
         words = ", ".join(f"{name}=" for name in named) or "one argument"
