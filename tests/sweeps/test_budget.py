@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from exfuse.analysis.power import Trained, read_rates
+from exfuse.composition import precision as formats
 from exfuse.runs.peak import resident_peak
 from exfuse.sweeps.budget import CPU_THREADS, GPU, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
@@ -123,7 +124,7 @@ def test_memory_is_that_of_the_images_that_a_device_takes_and_on_a_cpu_of_the_pr
     assert "of the process" in assumptions(budget)
 
 
-def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said():
+def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said(monkeypatch):
     words = ["+ablation=baseline", "trainer=cpu", "backbone.init=random"]
     (half,) = plan(*words, "trainer.precision=bf16-mixed")
     assert half.device == CPU_THREADS[2]
@@ -132,8 +133,10 @@ def test_a_cpu_is_priced_as_a_thread_of_one_unless_something_else_is_said():
     assert single.device == CPU_THREADS[4]
     assert "4 bytes a number" in assumptions(single)
     assert single.hours() > half.hours()
-    (by_itself,) = plan(*words, "trainer.precision=auto")
-    assert by_itself.hours() == single.hours()
+    for has_bfloat16, same in ((False, single), (True, half)):
+        monkeypatch.setattr(formats, "processor_knows_bfloat16", lambda has=has_bfloat16: has)
+        (by_itself,) = plan(*words, "trainer.precision=auto")
+        assert by_itself.hours() == same.hours()
     (faster,) = plan_budget([*words, *SMALL], lambda *_: None, tflops=1.0)
     assert faster.device == CPU_THREADS[4]._replace(tflops=1.0)
     assert faster.hours() < single.hours()
