@@ -25,6 +25,7 @@ def options(group):
 
 PAIRS = [*itertools.product(options("backbone"), options("pretraining"))]
 ALIGNED = [*zip(options("backbone"), itertools.cycle(options("pretraining")))]  # each of either at least once
+LARGE = [name for name in options("backbone") if name.startswith("resn") and not name.endswith(("tiny", "cpu"))]
 
 
 @pytest.mark.parametrize("entry", ["train", "pretrain"])
@@ -38,9 +39,7 @@ def test_every_pretraining_goes_with_every_backbone(entry, backbone, pretraining
     assert described.pretraining.recipe == own.pretraining.recipe
 
 
-@pytest.mark.parametrize(
-    "backbone", [name for name in options("backbone") if name.startswith("resn") and not name.endswith(("tiny", "cpu"))]
-)
+@pytest.mark.parametrize("backbone", LARGE)
 def test_a_large_backbone_is_pretrained_on_imagenet(backbone):
     assert describe_run([f"backbone={backbone}"]).pretraining.data.settings["name"] == "ImageNet"
 
