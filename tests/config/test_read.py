@@ -201,6 +201,7 @@ def test_what_a_class_inherits_it_takes(tmp_path: Path, monkeypatch: pytest.Monk
         "class Entropy(nn.CrossEntropyLoss):\n    pass\n"
         "class Starred(CrossEntropyLoss):\n    gain: float = 2.0\n"
         "class Plain(nn.Module):\n    pass\n"
+        "from dataclasses import dataclass as record\n@record\nclass Held:\n    gain: float = 2.0\n"
     )
     (tmp_path / "base_of_inheriting.py").write_text("class Base:\n    def __init__(self, counts, epsilon=1.0):\n        pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -208,6 +209,7 @@ def test_what_a_class_inherits_it_takes(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("Entropy", "Starred"):
         assert "label_smoothing" in signature(f"inheriting.{name}").arguments
     assert signature("inheriting.Plain") == ({}, False)
+    assert [*signature("inheriting.Held").arguments] == ["gain"]
 
 
 @pytest.mark.parametrize("recipe", ["voc", "scenes"])

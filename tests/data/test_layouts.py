@@ -318,6 +318,28 @@ def test_images_of_another_split_are_not_replaced(tmp_path: Path) -> None:
         convert("labelme", str(other), None, str(tmp_path / "mine"), "train", "background")
 
 
+def test_folders_further_down_are_read_and_what_is_no_annotation_is_not(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    labelme(tmp_path / "labelled" / "deep" / "er", [SHAPES[0], {**SHAPES[1], "label": 7}])
+    for name in (".vscode/settings.json", "deep/.ipynb_checkpoints/c.json", "deep/other.json"):
+        path = tmp_path / "labelled" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"colour": 1}')
+    convert("labelme", str(tmp_path / "labelled"), None, str(tmp_path / "mine"), "train", "background")
+    assert (tmp_path / "mine" / "classes.txt").read_text() == "background\n7\nsofa\n"
+    assert [path.name for path in (tmp_path / "mine" / "train" / "images").iterdir()] == ["c.png"]
+
+
+@pytest.mark.parametrize(("mode", "saved"), [("P", "x.tif"), ("RGB", "turned.tif"), ("I;16", "deep.png")])
+def test_images_of_any_bits_are_converted(tmp_path: Path, mode: str, saved: str) -> None:
+    pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
+    image = Image.fromarray(np.zeros((9, 9), np.uint16)) if mode == "I;16" else Image.new(mode, (9, 9))
+    image.save(tmp_path / saved, **({"tiffinfo": {274: 6}} if saved == "turned.tif" else {}))
+    (tmp_path / "train.json").write_text(json.dumps(coco_of(saved, [2, 2, 7, 2, 7, 7, 2, 7])))
+    convert("coco", str(tmp_path / "train.json"), None, str(tmp_path / "mine"), "train", "background")
+    assert (tmp_path / "mine" / "train" / "images" / saved).is_file()
+
+
 @pytest.mark.parametrize("areas", [(None, None), (0, 0), (1, 400)])
 def test_the_smaller_is_painted_later_whatever_the_file_says_of_areas(
     tmp_path: Path, areas: tuple[int | None, int | None]
@@ -362,6 +384,7 @@ def coco_of(name: str, corners: object, side: int = 9, id: object = 1) -> dict[s
         ),
         ("labelme", [{"label": "cat", "points": [[1, 1]], "shape_type": "point"}], "only polygons, rectangles and circles"),
         ("labelme", [{"points": []}], "no annotation of labelme"),
+        ("labelme", [{"label": None, "points": [[1, 1], [8, 8], [1, 8]]}], "no annotation of labelme"),
         ("labelme", [], "class"),
         ("labelme", [{"label": "cat", "points": [[1, 1], [8, 8]], "shape_type": "polygon"}], "a polygon of 2 points"),
         ("coco", coco_of("photos/a.jpg", []), "'cat' without a polygon"),

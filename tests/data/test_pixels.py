@@ -253,3 +253,17 @@ def test_what_is_known_of_a_mask_is_what_its_pixels_are(root: Path) -> None:
     assert facts.size == SIZE
     assert facts.counts == {id: int((labels == id).sum()) for id in range(3)}
     assert facts.colours == {0: 0x000000, 1: 0x800000, 2: 0x008000}
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5])
+def test_a_channel_of_a_tiff_that_is_called_no_alpha_is_not_left_out(tmp_path: Path, bands: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 14, bands), dtype=np.uint8)
+    colours = 1 if bands == 2 else 3
+    kind = {"photometric": "minisblack" if colours == 1 else "rgb", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "x.tif", pixels, extrasamples=["unspecified"] * (bands - colours), **kind)
+    assert f"data.channels={bands}" in look_through_image(tmp_path / "x.tif").problem
+    with pytest.raises(DataError, match="does not call an alpha"):
+        read_image(tmp_path / "x.tif")
+    tifffile.imwrite(tmp_path / "y.tif", pixels[..., : colours + 1], extrasamples=["unassalpha"], **kind)
+    assert look_through_image(tmp_path / "y.tif").problem == ""

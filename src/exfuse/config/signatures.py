@@ -129,9 +129,10 @@ def _signature(path: Path, definition: _Definition) -> Signature | None:
 
 
 def _holds_fields(definition: ast.ClassDef) -> bool:
-    """Whether what is annotated in a class's body are its arguments: of a dataclass, a NamedTuple or a Struct."""
-    told = [*definition.decorator_list, *definition.bases]
-    return any(word in ast.dump(one) for one in told for word in ("dataclass", "'define'", "NamedTuple", "Struct"))
+    """Whether what is annotated in a class's body are its arguments: of a NamedTuple, a Struct or what a decorator makes."""
+    annotated = any(isinstance(statement, ast.AnnAssign) for statement in definition.body)
+    told = any(word in ast.dump(one) for one in definition.bases for word in ("NamedTuple", "Struct"))
+    return annotated and (told or bool(definition.decorator_list))
 
 
 def _of_function(path: Path, function: ast.FunctionDef, skip: int) -> Signature:

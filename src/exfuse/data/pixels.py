@@ -24,7 +24,7 @@ FORMATS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}  # of imag
 _MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # pixels, Pillow's own limit
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # from half of them on
 ORIENTATION = 0x0112  # EXIF's tag, and a TIFF's
-_BITS, _EXTRA = 258, 338  # a TIFF's tags: of each channel, and what those beyond colours are
+_BITS, _SAMPLES, _EXTRA = 258, 277, 338  # a TIFF's tags: of each channel, and what those beyond colours are
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -229,7 +229,7 @@ def _image_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
     if image.format == "TIFF" and 0 in image.tag_v2.get(_EXTRA, ()):  # type: ignore[attr-defined]
         raise Unfit(
             "has a channel that it does not call an alpha, which would be left out. State how many are read: data=folder "
-            "data.channels=4, or save it without."
+            f"data.channels={image.tag_v2.get(_SAMPLES)}, or save it without."  # type: ignore[attr-defined]
         )
     refuse_frames(image)
     facts = Facts(image.size, orientation_of(image, path))

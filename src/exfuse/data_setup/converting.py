@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from exfuse.data.bands import Bands
 from exfuse.data.coco import Instance, covered_by
+from exfuse.data.pixels import image_size
 from exfuse.data.text import check_ids, check_listed_names, read_class_names
 from exfuse.errors import DataError, plural
 from exfuse.files import check_folder, write_folder, write_new
@@ -77,7 +78,7 @@ def convert(
             f"(split={split})? Else delete that folder."
         )
     for one in drawn:
-        if (size := _ANY.size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
+        if (size := _size(one.image)) != (one.width, one.height) and size != (one.height, one.width):
             raise DataError(
                 f"{source}: {one.image} has {size[0]}x{size[1]} pixels, and its annotations {one.width}x{one.height}."
             )
@@ -174,10 +175,16 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
 def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: labelme writes a JSON file beside each image. Name their folder.")
-    for path in sorted(folder.rglob("[!.]*.json")):
+    for path in sorted(folder.rglob("*.json")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         content = _json(path)
+        if path.parent != folder and not (isinstance(content, dict) and "shapes" in content):
+            continue  # of something else
         try:
-            labelled = [(shape["label"].strip(), shape) for shape in content["shapes"]]
+            if unnamed := [shape for shape in content["shapes"] if not isinstance(shape["label"], (str, int))]:
+                raise TypeError(f"the label {unnamed[0]['label']}")
+            labelled = [(str(shape["label"]).strip(), shape) for shape in content["shapes"]]
             shapes = [(label, label == _IGNORED, _polygon(shape, path)) for label, shape in labelled]
             name = content["imagePath"].replace("\\", "/")
             where = _image(images / Path(name).name if images else path.parent / name, path)
@@ -247,6 +254,14 @@ def _image(path: Path, annotation: Path) -> Path:
     if path.suffix.lower() not in _ANY.formats:
         raise DataError(f"{annotation} annotates {path}, but data=folder reads {', '.join(sorted(_ANY.formats))}. Convert it.")
     return path
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, of whatever channels and bits."""
+    try:
+        return image_size(path)
+    except DataError:
+        return _ANY.size(path)
 
 
 def _link(source: Path, target: Path) -> None:

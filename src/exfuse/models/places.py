@@ -1,5 +1,6 @@
 """What a module of somebody else's must give in its place of the model, tried on a small image before anything is trained."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
 from exfuse.models.modes import modes_kept
+from exfuse.randomness import torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
 _SEE = "See docs/extend.md."
@@ -73,20 +75,27 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
     loss: nn.Module = _make("loss", typed, option, counts)
     _check_module("loss", typed, option, loss)
     if _is_foreign(option):
-        scores = torch.zeros(_IMAGES, len(counts), 4, 4, requires_grad=True)
         try:
-            inspect.signature(loss.forward).bind(scores, scores)
+            inspect.signature(loss.forward).bind(None, None)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{typed}: a loss is called with scores and truth, but {_called(option)}.forward is not: {error}. {_SEE}"
             ) from error
-        found = loss(scores, torch.zeros(_IMAGES, 4, 4, dtype=torch.uint8))
-        if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad):
-            gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) and found.ndim else f"{found!r:.60}"
-            raise ConfigError(
-                f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave {gave}. {_SEE}"
-            )
+        try:
+            found = _tried(loss, len(counts))
+        except Exception:  # of the small maps alone, or the training says it
+            return loss
+        if not (isinstance(found, Tensor) and found.ndim == 0):
+            gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r:.60}"
+            raise ConfigError(f"{typed}: a loss gives a tensor of one number, but {_called(option)} gave {gave}. {_SEE}")
     return loss
+
+
+def _tried(loss: nn.Module, classes: int) -> Any:
+    """What a copy of a loss makes of small random scores and a truth of all classes; nobody's numbers change."""
+    with torch_seeded(0, "places"):
+        scores = torch.randn(_IMAGES, classes, _SIDE, _SIDE, requires_grad=True) * 1
+        return copy.deepcopy(loss)(scores, torch.randint(classes, (_IMAGES, _SIDE, _SIDE), dtype=torch.uint8))
 
 
 def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
