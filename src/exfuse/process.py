@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2 and 1
+_GPU_FILES = (Path("/dev/nvidia0"), Path("/dev/kfd"))  # NVIDIA's, AMD's
 _PROCESSOR = Path("/proc/cpuinfo")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # instructions of x86 and Arm
 _MOST_WORKERS = 8  # a loader: there are two in a training
@@ -203,6 +204,12 @@ def gpu_generation() -> int:
             return min((int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) for handle in handles), default=0)
     except pynvml.NVMLError:
         return 0
+
+
+def may_have_gpu() -> bool:
+    """Whether there may be a GPU that this process may use, whether or not NVIDIA's driver answers for it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") is not None and not visible_gpus()
+    return not hidden and any(path.exists() for path in _GPU_FILES)
 
 
 def processor_knows_bfloat16() -> bool:

@@ -126,6 +126,11 @@ class OneMap(OwnDecoder):
         return super().forward(levels, size)[0]
 
 
+class WithoutFirst(OwnDecoder):
+    def forward(self, levels, size):
+        return super().forward(levels, size)[0], None
+
+
 class Unsaid(OwnDecoder):
     def __init__(self, **given):
         super().__init__(**given)
@@ -310,6 +315,14 @@ def own_decoder(tmp_path, add):
 def test_an_own_decoder_is_tried_before_anything_trains(own_decoder, compose_config, code, message):
     with pytest.raises(ConfigError, match=message):
         build_model(compose_config(*own_decoder(code)), 4)
+
+
+def test_what_nobody_reads_of_an_own_decoder_may_be_anything(own_decoder, compose_config):
+    chosen = own_decoder("WithoutFirst")
+    model = build_model(compose_config(*chosen), 4)
+    assert model(torch.zeros(2, 3, 64, 64)).scores.shape == (2, 4, 64, 64)
+    with pytest.raises(ConfigError, match=r"decoder gave .*no tensor\] where place: decoder wants"):
+        build_model(compose_config(*chosen, "technique/ecre=subpixel_supervised"), 4)
 
 
 def test_a_decoder_whose_file_says_no_levels_is_told_so(tmp_path, own_decoder, compose_config):

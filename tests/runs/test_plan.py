@@ -113,6 +113,7 @@ def test_automatic_precision_is_what_the_device_does_best(
 ) -> None:
     monkeypatch.setattr(process, "pynvml", _Driver(*capabilities))
     monkeypatch.setattr(precision, "processor_knows_bfloat16", lambda: processor)
+    monkeypatch.setattr(process, "_GPU_FILES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -147,7 +147,7 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
     Raises:
         UserError: if one is being trained, nothing is there, or nobody can be asked.
     """
-    found = [run for folder in dict.fromkeys(Path(folder).resolve() for folder in runs) for run in list_runs(folder)]
+    found = [*{run.folder.path.resolve(): run for folder in runs for run in list_runs(Path(folder))}.values()]
     if not found:
         raise UserError(f"No run in {', '.join(runs)}. exfuse runs lists them.")
     console = Console()

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from exfuse.process import gpu_generation, processor_knows_bfloat16
+from exfuse.process import gpu_generation, may_have_gpu, processor_knows_bfloat16
 from exfuse.store.description import D, Precision
 
 _AMPERE = 8  # major compute capability of the first GPUs that calculate in bfloat16
@@ -30,5 +30,7 @@ def device_has_bfloat16(accelerator: str) -> bool:
     Args:
         accelerator: Lightning's name of it, or ``auto``.
     """
-    generation = gpu_generation() if accelerator in ("auto", "gpu", "cuda") else 0
-    return generation >= _AMPERE or (not generation and accelerator in ("auto", "cpu") and processor_knows_bfloat16())
+    if accelerator in ("auto", "gpu", "cuda") and (generation := gpu_generation()):
+        return generation >= _AMPERE
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not may_have_gpu())
+    return on_cpu and processor_knows_bfloat16()

@@ -185,7 +185,7 @@ def _check_sum(loss: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    if loss.get("parts", ()) is None:
+    if "weights" in loss and loss.get("parts", ()) is None:
         raise ConfigError("loss.parts=null: a sum of losses needs them. See conf/loss/sum.yaml.")
     if (parts := loss.get("parts")) is None or (weights := loss.get("weights")) is None:
         return

@@ -178,8 +178,14 @@ def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     for path in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        content = _json(path)
-        if path.parent != folder and not (isinstance(content, dict) and "shapes" in content):
+        try:
+            content = _json(path)
+        except DataError:
+            if path.parent == folder:
+                raise
+            continue
+        below = path.parent.relative_to(folder)
+        if below.parts and not (isinstance(content, dict) and "shapes" in content):
             continue  # of something else
         try:
             if unnamed := [shape for shape in content["shapes"] if not isinstance(shape["label"], (str, int))]:
@@ -187,7 +193,8 @@ def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
             labelled = [(str(shape["label"]).strip(), shape) for shape in content["shapes"]]
             shapes = [(label, label == _IGNORED, _polygon(shape, path)) for label, shape in labelled]
             name = content["imagePath"].replace("\\", "/")
-            where = _image(images / Path(name).name if images else path.parent / name, path)
+            places = [images / below / Path(name).name, images / Path(name).name] if images else [path.parent / name]
+            where = _image(next(filter(Path.is_file, places), places[-1]), path)
             yield _Drawn(where, int(content["imageHeight"]), int(content["imageWidth"]), shapes)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(

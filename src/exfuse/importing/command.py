@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 import shlex
 import shutil
 import sys
@@ -95,8 +97,7 @@ def import_study(
     command = _command(source, {**said, **{f"metric.{key}": value for key, value in named.items()}}, columns, missing, mixed)
     study = _study(runs, file, source, command, missing, mixed)
     target = Path(output) if output else Path("outputs/studies") / study.name
-    if source.is_absolute() or not target.resolve().is_relative_to(Path.cwd()):  # else both travel together, wherever to
-        study = msgspec.structs.replace(study, source=hashlib.sha256(source.resolve().as_posix().encode()).hexdigest()[:16])
+    study = msgspec.structs.replace(study, source=_marks(source, target)[0 if source.is_absolute() else 1])
     _check_target(target, source, study)
     records = [_record(run, metric, grouping, source) for run in runs]
     for note in () if quiet else _notes(runs, records, metric, study, left_out):
@@ -322,9 +323,8 @@ def _varies(by_row: Mapping[str, Mapping[int, Found]], mixed: bool) -> list[str]
     for name in () if mixed else ("parameters", "gigamacs"):
         for by_seed in by_row.values():
             told = {one.path: value for one in by_seed.values() if (value := getattr(one.run, name)) is not None}
-            if len({*told.values()}) > 1:
-                first, value = next(iter(told.items()))
-                second = next(path for path, found in told.items() if found != value)
+            first, value = next(iter(told.items()), (None, 0))
+            if second := next((path for path, found in told.items() if not math.isclose(found, value, rel_tol=1e-6)), None):
                 raise UserError(
                     f"{second}: {name} is {told[second]:,}, but {value:,} in {first} of the same row. Correct one of them, "
                     "give it a row of its own, or say mixed=true."
@@ -417,6 +417,13 @@ def _command(source: Path, said: Mapping[str, str | None], columns: Columns, mis
     return shlex.join(["exfuse", "study", "import", place, *(f"{key}={as_typed(value)}" for key, value in typed_too.items())])
 
 
+def _marks(source: Path, target: Path) -> tuple[str, str]:
+    """What stands for a folder of results: where it is, and where it is from the study, which holds if both travel together."""
+    places = (source.resolve().as_posix(), Path(os.path.relpath(source.resolve(), target.resolve())).as_posix())
+    absolute, relative = (hashlib.sha256(place.encode()).hexdigest()[:16] for place in places)
+    return absolute, relative
+
+
 def _check_target(target: Path, source: Path, study: StudyFile) -> None:
     """Refuse to write over what was not imported from there, and into what is read."""
     inside, read = target.resolve(), source.resolve()
@@ -425,7 +432,8 @@ def _check_target(target: Path, source: Path, study: StudyFile) -> None:
     check_place(target, "output")
     if (target / FILE).is_file():
         there = read_json(target / FILE, StudyFile, "a study", "Choose another output.", SCHEMA)
-        is_another = shlex.split(there.command)[:4] != shlex.split(study.command)[:4] or there.source not in ("", study.source)
+        known = ("", *_marks(source, target))  # nothing: of before the place was noted
+        is_another = shlex.split(there.command)[:4] != shlex.split(study.command)[:4] or there.source not in known
         if any(row.options for row in there.rows) or is_another:
             raise UserError(f"{target} holds another study, made by {there.command!r}. Choose another name or output.")
 

@@ -1,13 +1,13 @@
 """Encoders that somebody brings who needs no timm: a module of four maps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
 from exfuse.models.modes import modes_kept
 
@@ -75,12 +75,13 @@ class OwnBackbone(Backbone):
                 maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
         except Exception as error:  # its own code may raise anything
             raise ConfigError(
-                f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: {error}); "
-                "expected one that takes images of any size."
+                f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: "
+                f"{first_line(error)}); expected one that takes images of any size."
             ) from error
-        if not isinstance(maps, list | tuple) or not all(isinstance(each, Tensor) for each in maps):
+        found = [*maps] if isinstance(maps, Iterable) and not isinstance(maps, Mapping | Tensor) else [maps]
+        if isinstance(maps, Tensor) or not all(isinstance(each, Tensor) for each in found):
             return f"in a {type(maps).__name__}, which is no list of tensors"
-        return [tuple(each.shape[1:]) for each in maps]
+        return [tuple(each.shape[1:]) for each in found]
 
     def create(self, **_: Any) -> nn.Module:
         """There are no public weights of it.

@@ -17,7 +17,7 @@ from exfuse.randomness import torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
 _SEE = "See docs/extend.md."
-Shape = tuple[int | None, ...]  # None: whatever it is
+Shape = tuple[int | None, ...] | None  # None: whatever it is
 
 
 class Filled(NamedTuple):
@@ -72,6 +72,10 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
     Raises:
         ConfigError: naming it, if it does not take them, or does not make a number of scores and a truth.
     """
+    settings = option.keywords if isinstance(option, partial) else {}
+    for name, part in (settings.get("parts") or {}).items():  # of a sum
+        if callable(part) and _is_foreign(part) and settings.get("weights", {}).get(name):
+            make_loss(f"loss.parts.{name}", part, counts)
     loss: nn.Module = _make("loss", typed, option, counts)
     _check_module("loss", typed, option, loss)
     if _is_foreign(option):
@@ -85,9 +89,11 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
             found = _tried(loss, len(counts))
         except Exception:  # of the small maps alone, or the training says it
             return loss
-        if not (isinstance(found, Tensor) and found.ndim == 0):
-            gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"{found!r:.60}"
-            raise ConfigError(f"{typed}: a loss gives a tensor of one number, but {_called(option)} gave {gave}. {_SEE}")
+        if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad):
+            gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) and found.ndim else f"{found!r:.60}"
+            raise ConfigError(
+                f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave {gave}. {_SEE}"
+            )
     return loss
 
 
@@ -192,7 +198,8 @@ def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Sha
         return lambda maps: (*maps.shape[:2], *(side * one.named["scale"] for side in maps.shape[2:]))
     if one.place == "decoder":
         width = one.named["width"]
-        return lambda _: [(_IMAGES, width, None, None)] * 2
+        first = (_IMAGES, width, None, None) if one.module.auxiliary_weight else None  # else nobody reads it
+        return lambda _: [(_IMAGES, width, None, None), first]
     if one.place == "levels":
         return lambda maps: [tuple(each.shape) for each in maps]
     return lambda maps: (len(maps), classes, None, None)
@@ -207,7 +214,7 @@ def _hold(
         raise ConfigError(
             f"{typed} gave {_told(shapes)} where place: {place} wants {_told(wanted)}, (batch, channels, height, width). {_SEE}"
         )
-    if other := next((one.dtype for one in _tensors(found) if one.dtype != given_dtype), None):
+    if other := next((one.dtype for one in _tensors(found) if isinstance(one, Tensor) and one.dtype != given_dtype), None):
         raise ConfigError(f"{typed} gave {other} where place: {place} wants {given_dtype}, which it was given. {_SEE}")
 
 
@@ -220,6 +227,8 @@ def _shape(found: Any) -> Shape:
 
 
 def _fit(shapes: list[Shape] | Shape, wanted: list[Shape] | Shape) -> bool:
+    if wanted is None:
+        return True
     if isinstance(wanted, list):
         return isinstance(shapes, list) and len(shapes) == len(wanted) and all(map(_fit, shapes, wanted))
     return isinstance(shapes, tuple) and len(shapes) == len(wanted) and all(map(_fits, shapes, wanted))

@@ -96,7 +96,11 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
     for one in sources:
         if (record := _record_of(one.checkpoint)) is not None:
             named.setdefault(one.run.row, []).append((one.run.row, one.run.seed, record))
-    mixed = {row for row, runs in named.items() if repeated(seed for _, seed, _ in runs) or find_deviations(runs, settled={})}
+    mixed = {
+        row
+        for row, runs in named.items()
+        if repeated(seed for _, seed, _ in runs) or {one.setting for one in find_deviations(runs)} - {"commit", "threads"}
+    }
     return [
         replace(one, run=msgspec.structs.replace(one.run, row=f"{one.run.row} {one.run.key[:8]}"))
         if one.run.row in mixed

@@ -19,6 +19,16 @@ from exfuse.store.study import Run
 _AROUND = 400  # bytes of JSON around a picture, at most
 
 
+def held(data: PageData, examples: Examples) -> dict[tuple[str, int], Run]:
+    """By row and seed the finished runs that the examples are of."""
+    return {
+        (row.name, seed): run
+        for row in data.study.rows
+        for seed, run in row.runs.items()
+        if run.done and examples.holds(run.folder.key, run.done) and run.done.manifests["val"] == examples.manifest
+    }
+
+
 def section(data: PageData, room: int) -> Section | None:
     """None where there are no examples of a finished run.
 
@@ -29,12 +39,7 @@ def section(data: PageData, room: int) -> Section | None:
     examples = data.examples
     if examples is None:
         return None
-    runs = {
-        (row.name, seed): run
-        for row in data.study.rows
-        for seed, run in row.runs.items()
-        if run.done and examples.holds(run.folder.key, run.done) and run.done.manifests["val"] == examples.manifest
-    }
+    runs = held(data, examples)
     shown = _fitting(examples, runs, room) if runs else []
     if not shown:
         return None

@@ -54,7 +54,10 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
     if "curves" not in sections:
         found.append(f"No training curves: {curves.why_none(data)}.")
     if "browser" not in sections:
-        why = "none were gathered from the runs' checkpoints" if data.examples is None else "they do not fit, see megabytes="
+        why = "none were gathered from the runs' checkpoints"
+        if data.examples is not None:
+            fits = browser.held(data, data.examples)
+            why = "they do not fit, see megabytes=" if fits else "those that were gathered are of other runs"
         found.append(f"No predictions on images: {why}.")
     found += filter(None, [features.why_not_all(data)])
     return found + _left_out(data)
