@@ -318,7 +318,9 @@ def test_images_of_another_split_are_not_replaced(tmp_path: Path) -> None:
         convert("labelme", str(other), None, str(tmp_path / "mine"), "train", "background")
 
 
-def test_folders_further_down_are_read_and_what_is_no_annotation_is_not(tmp_path: Path) -> None:
+def test_folders_further_down_are_read_and_what_is_no_annotation_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("pycocotools", reason="the extra `coco` is absent")
     labelme(tmp_path / "labelled" / "deep" / "er", [SHAPES[0], {**SHAPES[1], "label": 7}])
     for name in (".vscode/settings.json", "deep/.ipynb_checkpoints/c.json", "deep/other.json"):
@@ -328,6 +330,13 @@ def test_folders_further_down_are_read_and_what_is_no_annotation_is_not(tmp_path
     convert("labelme", str(tmp_path / "labelled"), None, str(tmp_path / "mine"), "train", "background")
     assert (tmp_path / "mine" / "classes.txt").read_text() == "background\n7\nsofa\n"
     assert [path.name for path in (tmp_path / "mine" / "train" / "images").iterdir()] == ["c.png"]
+    noted = capsys.readouterr().err
+    assert "left out, being no annotations of labelme" in noted
+    assert "deep/other.json" in noted
+    assert ".vscode" not in noted
+    (tmp_path / "labelled" / "deep" / "cut.json").write_text('{"shapes": [')
+    with pytest.raises(DataError, match=r"cut\.json is no JSON file"):
+        convert("labelme", str(tmp_path / "labelled"), None, str(tmp_path / "mine"), "train", "background")
 
 
 @pytest.mark.parametrize(("mode", "saved"), [("P", "x.tif"), ("RGB", "turned.tif"), ("I;16", "deep.png")])

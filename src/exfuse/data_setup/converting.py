@@ -175,18 +175,14 @@ def _of_coco(path: Path, images: Path | None) -> Iterator[_Drawn]:
 def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: labelme writes a JSON file beside each image. Name their folder.")
+    others = []
     for path in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        try:
-            content = _json(path)
-        except DataError:
-            if path.parent == folder:
-                raise
-            continue
-        below = path.parent.relative_to(folder)
+        content, below = _json(path), path.parent.relative_to(folder)
         if below.parts and not (isinstance(content, dict) and "shapes" in content):
-            continue  # of something else
+            others.append(path)
+            continue
         try:
             if unnamed := [shape for shape in content["shapes"] if not isinstance(shape["label"], (str, int))]:
                 raise TypeError(f"the label {unnamed[0]['label']}")
@@ -201,6 +197,8 @@ def _of_labelme(folder: Path, images: Path | None) -> Iterator[_Drawn]:
                 f"{path} is no annotation of labelme ({type(error).__name__}: {error}): expected shapes with label and points, "
                 "imagePath, imageHeight and imageWidth."
             ) from error
+    if others:
+        print(f"Note: left out, being no annotations of labelme: {', '.join(map(str, others))}.", file=sys.stderr)
 
 
 def _polygon(shape: Mapping[str, Any], path: Path) -> list[list[float]]:

@@ -241,4 +241,6 @@ def _fits(length: int | None, wanted: int | None) -> bool:
 def _told(shapes: list[Shape] | Shape) -> str:
     if isinstance(shapes, list):
         return f"[{', '.join(map(_told, shapes))}]"
+    if shapes is None:
+        return "anything"
     return f"({', '.join('*' if one is None else str(one) for one in shapes)})" if shapes else "no tensor"
