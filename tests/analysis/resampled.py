@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 
-from exfuse.analysis.resampling import Counts, Interval, Resampled
+import numpy as np
+from numpy.typing import NDArray
+
+from exfuse.analysis.resampling import Additive, Interval, Resampled
+from exfuse.metrics.iou import Areas
 from exfuse.store.grouping import Grouping
+
+Counts = NDArray[np.int64]  # of one run: (images, C, C), row = true class, column = predicted class, void left out
+
+
+def additive(cells: Mapping[str, Mapping[int, Counts]]) -> dict[str, dict[int, Additive]]:
+    """What runs contribute to the score, from their confusion counts by variant and seed."""
+    return {cell: {seed: Areas.of_counts(counts) for seed, counts in by_seed.items()} for cell, by_seed in cells.items()}
 
 
 def contrast(
@@ -16,7 +27,7 @@ def contrast(
 ) -> Interval:
     """`Resampled.contrast` of one contrast: where there are several, resample once."""
     taking_part = {cell: cells[cell] for cell in cells if cell in weights}
-    return Resampled(taking_part, resamples, seed, grouping).contrast(weights, level)
+    return Resampled(additive(taking_part), resamples, seed, grouping).contrast(weights, level)
 
 
 def difference(
@@ -25,9 +36,7 @@ def difference(
     resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
-    paired_seeds: bool = True,
     grouping: Grouping | None = None,
 ) -> Interval:
     """Interval of mIoU(row) - mIoU(base), each given by seed: see `Resampled.contrast`."""
-    cells = Resampled({"row": row, "base": base}, resamples, seed, grouping)
-    return cells.contrast({"row": 1, "base": -1}, level, paired_seeds)
+    return contrast({"row": row, "base": base}, {"row": 1, "base": -1}, resamples, level, seed, grouping)

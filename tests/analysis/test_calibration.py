@@ -20,9 +20,9 @@ from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from exfuse.analysis.resampling import Counts, Interval, Noise
+from exfuse.analysis.resampling import Interval, Noise
 from exfuse.store.grouping import Grouping
-from tests.analysis.resampled import difference
+from tests.analysis.resampled import Counts, difference
 from tests.sharing import amount
 
 CLASSES, RESAMPLES = 6, 300
@@ -191,7 +191,7 @@ def mean_true_score(regime: Regime, shift: float) -> float:
     return float(np.average(np.interp(shift + of_trainings * nodes, *known), weights=weights))
 
 
-def studies(regime: Regime, gain: float, trials: int, paired: bool = True, minded: bool = True) -> Iterator[Interval]:
+def studies(regime: Regime, gain: float, trials: int, minded: bool = True) -> Iterator[Interval]:
     """Intervals of studies of a row that hits more by ``gain`` logits than its base; ``minded``: by its grouping."""
     rng, spread = np.random.default_rng(0), regime.spread
     grouping = regime.grouping() if minded else None
@@ -207,7 +207,7 @@ def studies(regime: Regime, gain: float, trials: int, paired: bool = True, minde
                 run = shift + of_seed[seed] + spread.run * rng.standard_normal()
                 rows[-1][seed] = count(area, share(of_row + run + spread.run_image * regime.noise(rng)), rng)
         draws = int(rng.integers(1 << 31))
-        yield difference(*rows, resamples=RESAMPLES, seed=draws, paired_seeds=paired, grouping=grouping)
+        yield difference(*rows, resamples=RESAMPLES, seed=draws, grouping=grouping)
 
 
 def alarms(regime: Regime, trials: int, minded: bool = True) -> float:
@@ -308,18 +308,6 @@ def test_images_taken_for_independent_give_many():
 def test_one_seed_and_few_images_give_more_alarms_and_no_more_than_the_tables_say():
     """With one seed and less than 200 images the bootstrap misses some noise: see `exfuse.analysis.footnotes.FEW_IMAGES`."""
     assert max(alarms(one, TRIALS) for one in FEW.values()) <= allowed(0.1, TRIALS)
-
-
-@pytest.mark.slow
-def test_common_random_numbers_buy_shorter_intervals():
-    """Where a seed moves both rows alike, comparing seed by seed takes its noise out; both ways are calibrated or cautious."""
-    regime = Regime(Spread(row_image=0.2, run_image=0.2, seed=0.3, run=0.03), 3, 200)
-    widths = {}
-    for paired in (True, False):
-        found = list(studies(regime, 0.0, TRIALS, paired))
-        widths[paired] = np.median([interval.high - interval.low for interval in found])
-        assert np.mean([interval.p_value < 0.05 for interval in found]) <= allowed(0.06, TRIALS)
-    assert widths[False] > 2 * widths[True]
 
 
 def table(trials: int) -> Iterator[str]:

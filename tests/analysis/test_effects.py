@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from exfuse.analysis.effects import FactorialEffects, Subset, factorial_effects, interaction, main_effect, shapley_value
-from exfuse.analysis.resampling import Counts, Interval
-from exfuse.errors import UserError
+from exfuse.analysis.resampling import Interval
 from exfuse.metrics.iou import mean_iou
-from tests.analysis.resampled import contrast
+from tests.analysis.resampled import Counts, additive, contrast
 
 FACTORS = ("ss", "seb", "ecre")
 SUBSETS = [frozenset(chosen) for size in range(4) for chosen in combinations(FACTORS, size)]
@@ -42,7 +41,7 @@ def scores(cells) -> dict[Subset, float]:
 
 @pytest.fixture(scope="module")
 def effects(cells) -> FactorialEffects:
-    return factorial_effects(cells, FACTORS, resamples=300)
+    return factorial_effects(additive(cells), FACTORS, resamples=300)
 
 
 def by_orders(factor: str, factors: tuple[str, ...], scores: dict[Subset, float]) -> float:
@@ -130,33 +129,6 @@ def test_without_interactions_shapley_values_equal_main_effects():
 
 def test_one_technique_has_no_interaction_and_its_effects_are_its_difference(cells):
     two = {subset: cells[subset] for subset in (frozenset(), frozenset({"ss"}))}
-    effects = factorial_effects(two, ["ss"], resamples=50)
+    effects = factorial_effects(additive(two), ["ss"], resamples=50)
     assert effects.interactions == {}
     assert effects.main["ss"] == effects.shapley["ss"] == effects.total
-
-
-def test_only_seeds_that_every_cell_has_take_part(cells, effects):
-    fewer = dict(cells)
-    fewer[frozenset({"seb"})] = {seed: cells[frozenset({"seb"})][seed] for seed in (0, 2)}
-    found = factorial_effects(fewer, FACTORS, resamples=50)
-    assert {interval.seeds for interval in [*found.main.values(), *found.shapley.values(), found.total]} == {2}
-    assert sum(value.estimate for value in found.shapley.values()) == pytest.approx(found.total.estimate, abs=1e-14)
-
-
-def test_missing_cells_are_named(cells):
-    fewer = {subset: by_seed for subset, by_seed in cells.items() if subset not in (frozenset(), frozenset({"ss", "ecre"}))}
-    fewer[frozenset({"seb"})] = {}
-    with pytest.raises(UserError, match=r"lacks runs of 3 of 8 cells: none of them; seb; ss\+ecre"):
-        factorial_effects(fewer, FACTORS, resamples=10)
-
-
-def test_what_is_no_factorial_of_these_techniques_is_refused(cells):
-    with pytest.raises(UserError, match="turn on dap"):
-        factorial_effects({**cells, frozenset({"dap"}): cells[frozenset()]}, FACTORS, resamples=10)
-    with pytest.raises(UserError, match="different techniques, got: ss, ss"):
-        factorial_effects(cells, ["ss", "ss"], resamples=10)
-    with pytest.raises(UserError, match="got: none"):
-        factorial_effects(cells, [], resamples=10)
-    alone = {**cells, frozenset(): {9: cells[frozenset()][0]}}
-    with pytest.raises(UserError, match="common seed"):
-        factorial_effects(alone, FACTORS, resamples=10)

@@ -11,12 +11,12 @@ from exfuse.analysis.comparisons import compare_rows, effects_of
 from exfuse.analysis.figures import trimap
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.rendering import check_study, render_study
+from exfuse.analysis.resampling import Resampled
 from exfuse.analysis.table import build_table, compare_parts
 from exfuse.errors import UserError
 from exfuse.store.folder import BOUNDARY
 from exfuse.store.sequential import Rule, Sequential
 from exfuse.store.study import load_study
-from tests.analysis.resampled import difference
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 SEEDS = (0, 1, 2)
@@ -40,7 +40,7 @@ def test_columns_hold_the_mean_over_seeds_and_the_paired_interval(tmp_path, radi
     }
     for key, areas in parts.items():
         ours, theirs = ({seed: areas(row.runs[seed]) for seed in SEEDS} for row in (study.row("seb"), study.row("baseline")))
-        interval = difference(ours, theirs)
+        interval = Resampled({"row": ours, "base": theirs}).contrast({"row": 1, "base": -1})
         values = seb[key].values
         assert values[key] == pytest.approx(statistics.mean(100 * ours[seed].total().mean_iou() for seed in SEEDS))
         assert values[f"{key}_difference"] == pytest.approx(100 * interval.estimate)

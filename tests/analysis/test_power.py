@@ -19,6 +19,7 @@ from exfuse.analysis.power import (
 from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
+from tests.analysis.resampled import additive
 from tests.analysis.synthetic import StudyBuilder
 from tests.analysis.test_calibration import BASE as LOGITS, Spread as Moves, areas, count, share
 from tests.records import SCORES, leave_record
@@ -87,7 +88,7 @@ def test_the_noise_of_a_pilot_is_that_of_its_estimates():
             logit = LOGITS + image + moves.row_image * rng.standard_normal((150, 1))
             shifts = moves.run * rng.standard_normal(4)
             cells[row] = {seed: count(area, share(logit + shift), rng) for seed, shift in enumerate(shifts)}
-        drawn = Resampled(cells, resamples=300)
+        drawn = Resampled(additive(cells), resamples=300)
         found.append(spread_of(drawn, "row", "base"))
         estimates.append(drawn.by_seed({"row": 1, "base": -1})[0].mean())
     expected = np.mean([one.common + (one.own + one.training) / 4 for one in found])
@@ -97,7 +98,7 @@ def test_the_noise_of_a_pilot_is_that_of_its_estimates():
 def test_one_seed_shows_no_noise_of_training():
     area = areas(20, np.random.default_rng(0))
     counts = count(area, share(LOGITS + np.zeros((20, 1))), np.random.default_rng(1))
-    assert spread_of(Resampled({"a": {0: counts}, "b": {0: counts}}, 100), "b", "a") is None
+    assert spread_of(Resampled(additive({"a": {0: counts}, "b": {0: counts}}), 100), "b", "a") is None
 
 
 def test_runs_that_do_not_differ_promise_nothing(tmp_path, command):

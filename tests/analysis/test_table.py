@@ -15,6 +15,7 @@ from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import sha256
 from exfuse.store.study import load_study
+from tests.analysis.resampled import additive
 from tests.analysis.synthetic import BASELINE, IMAGES, StudyBuilder, make_counts
 
 PAPER = {"table": "Table 3", "images": {"train": 40, "val": IMAGES}, "backbone": "resnet18", "pretraining": "ImageNet"}
@@ -413,7 +414,7 @@ def test_effects_of_a_factorial_are_those_of_its_rows(tmp_path):
         for size in range(4)
         for used in itertools.combinations(FACTORS, size)
     }
-    expected = factorial_effects(cells, FACTORS)
+    expected = factorial_effects(additive(cells), FACTORS)
     assert [(row["kind"].text, row["of"].text) for row in table.rows] == [
         *(("main", name) for name in ("ECRE", "SEB", "DAP")),
         *(("interaction", f"{a} \N{MULTIPLICATION SIGN} {b}") for a, b in (("ECRE", "SEB"), ("ECRE", "DAP"), ("SEB", "DAP"))),

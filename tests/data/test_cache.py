@@ -26,6 +26,7 @@ from exfuse.data.classification import (
 )
 from exfuse.data.folder import read_folder
 from exfuse.data.image_folder import read_image_folder
+from exfuse.data.loading import Loading
 from exfuse.data.object_crops import read_object_crops
 from exfuse.data.segmentation import Batch, PreparedSplit, SegmentationData
 from exfuse.data.split import Split
@@ -47,7 +48,9 @@ def split(tmp_path: Path, ids_map: Callable[..., np.ndarray], write_folder: Call
 def make_data(split: Split, cache: CachePolicy, long_side: int | None = None, workers: int = 0, **changes: object):
     options = {"crop": 24, "scale": (0.5, 2.0), "flip": 0.5, "colour": 0.3} | changes
     transform = TrainTransform(long_side=long_side, **options, **NORMALISATION)
-    data = SegmentationData(split, split, transform, EvalTransform(long_side, **NORMALISATION), 4, 1, workers, 0, cache)
+    data = SegmentationData(
+        split, split, transform, EvalTransform(long_side, **NORMALISATION), Loading(4, workers=workers, cache=cache)
+    )
     data.setup("fit")
     return data
 
@@ -191,8 +194,8 @@ def test_labelled_images_are_those_without_a_cache(tmp_path, ids_map, write_fold
     crops = read_object_crops(read_folder(write_folder(tmp_path, "train", masks), "train", CLASSES), 10, 0.1, skip=())
     transform = ClassificationTrainTransform(32, (0.5, 1.0), 0.5, 0.3, None, 0.0, **NORMALISATION)
     evaluation = ClassificationEvalTransform(32, 1.0, **NORMALISATION)
-    make = partial(ClassificationData, crops, crops, transform, evaluation, batch_size=2, accumulate=1, workers=0, seed=0)
-    plain, cached = make(), make(cache=CachePolicy("memory"))
+    make = partial(ClassificationData, crops, crops, transform, evaluation)
+    plain, cached = make(Loading(2)), make(Loading(2, cache=CachePolicy("memory")))
     cached.setup("fit")
     assert len(crops) > 4
     for _ in range(2):
@@ -212,12 +215,6 @@ def test_data_known_by_name_are_cached_by_what_their_files_are(tmp_path):
     Image.new("RGB", (20, 10), "red").save(tmp_path / "train" / "a" / "1.png")
     os.utime(tmp_path / "train" / "a" / "1.png", (1e9, 1e9))
     assert LabelledPixels(named).identity() != before
-
-
-@pytest.mark.parametrize(("settings", "says"), [({"kind": "ram"}, "auto, none, memory, disk"), ({"share": 1.5}, "cache_share")])
-def test_a_policy_that_is_none_is_refused(settings, says):
-    with pytest.raises(ConfigError, match=says):
-        CachePolicy(**settings)
 
 
 def test_the_limit_is_the_machines_or_a_control_groups(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exfuse.data.loading import EvalSampler, TrainSampler
+from exfuse.data.loading import EvalSampler, Loading, TrainSampler
 from exfuse.data.pixels import read_image, read_mask
 from exfuse.data.segmentation import Batch, SegmentationData, SegmentationDataset
 from exfuse.data.split import Item, Split
@@ -31,7 +31,7 @@ def split(tmp_path_factory, ids_map, write_folder) -> Split:
 def make_data(split: Split, seed: int = 0, batch_size: int = 4, accumulate: int = 1, workers: int = 0) -> SegmentationData:
     transform = TrainTransform(24, None, (0.5, 2.0), flip=0.5, colour=0.3, **NORMALISATION)
     evaluation = EvalTransform(None, **NORMALISATION)
-    return SegmentationData(split, split, transform, evaluation, batch_size, accumulate, workers, seed)
+    return SegmentationData(split, split, transform, evaluation, Loading(batch_size, accumulate, workers, seed))
 
 
 def place(data: SegmentationData, processes: int, rank: int) -> SegmentationData:

@@ -19,6 +19,7 @@ from exfuse.data.classification import (
 )
 from exfuse.data.image_folder import read_image_folder
 from exfuse.data.labelled import check_excludes, check_labelled
+from exfuse.data.loading import Loading
 from exfuse.data.object_crops import read_object_crops
 from exfuse.data.pixels import read_image
 from exfuse.data.voc import read_voc
@@ -276,6 +277,6 @@ def test_every_image_is_validated_once(folder):
     root = folder("val", cat=5, dog=2)
     splits = [read_image_folder(root, split, "pets") for split in ("train", "val")]
     evaluation = ClassificationEvalTransform(32, 1.0, **NORMALISATION)
-    data = ClassificationData(*splits, train_transform(), evaluation, batch_size=4, accumulate=1, workers=0, seed=0)
+    data = ClassificationData(*splits, train_transform(), evaluation, Loading(4))
     assert sum(len(batch["label"]) for batch in data.val_dataloader()) == 7
     assert [len(batch["label"]) for batch in data.train_dataloader()] == [4, 4]

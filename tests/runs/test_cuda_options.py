@@ -14,8 +14,7 @@ from torch.utils.data import TensorDataset
 
 from exfuse import process
 from exfuse.config.options import build
-from exfuse.data.cache import NO_CACHE
-from exfuse.data.loading import LoadedData
+from exfuse.data.loading import LoadedData, Loading
 from exfuse.errors import ConfigError
 from exfuse.models.upsample import enlarge
 from exfuse.process import allow_tf32, choose_device, loader_workers, training_formats
@@ -91,7 +90,7 @@ def test_pinned_batches_are_copied_without_waiting():
 @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
 def test_loaders_pin_memory_for_a_gpu_and_read_ahead_as_told(device, pinned):
     numbers: Any = TensorDataset(torch.zeros(4))
-    data = LoadedData(numbers, numbers, "numbers", 2, 1, workers=2, seed=0, val_batch=1, cache=NO_CACHE, prefetch=5)
+    data = LoadedData(numbers, numbers, "numbers", Loading(2, workers=2, prefetch=5), val_batch=1)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device(device))
     )

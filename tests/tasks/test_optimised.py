@@ -10,7 +10,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
-from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.optimised import Learning, OptimisedTask
 from exfuse.tasks.schedule import poly
 
 _LIMIT = 1e-3  # far below any gradient here
@@ -23,7 +23,7 @@ class _Regression(OptimisedTask):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3))
         optimizer = partial(torch.optim.SGD, fused=fused)
         schedule = partial(poly, power=0.0, warmup_steps=0)
-        super().__init__(model, optimizer, schedule, 1.0, 1.0, 0.0, "0", {}, True)
+        super().__init__(model, Learning(optimizer, schedule, 1.0, 0.0, {}), 1.0, "0")
         self.moved: list[float] = []
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:

@@ -12,11 +12,11 @@ from torch.multiprocessing import start_processes
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from exfuse.data.cache import NO_CACHE
-from exfuse.data.loading import LoadedData, TrainSampler
+from exfuse.data.loading import LoadedData, Loading, TrainSampler
 from exfuse.models.segmenter import Prediction
 from exfuse.palette import VOID
 from exfuse.tasks.losses import CrossEntropy, Dice, Focal, HardPixels
+from exfuse.tasks.optimised import Learning
 from exfuse.tasks.schedule import poly
 from exfuse.tasks.segmentation import SegmentationTask
 from tests.entry_points import SERVER
@@ -60,19 +60,15 @@ class _Network(nn.Module):
 
 def _fit(parts: int, processes: int, clip: float | None, loss: nn.Module | None = None) -> _Network:
     images = _Images()
-    data = LoadedData(images, images, "images", _BATCH, parts, 0, seed=0, val_batch=1, cache=NO_CACHE, prefetch=2)  # type: ignore[arg-type]
+    data = LoadedData(images, images, "images", Loading(_BATCH, parts), val_batch=1)  # type: ignore[arg-type]
     data._cached = True  # there are no files
     model = _Network()
     task = SegmentationTask(
         model,  # type: ignore[arg-type]
         "abc",
-        partial(torch.optim.SGD, momentum=0.9),
-        partial(poly, power=0.0, warmup_steps=0),
-        _LR,
-        1.0,
-        0.0,
-        0,
-        {},
+        Learning(partial(torch.optim.SGD, momentum=0.9), partial(poly, power=0.0, warmup_steps=0), _LR, 0.0, {}),
+        encoder_lr_factor=1.0,
+        val_images=0,
         loss=loss,
     )
     task.backbone = "backbone"

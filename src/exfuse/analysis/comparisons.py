@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exfuse.analysis.effects import FactorialEffects, factorial_effects
-from exfuse.analysis.resampling import Interval, OneGroupError, Resampled, Scored, TooFewLabelledError
+from exfuse.analysis.resampling import Additive, Interval, OneGroupError, Resampled, TooFewLabelledError
 from exfuse.analysis.sequential import adjusted_p
 from exfuse.errors import UserError
 from exfuse.store.sequential import Rule
 from exfuse.store.study import BELOW, SETTINGS, Claim, Run, Study, StudyRow
 
-Scoring = Callable[[Run], Scored | None]  # what to compare of a finished run, image by image; None where it was not measured
+Scoring = Callable[[Run], Additive | None]  # what to compare of a finished run, image by image; None where it was not measured
 ALPHA = 0.05  # the chance, for a whole table, of calling a difference a finding where there is none
 
 
@@ -229,7 +229,7 @@ def _setting(row: StudyRow, name: str) -> object:
     return next((record.setting(f"{SETTINGS}.{name}") for record in row.records.values()), None)
 
 
-def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Scored]:
+def _cell(row: StudyRow, seeds: list[int], scoring: Scoring) -> dict[int, Additive]:
     scored = {seed: scoring(row.runs[seed]) for seed in seeds}
     return {seed: found for seed, found in scored.items() if found is not None}
 

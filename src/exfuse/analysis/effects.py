@@ -1,12 +1,11 @@
 """What is each technique worth, on its own and beside the others? Effects of a factorial study, with intervals."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from exfuse.analysis.resampling import Interval, Resampled, Scored
-from exfuse.errors import UserError
+from exfuse.analysis.resampling import Additive, Interval, Resampled
 from exfuse.store.grouping import Grouping
 
 Subset = frozenset[str]  # the techniques that are on in a cell
@@ -31,37 +30,26 @@ class FactorialEffects:
 
 
 def factorial_effects(
-    cells: Mapping[Subset, Mapping[int, Scored]],
+    cells: Mapping[Subset, Mapping[int, Additive]],
     factors: Sequence[str],
     resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
     grouping: Grouping | None = None,
 ) -> FactorialEffects:
-    """Main effects, interactions and Shapley values, all from one set of resamples and the seeds that all cells have.
+    """Main effects, interactions and Shapley values with 95 % intervals, each for itself, all from one set of resamples.
 
     Args:
-        cells: by the techniques that are on, what images contribute by seed, such as counts (images, C, C), of the 2^k subsets.
+        cells: by the techniques that are on, what images contribute by seed; of all 2^k subsets the same seeds.
         factors: the k techniques.
         resamples: of the images, see `Resampled`.
-        level: of confidence, each interval for itself.
-        seed: of the draws.
         grouping: which images are not independent; None where all are.
 
     Raises:
-        UserError: if there is no factor or a factor twice, a subset has no runs (all are named), a cell is of other
-            techniques, all cells have no seed in common, or `Resampled` refuses the runs.
+        UserError: if `Resampled` refuses the runs.
     """
-    subsets = list(_subsets(factors))
-    _check(cells, factors, subsets)
-    shared = set.intersection(*(set(cells[subset]) for subset in subsets))
-    if not shared:
-        raise UserError("No seed that all cells of the factorial have: train every cell with a common seed.")
-    named = {_name(subset, factors): {run: cells[subset][run] for run in sorted(shared)} for subset in subsets}
-    resampled = Resampled(named, resamples, seed, grouping)
+    resampled = Resampled({_name(subset, factors): runs for subset, runs in cells.items()}, resamples, grouping=grouping)
 
     def interval(weights: Mapping[Subset, float]) -> Interval:
-        return resampled.contrast({_name(subset, factors): weight for subset, weight in weights.items()}, level)
+        return resampled.contrast({_name(subset, factors): weight for subset, weight in weights.items()})
 
     return FactorialEffects(
         main={factor: interval(main_effect(factor, factors)) for factor in factors},
@@ -103,15 +91,3 @@ def _subsets(factors: Sequence[str]) -> Iterator[Subset]:
 
 def _name(subset: Subset, factors: Sequence[str]) -> str:
     return "+".join(factor for factor in factors if factor in subset) or "none of them"
-
-
-def _check(cells: Mapping[Subset, Mapping[int, Scored]], factors: Sequence[str], subsets: Iterable[Subset]) -> None:
-    if not factors or len(set(factors)) < len(factors):
-        raise UserError(f"A factorial needs one or more different techniques, got: {', '.join(factors) or 'none'}.")
-    if missing := [_name(subset, factors) for subset in subsets if not cells.get(subset)]:
-        raise UserError(
-            f"The factorial of {', '.join(factors)} lacks runs of {len(missing)} of {2 ** len(factors)} cells: "
-            f"{'; '.join(missing)}. Train them, or take fewer factors."
-        )
-    if others := sorted({name for subset in cells for name in subset} - set(factors)):
-        raise UserError(f"Cells of the factorial turn on {', '.join(others)}, which are not among {', '.join(factors)}.")

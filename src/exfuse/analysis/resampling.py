@@ -14,10 +14,7 @@ from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping
 
-Counts = NDArray[np.int64]  # of one run: (images, C, C), row = true class, column = predicted class, void left out
-# Of one run, image by image: areas (images, C) are all that IoU takes from counts, and all there is of a part of an image.
-Additive = Areas | Means
-Scored = Counts | Additive
+Additive = Areas | Means  # of one run, what each image contributes
 Cell = TypeVar("Cell", bound=Hashable)  # a variant's name
 Floats = NDArray[np.float64]
 
@@ -78,12 +75,12 @@ class Resampled(Generic[Cell]):
     """The score of every run on the same bootstrap resamples of the images, for any number of contrasts.
 
     A resample draws as many images as there are, with replacement, adds what they contribute and takes the score of the sums:
-    of counts and areas the mean IoU over the classes that occur in the truth of the drawn images, of `Means` the mean. All
+    of areas the mean IoU over the classes that occur in the truth of the drawn images, of `Means` the mean. All
     runs share the draws.
 
     Args:
-        cells: by the variant's name, the counts, areas or `Means` of its runs by seed. All runs were scored on the same images
-            in the same order.
+        cells: by the variant's name, the areas or `Means` of its runs by seed. All runs were scored on the same images in the
+            same order.
         resamples: how many.
         seed: of the draws.
         grouping: which images are not independent; None where all are.
@@ -112,25 +109,21 @@ class Resampled(Generic[Cell]):
 
     def __init__(
         self,
-        cells: Mapping[Cell, Mapping[int, Scored]],
+        cells: Mapping[Cell, Mapping[int, Additive]],
         resamples: int = 10_000,
         seed: int = 0,
         grouping: Grouping | None = None,
     ) -> None:
         if resamples < 2:
             raise UserError(f"{resamples} resamples have no spread: take thousands.")
-        scored = {
-            cell: {run: _additive(each, f"{cell}, seed {run}") for run, each in by_seed.items()}
-            for cell, by_seed in cells.items()
-        }
-        self.images = _check(scored)
+        self.images = _check(cells)
         self._resamples, self._draws_seed = resamples, seed
         groups = _groups(grouping, self.images)
         ordered = grouping is not None and grouping.ordered
         self._frames = groups if ordered and len(groups) <= _SEQUENCES else None
         self._sizes = np.array([len(group) for group in groups], np.float64)
         self._seeds = {cell: sorted(by_seed) for cell, by_seed in cells.items()}
-        runs = {(cell, number): each for cell, by_seed in scored.items() for number, each in by_seed.items()}
+        runs = {(cell, number): each for cell, by_seed in cells.items() for number, each in by_seed.items()}
         self._column = {run: column for column, run in enumerate(runs)}
         drawn_whole = groups if self._frames is None and len(groups) < self.images else None
         first = next(iter(runs.values()))
@@ -142,44 +135,30 @@ class Resampled(Generic[Cell]):
         self._nothing = _NOTHING * max(1.0, float(np.abs(self._scores).max()))
         self._resampled: dict[int, Floats] = {}  # by the length of a block: (resamples, runs)
 
-    def contrast(
-        self,
-        weights: Mapping[Cell, float],
-        level: float = 0.95,
-        paired_seeds: bool = True,
-        seeds: Collection[int] | None = None,
-    ) -> Interval:
+    def contrast(self, weights: Mapping[Cell, float], level: float = 0.95, seeds: Collection[int] | None = None) -> Interval:
         """Interval of the sum of ``weights[cell] * score(cell)``, a cell's score being the mean over its seeds.
+
+        Runs of one seed share their random numbers: the seeds that **all** the cells have are compared one by one, and others
+        are left out.
 
         Args:
             weights: by cell; cells that are not named, or weigh 0, do not take part.
             level: of confidence.
-            paired_seeds: runs of one seed share their random numbers, so the seeds that **all** the cells have are
-                compared one by one, and others are left out. False takes each cell with all its seeds and its noise as
-                independent of the others': the interval that runs without common random numbers would get. ``seeds``
-                is then the smallest number of a cell.
             seeds: take no others; None for all.
 
         Raises:
-            UserError: if a cell is unknown, the cells have no seed in common, or unpaired cells have one seed and several.
+            UserError: if a cell is unknown, or the cells have no seed in common.
             OneGroupError: if neither images nor seeds say anything of chance.
         """
         weights = {cell: weight for cell, weight in weights.items() if weight}
         unknown = ", ".join(str(cell) for cell in weights if cell not in self._seeds)
         if unknown or not weights:
             raise UserError(f"No runs of {unknown or 'any cell'} to compare. There are: {', '.join(map(str, self._seeds))}.")
-        together = [weights] if paired_seeds else [{cell: weight} for cell, weight in weights.items()]
-        parts = [self._by_seed(part, seeds) for part in together]
-        sizes = [part.shape[1] for part in parts]
-        if min(sizes) == 1 < max(sizes):
-            single = [str(cell) for cell, size in zip(weights, sizes, strict=True) if size == 1]
-            raise UserError(
-                f"Unpaired seeds need two runs or more of each variant: {', '.join(single)} has one. Train another seed of it."
-            )
-        units = self._units(parts)
-        if units.kind == NOTHING and min(sizes) == 1:
+        part = self._by_seed(weights, seeds)
+        units = self._units(part)
+        if units.kind == NOTHING and part.shape[1] == 1:
             raise OneGroupError("All images are one group and there is one seed: train another seed, or score other groups.")
-        return self._interval(parts, units, level)
+        return self._interval(part, units, level)
 
     def by_seed(self, weights: Mapping[Cell, float]) -> tuple[Floats, Floats]:
         """A contrast of each seed that all its cells have, (S,), and what it is on every resample, (resamples, S).
@@ -187,7 +166,7 @@ class Resampled(Generic[Cell]):
         The latter spread as far as the images' noise is estimated to, which is farther than resamples do.
         """
         part = self._by_seed(weights)
-        units, scores = self._units([part]), self._scores @ part
+        units, scores = self._units(part), self._scores @ part
         resampled = self._contrasted(units, part) if units.kind != NOTHING else scores[None].repeat(2, axis=0)
         return scores, scores + units.grown**0.5 * (resampled - scores)
 
@@ -203,14 +182,14 @@ class Resampled(Generic[Cell]):
             found[[self._column[cell, seed] for seed in seeds], range(len(seeds))] = weight
         return found
 
-    def _units(self, parts: Sequence[Floats]) -> Units:
+    def _units(self, part: Floats) -> Units:
         if self._frames is None:
             if len(self._sizes) == 1:
                 return Units(NOTHING, 0, 0, 0)
             alike = float((self._sizes**2).sum() ** 2 / (self._sizes**4).sum())
             kind = IMAGES if len(self._sizes) == self.images else GROUPS
             return Units(kind, alike, alike / (alike - 1), alike - 1)
-        weights = sum(part.mean(1) for part in parts)
+        weights = part.mean(1)
         return frame_blocks([self._influence @ weights, self._accuracy @ weights], self._frames)
 
     @cached_property
@@ -251,21 +230,19 @@ class Resampled(Generic[Cell]):
         taking_part = np.flatnonzero(part.any(1))
         return self._draw(units.length)[:, taking_part] @ part[taking_part]
 
-    def _interval(self, parts: Sequence[Floats], units: Units, level: float) -> Interval:
-        """The interval of the sum of independent parts, each the mean over its seeds."""
-        estimate = float(sum((self._scores @ part).mean() for part in parts))
-        of_images = common = of_seeds = squares = 0.0
+    def _interval(self, part: Floats, units: Units, level: float) -> Interval:
+        """The interval of the mean over seeds."""
+        scores, seeds = self._scores @ part, part.shape[1]
+        estimate = float(scores.mean())
+        of_images = common = of_seeds = 0.0
         if units.kind != NOTHING:
-            resampled = [self._contrasted(units, part) for part in parts]
-            of_images = common = float(np.var(sum(part.mean(1) for part in resampled), ddof=1))
-        for place, part in enumerate(parts):
-            if (size := part.shape[1]) > 1:
-                scores = self._scores @ part
-                if units.kind != NOTHING:
-                    common -= float(np.var(resampled[place] - scores, axis=1, ddof=1).mean()) / size
-                of_seeds += (spread := float(np.var(scores, ddof=1)) / size)
-                squares += spread**2 / (size - 1)
-        freedom = of_seeds**2 / squares if squares else 0.0  # Welch's for several parts, S - 1 for one
+            resampled = self._contrasted(units, part)
+            of_images = common = float(np.var(resampled.mean(1), ddof=1))
+            if seeds > 1:
+                common -= float(np.var(resampled - scores, axis=1, ddof=1).mean()) / seeds
+        if seeds > 1:
+            of_seeds = float(np.var(scores, ddof=1)) / seeds
+        freedom = seeds - 1 if of_seeds else 0.0
         noise = Noise(units.grown * max(common, of_images / 16), units.freedom, of_seeds, freedom)
         estimate = estimate if abs(estimate) > self._nothing else 0.0
         half = float(noise.half_width(1 - level))
@@ -273,7 +250,6 @@ class Resampled(Generic[Cell]):
             p_value = noise.p_value(estimate)
         else:  # the rows agree, or differ alike, in every resample
             half, p_value = 0.0, float(estimate == 0)
-        seeds = min(part.shape[1] for part in parts)
         by_seeds = ["seeds"] if seeds > 1 else []
         chance = " and ".join(by_seeds + ([] if units.kind == NOTHING else ["images"]))
         return Interval(estimate, estimate - half, estimate + half, p_value, seeds, self.images, chance, units, noise)
@@ -423,14 +399,6 @@ def _groups(grouping: Grouping | None, images: int) -> list[NDArray[np.int64]]:
 def _summed(of_images: Floats, groups: Sequence[NDArray[np.int64]] | None) -> Floats:
     """What images add (images, ...) summed by group; as it is without."""
     return of_images if groups is None else np.stack([of_images[group].sum(0) for group in groups])
-
-
-def _additive(scored: Scored, name: str) -> Additive:
-    if isinstance(scored, (Areas, Means)):
-        return scored
-    if scored.ndim != 3 or scored.shape[1] != scored.shape[2]:
-        raise UserError(f"Counts of {name} have shape {scored.shape}, expected (images, classes, classes).")
-    return Areas.of_counts(scored.astype(np.int64, copy=False))
 
 
 def _check(cells: Mapping[Cell, Mapping[int, Additive]]) -> int:

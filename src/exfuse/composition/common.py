@@ -1,6 +1,6 @@
 """What segmentation and pretraining build alike from a description."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ import msgspec
 import torch
 from hydra.utils import get_object
 
+from exfuse.config.options import build
 from exfuse.config.read import check_backbone, own_backbone
 from exfuse.data.cache import CachePolicy
+from exfuse.data.loading import Loading
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import Backbone
 from exfuse.models.own_backbone import OwnBackbone
-from exfuse.store.description import Described
+from exfuse.store.description import Described, PretrainingRecipe, Recipe, to_plain
+from exfuse.tasks.optimised import Learning
 
 
 def backbone_factory(described: Described, output_stride: int, inputs: int = 3) -> Callable[..., Backbone]:
@@ -42,9 +45,23 @@ def normalisation(described: Described, channels: int = 3) -> dict[str, Any]:
     return found
 
 
-def cache_policy(described: Described) -> CachePolicy:
-    """What becomes of decoded images."""
-    return CachePolicy(described.runtime.cache, described.runtime.cache_share, Path(described.paths.cache))
+def loading(described: Described, batch_size: int, seed: int) -> Loading:
+    """How samples become batches."""
+    runtime = described.runtime
+    cache = CachePolicy(runtime.cache, runtime.cache_share, Path(described.paths.cache))
+    return Loading(batch_size, described.trainer.accumulate_grad_batches, runtime.workers, seed, cache, runtime.prefetch)
+
+
+def learning(described: Described, recipe: Recipe | PretrainingRecipe, classes: Sequence[str], **more: Any) -> Learning:
+    """How weights are learned; ``more`` travels in every checkpoint beside the description and the names of the classes."""
+    return Learning(
+        build("optimizer", recipe.optimizer),
+        build("schedule", recipe.schedule),
+        recipe.lr,
+        recipe.weight_decay,
+        {"config": to_plain(described), "classes": list(classes)} | more,
+        described.runtime.channels_last,
+    )
 
 
 def on_gpu(described: Described) -> bool:

@@ -5,9 +5,8 @@ from functools import partial
 
 from msgspec.structs import asdict, replace
 
-from exfuse.composition.common import backbone_factory, cache_policy, normalisation
+from exfuse.composition.common import backbone_factory, learning, loading, normalisation
 from exfuse.composition.reading import technique_option
-from exfuse.config.options import build
 from exfuse.data.classification import (
     BatchMixing,
     ClassificationData,
@@ -18,7 +17,7 @@ from exfuse.data.labelled import LabelledSplit
 from exfuse.models.classifier import Classifier, build_classifier
 from exfuse.models.weights import load_backbone_weights
 from exfuse.randomness import torch_seeded
-from exfuse.store.description import D, Described, is_supervised, to_plain
+from exfuse.store.description import D, Described, is_supervised
 from exfuse.tasks.classification import ClassificationTask
 from exfuse.techniques.semantic_supervision import SemanticBranches
 
@@ -53,12 +52,7 @@ def build_classification_data(described: Described, train: LabelledSplit, val: L
         val,
         ClassificationTrainTransform(**asdict(recipe.augmentation), **scaling),
         ClassificationEvalTransform(**asdict(recipe.evaluation), **scaling),
-        batch_size=recipe.batch_size,
-        accumulate=described.trainer.accumulate_grad_batches,
-        workers=described.runtime.workers,
-        seed=described.pretraining.seed,
-        cache=cache_policy(described),
-        prefetch=described.runtime.prefetch,
+        loading(described, recipe.batch_size, described.pretraining.seed),
     )
 
 
@@ -71,14 +65,9 @@ def build_classification_task(described: Described, model: Classifier, classes: 
     return ClassificationTask(
         model,
         classes,
+        learning(described, recipe, classes),
         branch_weights=described.pretraining.branches.weights,
         smoothing=recipe.label_smoothing,
         mixing=mixing,
-        optimizer=build("optimizer", recipe.optimizer),
-        schedule=build("schedule", recipe.schedule),
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        description={"config": to_plain(described), "classes": list(classes)},
         seed=described.pretraining.seed,
-        channels_last=described.runtime.channels_last,
     )

@@ -7,7 +7,7 @@ import torch
 from msgspec.structs import asdict
 from torch import nn
 
-from exfuse.composition.common import backbone_factory, cache_policy, normalisation
+from exfuse.composition.common import backbone_factory, learning, loading, normalisation
 from exfuse.composition.reading import bands_of, technique_option
 from exfuse.config.options import build
 from exfuse.data.device_augmentation import DeviceTransform
@@ -21,7 +21,7 @@ from exfuse.models.places import make_loss
 from exfuse.models.segmenter import Segmenter, build_segmenter
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import load_backbone_weights
-from exfuse.store.description import Option, RunDescription, to_plain
+from exfuse.store.description import Option, RunDescription
 from exfuse.store.numbers_version import NUMBERS_VERSION
 from exfuse.store.variants import names
 from exfuse.tasks.prediction import EvaluationProtocol
@@ -36,12 +36,7 @@ def build_data(run: RunDescription, train: Split, val: Split) -> SegmentationDat
         val,
         augment(**asdict(run.recipe.augmentation), long_side=run.recipe.long_side, **_scaling(run)),
         build_eval_transform(run),
-        batch_size=run.recipe.batch_size,
-        accumulate=run.trainer.accumulate_grad_batches,
-        workers=run.runtime.workers,
-        seed=run.seed,
-        cache=cache_policy(run),
-        prefetch=run.runtime.prefetch,
+        loading(run, run.recipe.batch_size, run.seed),
     )
 
 
@@ -133,17 +128,11 @@ def build_task(
         val_images: how many images a whole validation counts.
         counts: train's labelled pixels by class, by which a loss may weigh them; nothing for as many of each.
     """
-    recipe = run.recipe
     return SegmentationTask(
         model,
         classes,
-        optimizer=build("optimizer", recipe.optimizer),
-        schedule=build("schedule", recipe.schedule),
-        lr=recipe.lr,
-        encoder_lr_factor=recipe.encoder_lr_factor,
-        weight_decay=recipe.weight_decay,
+        learning(run, run.recipe, classes, numbers_version=NUMBERS_VERSION),
+        encoder_lr_factor=run.recipe.encoder_lr_factor,
         val_images=val_images,
-        description={"config": to_plain(run), "classes": list(classes), "numbers_version": NUMBERS_VERSION},
-        channels_last=run.runtime.channels_last,
         loss=make_loss(f"loss={run.loss.name}", build("loss", run.loss), counts or [1] * len(classes)),
     )

@@ -3,7 +3,6 @@
 import copy
 import functools
 import pickle
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ import omegaconf.base
 from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -23,7 +20,7 @@ from exfuse.config import search_path
 # as they are without any of this
 _list, _compose = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
 _read, _load = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
-_choices, _parse = defaults_list._create_interpolation_map, OverridesParser.parse_rule
+_choices = defaults_list._create_interpolation_map
 
 
 def compose_quickly() -> None:
@@ -31,17 +28,12 @@ def compose_quickly() -> None:
 
     What is typed beside groups it sets in a copy, as ever; copies are made by pickle, far faster than by `copy.deepcopy`.
     """
-    lists, files, kept, parsed = dict[object, Any](), dict[object, Any](), dict[object, bytes](), dict[tuple[str, str], Any]()
+    lists, files, kept = dict[object, Any](), dict[object, Any](), dict[object, bytes]()
 
     def copy_of(asked: object, make: Callable[[], Any]) -> Any:
         if asked not in kept:
             kept[asked] = pickle.dumps(make())
         return pickle.loads(kept[asked])
-
-    def parse_once(self: OverridesParser, text: str, rule: str) -> Any:
-        if (text, rule) not in parsed:
-            parsed[text, rule] = _parse(self, text, rule)
-        return parsed[text, rule]  # whoever gets it only reads it
 
     def list_once(repo: Any, config_name: str, overrides_list: Sequence[Any], *more: Any, **named: Any) -> Any:
         typed = [override for override in overrides_list if not override.is_sweep_override()]
@@ -110,47 +102,10 @@ def compose_quickly() -> None:
         (ConfigRepository, "load_config", read_once),
         (defaults_list, "_create_interpolation_map", choices_where_asked),
         (DictConfig, "__deepcopy__", copied),
-        (OverridesParser, "parse_rule", parse_once),
         *((module, "parse", _parse_once) for module in (omegaconf.base, omegaconf._utils)),
     ]
     for where, name, faster in patched:
         setattr(where, name, faster)
-
-
-def compose_each_job_once() -> None:
-    """Let the running Hydra compose a row once, however often it asks and for all seeds; whoever asks may change what he gets.
-
-    For the launcher that runs jobs in this process: others take the composer along to theirs.
-    """
-    loader: Any = GlobalHydra.instance().config_loader()
-    compose = loader.load_sweep_config
-    rows = dict[tuple[str, ...], bytes]()
-
-    def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        job = row = tuple(sweep_overrides)
-        if [word.lstrip("+~").partition("=")[0] for word in job].count("seed") == 1:
-            row = tuple("seed" if _SEED.fullmatch(word) else word for word in job)
-        if row not in rows:
-            rows[row] = pickle.dumps(compose(master_config, sweep_overrides))
-        config: DictConfig = pickle.loads(rows[row])
-        return _with_seed(config, job, row.index("seed")) if row != job else config
-
-    loader.load_sweep_config = load_sweep_config
-
-
-_SEED = re.compile("seed=(0|[1-9][0-9]*)")
-
-
-def _with_seed(config: DictConfig, job: Sequence[str], place: int) -> DictConfig:
-    """A job's config, made from that of the same row with another seed; ``place`` is where the seed was typed."""
-    config.seed = int(job[place].partition("=")[2])
-    hydra, named = config.hydra, config.hydra.job.config.override_dirname
-    hydra.overrides.task = [*job]
-    typed = OverridesParser.create().parse_overrides([*job])
-    hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(
-        overrides=typed, kv_sep=named.kv_sep, item_sep=named.item_sep, exclude_keys=named.exclude_keys
-    )
-    return config
 
 
 _HAS_DEFAULTS = "HYDRA_REMOVE_TOP_LEVEL_DEFAULTS"  # Hydra's mark

@@ -218,29 +218,12 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
         if isinstance(value, str) and CONTROL.search(value):
             raise ConfigError(f"{key}={value}: expected text of this locale's encoding, without control characters.")
     try:
-        content: Any = _resolved(config, written)
+        content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
     return content, written
-
-
-def _resolved(node: Any, written: Any) -> Any:
-    """What stands at a place, as it is written, with all that refers to another place looked up, and nothing else."""
-    if not isinstance(written, (dict, list)):
-        return written
-    parts = written.items() if isinstance(written, dict) else enumerate(written)
-    found = {}
-    for name, value in parts:
-        if isinstance(value, str) and ("${" in value or value == "???"):
-            there = node[name]
-            found[name] = (
-                OmegaConf.to_container(there, resolve=True, throw_on_missing=True) if OmegaConf.is_config(there) else there
-            )
-        else:
-            found[name] = _resolved(node._get_node(name), value)
-    return found if isinstance(written, dict) else [*found.values()]
 
 
 def check_numbers(content: Any) -> None:

@@ -17,7 +17,7 @@ from itertools import accumulate, islice
 from math import prod
 from multiprocessing import reduction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -302,7 +302,6 @@ def _checksum(arrays: Arrays) -> int:
 
 # Where decoded samples are kept: as the config says, or by how much there is to keep.
 
-KINDS = ("auto", "none", "memory", "disk")
 _BLOCK = 256  # samples whose headers are read at a time
 
 
@@ -315,20 +314,11 @@ class CachePolicy:
         share: of the memory that this process may use, for all splits and processes of a run together; a greater demand for
             ``memory`` than all of it is refused.
         folder: of files on disk.
-
-    Raises:
-        ConfigError: if there is no such kind, or the share is none.
     """
 
-    kind: str = "none"
+    kind: Literal["auto", "none", "memory", "disk"] = "none"
     share: float = 0.1
     folder: Path = Path("outputs/cache")
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"runtime.cache={self.kind}: expected one of {', '.join(KINDS)}.")
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"runtime.cache_share={self.share}: expected a share of the memory between 0 and 1.")
 
 
 NO_CACHE = CachePolicy()

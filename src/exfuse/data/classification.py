@@ -12,12 +12,11 @@ from PIL import Image
 from timm.data import Mixup, create_transform
 from torch import Tensor
 
-from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
+from exfuse.data.cache import Shapes
 from exfuse.data.labelled import LabelledSplit
-from exfuse.data.loading import DecodedDataset, LoadedData
+from exfuse.data.loading import DecodedDataset, LoadedData, Loading
 from exfuse.data.pixels import image_size
 from exfuse.errors import ConfigError
-from exfuse.limits import Workers
 from exfuse.randomness import derive_seed
 
 
@@ -192,7 +191,7 @@ class ClassificationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
+        loading: how they become batches.
     """
 
     batch_key = "pretraining.recipe.batch_size"
@@ -203,23 +202,9 @@ class ClassificationData(LoadedData):
         val: LabelledSplit,
         train_transform: ClassificationTrainTransform,
         eval_transform: ClassificationEvalTransform,
-        batch_size: int,
-        accumulate: int,
-        workers: Workers,
-        seed: int,
-        cache: CachePolicy = NO_CACHE,
-        prefetch: int = 2,
+        loading: Loading,
     ) -> None:
-        super().__init__(
-            ClassificationDataset(train, train_transform, seed),
-            ClassificationDataset(val, eval_transform),
-            train.name,
-            batch_size,
-            accumulate,
-            workers,
-            seed,
-            val_batch=max(1, batch_size // 2),
-            cache=cache,
-            prefetch=prefetch,
-        )
+        train_set = ClassificationDataset(train, train_transform, loading.seed)
+        val_set = ClassificationDataset(val, eval_transform)
+        super().__init__(train_set, val_set, train.name, loading, val_batch=max(1, loading.batch_size // 2))
         self.classes = train.classes

@@ -1,14 +1,14 @@
 """Which samples a process sees, and in which order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
 
-from exfuse.data.cache import CachePolicy, Samples, Source, keep
+from exfuse.data.cache import NO_CACHE, CachePolicy, Samples, Source, keep
 from exfuse.errors import ConfigError, plural
 from exfuse.limits import Workers
 from exfuse.process import loader_workers
@@ -67,6 +67,26 @@ class DecodedDataset(Dataset):
         return len(self.source)
 
 
+class Loading(NamedTuple):
+    """How samples become batches.
+
+    Attributes:
+        batch_size: samples per optimiser step over all processes and accumulated batches.
+        accumulate: batches accumulated per optimiser step.
+        workers: loader processes, see `exfuse.process.loader_workers`; any number gives the same samples.
+        seed: of the order and of the augmentation.
+        cache: what becomes of decoded samples.
+        prefetch: batches that each worker makes ahead.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    workers: Workers = 0
+    seed: int = 0
+    cache: CachePolicy = NO_CACHE
+    prefetch: int = 2
+
+
 class LoadedData(pl.LightningDataModule):
     """Training and validation loaders over two data sets.
 
@@ -74,13 +94,8 @@ class LoadedData(pl.LightningDataModule):
         train_set: indexed by (epoch, position).
         val_set: indexed by position.
         name: of the training set, for messages.
-        batch_size: samples per optimiser step over all processes and accumulated batches.
-        accumulate: batches accumulated per optimiser step.
-        workers: loader processes, see `exfuse.process.loader_workers`; any number gives the same samples.
-        seed: of the order.
+        loading: how samples become batches.
         val_batch: samples per validation batch.
-        cache: what becomes of decoded samples.
-        prefetch: batches that each worker makes ahead.
 
     Raises:
         ConfigError: when the loader is made, if the batch cannot be shared out evenly or is larger than the data set.
@@ -88,23 +103,11 @@ class LoadedData(pl.LightningDataModule):
 
     batch_key = "recipe.batch_size"
 
-    def __init__(
-        self,
-        train_set: DecodedDataset,
-        val_set: DecodedDataset,
-        name: str,
-        batch_size: int,
-        accumulate: int,
-        workers: Workers,
-        seed: int,
-        val_batch: int,
-        cache: CachePolicy,
-        prefetch: int,
-    ) -> None:
+    def __init__(self, train_set: DecodedDataset, val_set: DecodedDataset, name: str, loading: Loading, val_batch: int) -> None:
         super().__init__()
-        self.train_set, self.val_set, self.name = train_set, val_set, name
-        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, loader_workers(workers), seed
-        self.val_batch, self.cache, self.prefetch = val_batch, cache, prefetch
+        self.train_set, self.val_set, self.name, self.val_batch = train_set, val_set, name, val_batch
+        self.batch_size, self.accumulate, workers, self.seed, self.cache, self.prefetch = loading
+        self.workers = loader_workers(workers)
         self.collate: Callable[[Any], Any] = default_collate
         self._cached = False
         self.first_epoch = 0

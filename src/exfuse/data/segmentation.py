@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exfuse.data.cache import NO_CACHE, CachePolicy, Shapes
+from exfuse.data.cache import Shapes
 from exfuse.data.device_augmentation import Cut, DeviceTransform, collate
-from exfuse.data.loading import DecodedDataset, LoadedData
+from exfuse.data.loading import DecodedDataset, LoadedData, Loading
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
-from exfuse.limits import Workers
 from exfuse.randomness import derive_seed
 
 
@@ -74,7 +73,7 @@ class SegmentationData(LoadedData):
     Args:
         train, val: checked splits of one data set.
         train_transform, eval_transform: what the network sees of them.
-        batch_size, accumulate, workers, seed, cache, prefetch: see `LoadedData`; the seed is the augmentation's too.
+        loading: how they become batches.
     """
 
     train_set: SegmentationDataset
@@ -86,26 +85,11 @@ class SegmentationData(LoadedData):
         val: Split,
         train_transform: TrainTransform,
         eval_transform: EvalTransform,
-        batch_size: int,
-        accumulate: int,
-        workers: Workers,
-        seed: int,
-        cache: CachePolicy = NO_CACHE,
-        prefetch: int = 2,
+        loading: Loading,
     ) -> None:
-        super().__init__(
-            SegmentationDataset(train, train_transform, seed),
-            SegmentationDataset(val, eval_transform),
-            train.name,
-            batch_size,
-            accumulate,
-            workers,
-            seed,
-            # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
-            val_batch=1,
-            cache=cache,
-            prefetch=prefetch,
-        )
+        train_set, val_set = SegmentationDataset(train, train_transform, loading.seed), SegmentationDataset(val, eval_transform)
+        # Images of different sizes do not stack, and a score must not depend on how they were batched: one at a time.
+        super().__init__(train_set, val_set, train.name, loading, val_batch=1)
         self.classes = train.classes
         if isinstance(train_transform, DeviceTransform):
             self.collate = collate

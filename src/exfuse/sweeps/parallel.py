@@ -1,6 +1,5 @@
 """Runs of a sweep side by side on this machine: how many at once, and which GPU each of them gets."""
 
-import copy
 import multiprocessing
 import os
 import shutil
@@ -16,7 +15,6 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
 
 from exfuse.process import gpus_for, memory_limit, usable_cores
 from exfuse.runs.child import INTERRUPTIONS
@@ -153,13 +151,6 @@ def _handing_on(sweep: Path) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _without_memory(context: HydraContext) -> HydraContext:
-    """For other processes: what this one has composed stays here, see `exfuse.config.composing.compose_each_job_once`."""
-    loader = copy.copy(context.config_loader)
-    vars(loader).pop("load_sweep_config", None)
-    return HydraContext(loader, context.callbacks)
-
-
 class SideBySide(Launcher):
     """Hydra's own launcher for what is done already, then joblib's for what has yet to be trained.
 
@@ -194,7 +185,7 @@ class SideBySide(Launcher):
             with _at(_LAST):
                 return self.own.launch(job_overrides, initial_job_idx)
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
-        launcher.setup(**self.context | {"hydra_context": _without_memory(self.context["hydra_context"])})
+        launcher.setup(**self.context)
         with self.watched(runs), _handing_on(sweep):
             found: Sequence[JobReturn] = launcher.launch(job_overrides, initial_job_idx)
         return found

@@ -130,8 +130,8 @@ class Additions:
             grouping = first.grouping(record) if record else None
             if self.groups is not None:
                 grouping = grouping_of(first.counts()[1], self.groups)
-            counts = {name: {seed: run.counts()[0] for seed, run in runs.items()} for name, runs in cells.items()}
-            drawn = Resampled(counts, grouping=grouping)
+            areas = {name: {seed: run.additive()[0] for seed, run in runs.items()} for name, runs in cells.items()}
+            drawn = Resampled(areas, grouping=grouping)
 
         def bounds(pair: Pair, number: int, level: float) -> tuple[float, float]:
             found = drawn.contrast({pair[0]: 1, pair[1]: -1}, level, seeds=self.rule.seeds[:number])

@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
 from exfuse.config import search_path
-from exfuse.config.composing import compose_each_job_once
 from exfuse.config.overrides import without_hydra
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError, UserError, complain, plural, repeated, user_error
@@ -101,8 +100,6 @@ class StagedSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         folder = Path(config.hydra.sweep.dir)
         forget_outcomes(folder)
-        if config.hydra.launcher._target_.endswith("BasicLauncher"):
-            compose_each_job_once()
         parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         sweep = _read_sweep(config, self.tabulates, split(self.params, config.hydra.overrides.task, parser))
         # Before hours go into the first of them, a mistake in the last is said.

@@ -1,12 +1,9 @@
 """The LightningModule of backbone pretraining: the head's loss and SS's, weighted."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -14,7 +11,7 @@ from exfuse.data.classification import LabelledBatch
 from exfuse.errors import ConfigError
 from exfuse.models.classifier import Classifier, Scores
 from exfuse.randomness import derive_seed
-from exfuse.tasks.optimised import OptimisedTask, widened
+from exfuse.tasks.optimised import Learning, OptimisedTask, widened
 
 Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
@@ -25,11 +22,11 @@ class ClassificationTask(OptimisedTask):
     Args:
         model: the classifier.
         classes: names of the classes.
+        learning: how; all parts at one rate.
         branch_weights: of each branch's loss, by name; the paper's are unknown.
         smoothing: label smoothing of every loss.
         mixing: mixup and CutMix of a batch from a seed, with the smoothing in its targets; None for none.
         seed: of the mixing.
-        others: see `OptimisedTask`; all parts learn at one rate.
     """
 
     model: Classifier
@@ -38,18 +35,13 @@ class ClassificationTask(OptimisedTask):
         self,
         model: Classifier,
         classes: Sequence[str],
+        learning: Learning,
         branch_weights: Mapping[str, float],
         smoothing: float,
         mixing: Mixing | None,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., LRScheduler],
-        lr: float,
-        weight_decay: float,
-        description: dict[str, Any],
         seed: int,
-        channels_last: bool | Literal["auto"] = True,
     ) -> None:
-        super().__init__(model, optimizer, schedule, lr, 1.0, weight_decay, "backbone", description, channels_last)
+        super().__init__(model, learning, 1.0, "backbone")
         self.branch_weights, self.smoothing, self.mixing, self.seed = dict(branch_weights), smoothing, mixing, seed
         branches = tuple(f"res{level}" for level in model.backbone.levels) if model.branches is not None else ()
         if branches and {*branches} != {*self.branch_weights}:

@@ -1,7 +1,7 @@
 """Which parameters learn at which rate and decay."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -56,36 +56,41 @@ def widened(values: Tensor) -> Tensor:
 # What both LightningModules share: the model's layout, optimiser, schedule and clipping, and what their checkpoints say.
 
 
+class Learning(NamedTuple):
+    """How weights are learned.
+
+    Attributes:
+        optimizer: makes the optimiser from parameter groups.
+        schedule: makes the per-step schedule from the optimiser and ``steps=``.
+        lr, weight_decay: see `parameter_groups`.
+        description: plain data that travel in every checkpoint (the run's config).
+        channels_last: memory layout of images and weights; ``auto`` is the faster one, see `exfuse.tasks.layout`.
+    """
+
+    optimizer: Callable[..., Optimizer]
+    schedule: Callable[..., LRScheduler]
+    lr: float
+    weight_decay: float
+    description: dict[str, Any]
+    channels_last: bool | Literal["auto"] = True
+
+
 class OptimisedTask(pl.LightningModule):
     """A model with its optimiser; a subclass says what is learned and how that is validated.
 
     Args:
         model: is trained.
-        optimizer: makes the optimiser from parameter groups.
-        schedule: makes the per-step schedule from the optimiser and ``steps=``.
-        lr, encoder_lr_factor, weight_decay, backbone: see `parameter_groups`.
-        description: plain data that travel in every checkpoint (the run's config).
-        channels_last: memory layout of images and weights; ``auto`` is the faster one, see `exfuse.tasks.layout`.
+        learning: how.
+        encoder_lr_factor, backbone: see `parameter_groups`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., LRScheduler],
-        lr: float,
-        encoder_lr_factor: float,
-        weight_decay: float,
-        backbone: str,
-        description: dict[str, Any],
-        channels_last: bool | Literal["auto"],
-    ) -> None:
+    def __init__(self, model: nn.Module, learning: Learning, encoder_lr_factor: float, backbone: str) -> None:
         super().__init__()
+        self.optimizer_factory, self.schedule_factory, self.lr, self.weight_decay, description, channels_last = learning
         self.model, self.description = model, dict(description)
+        self.encoder_lr_factor, self.backbone = encoder_lr_factor, backbone
         self.open_layout = channels_last == "auto"
         self.use_layout(bool(channels_last))
-        self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone = lr, encoder_lr_factor, weight_decay, backbone
         self._parts, self._possible = 1, 1
         self._counted: Tensor | None = None
         self._format = torch.float32

@@ -40,9 +40,6 @@ class AveragedProbabilities:
         device_mib: probabilities of one image (C, H, W) that take more than this are added up in the computer's memory instead
             of the device's, which then holds no more than one forward pass needs. Whatever the number of views and windows,
             there are at most three maps of this size: the sum, a view's, and the same at the image's size.
-
-    Raises:
-        ValueError: if there is no scale or one is not above 0.
     """
 
     def __init__(
@@ -52,8 +49,6 @@ class AveragedProbabilities:
         windows: "Whole | SlidingWindows",
         device_mib: NonNegativeFloat,
     ) -> None:
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"expected scales above 0, got {list(scales)}")
         self.scales, self.flip, self.windows, self.device_mib = tuple(scales), flip, windows, device_mib
 
     def __call__(self, model: Segmenter, image: Tensor, size: Size) -> Tensor:
@@ -102,14 +97,9 @@ class SlidingWindows:
     Args:
         window: side of a window in px of the network's input.
         overlap: share of a window that the next one sees again, in [0, 1).
-
-    Raises:
-        ValueError: if the overlap is not in [0, 1) or the window is empty.
     """
 
     def __init__(self, window: Positive, overlap: BelowOne) -> None:
-        if not 0 <= overlap < 1 or window < 1:
-            raise ValueError(f"expected a window of 1 px or more and an overlap in [0, 1), got {window} and {overlap}")
         self.window, self.overlap = window, overlap
 
     def __call__(self, model: Segmenter, view: Tensor, device_mib: float) -> Tensor:

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from exfuse.data.segmentation import Batch
 from exfuse.errors import ConfigError
@@ -17,7 +16,7 @@ from exfuse.models.upsample import at_size
 from exfuse.palette import VOID
 from exfuse.tasks.confusion import UNDECIDED, ConfusionMatrix
 from exfuse.tasks.losses import CrossEntropy, is_plain, segmentation_loss
-from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.optimised import Learning, OptimisedTask
 
 
 class SegmentationTask(OptimisedTask):
@@ -27,8 +26,8 @@ class SegmentationTask(OptimisedTask):
         model: the segmenter.
         classes: names of the classes, as many as the model scores.
         val_images: how many images one whole validation must count, asserted.
+        learning, encoder_lr_factor: see `OptimisedTask`.
         loss: of the scores and of every auxiliary output, see `exfuse.tasks.losses`; None for the cross entropy.
-        others: see `OptimisedTask`.
     """
 
     model: Segmenter
@@ -37,19 +36,12 @@ class SegmentationTask(OptimisedTask):
         self,
         model: Segmenter,
         classes: Sequence[str],
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., LRScheduler],
-        lr: float,
+        learning: Learning,
         encoder_lr_factor: float,
-        weight_decay: float,
         val_images: int,
-        description: dict[str, Any],
-        channels_last: bool | Literal["auto"] = True,
         loss: nn.Module | None = None,
     ) -> None:
-        super().__init__(
-            model, optimizer, schedule, lr, encoder_lr_factor, weight_decay, "encoder.backbone", description, channels_last
-        )
+        super().__init__(model, learning, encoder_lr_factor, "encoder.backbone")
         self.classes, self.val_images = list(classes), val_images
         self.confusion = ConfusionMatrix(len(self.classes))
         self.loss = loss or CrossEntropy(())

@@ -5,13 +5,13 @@ import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import wandb
 from numpy.typing import NDArray
 
-from exfuse.errors import ConfigError, first_line
+from exfuse.errors import first_line
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
 from exfuse.terminal import Console
@@ -46,9 +46,6 @@ class WandbTracker(Tracker):
         mode: ``offline`` or ``online``.
         timeout: seconds that W&B may take to answer at the start, and again to take what is left at the end.
         examples: see `Tracker`.
-
-    Raises:
-        ConfigError: if ``mode`` is another word.
     """
 
     def __init__(
@@ -57,12 +54,10 @@ class WandbTracker(Tracker):
         project: str,
         entity: str | None,
         group: str | None,
-        mode: str,
+        mode: Literal["offline", "online"],
         timeout: float,
         examples: int,
     ) -> None:
-        if mode not in ("offline", "online"):
-            raise ConfigError(f"logger.mode={mode}: expected offline or online.")
         self._info, self._project, self._entity, self._group = info, project, entity, group
         self._mode, self._timeout, self.examples = mode, timeout, examples
         self._run: wandb.Run | None = None
