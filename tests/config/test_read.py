@@ -153,6 +153,8 @@ def test_a_description_survives_plain_containers_and_names_no_code() -> None:
     assert describe_run(["technique/seb=sum"]).name == "seb-sum"
     assert describe_run(["technique/seb=sum", "name=mine"]).name == "mine"
     assert describe_run([]).technique == {}  # the baseline's
+    with pytest.raises(ConfigError, match=r"ecre=deconv is what runs without .* another: deconv_supervised, subpixel, subpix"):
+        describe_run(["technique.ecre.auxiliary_weight=1"])
 
 
 def test_a_setting_is_what_its_argument_is_whichever_way_it_is_typed() -> None:
@@ -286,7 +288,8 @@ def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_n
     try:
         search_path.use_words(["train", "--config-dir", str(folder)])
         assert describe_run(["seed=1"]).technique == {}
-        assert describe_run(["technique.mine.eps=2e-5"]).technique["mine"].settings["eps"] == 2e-5
+        with pytest.raises(ConfigError, match=r"technique\.mine\.eps=2e-05: technique/mine=plain is what runs without"):
+            describe_run(["technique.mine.eps=2e-5"])
         other = tmp_path / "other"
         shutil.copytree(folder, other)
         (other / plain.relative_to(folder)).write_text(text.replace("8", "${recipe.epochs}"))

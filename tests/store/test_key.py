@@ -27,7 +27,7 @@ PINNED = {
     "+architecture=aspp_os8": "268c71702595e29e",
     "+ablation=without_dap data=voc_aug recipe=gcn backbone=resnet101 backbone.init=timm": "1e5bcedda5a5bb94",
     "technique/seb=gate technique/dap=last technique.dap.window=5": "75192b97f982a5fd",
-    "decoder=levels_45 technique.ecre.auxiliary_weight=0.1": "23e01b7a4f67a1af",
+    "decoder=levels_45 technique/ecre=subpixel technique.ecre.auxiliary_weight=0.1": "e78af883c9d1353c",
     "debug=overfit trainer.precision=bf16-mixed +trainer.benchmark=true": "a5a169e09a965a57",
 }
 PINNED_BACKBONES = {
@@ -219,8 +219,7 @@ def test_every_option_of_every_technique_has_a_key_of_its_own(key_of):
     }
     chosen = [f"technique/{group}={option}" for group, names in options.items() for option in names[1:]]
     chosen += ["backbone=resnet50", "decoder=levels_45", "recipe=voc", "seed=1", "trainer.precision=16-mixed"]
-    chosen += ["technique.ecre.auxiliary_weight=0.1"]  # of a baseline option
-    keys = [key_of(), *map(key_of, chosen)]
+    keys = [key_of(), *map(key_of, chosen), key_of("technique/ecre=subpixel", "technique.ecre.auxiliary_weight=0.1")]
     assert len(set(keys)) == len(keys)
 
 

@@ -71,6 +71,15 @@ def test_what_is_typed_wins_over_a_row_and_rows_that_are_then_one_run_are_refuse
         check_rows(study, rows_of(jobs), describe_run)
 
 
+def test_options_that_do_the_same_under_what_is_typed_are_one_run() -> None:
+    rows = {name: {"overrides": [f"technique/ecre={name}"]} for name in ("subpixel", "subpixel_supervised")}
+    study, jobs = jobs_of(study=study_of(rows))
+    check_rows(study, rows_of(jobs), describe_run)
+    study, jobs = jobs_of("technique.ecre.auxiliary_weight=0.7", study=study_of(rows))
+    with pytest.raises(UserError, match="rows subpixel and subpixel_supervised are the same run"):
+        check_rows(study, rows_of(jobs), describe_run)
+
+
 def test_a_row_is_called_as_the_file_says_and_so_is_its_run() -> None:
     described = describe_run(jobs_of()[1][-1])
     assert (row_name(described), described.name) == ("high", "high")

@@ -126,7 +126,7 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content["technique"] = {
         slot: option
         for slot, option in content["technique"].items()
-        if option[_LAST] != usual[slot] or _is_changed(f"technique/{slot}", option)
+        if option[_LAST] != usual[slot] or _check_baseline(slot, option)
     }
     content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
     content["backbone"] = _backbone(content["backbone"], *chosen["backbone"], written)
@@ -289,12 +289,13 @@ def variant_name(choices: Mapping[str, str], label: str) -> str:
     return path.stem if usual == label else label
 
 
-def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
-    """Whether a setting of a technique's baseline is another than in its file.
+def _check_baseline(slot: str, option: Mapping[str, Any]) -> None:
+    """Refuse a technique's baseline that is another than in its file: rows without the technique would not be what they say.
 
     Raises:
-        ConfigError: if the file has one refer to another setting.
+        ConfigError: naming the setting, and the options that have it.
     """
+    group = f"technique/{slot}"
     usual = search_path.read_whole(group, option[_LAST])
     for name, value in usual.items():
         if "${" in str(value):
@@ -302,7 +303,14 @@ def _is_changed(group: str, option: Mapping[str, Any]) -> bool:
                 f"{group}={option[_LAST]}: {name} refers to another setting ({value}). What a technique is left out for is the "
                 "same in every run, and no record names it: write the value into its file."
             )
-    return any(usual.get(name) != value for name, value in option.items() if name not in (*_CODE, _LAST))
+    for name, value in option.items():
+        if name not in (*_CODE, _LAST) and usual.get(name) != value:
+            others = [one for one in search_path.options(group) if one != option[_LAST]]
+            having = ", ".join(one for one in others if name in search_path.read_whole(group, one))
+            raise ConfigError(
+                f"technique.{slot}.{name}={shown(value)}: {group}={option[_LAST]} is what runs without the technique have, the "
+                f"same in all of them. Set it where {group} is another{having and ': '}{having}."
+            )
 
 
 def _backbone(node: dict[str, Any], group: str, option: str, written: Any) -> dict[str, Any]:

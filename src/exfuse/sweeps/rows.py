@@ -20,11 +20,11 @@ from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.plan import PRETRAINED
 from exfuse.store import variants
 from exfuse.store.checked import typed as typed_as
-from exfuse.store.description import RunDescription, encode_option, label_of
+from exfuse.store.description import Option, RunDescription, encode_option, label_of
 from exfuse.store.key import backbone_key, run_key
 from exfuse.store.study import Heading, check_words
 from exfuse.store.tuning import DeclaredTune
-from exfuse.store.variants import chosen_options, label
+from exfuse.store.variants import baseline, chosen_options, label
 from exfuse.sweeps.tuning import Describe, Job, key_of
 
 ROW = "sweep.row"  # by which a job says whose it is, and a user which rows are wanted
@@ -263,10 +263,7 @@ def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) ->
         if declared and declared.label not in (None, label_of(run)):
             raise ConfigError(f"study: row {name}: its label is {declared.label}, and its overrides make {label_of(run)}.")
         if (other := seen.setdefault(_identity(parted), name)) != name:
-            raise ConfigError(
-                f"study: rows {other} and {name} are the same run: nothing that changes a number tells them apart. Take one "
-                "out, or look for an override that is typed too and wins over both."
-            )
+            raise _one_run(other, name)
         runs.append(run)
     return runs
 
@@ -282,9 +279,11 @@ def check_variants(study: DeclaredStudy, jobs: Sequence[Job], runs: Sequence[tup
     Raises:
         UserError: naming the row.
     """
-    seen: dict[str, tuple[str, Job]] = {}
+    seen, names = dict[str, tuple[str, Job]](), dict[str, str]()
     for job, (row, run) in zip(jobs, runs, strict=True):
         name, identity = declared_name(study.rows, run.choices, row), _identity(run)
+        if (same := names.setdefault(identity, name)) != name:
+            raise _one_run(same, name)
         other, first = seen.setdefault(name, (identity, job))
         if other != identity:
             raise two_settings(name, first, job)
@@ -299,15 +298,34 @@ def two_settings(row: str, one: Job, other: Job) -> UserError:
     )
 
 
+def _one_run(row: str, other: str) -> ConfigError:
+    return ConfigError(
+        f"study: rows {row} and {other} are the same run: nothing that changes a number tells them apart. Take one out, or "
+        "look for an override that is typed too and wins over both."
+    )
+
+
 def _identity(run: RunDescription) -> str:
-    """The key of a run as far as it is known before its data are read, by which their settings stand for themselves here."""
+    """The key of a run as far as it is known before its data are read, by which their settings stand for themselves here.
+
+    Techniques stand for what they do: two options of one code and the same settings are one.
+    """
     stands = {"data": str(encode_option(run.data))}
     if run.init_from is not None:
         stands["init_from"] = run.init_from
     elif run.backbone.init == PRETRAINED:
         made_of = {"start": run.pretraining.start, "data": str(encode_option(run.pretraining.data))}
         stands["backbone"] = backbone_key(run, made_of)
+    technique = {
+        name: run.technique.get(name) or search_path.as_written(f"technique/{name}", usual)
+        for name, usual in baseline().items()
+    }
+    run = replace(run, technique={name: _as_code(name, option) for name, option in technique.items()})
     return run_key(possible_precisions(run)[0], stands)
+
+
+def _as_code(slot: str, option: Option) -> Option:
+    return Option(search_path.read_whole(f"technique/{slot}", option.name).get("_target_", option.name), option.settings)
 
 
 def declared_name(declared: Mapping[str, DeclaredRow | None], choices: Mapping[str, str], row: str) -> str:
