@@ -204,6 +204,7 @@ def departure(**changes: Any) -> Any:
         record["images"] |= changes.get("images", {})
         record["config"]["backbone"] |= changes.get("backbone", {})
         record["config"]["debug"] |= changes.get("debug", {})
+        record["manifests"] |= changes.get("manifests", {})
         if "classes" in changes:
             record["scores"]["iou"] = {f"{name}s": value for name, value in record["scores"]["iou"].items()}
 
@@ -218,7 +219,10 @@ def departure(**changes: Any) -> Any:
         (departure(classes="others"), "21 classes that are not VOC's 21"),
         (departure(backbone={"name": "resnet50"}), "backbone resnet50 instead of resnet18"),
         (departure(backbone={"init": "random"}), "weights: random instead of ImageNet"),
-        (departure(backbone={"init": "/there/weights.pth"}), "weights: file instead of ImageNet"),
+        (
+            departure(backbone={"init": "/there/weights.pth"}, manifests={"backbone": "f" * 64}),
+            "weights: file instead of ImageNet",
+        ),
         (departure(backbone={"init": "pretrained"}), "weights: object_crops instead of ImageNet"),
         (departure(debug={"images": 4}), "a debugging run"),
     ],

@@ -4,6 +4,7 @@ import csv
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,17 @@ from exfuse.store.folder import RunFolder
 from tests.records import leave_record
 
 
-def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretrained", key: str = "", val: str = "v") -> None:
+def write_run(
+    root: Path,
+    label: str,
+    seed: int,
+    miou: float,
+    init: str = "pretrained",
+    key: str = "",
+    val: str = "v",
+    more: Any = None,
+    commit: str = "a",
+) -> None:
     folder = RunFolder(root, key or f"{label}{seed}")
     scores = {
         "miou": miou,
@@ -31,7 +42,8 @@ def write_run(root: Path, label: str, seed: int, miou: float, init: str = "pretr
         parameters=2_500_000,
         manifests={"val": val},
         images={"val": 7},
-        config={"backbone": {"init": init}, "data": {"name": "things"}},
+        config={"backbone": {"init": init}, "data": {"name": "things"}} | (more or {}),
+        environment={"commit": commit},
     )
 
 
@@ -74,6 +86,21 @@ def test_backbones_are_averaged_over_seeds(tmp_path: Path, capsys: pytest.Captur
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [cell.strip() for cell in lines[0].strip("│").split("│")] == ["plain", "2", "50.0", "-", "1.00"]
     assert [cell.strip() for cell in lines[1].strip("│").split("│")] == ["ss", "2", "60.0", "5.0 ± 7.1", "1.00"]
+
+
+def test_runs_of_one_name_under_other_settings_are_no_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    for seed, (epochs, kernel) in enumerate([(1, 7), (12, 7), (12, 15), (12, 7)]):
+        more = {"recipe": {"epochs": epochs}, "decoder": {"kernel": kernel}}
+        write_run(tmp_path, "baseline", seed, 0.3, more=more, commit="a" if seed < 2 else "b")
+    summarise(str(tmp_path), [], None)
+    text = capsys.readouterr().out
+    lines = [[cell.strip() for cell in line.split("│")[1:3]] for line in text.splitlines() if "baseline" in line]
+    names = ["epochs=1, kernel=7", "epochs=12, kernel=7", "epochs=12, kernel=15"]
+    assert lines == [[f"baseline ({name})", number] for name, number in zip(names, "121", strict=True)]
+    assert "Not all of these runs share commit." in text
 
 
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:

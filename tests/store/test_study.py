@@ -197,6 +197,41 @@ def test_runs_that_differ_in_what_a_table_holds_fixed_are_refused(tmp_path, sett
     assert study.deviating == {("seb", 0), ("seb", 1)}
 
 
+OWN = {"config__backbone__init": "w.pth"}
+
+
+def window(size: int) -> dict[str, Any]:
+    return {"config__technique": {"dap": {"window": size}}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "usual", "other", "change", "changes"),
+    [
+        ("weights", "aaaaaaaa", "bbbbbbbb", OWN | {"manifests__backbone": "a" * 64}, {"manifests__backbone": "b" * 64}),
+        ("processes", "1", "4", {}, {"config__trainer": {"devices": 4}}),
+        ("processes", "1", "2", {}, {"environment__processes": 2}),
+        ("decoder.kernel", "7", "15", {"config__decoder": {"kernel": 7}}, {"config__decoder": {"kernel": 15}}),
+        ("technique.dap.window", "3", "5", window(3), window(5)),
+    ],
+)
+def test_seeds_of_one_row_that_differ_are_refused(tmp_path, setting, usual, other, change, changes):
+    builder = StudyBuilder(tmp_path)
+    builder.row("baseline", 0.6, (0, 1), change=put(**change))
+    builder.row("baseline", 0.6, (2,), change=put(**change | changes))
+    first, second = builder.rows
+    builder.rows[:] = [first | {"runs": first["runs"] | second["runs"]}]
+    with pytest.raises(UserError, match=f"{setting}: {usual} in most runs, {other} \\(baseline seed 2\\)"):
+        load_study(builder.finish())
+
+
+def test_processes_do_not_count_where_batch_norm_sees_all_of_a_batch(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    for name, devices in (("baseline", 1), ("seb", 4)):
+        options = {"seb": "product"} if name == "seb" else None
+        builder.row(name, 0.6, options=options, change=put(config__trainer={"devices": devices, "sync_batchnorm": True}))
+    assert "processes" not in [one.setting for one in load_study(builder.finish()).deviations]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

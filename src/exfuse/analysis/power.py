@@ -12,6 +12,7 @@ from scipy.special import chdtri, ndtr
 
 from exfuse.analysis.resampling import Noise, Resampled
 from exfuse.errors import UserError
+from exfuse.store.consistency import find_deviations
 from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
 from exfuse.store.metric import MIOU
@@ -206,6 +207,12 @@ def read_pilot(folder: Path) -> Pilot:
                     "folder of one study."
                 )
             of_row[record.seed] = Run(record.seed, record.status, record, run)
+        for name, of_row in runs.items():
+            named = [(name, seed, run.done) for seed, run in of_row.items() if run.done]
+            if others := [one for one in find_deviations(named) if one.setting not in ("commit", "threads")]:
+                raise UserError(
+                    f"{folder}: the runs of {name} are no seeds of one setting, {others[0]}. Name a study's folder."
+                )
         base = "baseline" if "baseline" in runs else next(iter(runs), "")
         pairs = [(name, base) for name in runs if name != base]
     shared = [pair for pair in pairs if {*runs[pair[0]]} & {*runs[pair[1]]}]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.files import write_csv
+from exfuse.store.consistency import told_apart
 from exfuse.store.record import Record
 from exfuse.terminal import Table, columns
 
@@ -13,19 +14,23 @@ Variants = dict[str, dict[int, Values]]
 
 
 def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Variants:
-    """Scores of finished runs as people read them, by variant and seed; random weights are named in the variant.
+    """Scores of finished runs as people read them, by variant and seed.
+
+    Random weights are named in the variant, and so is whatever tells runs of one name apart but their seeds.
 
     Args:
         records: of runs that were scored on the same images.
         classes: if given, their mean IoU is a column of its own.
     """
     variants: Variants = {}
+    apart = told_apart(records, most=None)
     for record in records:
         values = _scores(record, classes)
         if record.parameters or not record.imported:
             values["M parameters"] = record.parameters / 1e6
         note = " (random weights)" if record.weights_name == "random" else ""
         note += " (diverged)" if record.diverged else ""
+        note += f" ({differs})" if (differs := apart.get(record.key)) else ""
         variants.setdefault(record.title + note, {})[record.seed] = values
     return variants
 
@@ -47,9 +52,11 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
 def group_backbones(records: Sequence[Record]) -> Variants:
     """Classification accuracy in % of finished backbones by technique and seed: of the head and of each branch."""
     variants: Variants = {}
+    apart = told_apart(records, most=None)
     for record in records:
         named = {"head" if name == "main" else name: 100 * value for name, value in record.backbone.accuracy.items()}
-        variants.setdefault(record.label, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
+        note = f" ({differs})" if (differs := apart.get(record.key)) else ""
+        variants.setdefault(record.label + note, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
     return variants
 
 

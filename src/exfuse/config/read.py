@@ -122,12 +122,10 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
             node[leaf] = _taken(search_path.read_whole(group, name), node[leaf], brought)
         node[leaf] = _option(place, group, name, node[leaf], written)
     _check_sum(content.get("loss") or {})
-    usual = variants.baseline()
-    content["technique"] = {
-        slot: option
-        for slot, option in content["technique"].items()
-        if option[_LAST] != usual[slot] or _check_baseline(slot, option)
-    }
+    usual, techniques = variants.baseline(), content["technique"]
+    content["technique"] = {slot: option for slot, option in techniques.items() if option[_LAST] != usual[slot]}
+    for slot in techniques.keys() - content["technique"].keys():
+        _check_baseline(slot, techniques[slot])
     content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
     content["backbone"] = _backbone(content["backbone"], *chosen["backbone"], written)
     content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}

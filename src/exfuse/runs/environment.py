@@ -23,7 +23,7 @@ _PACKAGES = (
 )
 
 
-def describe_environment(device: torch.device) -> Environment:
+def describe_environment(device: torch.device, processes: int | None = None) -> Environment:
     """Package versions, machine, device and the commit of this code; what git cannot say is None, unknown."""
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     changes = _git("status", "--porcelain") if tracked else None
@@ -34,6 +34,7 @@ def describe_environment(device: torch.device) -> Environment:
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
+        processes=processes,
         cuda=torch.version.cuda if device.type == "cuda" else None,
         commit=_git("rev-parse", "HEAD") if tracked else None,
         uncommitted_changes=None if changes is None else bool(changes),

@@ -119,7 +119,8 @@ def _make(
         accuracy = _validate(trainer, task, data)
         if not trainer.is_global_zero:
             return
-        environment = describe_environment(trainer.strategy.root_device)  # Lightning has put the task back on the CPU
+        # Lightning has put the task back on the CPU
+        environment = describe_environment(trainer.strategy.root_device, trainer.world_size)
         write_json(folder.path / "environment.json", as_plain(environment))
         scaling = Normalisation(**normalisation(wanted))
         branches = model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}

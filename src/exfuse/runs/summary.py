@@ -5,6 +5,7 @@ from pathlib import Path
 from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
 from exfuse.errors import UserError
 from exfuse.files import outputs
+from exfuse.store.consistency import untold
 from exfuse.store.folder import find_finished
 from exfuse.terminal import Console
 
@@ -35,7 +36,10 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
         variants = group_backbones(records)
         title = f"{records[0].data}: classification accuracy on {records[0].images['val']} images of val, %"
     _check_lines(variants, len(records), folder)
-    Console().print(summary_table(variants, title))
+    table = summary_table(variants, title)
+    if others := untold(records):
+        table.caption = f"Not all of these runs share {', '.join(others)}."
+    Console().print(table)
     if csv is not None:
         with outputs([Path(csv)]):
             write_values(Path(csv), variants)

@@ -100,9 +100,8 @@ def train(run: RunDescription) -> None:
                 fit(trainer, task, data_module, folder, run.runtime.tf32)
                 task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
-                    environment = describe_environment(
-                        trainer.strategy.root_device
-                    )  # Lightning has put the task back on the CPU
+                    # Lightning has put the task back on the CPU
+                    environment = describe_environment(trainer.strategy.root_device, trainer.world_size)
                     write_json(folder.path / "environment.json", plain(environment))
                     seconds = round(time.perf_counter() - started, 1)  # of this start, without an interrupted one's
                     device = trainer.strategy.root_device

@@ -12,7 +12,7 @@ import msgspec
 from exfuse.errors import UserError
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription, encode_option
-from exfuse.store.key import aside
+from exfuse.store.key import SUMS, aside
 from exfuse.store.record import Record
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
@@ -21,7 +21,12 @@ _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 _PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
 ABSENT = "(absent)"
 _SETTLED = "(settled)"
-_TYPED = ("recipe.", "debug.", "backbone.output_stride", "backbone.init", "held_out.share", "pretraining.recipe.")
+# What tells runs of one name apart, in the order in which it is said.
+_TYPED = (
+    *("recipe.", "debug.", "technique.", "decoder.", "loss.", "stop.", "backbone.name", "backbone.arguments"),
+    *("backbone.output_stride", "backbone.init", "weights", "held_out.share", "pretraining.recipe."),
+    *("trainer.precision", "trainer.accumulate_grad_batches", "processes", "init_from"),
+)
 _NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
 _RESOLVED = {"threads": "runtime", "trainer.precision": "trainer"}  # of the machine, where no override of the group says it
@@ -59,7 +64,8 @@ def find_deviations(
 ) -> tuple[Deviation, ...]:
     """Compare finished runs in everything that may change a number but what a study varies.
 
-    Pretrained weights differ by SS, LR and seed, so their keys are not compared; how they were pretrained is.
+    Pretrained weights differ by SS, LR and seed, so their keys are not compared; how they were pretrained is. Techniques and
+    decoder, which rows differ in, are compared within a row.
 
     Args:
         runs: of one table.
@@ -67,10 +73,24 @@ def find_deviations(
         settled: what a search, or its overrides, settled for each row, by key; what is shared for a run that has just that.
     """
     ignored = _ignored()
-    settings = [_settings(record, ignored) for _, _, record in runs]
-    own = [(settled or {}).get(row, {}) for row, _, _ in runs]
+    of_rows: dict[str, list[Named]] = {}
+    for one in runs:
+        of_rows.setdefault(one[0], []).append(one)
+    found = _compare(runs, [_settings(record, ignored) for _, _, record in runs], varies, settled)
+    for these in of_rows.values():
+        found += _compare(these, [_variant(record) for _, _, record in these], varies, settled)
+    return tuple(found)
+
+
+def _compare(
+    runs: Sequence[Named],
+    settings: Sequence[Mapping[str, Any]],
+    varies: Sequence[str] = (),
+    settled: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Deviation]:
     if all(other == settings[0] for other in settings[1:]):  # the usual case, and much faster
-        return ()
+        return []
+    own = [(settled or {}).get(row, {}) for row, _, _ in runs]
     flat = [dict(leaves(one)) for one in settings]
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
@@ -83,23 +103,42 @@ def find_deviations(
             if value not in (usual, None):
                 others.setdefault(value, []).append((row, seed))
         found.append(Deviation(setting, usual, others))
-    return tuple(found)
+    return found
 
 
-def told_apart(records: Iterable[Record]) -> dict[str, str]:
-    """By key, what people type in which runs of one name are not alike, but for their seeds: ``epochs=3, lr=0.1``."""
+def told_apart(records: Iterable[Record], most: int | None = _NAMED) -> dict[str, str]:
+    """By key, what people type in which runs of one name are not alike, but for their seeds: ``epochs=3, lr=0.1``.
+
+    Args:
+        records: of the runs.
+        most: settings to name; None for all.
+    """
     named: dict[str, list[tuple[str, int, Record]]] = {}
     for record in records:
         named.setdefault(record.title, []).append((record.key, record.seed, record))
     found: dict[str, list[str]] = {}
+    ignored = _ignored()
     for runs in named.values():
-        asked = [one for one in find_deviations(runs) if one.setting.startswith(_TYPED)]
+        differing = _compare(runs, [_settings(record, ignored) | _variant(record) for _, _, record in runs])
+        asked = [one for one in differing if one.setting.startswith(_TYPED)]
         for one in sorted(asked, key=lambda one: _TYPED.index(next(filter(one.setting.startswith, _TYPED)))):
             others = {key: value for value, these in one.others.items() for key, _ in these}
             for key, _, _ in runs:
                 if (value := others.get(key, one.usual)) != ABSENT:
-                    found.setdefault(key, []).append(f"{one.setting.rpartition('.')[2]}={value}")
-    return {key: ", ".join(parts[:_NAMED]) + (", ..." if len(parts) > _NAMED else "") for key, parts in found.items()}
+                    found.setdefault(key, []).append(f"{_short(one.setting)}={value}")
+    return {
+        key: ", ".join(parts[:most]) + (", ..." if len(parts) > (most or len(parts)) else "") for key, parts in found.items()
+    }
+
+
+def untold(records: Sequence[Record]) -> list[str]:
+    """The settings in which runs of one name differ that `told_apart` does not say, such as ``commit``."""
+    found = find_deviations([(record.title, record.seed, record) for record in records])
+    return [one.setting for one in found if not one.setting.startswith(_TYPED)]
+
+
+def _short(setting: str) -> str:
+    return setting.removesuffix(".option").removesuffix(".name").rpartition(".")[2]
 
 
 def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -154,6 +193,7 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
         "commit": record.environment.commit,
         "metric": msgspec.structs.astuple(record.metric),
         "threads": None if record.environment.cuda else record.environment.threads,  # they order the sums of a CPU
+        "processes": _processes(record),
         "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }
     for group, value in config.items():
@@ -167,9 +207,31 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
     backbone = config.get("backbone")
     if backbone:
         settings["backbone"] = settings["backbone"] | {"init": record.weights_name}
+        settings["weights"] = record.manifests.get("backbone") if record.weights_name == "file" else None
         if backbone["init"] == "pretrained" and config.get("pretraining"):
             settings["pretraining"] = _without_places(config["pretraining"], {"seed"})
     return settings
+
+
+def _variant(record: Record) -> dict[str, Any]:
+    """What rows differ in, as far as it changes a number."""
+    ignored = aside()
+    return {
+        group: {name: item for name, item in record.config.get(group, {}).items() if name not in (ignored.get(group) or ())}
+        for group in ("technique", "decoder")
+    }
+
+
+def _processes(record: Record) -> int | None:
+    """That shared every batch, where batch norm or the loss sees each share by itself; None where neither does."""
+    trainer, loss = record.config.get("trainer", {}), record.config.get("loss", {}).get("option", "cross_entropy")
+    if not trainer or (trainer.get("sync_batchnorm") and loss in SUMS):
+        return None
+    if record.environment.processes is not None:
+        return record.environment.processes
+    devices = trainer.get("devices", 1)
+    here = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
+    return int(trainer.get("num_nodes", 1)) * here
 
 
 def _as_today(content: Mapping[str, Any], kind: type[msgspec.Struct] = RunDescription) -> dict[str, Any]:
@@ -203,7 +265,9 @@ def _value(setting: str, run: Mapping[str, Any], chosen: Mapping[str, Any]) -> s
     value = run.get(setting, ABSENT)
     for key, settled in chosen.items():
         place = key.lstrip("+").rpartition("@")[2].replace("/", ".")
-        if setting.startswith(f"{place}.") or (setting in (place, _FOLLOWS.get(place)) and value == settled):
+        if (setting, place) == ("weights", "backbone.init") or setting.startswith(f"{place}."):
+            return _SETTLED
+        if setting in (place, _FOLLOWS.get(place)) and value == settled:
             return _SETTLED
     return _show(value)
 

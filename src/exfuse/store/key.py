@@ -17,7 +17,7 @@ _ASIDE_SETTINGS = {"decoder": {"checkpoint_activations"}}
 # Of Lightning's further arguments those that only watch.
 _ASIDE_ARGUMENTS = {"profiler"}
 # Losses that are sums over pixels: the same however a batch is shared out. Whatever is added is taken for another.
-_SUMS = {"cross_entropy", "weighted", "focal"}
+SUMS = {"cross_entropy", "weighted", "focal"}
 
 
 def run_key(run: RunDescription, manifests: Mapping[str, str]) -> str:
@@ -114,7 +114,7 @@ def devices_of(trainer: Trainer) -> int:
 def _shares(run: RunDescription) -> str:
     """Over how many processes a batch is divided where that changes numbers: before batch norm, or a loss, sees it."""
     trainer = run.trainer
-    if trainer.sync_batchnorm and run.loss.name in _SUMS:
+    if trainer.sync_batchnorm and run.loss.name in SUMS:
         return "1"
     here = devices_of(trainer)
     return str(here if trainer.num_nodes == 1 else f"{trainer.num_nodes}x{here}")

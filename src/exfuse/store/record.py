@@ -32,6 +32,7 @@ class Environment(msgspec.Struct, frozen=True):
     Attributes:
         packages: their versions by name.
         commit: of the code; ``uncommitted_changes`` says whether it was what ran.
+        processes: that shared every batch; None where records did not say it.
     """
 
     packages: dict[str, str | None] = {}
@@ -40,6 +41,7 @@ class Environment(msgspec.Struct, frozen=True):
     device: str | None = None
     cores: int | None = None
     threads: int | None = None
+    processes: int | None = None
     cuda: str | None = None
     commit: str | None = None
     uncommitted_changes: bool | None = None
