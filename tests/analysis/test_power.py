@@ -16,9 +16,10 @@ from exfuse.analysis.power import (
     spread_of,
     told_by,
 )
-from exfuse.analysis.resampling import Noise, Resampled
+from exfuse.analysis.resampling import GROUPS, IMAGES, NOTHING, Noise, Resampled, Units
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
+from exfuse.store.grouping import Grouping
 from tests.analysis.resampled import additive
 from tests.analysis.synthetic import StudyBuilder
 from tests.analysis.test_calibration import BASE as LOGITS, Spread as Moves, areas, count, share
@@ -32,7 +33,7 @@ NOISES = [  # variances in squared points: common to all seeds, of each seed's o
 
 
 def spread(common, own, training, seeds=3, images=200):
-    return Spread(common / 1e4, own / 1e4, training / 1e4, seeds, images)
+    return Spread(common / 1e4, own / 1e4, training / 1e4, seeds, images, Units(IMAGES, images, 1, images - 1))
 
 
 def simulated(difference, noise, seeds, images, level, rng):
@@ -93,6 +94,25 @@ def test_the_noise_of_a_pilot_is_that_of_its_estimates():
         estimates.append(drawn.by_seed({"row": 1, "base": -1})[0].mean())
     expected = np.mean([one.common + (one.own + one.training) / 4 for one in found])
     assert expected == pytest.approx(np.var(estimates, ddof=1), rel=0.45)
+
+
+@pytest.mark.parametrize("groups", [6, 1])
+def test_a_pilot_of_groups_promises_what_its_interval_holds(groups):
+    rng, images = np.random.default_rng(7), 60
+    area = areas(images, rng)
+    of_group = np.repeat(0.8 * rng.standard_normal((groups, 1)), images // groups, axis=0)
+    cells = {
+        row: {seed: count(area, share(LOGITS + side * of_group + 0.05 * rng.standard_normal()), rng) for seed in range(3)}
+        for row, side in (("base", 0.0), ("row", 1.0))
+    }
+    ids = tuple(f"{place * groups // images}" for place in range(images))
+    drawn = Resampled(additive(cells), 2000, grouping=Grouping(ids))
+    found, shown = spread_of(drawn, "row", "base"), drawn.contrast({"row": 1, "base": -1})
+    assert found is not None
+    assert found.units.kind == (GROUPS if groups > 1 else NOTHING)
+    half = float(found.noise(3, images).half_width(0.05))
+    assert half == pytest.approx((shown.high - shown.low) / 2, rel=0.02)
+    assert (images_for(0.5, found, 10, 0.95) is None) == (groups == 1)
 
 
 def test_one_seed_shows_no_noise_of_training():

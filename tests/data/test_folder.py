@@ -3,9 +3,10 @@ import pytest
 from PIL import Image
 
 from exfuse.composition.reading import read_split
+from exfuse.data.census import census_lines
 from exfuse.data.folder import read_folder
 from exfuse.data.pixels import read_image, read_mask
-from exfuse.errors import DataError
+from exfuse.errors import DataError, UserError
 
 CLASSES = [f"class{number}" for number in range(21)]
 
@@ -104,6 +105,22 @@ def test_images_that_are_not_independent_have_a_group(root):
     split = read_folder(root, "train", CLASSES, groups="column")
     assert split.grouping.groups == ("one", "one", "two", "two")
     assert split.manifest() == read_folder(root, "train", CLASSES).manifest()  # nothing is trained otherwise
+
+
+def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, write_folder):
+    with pytest.raises(UserError, match=r"data\.ordered=true, and no data\.groups"):
+        read_folder(write_folder(tmp_path, "train", {"a_1.png": ids_map(4, 5)}), "train", CLASSES, ordered=True)
+    for number, names in enumerate((["a_1", "a_2", "a_10", "b_1"], ["a_01", "a_02", "a_10", "b_1"])):
+        root = write_folder(tmp_path / str(number), "train", {f"{name}.png": ids_map(4, 5) for name in names})
+        if number == 0:
+            with pytest.raises(DataError, match=r"a_10 comes before a_2, .* with zeros in front"):
+                read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
+            assert len(read_folder(root, "train", CLASSES, groups="first_part")) == 4
+        else:
+            assert read_folder(root, "train", CLASSES, groups="first_part", ordered=True).grouping.ordered
+    assert census_lines(read_folder(root, "train", CLASSES, groups="first_part", ordered=True))[0].startswith(
+        "folder train: 4 images in 2 groups, each in its order, "
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from scipy import stats
 
 from exfuse.analysis.comparisons import compare_rows, effects_of
 from exfuse.analysis.effects import FactorialEffects
+from exfuse.analysis.formats import csv
 from exfuse.analysis.rendering import Rendering, check_study
 from exfuse.analysis.resampling import Resampled
 from exfuse.analysis.table import build_table
@@ -193,6 +194,17 @@ def test_settings_in_which_rows_differ_are_columns_and_those_that_all_share_a_fo
     column = next(column for column in table.columns if column.group == "settings")
     assert (column.header, [row[column.key].text for row in table.rows]) == ("lr", ["0.1", "0.2"])
     assert "Every run: optim.name SGD, epochs 9." in [note.text for note in table.footnotes]
+
+
+def test_a_setting_called_as_another_column_keeps_its_value_in_the_csv(tmp_path):
+    folder = tmp_path / "files"
+    for place, row in enumerate(("a", "b")):
+        for seed in (0, 1):
+            write_counts(folder, row, seed, 0.6 + 0.1 * place, {"p": 0.1 + 0.4 * place, "low": place, "decay": place})
+    lines = csv.render(build_table(import_folder(folder, tmp_path / "study"))).splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    assert [(row["settings.p"], row["settings.low"], row["decay"]) for row in rows] == [("0.1", "0", "0"), ("0.5", "1", "1")]
+    assert rows[0]["p"] == "" != rows[1]["p"] != "0.5"
 
 
 def test_factors_of_settings_have_effects(tmp_path):

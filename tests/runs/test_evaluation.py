@@ -47,6 +47,16 @@ def varied_run(finished_run: RunFolder, tmp_path_factory: pytest.TempPathFactory
     return copy
 
 
+def test_scores_of_other_images_settings_or_weights_are_kept_beside_the_first(varied_run: RunFolder) -> None:
+    scales = ["protocol=multi_scale", "protocol.scales=[1.0]"]
+    for words in (scales, scales, [scales[0], "protocol.scales=[0.5]"], ["split=train", *scales]):
+        evaluate(**evaluation(varied_run, *words))
+    found = sorted(varied_run.path.glob("evaluation/*/multi_scale*/scores.json"))
+    assert len(found) == 3
+    assert {tuple(json.loads(path.read_text())["protocol"]["scales"]) for path in found} == {(1.0,), (0.5,)}
+    shutil.rmtree(varied_run.path / "evaluation")
+
+
 def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:
     evaluate(**evaluation(varied_run, f"output={tmp_path}"))
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtri, ndtr
 
-from exfuse.analysis.resampling import Noise, Resampled
+from exfuse.analysis.resampling import NOTHING, Noise, Resampled, Units
 from exfuse.errors import UserError
 from exfuse.store.consistency import find_deviations
 from exfuse.store.folder import find_finished
@@ -34,6 +34,7 @@ class Spread:
         own: of the images, for each seed another.
         training: of one seed's training.
         seeds, images: of the pilot.
+        units: what stands for the images there: with more images there are as many more of them.
     """
 
     common: float
@@ -41,6 +42,7 @@ class Spread:
     training: float
     seeds: int
     images: int
+    units: Units
 
     @property
     def is_seen(self) -> bool:
@@ -52,17 +54,18 @@ class Spread:
         times = self.images / images
         of_seeds = (self.training + times * self.own) / seeds * np.asarray(luck, dtype=np.float64)
         common = np.full_like(of_seeds, times * self.common)
-        return Noise(common, images - 1, of_seeds, seeds - 1)
+        return Noise(common, (self.units.freedom + 1) / times - 1, of_seeds, seeds - 1)
 
 
 def spread_of(drawn: Resampled[str], row: str, base: str) -> Spread | None:
     """The noise of a comparison as the seeds that both rows have show it; None for one seed, which shows none of training."""
-    scores, resampled = drawn.by_seed({row: 1, base: -1})
+    weights = {row: 1, base: -1}
+    scores, resampled = drawn.by_seed(weights)
     if (seeds := len(scores)) < 2:
         return None
     own = float(np.var(resampled - scores, axis=1, ddof=1).mean())
     common = max(float(np.var(resampled.mean(1), ddof=1)) - own / seeds, 0.0)
-    return Spread(common, own, max(float(np.var(scores, ddof=1)) - own, 0.0), seeds, drawn.images)
+    return Spread(common, own, max(float(np.var(scores, ddof=1)) - own, 0.0), seeds, drawn.images, drawn.units(weights))
 
 
 def power(difference: float, spread: Spread, seeds: int, images: int, level: float) -> float:
@@ -82,7 +85,9 @@ def seeds_for(difference: float, spread: Spread, images: int, level: float) -> i
 
 
 def images_for(difference: float, spread: Spread, seeds: int, level: float) -> int | None:
-    """The fewest images that tell it with so many seeds; None if `MOST_TIMES` as many as the pilot's do not."""
+    """The fewest images that tell it with so many seeds; None if `MOST_TIMES` as many as the pilot's do not, or none can."""
+    if spread.units.kind == NOTHING:
+        return None
     numbers = range(2, MOST_TIMES * spread.images + 1)
     return _first(numbers, lambda images: power(difference, spread, seeds, images, level) >= POWER)
 

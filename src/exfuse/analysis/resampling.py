@@ -170,6 +170,10 @@ class Resampled(Generic[Cell]):
         resampled = self._contrasted(units, part) if units.kind != NOTHING else scores[None].repeat(2, axis=0)
         return scores, scores + units.grown**0.5 * (resampled - scores)
 
+    def units(self, weights: Mapping[Cell, float]) -> Units:
+        """What is drawn for a contrast of all seeds that its cells have."""
+        return self._units(self._by_seed(weights))
+
     def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> Floats:
         """Weights of all runs (runs, S) in the contrast of each seed."""
         seeds = sorted(set.intersection(*(set(self._seeds[cell]) for cell in weights)))

@@ -88,7 +88,9 @@ def census_lines(split: Split) -> list[str]:
     absent = [name for name, number in zip(split.classes, census.pixels, strict=True) if not number]
     share = 100 * census.void / max(1, census.void + int(census.pixels.sum()))
     found = f"{len(split.classes) - len(absent)} of {plural(len(split.classes), 'class')}"
-    lines = [f"{split.name}: {plural(len(split), 'image')}, {found} labelled, {share:.1f} % void"]
+    groups = "" if split.grouping.alone else f" in {plural(len({*split.grouping.groups}), 'group')}"
+    groups += ", each in its order" if groups and split.ordered else ""
+    lines = [f"{split.name}: {plural(len(split), 'image')}{groups}, {found} labelled, {share:.1f} % void"]
     if absent:
         lines.append(f"Warning: no mask of {split.name} labels {_some(absent)}.")
     if len(split) == 1:

@@ -1,9 +1,12 @@
 """Trained models scored: on any data by any protocol, or anew after a measure was mended."""
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from msgspec.structs import replace
@@ -72,23 +75,41 @@ def evaluate(
     where = choose_device(device)
     run = path if path.is_dir() else path.parent.parent
     name = folder_name(scored_on.name)
-    folder = Path(output) if output else run / "evaluation" / name / protocol.name
+    chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
+    origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
+    folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
     with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
         counted = score(model, dataset, where, workers, decide)
         write_scores(folder, counted, dataset)
         save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
-        chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
-        origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
         scores = summarise(counted, dataset)
         write_json(folder / "scores.json", origin | plain(scores))
     if logger is not None:
-        info = evaluation_info(folder, f"{run.resolve().name}-{name}-{protocol.name}", run, trained, scored_on.name)
+        info = evaluation_info(
+            folder, f"{run.resolve().name}-{name}-{protocol.name if output else folder.name}", run, trained, scored_on.name
+        )
         with tracked(build("logger", logger)(info).loggers) as trackers:
             show_scores(trackers, scores, None, model, dataset, where, decide)
     console = Console()
     title = f"{scored_on.name}, {plural(len(scored_on), 'image')}, {protocol.name.replace('_', ' ')}"
     console.print(per_class_table(counted.counts.sum(0), classes, title, counted.areas))
     console.print(f"Scores and examples: {folder}")
+
+
+def _place(folder: Path, origin: Mapping[str, Any]) -> Path:
+    """The folder, or where other images, settings or weights were scored there already, one beside it named by these."""
+
+    def told(content: Mapping[str, Any]) -> bytes:
+        named = {key: content.get(key) for key in origin} | {"checkpoint": Path(str(content.get("checkpoint"))).name}
+        return msgspec.json.encode(named, order="sorted")
+
+    try:
+        there = told(msgspec.json.decode((folder / "scores.json").read_bytes(), type=dict[str, Any]))
+    except (OSError, msgspec.MsgspecError):
+        return folder  # nothing whole is there
+    if there == (here := told(origin)):
+        return folder
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(here).hexdigest()[:8]}")
 
 
 def rescore(runs: list[str], device: Device, workers: Workers) -> None:

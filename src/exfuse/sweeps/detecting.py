@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
+from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING
 from exfuse.errors import plural
 from exfuse.terminal import Table, columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
+_IMAGES = {
+    IMAGES: "images as the pilot's, independent of each other",
+    GROUPS: "images in groups as the pilot's, with as many more groups",
+    FRAMES: "images in sequences as the pilot's, as much longer",
+    NOTHING: "images are one group, whose number tells nothing",
+}
 
 
 def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], kind: str = "") -> Table:
@@ -20,7 +27,7 @@ def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], k
     """
     names = ["comparison", "tells now", f"seeds for {points:g}", *(f"or images with {seeds} seeds" for seeds in _SEEDS)]
     needed: dict[str, int] = {}
-    lines, unknown = [], False
+    lines, unknown, kinds = [], False, set[str]()
     for (row, base), spread in pilot.spreads().items():
         name = f"{row} vs {base}"
         if spread is None or not spread.is_seen:
@@ -28,11 +35,12 @@ def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], k
             lines.append([name, f"{why}: unknown", "-", *("-" for _ in _SEEDS)])
             unknown = True
             continue
+        kinds.add(spread.units.kind)
         told = 100 * told_by(spread, spread.seeds, spread.images, pilot.level)
         seeds = seeds_for(points / 100, spread, spread.images, pilot.level)
         images = [images_for(points / 100, spread, number, pilot.level) for number in _SEEDS]
         now = f"{told:.2f} points ({plural(spread.seeds, 'seed')}, {spread.images} images)"
-        more = f"over {MOST_SEEDS}: more images"
+        more = f"over {MOST_SEEDS}" + (": more images" if spread.units.kind != NOTHING else "")
         lines.append([name, now, str(seeds) if seeds else more, *(f"{one:,}" if one else "-" for one in images)])
         unknown |= seeds is None
         for one in (row, base) if seeds else ():
@@ -50,6 +58,6 @@ def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], k
         table.add_row(*line)
     table.caption = (
         f"At the level of one of {plural(len(pilot.pairs), 'comparison')}: {100 * pilot.level:.2f} %. An estimate from the "
-        "pilot's noise, of which few seeds know little; images as the pilot's, independent of each other."
+        f"pilot's noise, of which few seeds know little; {'; '.join(_IMAGES[kind] for kind in sorted(kinds or {IMAGES}))}."
     )
     return table

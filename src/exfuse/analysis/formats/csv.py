@@ -1,5 +1,7 @@
 """A table for programs: one value a column, numbers unrounded as far as they are meaningful, no units in the cells."""
 
+from collections import Counter
+
 from exfuse.analysis.document import Table, Value
 from exfuse.files import as_cell, as_csv
 
@@ -7,11 +9,20 @@ _DIGITS = 6  # significant ones: far below any noise, and the same on every mach
 
 
 def render(table: Table) -> str:
-    """The cells' values by name, in the order of the table's columns, then the marks of the row's cells. Empty: none."""
+    """The cells' values by name, in the order of the table's columns, then the marks of the row's cells. Empty: none.
+
+    A setting of other code that is called as another value is, such as ``p``, stands under its whole key.
+    """
+    keys = [column.key for column in table.columns]
+    named = {(key, name) for cells in table.cells() for key, cell in zip(keys, cells, strict=True) for name in cell.values}
+    times = Counter(name for _, name in named)
+    whole = {(key, name): key for key, name in named if times[name] > 1 and key.endswith(f".{name}")}
     rows: list[dict[str, Value]] = []
     for cells in table.cells():
         marks = "".join(dict.fromkeys(mark for cell in cells for mark in cell.marks))
-        rows.append({name: value for cell in cells for name, value in cell.values.items()} | {"marks": marks})
+        of_row = zip(keys, cells, strict=True)
+        values = {whole.get((key, name), name): value for key, cell in of_row for name, value in cell.values.items()}
+        rows.append(values | {"marks": marks})
     names = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda name: name == "marks")
     return as_csv([names, *([_show(row.get(name)) for name in names] for row in rows)])
 
