@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -157,10 +157,12 @@ def plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
-def complain(message: str) -> None:
+def complain(message: str, kind: Literal["Error", "Warning"] = "Error") -> None:
     """Print ``Error: message`` on standard error, without ending the process."""
     from rich.console import Console  # whoever never errs never waits for it
     from rich.text import Text
 
     message = CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
-    Console(stderr=True, highlight=False).print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        Text.assemble((f"{kind}:", "bold red" if kind == "Error" else "bold yellow"), f" {message}"), soft_wrap=True
+    )

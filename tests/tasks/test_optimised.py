@@ -10,8 +10,10 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
+from exfuse.runs.fitting import RateWarning
 from exfuse.tasks.optimised import Learning, OptimisedTask
 from exfuse.tasks.schedule import poly
+from exfuse.tasks.stopping import AveragedWeights
 
 _LIMIT = 1e-3  # far below any gradient here
 _STEPS = 2
@@ -61,3 +63,31 @@ def test_every_step_is_clipped(fused, precision):
     trainer.fit(task, loader)
     assert len(task.moved) == _STEPS
     assert task.moved == pytest.approx([_LIMIT] * _STEPS, rel=1e-3)  # at a rate of 1 a step is as long as its gradient
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "decay", "says"),
+    [
+        (2, 6, None, "the learning rate never exceeds 31 % of what the recipe says"),
+        (4, 2, None, ""),
+        (3, 0, 0.9, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
+        (3, 0, 0.5, ""),
+    ],
+)
+def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup, decay, says, capsys):
+    task = _Regression(fused=False)
+    task.schedule_factory = partial(poly, power=0.9, warmup_steps=warmup)
+    averaging = [AveragedWeights(decay=decay)] if decay else []
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=[RateWarning(), *averaging],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, DataLoader(torch.ones(3, 3, 8, 8), batch_size=1))  # type: ignore[arg-type]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning:")]
+    assert len(said) == bool(says)
+    assert says in "".join(said)

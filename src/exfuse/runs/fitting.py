@@ -15,10 +15,11 @@ import torch
 from msgspec.structs import asdict, replace
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.optim.lr_scheduler import LambdaLR
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
-from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, user_error
+from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, plural, user_error
 from exfuse.files import write_atomically
 from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
@@ -36,6 +37,8 @@ from exfuse.tracking.loggers import Logging
 from exfuse.tracking.progress import ProgressBar
 from exfuse.tracking.run_info import run_info
 
+_LOOKS = 1000  # at most, along a schedule
+_LEAST_PEAK = 0.5  # of the recipe's rate, that a schedule reaches at some step
 _Described = RunDescription | PretrainingDescription
 # What Lightning says against what was chosen here.
 _ADVICE = (
@@ -100,6 +103,7 @@ def build_trainer(
         _Heartbeat(monitor, "backbone" if stage == "pretrain" else ""),
         FiniteNumbers(),
         _OnceAnEpoch(),
+        RateWarning(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -157,6 +161,23 @@ class _OnceAnEpoch(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's interface
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
         trainer.log_every_n_steps = max(1, min(trainer.log_every_n_steps, steps))  # type: ignore[attr-defined]
+
+
+class RateWarning(Callback):
+    """Says before the first step where a schedule never comes near the learning rate that was asked for."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's interface
+        steps = int(trainer.estimated_stepping_batches)
+        for schedule in (config.scheduler for config in trainer.lr_scheduler_configs if trainer.is_global_zero):
+            if not isinstance(schedule, LambdaLR):
+                continue
+            looked_at = {round(place * (steps - 1) / _LOOKS) for place in range(_LOOKS + 1)}
+            if (peak := max(map(schedule.lr_lambdas[0], looked_at))) < _LEAST_PEAK:
+                complain(
+                    f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for most of "
+                    f"this training's {plural(steps, 'step')}. Train for more epochs, or shorten the schedule's warm-up.",
+                    "Warning",
+                )
 
 
 class _Heartbeat(Callback):

@@ -9,8 +9,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
-from exfuse.errors import complain
+from exfuse.errors import complain, plural
 from exfuse.store.description import Stop
+
+_MOST_LEFT = 0.05  # of the weights that a training starts with, in their average
 
 
 class Stopping(Callback):
@@ -94,8 +96,22 @@ class AveragedWeights(EMAWeightAveraging):
     """Lightning's moving average of weights and batch norm statistics, which validates, scores and saves the average.
 
     Lightning leaves a training that is resumed after its last step with the weights that it averaged; here it ends with the
-    average as well.
+    average as well. Where a training is too short for its decay, it says so: there is no correction for the start.
     """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+        self.decay = decay
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        super().on_train_start(trainer, task)
+        steps = int(trainer.estimated_stepping_batches)
+        if (left := self.decay**steps) > _MOST_LEFT and trainer.is_global_zero:
+            complain(
+                f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged weights, "
+                f"which are scored and kept, are those of its start. Take at most {_MOST_LEFT ** (1 / steps):.2g}.",
+                "Warning",
+            )
 
     def on_fit_end(self, _: pl.Trainer, task: pl.LightningModule) -> None:
         self._copy_average_to_current(task)
