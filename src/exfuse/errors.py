@@ -163,6 +163,5 @@ def complain(message: str, kind: Literal["Error", "Warning"] = "Error") -> None:
     from rich.text import Text
 
     message = CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
-    Console(stderr=True, highlight=False).print(
-        Text.assemble((f"{kind}:", "bold red" if kind == "Error" else "bold yellow"), f" {message}"), soft_wrap=True
-    )
+    style = "bold red" if kind == "Error" else "bold yellow"
+    Console(stderr=True, highlight=False).print(Text.assemble((f"{kind}:", style), f" {message}"), soft_wrap=True)

@@ -174,8 +174,8 @@ class RateWarning(Callback):
             looked_at = {round(place * (steps - 1) / _LOOKS) for place in range(_LOOKS + 1)}
             if (peak := max(map(schedule.lr_lambdas[0], looked_at))) < _LEAST_PEAK:
                 complain(
-                    f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for most of "
-                    f"this training's {plural(steps, 'step')}. Train for more epochs, or shorten the schedule's warm-up.",
+                    f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for "
+                    f"most of this training's {plural(steps, 'step')}. Train longer, or shorten the schedule's warm-up.",
                     "Warning",
                 )
 

@@ -108,8 +108,8 @@ class AveragedWeights(EMAWeightAveraging):
         steps = int(trainer.estimated_stepping_batches)
         if (left := self.decay**steps) > _MOST_LEFT and trainer.is_global_zero:
             complain(
-                f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged weights, "
-                f"which are scored and kept, are those of its start. Take at most {_MOST_LEFT ** (1 / steps):.2g}.",
+                f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged "
+                f"weights, which are scored and kept, are those of its start. Take at most {_MOST_LEFT ** (1 / steps):.2g}.",
                 "Warning",
             )
 
