@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from exfuse.store.study import find_studies
 from tests.conftest import REPOSITORY
-from tests.sharing import amount
+from tests.sharing import amount, make_once
 
 _STUDY = "table3_scenes"  # whose page the tests build
 
@@ -41,21 +41,17 @@ class _Fetched(HTMLParser):
         self.found += [named[name] or "" for name in ("src", "href") if name in named and tag != "a"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="the documentation's extra is absent: pip install -e '.[docs]'")
-    folder = tmp_path_factory.mktemp("site")
     settings = {"NO_MKDOCS_2_WARNING": "1", "EXFUSE_GALLERY": _STUDY}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+        done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | settings, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return make_once(tmp_path_factory, "site", build)
 
 
 def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(site: Path) -> None:

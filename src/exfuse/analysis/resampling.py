@@ -156,7 +156,7 @@ class Resampled(Generic[Cell]):
             raise UserError(f"No runs of {unknown or 'any cell'} to compare. There are: {', '.join(map(str, self._seeds))}.")
         part = self._by_seed(weights, seeds)
         units = self._units(part)
-        if units.kind == NOTHING and part.shape[1] == 1:
+        if units.kind == NOTHING and part.seeds == 1:
             raise OneGroupError("All images are one group and there is one seed: train another seed, or score other groups.")
         return self._interval(part, units, level)
 
@@ -166,35 +166,31 @@ class Resampled(Generic[Cell]):
         The latter spread as far as the images' noise is estimated to, which is farther than resamples do.
         """
         part = self._by_seed(weights)
-        units, scores = self._units(part), self._scores @ part
-        resampled = self._contrasted(units, part) if units.kind != NOTHING else scores[None].repeat(2, axis=0)
+        units, scores = self._units(part), part.of(self._scores)
+        resampled = part.of(self._draw(units.length)) if units.kind != NOTHING else scores[None].repeat(2, axis=0)
         return scores, scores + units.grown**0.5 * (resampled - scores)
 
     def units(self, weights: Mapping[Cell, float]) -> Units:
         """What is drawn for a contrast of all seeds that its cells have."""
         return self._units(self._by_seed(weights))
 
-    def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> Floats:
-        """Weights of all runs (runs, S) in the contrast of each seed."""
+    def _by_seed(self, weights: Mapping[Cell, float], among: Collection[int] | None = None) -> "_Part":
+        """The runs that take part."""
         seeds = sorted(set.intersection(*(set(self._seeds[cell]) for cell in weights)))
         seeds = [seed for seed in seeds if among is None or seed in among]
         if not seeds:
             having = "; ".join(f"{cell}: {', '.join(map(str, self._seeds[cell]))}" for cell in weights)
             raise UserError(f"No seed that all compared variants have ({having}). Train them with a common seed.")
-        found = np.zeros((len(self._column), len(seeds)))
-        for cell, weight in weights.items():
-            found[[self._column[cell, seed] for seed in seeds], range(len(seeds))] = weight
-        return found
+        return _Part([(weight, [self._column[cell, seed] for seed in seeds]) for cell, weight in weights.items()])
 
-    def _units(self, part: Floats) -> Units:
+    def _units(self, part: "_Part") -> Units:
         if self._frames is None:
             if len(self._sizes) == 1:
                 return Units(NOTHING, 0, 0, 0)
             alike = float((self._sizes**2).sum() ** 2 / (self._sizes**4).sum())
             kind = IMAGES if len(self._sizes) == self.images else GROUPS
             return Units(kind, alike, alike / (alike - 1), alike - 1)
-        weights = part.mean(1)
-        return frame_blocks([self._influence @ weights, self._accuracy @ weights], self._frames)
+        return frame_blocks([part.of(self._influence).mean(1), part.of(self._accuracy).mean(1)], self._frames)
 
     @cached_property
     def _influence(self) -> Floats:
@@ -229,18 +225,13 @@ class Resampled(Generic[Cell]):
             self._resampled[length] = found
         return self._resampled[length]
 
-    def _contrasted(self, units: Units, part: Floats) -> Floats:
-        """The contrast of each seed on every resample: (resamples, S)."""
-        taking_part = np.flatnonzero(part.any(1))
-        return self._draw(units.length)[:, taking_part] @ part[taking_part]
-
-    def _interval(self, part: Floats, units: Units, level: float) -> Interval:
+    def _interval(self, part: "_Part", units: Units, level: float) -> Interval:
         """The interval of the mean over seeds."""
-        scores, seeds = self._scores @ part, part.shape[1]
+        scores, seeds = part.of(self._scores), part.seeds
         estimate = float(scores.mean())
         of_images = common = of_seeds = 0.0
         if units.kind != NOTHING:
-            resampled = self._contrasted(units, part)
+            resampled = part.of(self._draw(units.length))
             of_images = common = float(np.var(resampled.mean(1), ddof=1))
             if seeds > 1:
                 common -= float(np.var(resampled - scores, axis=1, ddof=1).mean()) / seeds
@@ -257,6 +248,20 @@ class Resampled(Generic[Cell]):
         by_seeds = ["seeds"] if seeds > 1 else []
         chance = " and ".join(by_seeds + ([] if units.kind == NOTHING else ["images"]))
         return Interval(estimate, estimate - half, estimate + half, p_value, seeds, self.images, chance, units, noise)
+
+
+class _Part(NamedTuple):
+    """The runs of a contrast: of each cell its weight and its run's column for every seed."""
+
+    cells: Sequence[tuple[float, Sequence[int]]]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.cells[0][1])
+
+    def of(self, values: Floats) -> Floats:
+        """The contrast of each seed, (..., S), of values of all runs, (..., runs)."""
+        return sum((weight * values[..., columns] for weight, columns in self.cells), np.float64(0))
 
 
 class Noise(NamedTuple):

@@ -1,5 +1,6 @@
 """The models that benchmarks compare, built without configs, and one training step of each."""
 
+import gc
 import importlib
 import os
 import subprocess
@@ -12,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from exfuse.__main__ import COLLECTED
 from exfuse.benchmarks.report import Measurement
 from exfuse.errors import UserError
 from exfuse.fusing.training import accelerate
@@ -126,6 +128,7 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
 
 def _measure(module: str, device: str) -> None:
     """Print a line a step, then a module's measurements as JSON."""
+    gc.set_threshold(*COLLECTED)  # as the command's own processes
     choose_device(device)  # sets what float32 means
     measured = importlib.import_module(module).measure(device, lambda step: print(f"{_STEP}{step}", flush=True))
     print(f"\n{_RESULTS}{msgspec.json.encode(measured).decode()}", flush=True)

@@ -65,6 +65,7 @@ def backbone_key(described: Described, manifests: Mapping[str, str]) -> str:
     return _hash({"backbone": shaped_by, "manifests": dict(manifests)})
 
 
+@functools.cache
 def aside() -> dict[str, set[str] | None]:
     """What does not count, by group of a plain description: the whole group for None, else these of its settings."""
     found: dict[str, set[str] | None] = dict(_ASIDE_SETTINGS)

@@ -407,7 +407,8 @@ class _Says(dict[str, Any]):
     def of(cls, node: Any, words: str, key: str) -> Any:
         if not isinstance(node, dict):
             return node
-        return cls({name: cls.of(value, words, f"{key}.{name}") for name, value in node.items()}, f"{words} {key}")
+        parts = {name: cls.of(value, words, f"{key}.{name}") for name, value in node.items() if isinstance(value, dict)}
+        return cls(node | parts, f"{words} {key}")
 
     def __missing__(self, name: str) -> Any:
         raise UserError(f"{self._where}.{name}: it is of another version, or was made by hand. Make it anew.")

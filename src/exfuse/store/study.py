@@ -301,6 +301,10 @@ class Study(_Collected, frozen=True, kw_only=True, dict=True):
 
     def done(self) -> list[tuple[StudyRow, int, Record]]:
         """Every finished run: row, seed, record."""
+        return self._done
+
+    @cached_property
+    def _done(self) -> list[tuple[StudyRow, int, Record]]:
         return [(row, seed, record) for row in self.rows for seed, record in row.records.items()]
 
 
