@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -155,6 +155,16 @@ def repeated(things: Iterable[T]) -> list[T]:
 def plural(number: int, thing: str) -> str:
     """``1 run``, ``2 runs``, ``2,000 classes``."""
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """``a, b, c, d, ...``: the first of a list."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def classes_text(names: Sequence[str]) -> str:
+    """``3 classes (sky, sea, ant)``."""
+    return f"{plural(len(names), 'class')} ({some(names)})"
 
 
 def complain(message: str, kind: Literal["Error", "Warning"] = "Error") -> None:

@@ -23,7 +23,7 @@ from exfuse.analysis.cells import number, p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope, where
-from exfuse.analysis.formats.markdown import escape
+from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.analysis.printed import added
 from exfuse.analysis.table import Parts, compare_parts
 from exfuse.errors import UserError, plural
@@ -184,7 +184,7 @@ def _scores(folder: Path) -> list[str]:
     study, _ = _compared(folder)
     rows = [row for row in study.rows if row.records]
     shown = [cells.score(row, study, ()).text for row in rows]
-    return _table([study.metric.header, *(escape(row.title) for row in rows)], [[escape(study.name), *shown]])
+    return table_lines([study.metric.header, *(escape(row.title) for row in rows)], [[escape(study.name), *shown]])
 
 
 def _probes(folder: Path) -> list[str]:
@@ -213,7 +213,7 @@ def _probes(folder: Path) -> list[str]:
     note = (
         f"Balanced accuracy after minus before, points. p is adjusted for {plural(len(tested), 'probe')}; bold: below {ALPHA}."
     )
-    return [*_table(["", *rows], body), "", note]
+    return [*table_lines(["", *rows], body), "", note]
 
 
 def _student(values: Sequence[float]) -> tuple[float, float, float]:
@@ -232,10 +232,6 @@ def _probe_cell(values: Sequence[float], adjusted: float | None) -> str:
     mean, low, high = (number(100 * value, signed=True) for value in (mean, mean - half, mean + half))  # type: ignore[assignment]
     text = f"{mean} [{low}, {high}], p {p_text(adjusted)}"
     return f"**{text}**" if adjusted < ALPHA else text
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
 
 
 _KINDS: Mapping[str, Callable[[Path], list[str]]] = {

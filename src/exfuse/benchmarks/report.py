@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import torch
 
+from exfuse.analysis.formats.markdown import table_lines
 from exfuse.files import write_csv, write_json, write_text
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
@@ -91,9 +92,9 @@ def profile_of(call: Callable[[], object]) -> str:
 def table_of_shares(taken: Sequence[tuple[float, str]], of: str) -> str:
     """Milliseconds and what took them as a Markdown table of the longest, with their shares of all."""
     total = sum(time for time, _ in taken)
-    lines = [f"| {of} | ms | share |", "| :--- | ---: | ---: |"]
     longest = sorted(taken, reverse=True)[:_PROFILED]
-    return "\n".join([*lines, *(f"| {what} | {time:.1f} | {time / total:.1%} |" for time, what in longest)])
+    body = [(what, f"{time:.1f}", f"{time / total:.1%}") for time, what in longest]
+    return "\n".join(table_lines((of, "ms", "share"), body, (":---", "---:", "---:")))
 
 
 def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
@@ -190,9 +191,6 @@ def _number(value: float) -> str:
 
 
 def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], failed: Sequence[str]) -> str:
-    def escaped(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
     gpu = [f"- GPU: {machine['gpu']}, CUDA {machine['cuda']}"] if machine["gpu"] else []
     lines = [
         "# Benchmarks",
@@ -204,9 +202,7 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
         "",
         "Medians after warm-up, each ratio taken in one process. A line without a target is there to be compared with.",
         "",
-        escaped(_COLUMNS),
-        escaped(["---"] * len(_COLUMNS)),
-        *(escaped(_cells(measurement)) for measurement in measurements),
+        *table_lines(_COLUMNS, [[cell.replace("|", "\\|") for cell in _cells(one)] for one in measurements]),
     ]
     lines += ["", *(f"**{module} ended without measurements.**" for module in failed)] if failed else []
     bounded = [one for one in measurements if one.target]

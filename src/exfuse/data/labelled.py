@@ -11,7 +11,7 @@ import numpy as np
 from exfuse.data.contents import content_hashes
 from exfuse.data.pixels import read_image
 from exfuse.data.split import Split, same_images, spread_evenly
-from exfuse.errors import DataError, plural
+from exfuse.errors import DataError, plural, some
 
 _HASHED = 200_000  # images that are known by content; of more, such as ImageNet's, by path alone
 
@@ -86,7 +86,7 @@ def check_labelled(train: LabelledSplit, val: LabelledSplit) -> None:
         only = sorted(set(train.classes) ^ set(val.classes))
         raise DataError(
             f"{train.name} has {plural(len(train.classes), 'class')} and {val.name} {len(val.classes)}; they differ in "
-            f"{', '.join(only[:5]) or 'their order'}{', ...' if len(only) > 5 else ''}. Give both the same classes."
+            f"{some(only, 5) or 'their order'}. Give both the same classes."
         )
     for split in (train, val):
         if not split.items:

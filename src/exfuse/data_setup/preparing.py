@@ -17,7 +17,7 @@ from exfuse.data.split import check_disjoint
 from exfuse.data.text import read_ids
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, manifest_file, provide
-from exfuse.errors import ConfigError, DataError, UsageError, plural
+from exfuse.errors import ConfigError, DataError, UsageError, plural, some
 from exfuse.limits import Positive
 from exfuse.process import usable_cores
 from exfuse.store.description import Option
@@ -56,7 +56,7 @@ def check_imagenet(root: Path, counts: Mapping[str, int]) -> dict[str, int]:
     if len(per_split) == 2:
         for here, there in (("train", "val"), ("val", "train")):
             if lone := sorted(set(per_split[here]) - set(per_split[there])):
-                problems.append(f"{plural(len(lone), 'class')} of {here} not in {there}: {_some(lone)}")
+                problems.append(f"{plural(len(lone), 'class')} of {here} not in {there}: {some(lone, 3)}")
     if problems:
         raise DataError(f"{root} is no complete ImageNet: " + "; ".join(problems) + f".\n{_FETCH}")
     return found
@@ -67,25 +67,21 @@ def _problems(split: str, folder: Path, classes: Mapping[str, int], counts: Mapp
     if not classes and (loose := _images(folder)):
         return [f"{folder} holds {loose:,} images beside one another, expected a folder per class (WNID)"]
     if strange := [name for name in classes if not _WNID.fullmatch(name)]:
-        problems.append(f"{split} has folders that are no WNID: {_some(strange)}")
+        problems.append(f"{split} has folders that are no WNID: {some(strange, 3)}")
     if counts["classes"] not in (None, len(classes)):
         problems.append(f"{split} has {len(classes):,} of {counts['classes']:,} classes")
     if empty := [name for name, images in classes.items() if not images]:
-        problems.append(f"{split} has classes without an image: {_some(empty)}")
+        problems.append(f"{split} has classes without an image: {some(empty, 3)}")
     if (images := sum(classes.values())) != counts[split] is not None:
         usual = sorted(classes.values())[len(classes) // 2] if classes else 0
         fewest = sorted((number, name) for name, number in classes.items() if number < usual)
-        least = f" (fewest: {_some([f'{name} {number}' for number, name in fewest])})" if fewest else ""
+        least = f" (fewest: {some([f'{name} {number}' for number, name in fewest], 3)})" if fewest else ""
         problems.append(f"{split} has {images:,} of {counts[split]:,} images{least}")
     return problems
 
 
 def _images(folder: Path) -> int:
     return sum(path.suffix.lower() in (".jpeg", ".jpg") for path in folder.glob("[!.]*"))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 # Data sets fetched and checked: each function says what it found.

@@ -8,7 +8,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from msgspec.structs import replace
 from safetensors.torch import save_file
 
-from exfuse.analysis.formats.markdown import escape
+from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.errors import UserError
 from exfuse.files import check_folder, write_folder
 from exfuse.runs.asked import finished
@@ -95,9 +95,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         model_name=name,
         eval_results=[result],
     ).to_yaml()
-    per_class = [
-        f"| {escape(one)} | {'-' if (iou := scores.iou.get(one)) is None else f'{100 * iou:.1f}'} |" for one in classes
-    ]
+    per_class = [(escape(one), "-" if (iou := scores.iou.get(one)) is None else f"{100 * iou:.1f}") for one in classes]
     accuracy = f", pixel accuracy {100 * scores.pixel_accuracy:.1f} %" if scores.pixel_accuracy is not None else ""
     commit = f"{environment.commit or 'unknown'}{changes(environment.uncommitted_changes)}"
     lines = [
@@ -117,9 +115,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         "",
         f"mIoU {100 * scores.miou:.1f} %{accuracy}, of {scores.images:,} images.",
         "",
-        "| class | IoU, % |",
-        "|---|---:|",
-        *per_class,
+        *table_lines(("class", "IoU, %"), per_class, ("---", "---:")),
         "",
         "## Use",
         "",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from exfuse.errors import CheckpointError, ConfigError
+from exfuse.errors import CheckpointError, ConfigError, some
 from exfuse.models.backbone import Backbone
 from exfuse.models.sources import weights_file
 from exfuse.store.description import Normalisation
@@ -210,7 +210,7 @@ def _load_strictly(backbone: Backbone, state: dict[str, Tensor], origin: str) ->
     foreign = [key for key in state if key not in wanted and not _is_left_over(key, backbone)]
     if missing or shapes or foreign:
         problems = [
-            f"{len(keys)} {what} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+            f"{len(keys)} {what} ({some(keys, 5)})"
             for keys, what in ((missing, "missing"), (shapes, "of another shape"), (foreign, "unknown"))
             if keys
         ]

@@ -10,7 +10,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from safetensors.torch import load_file
 
 from exfuse.composition.segmentation import build_model
-from exfuse.errors import CheckpointError, UserError
+from exfuse.errors import CheckpointError, UserError, some
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.weights import non_finite
 from exfuse.store.description import RunDescription, from_plain
@@ -118,7 +118,7 @@ def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:
     if wrong:
         raise CheckpointError(
             f"{path} holds weights of another architecture than its config describes: {len(wrong)} keys are missing, "
-            f"unknown or of another shape ({', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}). "
+            f"unknown or of another shape ({some(wrong, 5)}). "
             "Use the version of exfuse that wrote it, or train the run again."
         )
     if name := non_finite(state):

@@ -17,7 +17,7 @@ from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.errors import CheckpointError, DataError, UserError, plural
+from exfuse.errors import CheckpointError, DataError, UserError, classes_text, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -67,8 +67,8 @@ def evaluate(
     scored_on = read_split(data, split) if data else split_of(trained, split)
     if list(scored_on.classes) != classes:
         raise CheckpointError(
-            f"{path} scores {plural(len(classes), 'class')} ({', '.join(classes[:4])}, ...) but {scored_on.name} names "
-            f"{len(scored_on.classes)} ({', '.join(scored_on.classes[:4])}, ...). Choose the data set it was trained for."
+            f"{path} scores {classes_text(classes)} but {scored_on.name} names {classes_text(scored_on.classes)}. Choose the "
+            "data set it was trained for."
         )
     dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
     decide = build_protocol(protocol, trained)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.errors import ConfigError, plural
+from exfuse.errors import ConfigError, classes_text
 from exfuse.runs.plan import start_folder
 from exfuse.store.description import Normalisation, RunDescription, to_plain
 from exfuse.store.folder import RunFolder
@@ -65,9 +65,8 @@ def find_start(run: RunDescription, classes: tuple[str, ...]) -> Start | None:
     theirs = tuple(record.classes)
     if theirs != classes:
         raise ConfigError(
-            f"init_from={run.init_from} knows {plural(len(theirs), 'class')} ({', '.join(theirs[:4])}, "
-            f"...), this run's data name "
-            f"{len(classes)} ({', '.join(classes[:4])}, ...): a whole model starts only from the same classes."
+            f"init_from={run.init_from} knows {classes_text(theirs)}, this run's data name {classes_text(classes)}: a whole "
+            "model starts only from the same classes."
         )
     if differing := [*_differences(_architecture(record.config), _architecture(to_plain(run)))]:
         raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Literal
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_ids
-from exfuse.errors import CheckpointError, ConfigError, DataError
+from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text
 from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Device, Positive
 from exfuse.palette import palette_image
@@ -110,7 +110,7 @@ def _predict(run: Path, data: Option, protocol: Option, device: Device, sizes: d
     model, trained, classes = load_checkpoint(run)
     if classes != list(data.settings["classes"]):
         raise CheckpointError(
-            f"{run} scores {len(classes)} classes ({', '.join(classes[:4])}, ...): the server's ids are VOC's "
+            f"{run} scores {classes_text(classes)}: the server's ids are VOC's "
             f"{len(data.settings['classes'])}. Choose a run that was trained on VOC."
         )
     decide, transform = build_protocol(protocol, trained), build_eval_transform(trained)

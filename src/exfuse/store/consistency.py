@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_type_hints
 
 import msgspec
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, some
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription, encode_option
 from exfuse.store.key import SUMS, aside
@@ -126,9 +126,7 @@ def told_apart(records: Iterable[Record], most: int | None = _NAMED) -> dict[str
             for key, _, _ in runs:
                 if (value := others.get(key, one.usual)) != ABSENT:
                     found.setdefault(key, []).append(f"{_short(one.setting)}={value}")
-    return {
-        key: ", ".join(parts[:most]) + (", ..." if len(parts) > (most or len(parts)) else "") for key, parts in found.items()
-    }
+    return {key: some(parts, most or len(parts)) for key, parts in found.items()}
 
 
 def untold(records: Sequence[Record]) -> list[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from exfuse.errors import UserError, plural
+from exfuse.errors import UserError, plural, some
 from exfuse.store.consistency import told_apart
 from exfuse.store.folder import RECORD, Listed, list_runs, straight
 
@@ -53,9 +53,7 @@ def find_run(text: str, root: Path) -> Path:
     close = difflib.get_close_matches(text, [*names, *(run.folder.key for run in runs)], n=3, cutoff=0.4)
     if not names:
         raise UserError(f"There is no run {text}, nor any other, in {root}. Train one (exfuse train), or set paths.runs=DIR.")
-    there = ", ".join(
-        f"{name} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for name, keys in sorted(names.items())[:20]
-    )
+    there = ", ".join(f"{name} ({some(keys, 3)})" for name, keys in sorted(names.items())[:20])
     known = f"Did you mean {' or '.join(close)}?" if close else f"There are: {there}."
     raise UserError(f"There is no run {text} in {root}. {known} exfuse runs lists them.")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.box import SIMPLE
 
+from exfuse.analysis.formats.markdown import table_lines
 from exfuse.files import write_csv, write_text
 from exfuse.sweeps.budget import Budget, Training
 from exfuse.terminal import Table, columns
@@ -68,7 +69,7 @@ def write_budget(folder: Path, budgets: Sequence[Budget], command: str) -> list[
     names, rows = _table(budgets)
     settings = [f"- {budget.backbone}: {budget.data}; {budget.recipe}" for budget in budgets]
     rule = ["---" if name in _WORDS else "---:" for name in names]
-    table = ["| " + " | ".join(cells) + " |" for cells in (names, rule, *rows)]
+    table = table_lines(names, rows, rule)
     told = dict.fromkeys(map(assumptions, budgets))
     text = "\n".join(["# Budget", "", f"`{command}`", "", *told, "", *settings, "", *table, ""])
 

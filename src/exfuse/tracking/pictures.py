@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.analysis.formats.markdown import escape
+from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.metrics.iou import iou_per_class
 from exfuse.palette import class_palette
 from exfuse.tasks.prediction import WRONG, PredictedImage
@@ -28,7 +28,8 @@ def class_table(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """IoU and labelled pixels of each class in Markdown, from confusion counts (C, C), row = true class."""
     iou = iou_per_class(counts)
     rows = [
-        f"| {escape(name)} | {'' if np.isnan(value) else f'{100 * value:.1f}'} | {pixels} |"
+        (escape(name), "" if np.isnan(value) else f"{100 * value:.1f}", str(pixels))
         for name, value, pixels in zip(classes, iou, counts.sum(1), strict=True)
     ]
-    return "\n".join(["| class | IoU % | true pixels |", "|---|---:|---:|", *rows, f"| mean | {100 * np.nanmean(iou):.1f} | |"])
+    mean = ("mean", f"{100 * np.nanmean(iou):.1f}", "")
+    return "\n".join(table_lines(("class", "IoU %", "true pixels"), [*rows, mean], ("---", "---:", "---:")))

@@ -1,7 +1,7 @@
 """A table as GitHub's Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from exfuse.analysis.document import Cell, Table
 
@@ -20,14 +20,19 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: f"\\{match[0]}", " ".join(text.split()))
 
 
+def table_lines(head: Sequence[str], body: Iterable[Sequence[str]], rules: Sequence[str] = ()) -> list[str]:
+    """A table of escaped cells; ``rules`` align its columns, ``---:`` to the right."""
+    return [_line(cells) for cells in (head, rules or ["---"] * len(head), *body)]
+
+
 def _table(table: Table) -> str:
     lines = [f"### {escape(table.title)}", ""]
     for note in filter(None, table.notes):
         lines += [escape(note), ""]
     if table.rows:
-        lines.append(_line([escape(column.header) for column in table.columns]))
-        lines.append(_line([_RULES[column.align] for column in table.columns]))
-        lines += [_line([_cell(cell) for cell in row]) for row in table.cells()]
+        body = ([_cell(cell) for cell in row] for row in table.cells())
+        rules = [_RULES[column.align] for column in table.columns]
+        lines += table_lines([escape(column.header) for column in table.columns], body, rules)
         lines.append("")
     lines += [f"- {f'{footnote.mark} ' if footnote.mark else ''}{escape(footnote.text)}" for footnote in table.footnotes]
     if table.command:

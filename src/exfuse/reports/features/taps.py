@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
-from exfuse.errors import CheckpointError, plural
+from exfuse.errors import CheckpointError, classes_text
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.reports.features.sources import Source
@@ -46,9 +46,8 @@ def load_sources(
         if known != list(classes):
             data = split.name if split else "the first checkpoint"
             raise CheckpointError(
-                f"{source.checkpoint} scores {plural(len(known), 'class')} ({', '.join(known[:4])}, ...) but "
-                f"{data} names {len(classes)} "
-                f"({', '.join(classes[:4])}, ...). Choose checkpoints and data of the same classes."
+                f"{source.checkpoint} scores {classes_text(known)} but {data} names {classes_text(classes)}. Choose "
+                "checkpoints and data of the same classes."
             )
         if len(model.encoder.levels) > 1:  # type: ignore[arg-type]
             found = True
