@@ -95,7 +95,9 @@ def test_other_classes_are_refused(
     finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str]
 ) -> None:
     config = compose_config(*small_overrides, VARIANT, f"init_from={finished_run.path}")
-    with pytest.raises(ConfigError, match=r"knows 11 classes \(background, boat, .* this run's data name 2 classes \(background, leaf"):
+    with pytest.raises(
+        ConfigError, match=r"knows 11 classes \(background, .* this run's data name 2 classes \(background, leaf"
+    ):
         find_start(config, ("background", "leaf"))
 
 
