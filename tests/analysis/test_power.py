@@ -166,6 +166,8 @@ def test_rates_are_of_one_thread_or_gpu_and_need_nothing_to_compare(tmp_path):
         ({"threads": 2}, {"precision": "32-true", "devices": 1}, 60.0),
         ({"threads": 4, "cuda": "12.8"}, {"precision": "bf16-mixed", "devices": 2}, 500.0),
         ({"threads": 4, "cuda": "12.8"}, {"precision": "bf16-mixed", "devices": "auto"}, 900.0),  # of how many nobody knows
+        ({"threads": 4, "cuda": "12.8", "processes": 8}, {"precision": "bf16-mixed", "devices": -1, "num_nodes": 2}, 1600.0),
+        ({"threads": 1}, {"precision": "32-true", "devices": 2}, 50.0),
     ]
     for number, (own, trainer, rate) in enumerate(runs):
         leave_record(

@@ -196,3 +196,12 @@ def test_the_disk_is_accounted_for(command: Command, runs: Path) -> None:
     status, out, _ = command("runs", "du", f"paths.runs={runs}", "json=true")
     assert status == 0
     assert json.loads(out)["runs"] > 50_000
+
+
+def test_a_studys_records_do_not_go_as_runs(command: Command, tmp_path: Path) -> None:
+    run = leave(tmp_path / "study" / "records", "1a" * 8, "seb", "voc")
+    (tmp_path / "study" / "study.json").write_text("{}")
+    status, _, told = command("runs", "rm", str(run.root), "yes=true")
+    assert status == 1
+    assert "evidence of the table of" in told
+    assert run.path.is_dir()

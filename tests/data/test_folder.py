@@ -7,6 +7,7 @@ from exfuse.data.census import census_lines
 from exfuse.data.folder import read_folder
 from exfuse.data.pixels import read_image, read_mask
 from exfuse.errors import DataError, UserError
+from exfuse.store.grouping import GroupRule, check_order, grouping_of
 
 CLASSES = [f"class{number}" for number in range(21)]
 
@@ -113,11 +114,14 @@ def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, writ
     for number, names in enumerate((["a_1", "a_2", "a_10", "b_1"], ["a_01", "a_02", "a_10", "b_1"])):
         root = write_folder(tmp_path / str(number), "train", {f"{name}.png": ids_map(4, 5) for name in names})
         if number == 0:
-            with pytest.raises(DataError, match=r"a_10 comes before a_2, .* with zeros in front"):
+            with pytest.raises(UserError, match=r"a_10 comes before a_2, .* with zeros in front"):
                 read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
             assert len(read_folder(root, "train", CLASSES, groups="first_part")) == 4
         else:
             assert read_folder(root, "train", CLASSES, groups="first_part", ordered=True).grouping.ordered
+    check_order(["v_0009", "v_000a", "v_000b", "v_0010", "t1.25", "t1.5"], ["one"] * 6)  # no numbers, or in their order
+    with pytest.raises(UserError, match="clip_10 comes before clip_2"):
+        grouping_of(["clip_1", "clip_10", "clip_2"], GroupRule("([^_]+)_", ordered=True))
     assert census_lines(read_folder(root, "train", CLASSES, groups="first_part", ordered=True))[0].startswith(
         "folder train: 4 images in 2 groups, each in its order, "
     )

@@ -58,10 +58,18 @@ def test_a_file_is_turned_as_its_camera_says(loaded, tmp_path):
     assert loaded.predict(Image.open(tmp_path / "turned.png")).shape == (70, 50)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.float32), np.zeros((3, 4, 5), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.float32), np.zeros((3, 4, 5), np.uint8), np.zeros((0, 5, 3), np.uint8)],
+)
 def test_what_is_no_image_is_refused(loaded, wrong):
     with pytest.raises(DataError, match=r"expected an image \(height, width, 3\) of uint8, got"):
         loaded.predict(wrong)
+
+
+def test_what_is_neither_path_nor_picture_is_refused(loaded):
+    with pytest.raises(DataError, match=r"a file's path, an image of Pillow's or an array, got bytes"):
+        loaded.predict(b"\x89PNG")
 
 
 def test_a_picture_of_more_than_8_bits_is_not_cut_off(loaded):

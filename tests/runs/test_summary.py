@@ -103,6 +103,13 @@ def test_runs_of_one_name_under_other_settings_are_no_seeds(
     assert "Not all of these runs share commit." in text
 
 
+def test_runs_of_other_images_are_not_averaged(tmp_path: Path) -> None:
+    for seed, images in enumerate((None, "folder")):
+        write_run(tmp_path, "baseline", seed, 0.3, more={"data": {"name": "things", "of": images}})
+    with pytest.raises(UserError, match=r"differ in data\.of: keep those of one setting in a folder"):
+        summarise(str(tmp_path), [], None)
+
+
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No finished run"):
         summarise(str(tmp_path), [], None)

@@ -94,7 +94,10 @@ def test_settings_that_are_asked_for_again_are_one_run(tmp_path):
 
 
 def test_what_fails_or_diverges_counts_as_worst_and_a_hopeless_row_is_tried_again(tmp_path):
-    failing = Trainings(tmp_path / "a", near(0.003), lambda job: FAILED if float(job["recipe.lr"]) < 0.01 else DONE)
+    def bad(job):
+        return float(job["recipe.lr"]) < 0.01
+
+    failing = Trainings(tmp_path / "a", near(0.003), lambda job: FAILED if bad(job) else DONE, diverges=bad)
     failing.run(plan(TUNE))
     assert min(settled(failing).values()) >= 0.01
     before = Trainings(

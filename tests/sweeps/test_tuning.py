@@ -160,9 +160,15 @@ def test_a_grid_is_not_widened_beyond_what_a_setting_may_be(tmp_path):
 
 
 def test_failures_count_as_worst_and_a_row_whose_search_has_not_ended_waits(tmp_path):
-    failing = Trainings(tmp_path / "a", peak(0.003), lambda job: FAILED if job["recipe.lr"] == "0.003" else DONE)
+    def bad(job):
+        return job["recipe.lr"] == "0.003"
+
+    failing = Trainings(tmp_path / "a", peak(0.003), lambda job: FAILED if bad(job) else DONE, diverges=bad)
     failing.run(plan(replace(TUNE, widen=0)))
     assert set(settled(failing).values()) == {0.001}
+    unlucky = Trainings(tmp_path / "c", peak(0.003), lambda job: FAILED if bad(job) else DONE)  # a full disk, say
+    assert {one.status for one in unlucky.run(plan(replace(TUNE, widen=0))).found} == {"missing"}
+    assert not unlucky.finals
 
     def ends(job):
         return KILLED if job["+ablation" if "+ablation" in job else "ablation"] == "seb" and job["seed"] == "1000" else DONE
@@ -193,9 +199,16 @@ def test_a_row_of_which_every_run_failed_before_is_tried_again(tmp_path):
     assert set(settled(trainings).values()) == {0.003}
 
 
+def test_rows_of_which_some_set_what_is_searched_are_not_tuned_alike():
+    jobs = [[*job, "recipe.lr=0.5"] if "ablation=seb" in " ".join(job) else job for job in JOBS]
+    with pytest.raises(ConfigError, match=r"study.tune searches recipe.lr, which some rows set and .*baseline.* does not"):
+        plan(jobs=jobs)
+
+
 def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
     typed = plan(jobs=[[*job, "recipe.lr=0.5"] for job in JOBS])
     assert typed.search is None
+    assert typed.left_out == ["recipe.lr"]
     multiples = plan(DeclaredTune(grid={"recipe.lr": ["0.3x", "1x", "3x"]}))
     assert multiples.search.grid == {"recipe.lr": [0.0009, 0.003, 0.009]}
 

@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from msgspec.structs import replace
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
 from exfuse.runs.fitting import RateWarning
+from exfuse.store.description import NO_STOP
 from exfuse.tasks.optimised import Learning, OptimisedTask
 from exfuse.tasks.schedule import poly
-from exfuse.tasks.stopping import AveragedWeights
+from exfuse.tasks.stopping import AveragedWeights, Stopping
 
 _LIMIT = 1e-3  # far below any gradient here
 _STEPS = 2
@@ -66,22 +68,25 @@ def test_every_step_is_clipped(fused, precision):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "warmup", "decay", "says"),
+    ("epochs", "warmup", "decay", "stopped", "says"),
     [
-        (2, 6, None, "the learning rate never exceeds 31 % of what the recipe says"),
-        (4, 2, None, ""),
-        (3, 0, 0.9, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
-        (3, 0, 0.5, ""),
+        (2, 6, None, False, "the learning rate never exceeds 31 % of what the recipe says"),
+        (4, 2, None, False, ""),
+        (2, 60, None, True, "the learning rate never exceeds 9 % of what the recipe says"),
+        (3, 0, 0.9, False, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
+        (3, 0, 0.9, True, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
+        (3, 0, 0.5, False, ""),
     ],
 )
-def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup, decay, says, capsys):
+def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup, decay, stopped, says, capsys):
     task = _Regression(fused=False)
     task.schedule_factory = partial(poly, power=0.9, warmup_steps=warmup)
     averaging = [AveragedWeights(decay=decay)] if decay else []
+    stopping = [Stopping(replace(NO_STOP, steps=3 * epochs), "none")] if stopped else []
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=[RateWarning(), *averaging],
+        max_epochs=40 if stopped else epochs,
+        callbacks=[RateWarning(), *averaging, *stopping],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -12,7 +12,7 @@ from scipy.special import chdtri, ndtr
 
 from exfuse.analysis.resampling import NOTHING, Noise, Resampled, Units
 from exfuse.errors import UserError
-from exfuse.store.consistency import find_deviations
+from exfuse.store.consistency import find_deviations, processes_of
 from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
 from exfuse.store.metric import MIOU
@@ -169,9 +169,9 @@ def read_rates(folder: Path) -> dict[Trained, float]:
         raise UserError(f"{folder} holds no finished run: expected a study's folder, or one of runs.")
     for name, run in finished:
         on_cpu = run.environment.cuda is None
-        sharing = run.environment.threads if on_cpu else run.setting("trainer.devices")
-        rate = None if run.imported else run.cost("train_images_per_second")
-        if rate and isinstance(sharing, int):
+        sharing = 0 if run.imported else (processes_of(run) or 0) * ((run.environment.threads or 0) if on_cpu else 1)
+        rate = run.cost("train_images_per_second")
+        if rate and sharing:
             crop, precision = run.setting("recipe.augmentation.crop"), run.setting("trainer.precision")
             kind = Trained(name, run.encoder, int(crop), str(precision), on_cpu)
             found[kind] = max(rate / sharing, found.get(kind, 0.0))

@@ -150,6 +150,11 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
     found = [*{run.folder.path.resolve(): run for folder in runs for run in list_runs(Path(folder))}.values()]
     if not found:
         raise UserError(f"No run in {', '.join(runs)}. exfuse runs lists them.")
+    for run in found:
+        if (study := run.folder.root.parent / "study.json").is_file():
+            raise UserError(
+                f"{run.folder.path} is evidence of the table of {study.parent}: remove that folder whole, if you will."
+            )
     console = Console()
     for run in found:
         row = _row(run)

@@ -128,7 +128,8 @@ def explain(error: Exception, config_name: str, typed: Iterable[str]) -> str:
         return f"{group}={option}: there is no such option. {elsewhere}{nearest(option, error.options, f'Options of {group}')}"
     if several := _SEVERAL.match(str(error)):
         key, _, value = several[1].partition("=")
-        return f"{several[1]}: several values are a sweep: add -m. A value that is a list is {key}=[{value}]."
+        how = "a command for each of them" if config_name == "chain" else "a sweep: add -m"
+        return f"{several[1]}: several values are {how}. A value that is a list is {key}=[{value}]."
     message = str(error).partition("\nConfig search path:")[0].strip()
     choices = _valid_choices(config_name, typed)
     if choices is None and "Did you mean" not in message:

@@ -159,6 +159,11 @@ class LoadedData(pl.LightningDataModule):
         return self._loader(self.train_set, sampler=sampler, batch_size=share, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
+        if len(self.val_set) < (processes := self._place()[0]):
+            raise ConfigError(
+                f"val has {plural(len(self.val_set), 'image')}, fewer than the {processes} processes that share them. Choose "
+                f"trainer.devices={len(self.val_set)} or less."
+            )
         return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)
 
     def _loader(self, dataset: Dataset, **arguments: object) -> DataLoader:

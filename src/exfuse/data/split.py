@@ -1,7 +1,6 @@
 """What every reader hands on: the listed images of one split, checked before anything trains on them."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from exfuse.errors import DataError, UserError, plural
 from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
 from exfuse.randomness import derive_seed
-from exfuse.store.grouping import Grouping, GroupRule
+from exfuse.store.grouping import Grouping, GroupRule, check_order
 
 _CLOSE = 8  # a channel: a palette that a program wrote anew may be off by so much
 
@@ -147,7 +146,12 @@ def make_split(
     if groups is not None:
         found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
     if ordered:
-        _check_order(found, groups is not None, name)
+        if groups is None:
+            raise UserError(
+                f"{name}: data.ordered=true, and no data.groups, within which images follow each other. Name the part of a "
+                "name that is the video's or scan's (data.groups='([^_]+)_'), or list groups beside them (data.groups=column)."
+            )
+        check_order([item.id for item in found], [*map(_group, found)])
     kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "ids": tuple(ids)}
     split = Split(name, found, tuple(classes), tuple(void_ids), **kept)
     check_class_names(split.classes, name)
@@ -180,25 +184,6 @@ def make_split(
         more = f" {len(problems) - 1} more of its files cannot be used either." if len(problems) > 1 else ""
         raise DataError(f"{name}: {problems[0]}{more}")
     return replace(split, items=tuple(replace(item, upright=True) if item.id in turned else item for item in split.items))
-
-
-def _check_order(items: Sequence[Item], grouped: bool, name: str) -> None:
-    if not grouped:
-        raise UserError(
-            f"{name}: data.ordered=true, and no data.groups, within which images follow each other. Name the part of a name "
-            "that is the video's or scan's, such as data.groups='([^_]+)_', or list groups beside images (data.groups=column)."
-        )
-    of_groups: dict[str, list[str]] = {}
-    for item in items:
-        of_groups.setdefault(_group(item), []).append(item.id)
-    for ids in of_groups.values():
-        counted = sorted(ids, key=lambda id: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", id)])
-        if ids != counted and ids == sorted(ids):
-            late, early = next(pair for pair in zip(ids, counted, strict=True) if pair[0] != pair[1])
-            raise DataError(
-                f"{name}: data.ordered=true, and {late} comes before {early}, as names are sorted by their letters. Write "
-                "their numbers with zeros in front, all as long."
-            )
 
 
 def check_folders(name: str, folders: Iterable[Path], hint: str) -> None:

@@ -28,7 +28,8 @@ def show_finished(run: RunDescription, console: Console) -> bool:
 def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:
     """Print the per-class table of a finished run and where its files are."""
     scores = record.scores
-    title = f"{record.title}, seed {record.seed}: {record.data} val, {scores.images} images"
+    scored_on = "train's held-out part" if record.setting("held_out.share") else "val"
+    title = f"{record.title}, seed {record.seed}: {record.data} {scored_on}, {scores.images} images"
     if record.weights_name == "random":
         title += " (backbone from random weights)"
     if record.stopped:

@@ -31,7 +31,7 @@ from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Health, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
-from exfuse.tasks.stopping import Stopping, TimeLimit
+from exfuse.tasks.stopping import Stopping, TimeLimit, planned_steps
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
 from exfuse.tracking.loggers import Logging
 from exfuse.tracking.progress import ProgressBar
@@ -119,7 +119,7 @@ def build_trainer(
     more = {"default_root_dir": str(folder.path)} | arguments.pop("more")
     try:
         trainer = pl.Trainer(**arguments, **more, logger=logging_to.loggers, callbacks=callbacks, plugins=plugins)
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: Lightning refuses these settings: {first_line(error)}.") from error
     if (asked := described.trainer.precision) != trainer.precision:  # which the record would not say
         raise ConfigError(
@@ -167,7 +167,7 @@ class RateWarning(Callback):
     """Says before the first step where a schedule never comes near the learning rate that was asked for."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's interface
-        steps = int(trainer.estimated_stepping_batches)
+        steps = planned_steps(trainer)
         for schedule in (config.scheduler for config in trainer.lr_scheduler_configs if trainer.is_global_zero):
             if not isinstance(schedule, LambdaLR):
                 continue

@@ -81,6 +81,8 @@ class TrainedModel:
         if isinstance(image, (str, Path)):
             return self.bands.read(Path(image), self.upright)
         by_range = self.bands.range is not None
+        if not isinstance(image, (Image.Image, np.ndarray)):
+            raise DataError(f"expected a file's path, an image of Pillow's or an array, got {type(image).__name__}.")
         if isinstance(image, Image.Image):
             deep = image.mode[0] in "IF"
             if deep and not by_range:
@@ -95,7 +97,7 @@ class TrainedModel:
                 image = self.bands.eight_bits(image) if by_range else image
             except Unfit as unfit:
                 raise DataError(f"an image {unfit}") from unfit
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.bands.channels:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.bands.channels or not image.size:
             raise DataError(
                 f"expected an image (height, width, {self.bands.channels}) of uint8, got {image.shape} of {image.dtype}."
             )

@@ -14,8 +14,8 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     """Print a table over seeds of the finished runs or backbones in ``folder``; write their single values to ``csv``.
 
     Raises:
-        UserError: if nothing finished is there, runs were scored on different images, two would share a line, or a class is
-            unknown.
+        UserError: if nothing finished is there, runs were scored on different images, two would share a line, runs of one name
+            differ in what no line says, or a class is unknown.
     """
     records = [record for _, record in find_finished([Path(folder)])]
     if not records:
@@ -37,7 +37,12 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
         title = f"{records[0].data}: classification accuracy on {records[0].images['val']} images of val, %"
     _check_lines(variants, len(records), folder)
     table = summary_table(variants, title)
-    if others := untold(records):
+    others = untold(records)
+    if serious := [one for one in others if one not in ("commit", "threads")]:
+        raise UserError(
+            f"The runs in {folder} of one name differ in {', '.join(serious)}: keep those of one setting in a folder."
+        )
+    if others:
         table.caption = f"Not all of these runs share {', '.join(others)}."
     Console().print(table)
     if csv is not None:

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, get_type_hints
 
@@ -43,11 +43,13 @@ class Deviation:
         setting: such as ``recipe.epochs``.
         usual: the value of most runs.
         others: any other value with its runs, (row, seed) each.
+        without: rows to which it does not apply.
     """
 
     setting: str
     usual: str
     others: Mapping[str, Sequence[tuple[str, int]]]
+    without: Collection[str] = ()
 
     def __str__(self) -> str:
         others = "; ".join(f"{value} ({_name_runs(runs)})" for value, runs in self.others.items())
@@ -102,7 +104,8 @@ def _compare(
         for value, (row, seed, _) in zip(values, runs, strict=True):
             if value not in (usual, None):
                 others.setdefault(value, []).append((row, seed))
-        found.append(Deviation(setting, usual, others))
+        without = {row for value, (row, _, _) in zip(values, runs, strict=True) if value is None}
+        found.append(Deviation(setting, usual, others, without))
     return found
 
 
@@ -124,7 +127,8 @@ def told_apart(records: Iterable[Record], most: int | None = _NAMED) -> dict[str
         for one in sorted(asked, key=lambda one: _TYPED.index(next(filter(one.setting.startswith, _TYPED)))):
             others = {key: value for value, these in one.others.items() for key, _ in these}
             for key, _, _ in runs:
-                if (value := others.get(key, one.usual)) != ABSENT:
+                value = others.get(key, one.usual)
+                if value != ABSENT and key not in one.without:
                     found.setdefault(key, []).append(f"{_short(one.setting)}={value}")
     return {key: some(parts, most or len(parts)) for key, parts in found.items()}
 
@@ -191,7 +195,7 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
         "commit": record.environment.commit,
         "metric": msgspec.structs.astuple(record.metric),
         "threads": None if record.environment.cuda else record.environment.threads,  # they order the sums of a CPU
-        "processes": _processes(record),
+        "processes": _sharing(record),
         "manifests": {split: record.manifests.get(split) for split in ("train", "val")},
     }
     for group, value in config.items():
@@ -220,15 +224,25 @@ def _variant(record: Record) -> dict[str, Any]:
     }
 
 
-def _processes(record: Record) -> int | None:
-    """That shared every batch, where batch norm or the loss sees each share by itself; None where neither does."""
+def _sharing(record: Record) -> int | None:
+    """Processes that shared every batch, where batch norm or the loss sees each share by itself; None where neither does."""
     trainer, loss = record.config.get("trainer", {}), record.config.get("loss", {}).get("option", "cross_entropy")
-    if not trainer or (trainer.get("sync_batchnorm") and loss in SUMS):
-        return None
+    return None if not trainer or (trainer.get("sync_batchnorm") and loss in SUMS) else processes_of(record)
+
+
+def processes_of(record: Record) -> int | None:
+    """How many trained a run; of a record that does not say it, as its trainer was set; None for all GPUs of some machine."""
     if record.environment.processes is not None:
         return record.environment.processes
+    trainer = record.config.get("trainer", {})
     devices = trainer.get("devices", 1)
-    here = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
+    if isinstance(devices, str) and "," in devices:
+        devices = devices.split(",")
+    if devices in ("auto", -1, "-1"):
+        if record.environment.cuda:
+            return None
+        devices = 1
+    here = len(devices) if isinstance(devices, list) else int(devices)
     return int(trainer.get("num_nodes", 1)) * here
 
 

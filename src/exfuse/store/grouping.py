@@ -1,5 +1,6 @@
 """Which images are not independent: frames of a video, tiles of one scan, photographs of one patient."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from exfuse.errors import UserError
 from exfuse.files import config_dirs
 
 FIRST_PART, COLUMN = "first_part", "column"
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _FIRST_PART = r"([^_\-./ ]+)"
 
 
@@ -64,9 +66,36 @@ def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
     """Group images by their names.
 
     Raises:
-        UserError: see `GroupRule.group`.
+        UserError: see `GroupRule.group` and `check_order`.
     """
-    return Grouping(tuple(map(rule.group, names)), rule.ordered)
+    groups = tuple(map(rule.group, names))
+    if rule.ordered:
+        check_order(names, groups)
+    return Grouping(groups, rule.ordered)
+
+
+def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
+    """Refuse images that follow each other as their names are spelt, and not as their numbers count.
+
+    Names in another order than that of their letters are taken as they are: somebody listed them.
+
+    Raises:
+        UserError: naming two images.
+    """
+    of_groups: dict[str, list[str]] = {}
+    for name, group in zip(names, groups, strict=True):
+        of_groups.setdefault(group, []).append(name)
+    for own in of_groups.values():
+        for before, after in itertools.pairwise(own if own == sorted(own) else []):
+            if _NUMBER.sub("#", before) == _NUMBER.sub("#", after) and _numbers(before) > _numbers(after):
+                raise UserError(
+                    f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write their "
+                    "numbers with zeros in front, all as long."
+                )
+
+
+def _numbers(name: str) -> list[float]:
+    return [float(number) for number in _NUMBER.findall(name)]
 
 
 def rule_of(data: str) -> GroupRule | None:

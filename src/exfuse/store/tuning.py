@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from exfuse.limits import NonNegative, Part, Positive, PositiveShare, Seed
-from exfuse.store.record import Record
+from exfuse.store.record import FAILED, Record
 
 FOLDER = "search"  # beside a study's records: those of its search, without counts, of which nothing is made
 _BEFORE_PRUNING = 5  # runs; Optuna's own
@@ -63,7 +63,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         settings: the point of the grid.
         key: of the run; None where it could not even be planned.
-        failed: whether it failed, which counts as worse than any score.
+        failed: whether it failed by its settings, which counts as worse than any score.
     """
 
     settings: dict[str, Value]
@@ -131,6 +131,11 @@ def best(
             return None
     top = max(ranks, default=(0, 0.0))
     return trials[ranks.index(top)].settings if top[0] else None
+
+
+def is_verdict(record: Record | None) -> bool:
+    """Whether a run of a search failed by its settings: it diverged. Whatever else made it fail says nothing of them."""
+    return record is not None and record.status == FAILED and record.diverged
 
 
 def is_pruned(record: Record) -> bool:

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from exfuse.errors import ConfigError
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
-from exfuse.store.record import FAILED, Record
+from exfuse.store.record import Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
-from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free
+from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free, failed_by_settings
 
 _DIGITS = 3  # of a number that is asked for
 
@@ -93,7 +93,7 @@ class OptunaSearch(Search):
                 self._studies[row].tell(trial, state=TrialState.PRUNED)
             else:
                 self._studies[row].tell(trial, 0.0 if record.diverged else record.scores.miou)
-        elif outcome.key and outcome.status in (FAILED, FAILED_BEFORE):
+        elif failed_by_settings(outcome):
             self._studies[row].tell(trial, 0.0)  # as bad as can be: it asks for nothing near
         else:
             return False

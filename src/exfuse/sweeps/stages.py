@@ -38,16 +38,20 @@ class Plan:
         self.cells = [_row_and_seed(job, usual_seed) for job in jobs]
         self.rows = [list(row) for row in dict.fromkeys(row for row, _ in self.cells)]
         self.search: Search | None = None
+        self.left_out: list[str] = []  # of what the study would search
         self.found: list[Outcome] = []
         self.sequential: Sequential | None = None  # how far a sequential study is
         if tune is not None:
             search = searching(tune)(self.rows, tune, {seed for _, seed in self.cells}, describe)
             self.search = search if search.keys else None
+            self.left_out = search.left_out
         self.jobs, self._additions = jobs, additions
         self._ended: dict[tuple[str, ...], Outcome] = {}  # of runs with all of train, by what was typed for them
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
+        if self.left_out:
+            console.print(f"Not searched: {', '.join(self.left_out)}, which every row has already.", highlight=False)
         if self.search is not None:
             console.print(
                 f"Search: {plural(len(self.search.jobs()), 'run')}, every row with {self.search.asks()}, scored on "

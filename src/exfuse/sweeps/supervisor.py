@@ -26,6 +26,7 @@ from exfuse.store.description import Described, PretrainingDescription, RunDescr
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
+from exfuse.store.tuning import is_verdict
 from exfuse.sweeps.parallel import is_beside_others, only_looks, place, takes_one_thread
 from exfuse.terminal import Console
 
@@ -97,8 +98,8 @@ def _bring_to_an_end(
         outcome.status, outcome.reason = _as_recorded(folder.record())
     elif folder.is_held() and not described.overwrite:
         outcome.status = BUSY
-    elif is_searched(described) and not described.overwrite and (before := folder.record()) and before.status == FAILED:
-        outcome.status, outcome.reason = FAILED_BEFORE, before.why
+    elif is_searched(described) and not described.overwrite and is_verdict(before := folder.record()):
+        outcome.status, outcome.reason = FAILED_BEFORE, before.why if before else ""
     elif only_looks():
         outcome.status = WAITING
     else:

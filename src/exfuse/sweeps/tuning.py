@@ -12,7 +12,7 @@ from exfuse.store.checked import at
 from exfuse.store.description import NO_STOP, RunDescription, to_plain
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import FAILED, Record
-from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond, ends, points, resolved
+from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond, ends, is_verdict, points, resolved
 
 _LOOKS = 4  # validations of a run that may be given up
 Job = list[str]  # the overrides of one run
@@ -38,6 +38,14 @@ class Search:
             raise ConfigError(f"study.tune.seed={tune.seed} is one of the study's seeds: the search needs one of its own.")
         self.rows, self._describe = [*rows], describe
         self.settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
+        searched = [*tune.grid, *tune.space]
+        for row in rows:
+            if lacking := [key for key in searched if key in self.settled - {*map(key_of, row)}]:
+                raise ConfigError(
+                    f"study.tune searches {lacking[0]}, which some rows set and {' '.join(row) or 'another'} does not: "
+                    "rows are tuned alike. Set it in every row or in none."
+                )
+        self.left_out = [key for key in searched if key in self.settled]
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
@@ -236,8 +244,12 @@ def as_overrides(settings: Mapping[str, Any]) -> Job:
 
 
 def _trial(settings: dict[str, Value], outcome: Outcome | None) -> Trial:
-    failed = outcome is not None and bool(outcome.key) and outcome.status in (FAILED, FAILED_BEFORE)
-    return Trial(settings=settings, key=(outcome.key or None) if outcome else None, failed=failed)
+    return Trial(settings=settings, key=(outcome.key or None) if outcome else None, failed=failed_by_settings(outcome))
+
+
+def failed_by_settings(outcome: Outcome | None) -> bool:
+    """Whether a run of a search ended as one that no later start tries again, see `exfuse.store.tuning.is_verdict`."""
+    return outcome is not None and outcome.status in (FAILED, FAILED_BEFORE) and is_verdict(outcome.record())
 
 
 def _records(outcomes: Iterable[Outcome]) -> dict[str, Record | None]:

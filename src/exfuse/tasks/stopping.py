@@ -66,6 +66,15 @@ class Stopping(Callback):
         trainer.should_stop = trainer.should_stop or self.is_over(trainer)
 
 
+def planned_steps(trainer: pl.Trainer) -> int:
+    """Optimiser steps until the training ends at the latest, by its recipe or by its rule."""
+    steps = int(trainer.estimated_stepping_batches)
+    for rule in (one.rule for one in trainer.callbacks if isinstance(one, Stopping)):  # type: ignore[attr-defined]
+        of_epochs = steps * rule.epochs // (trainer.max_epochs or 1) if rule.epochs else steps
+        steps = min(steps, rule.steps or steps, of_epochs)
+    return max(1, steps)
+
+
 def epochs_done(trainer: pl.Trainer) -> float:
     """Epochs by the optimiser's steps, of which the last may be in the middle of one."""
     return trainer.global_step / max(1, trainer.num_training_batches // trainer.accumulate_grad_batches)
@@ -105,7 +114,7 @@ class AveragedWeights(EMAWeightAveraging):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         super().on_train_start(trainer, task)
-        steps = int(trainer.estimated_stepping_batches)
+        steps = planned_steps(trainer)
         if (left := self.decay**steps) > _MOST_LEFT and trainer.is_global_zero:
             complain(
                 f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged "
