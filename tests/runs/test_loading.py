@@ -59,12 +59,11 @@ def test_a_file_is_turned_as_its_camera_says(loaded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.float32), np.zeros((3, 4, 5), np.uint8), np.zeros((0, 5, 3), np.uint8)],
+    ("shape", "kind"), [((4, 5), np.uint8), ((4, 5, 3), np.float32), ((3, 4, 5), np.uint8), ((0, 5, 3), np.uint8)]
 )
-def test_what_is_no_image_is_refused(loaded, wrong):
+def test_what_is_no_image_is_refused(loaded, shape, kind):
     with pytest.raises(DataError, match=r"expected an image \(height, width, 3\) of uint8, got"):
-        loaded.predict(wrong)
+        loaded.predict(np.zeros(shape, kind))
 
 
 def test_what_is_neither_path_nor_picture_is_refused(loaded):

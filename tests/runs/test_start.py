@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from exfuse.analysis.paper import departures
-from exfuse.errors import CheckpointError, ConfigError
+from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.runs.plan import plan_run
-from exfuse.runs.start import find_start
+from exfuse.runs.start import check_unseen, find_start
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import InitFrom
@@ -119,3 +120,21 @@ def test_a_run_that_is_not_there_or_not_whole_is_refused(
         train_small(VARIANT, f"init_from={copy}")
     assert not list((tmp_path / "runs").glob("*/record.json"))
     assert only_run(finished_run.root) == finished_run
+
+
+def test_nothing_is_scored_on_that_the_run_before_has_learnt_from(
+    finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str]
+) -> None:
+    words = [*small_overrides, VARIANT, f"init_from={finished_run.path}"]
+    plan = plan_run(compose_config(*words))
+    start = find_start(plan.run, plan.splits["train"].classes)
+    assert start is not None
+    assert check_unseen(start, [plan.splits["val"]]) == ""
+    held_out = plan_run(compose_config(*words, "held_out.share=0.5", "held_out.seed=1000", "seed=1000")).splits["val"]
+    with pytest.raises(
+        DataError, match=rf"run {finished_run.key} learnt from {len(held_out)} images that this run is scored on"
+    ):
+        check_unseen(start, [held_out])
+    config = {**start.record.config, "data": {**start.record.config["data"], "option": "folder", "root": "/nowhere"}}
+    lost = start._replace(record=replace(start.record, config=config))
+    assert check_unseen(lost, [held_out]).startswith(f"Nobody has checked that {held_out.name} took no part in training run")

@@ -17,7 +17,8 @@ from exfuse.composition.reading import read_split, split_of
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.errors import CheckpointError, DataError, UserError, classes_text, plural
+from exfuse.data.split import Split
+from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -25,6 +26,7 @@ from exfuse.runs.asked import scored, scores_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
+from exfuse.runs.start import seen_images
 from exfuse.store.checked import plain
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
@@ -72,6 +74,8 @@ def evaluate(
         )
     dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
     decide = build_protocol(protocol, trained)
+    if data is not None:
+        _say_what_was_seen(path, scored_on)
     where = choose_device(device)
     run = path if path.is_dir() else path.parent.parent
     name = folder_name(scored_on.name)
@@ -94,6 +98,17 @@ def evaluate(
     title = f"{scored_on.name}, {plural(len(scored_on), 'image')}, {protocol.name.replace('_', ' ')}"
     console.print(per_class_table(counted.counts.sum(0), classes, title, counted.areas))
     console.print(f"Scores and examples: {folder}")
+
+
+def _say_what_was_seen(checkpoint: Path, split: Split) -> None:
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+    try:
+        record = RunFolder(folder.parent, folder.name).record()
+        shared = seen_images(record, [split]) if record is not None else []
+    except UserError:
+        return  # its data are gone, and nobody can say
+    if shared:
+        complain(f"the model has learnt from {plural(len(shared), 'image')} of {split.name}, e.g. {shared[0]}.", "Warning")
 
 
 def _place(folder: Path, origin: Mapping[str, Any]) -> Path:

@@ -1,14 +1,16 @@
 """Starting from the whole model of another run (``init_from``): which run that is, and whether its weights fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.errors import ConfigError, classes_text
+from exfuse.composition.reading import split_of
+from exfuse.data.split import Split, same_images
+from exfuse.errors import ConfigError, DataError, UserError, classes_text, first_line, plural
 from exfuse.runs.plan import start_folder
-from exfuse.store.description import Normalisation, RunDescription, to_plain
+from exfuse.store.description import Normalisation, RunDescription, from_plain, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.key import aside
 from exfuse.store.record import InitFrom, Record
@@ -74,6 +76,50 @@ def find_start(run: RunDescription, classes: tuple[str, ...]) -> Start | None:
             "another run."
         )
     return Start(folder, record, check_sealed(folder.last))
+
+
+def check_unseen(start: Start, scored: Iterable[Split]) -> str:
+    """Refuse to score on what a model has learnt from: the run's training images, and those of runs that it started from.
+
+    Args:
+        start: the run whose model is taken.
+        scored: splits that the model will be scored on, if only to stop its training or to choose its settings.
+
+    Returns:
+        What to say where that cannot be checked, since data or runs are gone; else nothing.
+
+    Raises:
+        DataError: naming one of the images.
+    """
+    scored = [split for split in scored if not split.seen]
+    try:
+        shared = seen_images(start.record, scored)
+    except UserError as error:
+        names = ", ".join(split.name for split in scored)
+        return f"Nobody has checked that {names} took no part in training run {start.folder.key}: {first_line(error)}"
+    if shared:
+        raise DataError(
+            f"init_from: run {start.folder.key} learnt from {plural(len(shared), 'image')} that this run is scored on, e.g. "
+            f"{shared[0]}. Start from a run that never saw them, or score others."
+        )
+    return ""
+
+
+def seen_images(record: Record, splits: Sequence[Split]) -> list[str]:
+    """Which images of some splits a run, or one whose model it started from, was trained on, by their content.
+
+    Raises:
+        UserError: if a run, or its data, are no longer there.
+    """
+    run = from_plain(record.config, RunDescription)
+    learnt = [item.image for item in split_of(run, "train").items]
+    found = [one for split in splits for one in same_images([item.image for item in split.items], learnt)]
+    if (folder := start_folder(run)) is not None:
+        before = folder.finished()
+        if before is None:
+            raise UserError(f"{folder.path}, which it started from, is gone.")
+        found += seen_images(before, splits)
+    return found
 
 
 def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from exfuse.runs.finished import show_outcome
 from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
 from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
-from exfuse.runs.start import Start, find_start
+from exfuse.runs.start import Start, check_unseen, find_start
 from exfuse.store.checked import plain
 from exfuse.store.description import NO_STOP, RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record, Stopped
@@ -53,6 +53,8 @@ def train(run: RunDescription) -> None:
     plan = plan_run(run)
     folder, splits = plan.folder, plan.splits
     start = find_start(plan.run, splits["train"].classes)
+    if start is not None and (unknown := check_unseen(start, [split for name, split in splits.items() if name != "train"])):
+        console.print(unknown, soft_wrap=True, highlight=False)
     weights = choose_weights(plan.run, console) if start is None else ChosenWeights("random", None, str(start))
     plan = plan._replace(run=resolve_normalisation(plan.run if start is None else start.lend_normalisation(plan.run)))
     run = plan.run
