@@ -177,6 +177,7 @@ DIFFERENT = [
     ("trainer.precision", "32-true", "bf16-mixed", {"config__trainer__precision": "bf16-mixed"}),
     ("runtime.compile", "False", "True", {"config__runtime__compile": True}),
     ("pretraining.recipe.epochs", "12", "3", {"config__pretraining__recipe__epochs": 3}),
+    ("pretraining.made_with.precision", "32-true", "bf16-mixed", {"pretrained_with": {"precision": "bf16-mixed"}}),
     ("brand_new", "(absent)", "1", {"config__brand_new": 1}),
 ]
 
@@ -184,8 +185,9 @@ DIFFERENT = [
 @pytest.mark.parametrize(("setting", "usual", "other", "changes"), DIFFERENT)
 def test_runs_that_differ_in_what_a_table_holds_fixed_are_refused(tmp_path, setting, usual, other, changes):
     builder = StudyBuilder(tmp_path)
-    builder.row("baseline", 0.6)
-    builder.row("seb", 0.7, (0, 1), {"seb": "product"}, change=put(**changes))
+    builder.row("baseline", 0.6, change=put(pretrained_with={"precision": "32-true"}))
+    change = put(**{"pretrained_with": {"precision": "32-true"}} | changes)
+    builder.row("seb", 0.7, (0, 1), {"seb": "product"}, change=change)
     name = setting.removeprefix("environment.")
     with pytest.raises(UserError) as caught:
         load_study(builder.finish())

@@ -21,6 +21,7 @@ from exfuse.models.weights import weights_normalisation
 from exfuse.runs.child import run_child
 from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs
 from exfuse.store.checked import at, leaves
+from exfuse.store.consistency import processes_of
 from exfuse.store.description import D, Described, RunDescription, is_supervised, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import Record
@@ -48,11 +49,13 @@ class ChosenWeights(NamedTuple):
         init: for `exfuse.models.weights.load_backbone_weights`.
         manifest: stands for the weights in the run's key; None where ``init`` itself does.
         description: for people.
+        made_with: of a pretrained one what its key does not say and its weights depend on.
     """
 
     init: str
     manifest: str | None
     description: str
+    made_with: Mapping[str, Any] = {}
 
 
 def choose_weights(run: RunDescription, console: Console) -> ChosenWeights:
@@ -174,7 +177,10 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
         )
     accuracy = 100 * record.backbone.accuracy["main"]
     description = f"pretrained on {record.data}, {record.label}, accuracy {accuracy:.1f} %, {folder.path}"
-    return ChosenWeights(str(path), folder.key, description)
+    parts = int(record.setting("trainer.accumulate_grad_batches") or 1) * (processes_of(record) or 1)
+    at_once = run.pretraining.recipe.batch_size // parts  # which batch norm sees
+    made_with = {"precision": record.setting("trainer.precision"), "images_at_once": at_once}
+    return ChosenWeights(str(path), folder.key, description, made_with)
 
 
 def _done(folder: RunFolder) -> Record | None:

@@ -75,6 +75,7 @@ def train(run: RunDescription) -> None:
             choices=run.choices,
             seed=run.seed,
             weights=weights.description,
+            pretrained_with=dict(weights.made_with),
             manifests=plan.manifests,
             images={name: len(split) for name, split in splits.items()},
             config=to_plain(run),

@@ -211,7 +211,7 @@ def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
         settings["backbone"] = settings["backbone"] | {"init": record.weights_name}
         settings["weights"] = record.manifests.get("backbone") if record.weights_name == "file" else None
         if backbone["init"] == "pretrained" and config.get("pretraining"):
-            settings["pretraining"] = _without_places(config["pretraining"], {"seed"})
+            settings["pretraining"] = _without_places(config["pretraining"], {"seed"}) | {"made_with": record.pretrained_with}
     return settings
 
 

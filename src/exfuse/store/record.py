@@ -193,6 +193,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         manifests: of the data's splits and the weights, as the key knows them.
         images: how many each split has.
         config: plain.
+        pretrained_with: of a pretrained backbone what its key does not say and its weights depend on.
         seconds: of its last start.
         confusion_sha256, boundary_sha256, checkpoint_sha256, imported_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
@@ -219,6 +220,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     images: dict[str, int] = {}
     config: dict[str, Any] = {}
     init_from: InitFrom | None = None
+    pretrained_with: dict[str, Any] = {}
     environment: Environment = Environment()
     parameters: Count = 0
     seconds: Amount = 0.0
