@@ -116,6 +116,13 @@ def test_backbones_of_every_seed_are_one_line(scenes_folder):
     assert len(budget.pretrainings) == 3
 
 
+def test_other_data_are_other_backbones(tmp_path):
+    sizes = ["data.images.train=12", "data.images.val=5", "data.size=64"]
+    data = ["data=scenes", f"data.root={tmp_path}/a,{tmp_path}/b", *sizes]
+    (budget,) = plan_budget(["+ablation=ss", "trainer=cpu", *data], lambda *_: None)
+    assert [made.runs for made in budget.pretrainings.values()] == [2]
+
+
 def test_memory_is_that_of_the_images_that_a_device_takes_and_on_a_cpu_of_the_process():
     (budget,) = plan("+ablation=baseline", "trainer.accumulate_grad_batches=2", "recipe.batch_size=8", "backbone.init=random")
     assert "4 at once" in budget.recipe

@@ -22,7 +22,7 @@ from exfuse.models.backbone import image_channels
 from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.peak import pretraining_peak, resident_peak, segmentation_peak
 from exfuse.runs.plan import PRETRAINED, images_at_once
-from exfuse.store.description import RunDescription, is_supervised, to_plain
+from exfuse.store.description import RunDescription, encode_option, is_supervised, to_plain
 from exfuse.store.key import backbone_key
 from exfuse.sweeps.rows import compose_study, declared_name
 from exfuse.sweeps.stages import Plan
@@ -210,14 +210,14 @@ def plan_budget(
             ``element`` of 4 bytes, bfloat16 with 2; without any what it is on a CPU, and bfloat16 on a GPU.
 
     Returns:
-        One budget a backbone and device, number formats told apart, in the order of the jobs.
+        One budget a backbone, data set and device, number formats told apart, in the order of the jobs.
 
     Raises:
         ConfigError: if a model cannot be built, or an override is none.
         HydraException: if a job does not compose.
         DataError: if a config does not say how many images there are, and the data are not there either.
     """
-    budgets: dict[tuple[str, Device], Budget] = {}
+    budgets: dict[tuple[str, str, Device], Budget] = {}
     counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
     study, jobs = compose_study(typed)
@@ -237,9 +237,13 @@ def plan_budget(
         recipe += f", crops of {run.recipe.augmentation.crop} px, {at_once} at once"
         backbone = run.encoder
         data = str(run.data.settings["name"])
-        budget = budgets.setdefault((backbone, device), Budget(backbone, data, recipe, device, on_cpu))
+        budget = budgets.setdefault((backbone, data, device), Budget(backbone, data, recipe, device, on_cpu))
         if run.backbone.init == PRETRAINED and run.init_from is None:
-            key = backbone_key(run, {"start": ""})  # the data need not be there: they are the same for all
+            # the data need not be there: their config stands for them
+            made_of = str(encode_option(run.pretraining.data))
+            if "${data." in made_of:  # cut out of what the run learns from
+                made_of += f"{encode_option(run.data)} {run.held_out}"
+            key = backbone_key(run, {"start": "", "data": made_of})
             if key not in known:
                 known.add(key)
                 made = _plan_pretraining(run)
