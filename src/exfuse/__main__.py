@@ -9,7 +9,7 @@ from exfuse.errors import UsageError, UserError, complain
 _FLAGS = ("--config-dir", "-cd")
 # Objects made before the collector looks for cycles: at Python's own 700 it looks through all that is imported again and again,
 # a fifth of a start. What holds no cycle, as most tensors and arrays, is free at once, whatever stands here.
-COLLECTED = (100_000, 20, 20)
+_COLLECTED = (100_000, 20, 20)
 
 
 def main(*verb: str) -> None:
@@ -18,7 +18,7 @@ def main(*verb: str) -> None:
     Args:
         verb: what is to stand before the words that were typed.
     """
-    gc.set_threshold(*COLLECTED)
+    gc.set_threshold(*_COLLECTED)
     try:
         do([*verb, *sys.argv[1:]])
     except KeyboardInterrupt:  # before a verb's work has begun, which says itself how it goes on

@@ -3,12 +3,15 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.demos.boring_classes import BoringModel
 from torch import nn
 
-from exfuse.runs.costs import gigamacs, latency_ms, resident_mib
+from exfuse.runs.costs import TrainingTime, gigamacs, latency_ms, resident_mib
 from exfuse.store.folder import RunFolder
 
 
@@ -54,3 +57,19 @@ def test_the_peak_of_memory_is_that_of_this_process_alone() -> None:
     # its module would load torch, for seconds
     code = f"import resource, sys\nfrom pathlib import Path\n{inspect.getsource(resident_mib)}\nprint(resident_mib())"
     assert float(subprocess.check_output([sys.executable, "-c", code], text=True)) < peak - 512
+
+
+def test_the_time_of_a_training_is_that_of_all_its_starts(tmp_path: Path) -> None:
+    def fit(begun: Path | None, epochs: int) -> TrainingTime:
+        taken = TrainingTime()
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        trainer = pl.Trainer(accelerator="cpu", max_epochs=epochs, limit_train_batches=1, callbacks=[taken], **quiet)
+        trainer.fit(BoringModel(), ckpt_path=begun, weights_only=True)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return taken
+
+    assert 0 < fit(None, 1).seconds < 100
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    content["callbacks"]["TrainingTime"]["seconds"] += 100
+    torch.save(content, tmp_path / "later.ckpt")
+    assert 100 < fit(tmp_path / "later.ckpt", 2).seconds < 200

@@ -13,7 +13,6 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from exfuse.__main__ import COLLECTED
 from exfuse.benchmarks.report import Measurement
 from exfuse.errors import UserError
 from exfuse.fusing.training import accelerate
@@ -128,7 +127,7 @@ def run_module(module: str, device: str, threads: int, progress: Callable[[str],
 
 def _measure(module: str, device: str) -> None:
     """Print a line a step, then a module's measurements as JSON."""
-    gc.set_threshold(*COLLECTED)  # as the command's own processes
+    gc.set_threshold(100_000, 20, 20)  # as the command's own processes, see `exfuse.__main__`
     choose_device(device)  # sets what float32 means
     measured = importlib.import_module(module).measure(device, lambda step: print(f"{_STEP}{step}", flush=True))
     print(f"\n{_RESULTS}{msgspec.json.encode(measured).decode()}", flush=True)

@@ -111,6 +111,24 @@ class TrainingCosts(Callback):
         self.peak_memory_mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident_mib()
 
 
+class TrainingTime(Callback):
+    """Seconds of a whole ``fit`` over all of its starts: a checkpoint holds what was over when it was written."""
+
+    def __init__(self) -> None:
+        self._before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return self._before + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._before = state_dict["seconds"]
+
+
 def describe_costs(model: nn.Module, size: int, watched: TrainingCosts) -> Costs:
     """Every cost, measured on the device where ``model`` is.
 

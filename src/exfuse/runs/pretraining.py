@@ -1,6 +1,5 @@
 """One backbone from its description to its place in the store."""
 
-import time
 from contextlib import nullcontext
 
 import pytorch_lightning as pl
@@ -25,7 +24,7 @@ from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.weights import save_backbone_weights
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
-from exfuse.runs.costs import count_cost
+from exfuse.runs.costs import TrainingTime, count_cost
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
 from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
@@ -112,9 +111,9 @@ def _make(
     if wanted.runtime.compile:
         model.compile()
     task = build_classification_task(wanted, model, data.classes)
-    trainer = build_trainer(wanted, folder, origin, "pretrain", monitor="val/accuracy", extra=_averaging(wanted))
+    taken = TrainingTime()
+    trainer = build_trainer(wanted, folder, origin, "pretrain", monitor="val/accuracy", extra=[taken, *_averaging(wanted)])
     with tracked(trainer.loggers) as trackers:
-        started = time.perf_counter()
         fit(trainer, task, data, folder, wanted.runtime.tf32)
         accuracy = _validate(trainer, task, data)
         if not trainer.is_global_zero:
@@ -132,7 +131,7 @@ def _make(
                 status=DONE,
                 environment=environment,
                 parameters=sum(parameter.numel() for parameter in model.parameters()),
-                seconds=round(time.perf_counter() - started, 1),  # of this start, without an interrupted one's
+                seconds=round(taken.seconds, 1),
                 pretraining=replace(origin.backbone, sha256=sha256(folder.path / WEIGHTS), **made),
             )
         )

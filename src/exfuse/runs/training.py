@@ -1,7 +1,6 @@
 """One run from its description to its record."""
 
 import itertools
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -18,7 +17,7 @@ from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
 from exfuse.runs.checkpoint import load_weights
-from exfuse.runs.costs import TrainingCosts, describe_costs
+from exfuse.runs.costs import TrainingCosts, TrainingTime, describe_costs
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.finished import show_outcome
 from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
@@ -82,8 +81,8 @@ def train(run: RunDescription) -> None:
             init_from=start.describe() if start else None,
         )
         with recorded(folder, origin):
-            costs, health = TrainingCosts(run.recipe.batch_size), TrainingHealth()
-            watching: list[Callback] = [costs, health]
+            costs, taken, health = TrainingCosts(run.recipe.batch_size), TrainingTime(), TrainingHealth()
+            watching: list[Callback] = [costs, taken, health]
             stopping = Stopping(run.stop, _MONITOR)
             if run.stop != NO_STOP:
                 watching.append(stopping)
@@ -99,14 +98,13 @@ def train(run: RunDescription) -> None:
             for line in (*itertools.chain(*map(census_lines, splits.values())), *padding_lines(splits["train"], *crops)):
                 console.print(line, soft_wrap=True, highlight=False)
             with tracked(trainer.loggers) as trackers:
-                started = time.perf_counter()
                 fit(trainer, task, data_module, folder, run.runtime.tf32)
                 task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
                     # Lightning has put the task back on the CPU
                     environment = describe_environment(trainer.strategy.root_device, trainer.world_size)
                     write_json(folder.path / "environment.json", plain(environment))
-                    seconds = round(time.perf_counter() - started, 1)  # of this start, without an interrupted one's
+                    seconds = round(taken.seconds, 1)
                     device = trainer.strategy.root_device
                     trained = replace(
                         origin,

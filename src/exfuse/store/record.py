@@ -194,7 +194,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         images: how many each split has.
         config: plain.
         pretrained_with: of a pretrained backbone what its key does not say and its weights depend on.
-        seconds: of its last start.
+        seconds: of its training over all starts; in records of earlier versions of its last start alone.
         confusion_sha256, boundary_sha256, checkpoint_sha256, imported_sha256: of the files beside the record.
         scored_by: where it was scored again, if it was.
         class_weights: by which the loss counted a pixel of each class, where it weighs them.
