@@ -226,6 +226,18 @@ def test_seeds_of_one_row_that_differ_are_refused(tmp_path, setting, usual, othe
         load_study(builder.finish())
 
 
+def test_what_a_row_overrides_is_the_same_for_its_seeds(tmp_path):
+    builder = StudyBuilder(tmp_path)
+    builder.row("baseline", 0.6, (0, 1), change=put(**window(3)))
+    builder.row("baseline", 0.6, (2,), change=put(**window(5)))
+    first, second = builder.rows
+    builder.rows[:] = [first | {"runs": first["runs"] | second["runs"]}]
+    folder = builder.finish()
+    edit_study(folder, lambda study: study.update(settings={"baseline": {"technique/dap": "wide"}}))
+    with pytest.raises(UserError, match=r"technique\.dap\.window: 3 in most runs, 5 \(baseline seed 2\)"):
+        load_study(folder)
+
+
 def test_processes_do_not_count_where_batch_norm_sees_all_of_a_batch(tmp_path):
     builder = StudyBuilder(tmp_path)
     for name, devices in (("baseline", 1), ("seb", 4)):

@@ -79,8 +79,8 @@ def find_deviations(
     for one in runs:
         of_rows.setdefault(one[0], []).append(one)
     found = _compare(runs, [_settings(record, ignored) for _, _, record in runs], varies, settled)
-    for these in of_rows.values():
-        found += _compare(these, [_variant(record) for _, _, record in these], varies, settled)
+    for these in of_rows.values():  # one thing, whatever settled it
+        found += _compare(these, [_variant(record) for _, _, record in these])
     return tuple(found)
 
 
