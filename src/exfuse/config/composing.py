@@ -21,91 +21,106 @@ from exfuse.config import search_path
 _list, _compose = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
 _read, _load = ConfigRepository.load_config, ConfigLoaderImpl._load_single_config
 _choices = defaults_list._create_interpolation_map
+_lists, _files, _kept = dict[object, Any](), dict[object, Any](), dict[object, bytes]()
 
 
 def compose_quickly() -> None:
-    """Let Hydra read each config file once and compose what the same config groups make once.
+    """Let Hydra read each config file once and compose what the same config groups make once, until `forget`.
 
     What is typed beside groups it sets in a copy, as ever; copies are made by pickle, far faster than by `copy.deepcopy`.
     """
-    lists, files, kept = dict[object, Any](), dict[object, Any](), dict[object, bytes]()
-
-    def copy_of(asked: object, make: Callable[[], Any]) -> Any:
-        if asked not in kept:
-            kept[asked] = pickle.dumps(make())
-        return pickle.loads(kept[asked])
-
-    def list_once(repo: Any, config_name: str, overrides_list: Sequence[Any], *more: Any, **named: Any) -> Any:
-        typed = [override for override in overrides_list if not override.is_sweep_override()]
-        values = [one for one in typed if isinstance(one.value(), dict) or not repo.group_exists(one.key_or_group)]
-        groups = [override for override in typed if override not in values]
-        asked = (_sources(repo), config_name, tuple(override.input_line for override in groups), more, *named.items())
-        if asked not in lists:
-            lists[asked] = _list(repo, config_name, groups, *more, **named)
-        found = copy.copy(lists[asked])
-        found.config_overrides = values
-        return found
-
-    def compose_once(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
-        def compose() -> Any:
-            try:
-                config = merge(self, defaults, repo)
-            except OmegaConfBaseException:
-                return _compose(self, defaults, repo)  # says in which file
-            _strip_defaults(config)
-            return config
-
-        return copy_of(("composed", *_named(defaults, repo)), compose)
-
-    def merge(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
-        """Part by part: what configs that differ in few groups begin with is merged once."""
-        before = defaults[: (len(defaults) - 1) // _PART * _PART]
-        config = copy_of(_named(before, repo), lambda: merge(self, before, repo)) if before else OmegaConf.create()
-        with flag_override(config, "no_deepcopy_set_nodes", True):
-            config.merge_with(*(self._load_single_config(default, repo).config for default in defaults[len(before) :]))
-        return config
-
-    def load_once(self: ConfigLoaderImpl, default: Any, repo: Any) -> Any:
-        return copy_of(("loaded", *_named([default], repo)), lambda: _load(self, default, repo))
-
-    def read_in_words(self: ConfigRepository, config_path: str) -> Any:
-        try:
-            return _read(self, config_path)
-        except (UnicodeDecodeError, YAMLError):
-            if path := search_path.find(config_path.removesuffix(".yaml")):
-                search_path.read(path)  # says which file it is, in a line
-            raise
-
-    def read_once(self: ConfigRepository, config_path: str) -> Any:
-        asked = (_sources(self), config_path)
-        if asked not in files:
-            files[asked] = read_in_words(self, config_path)
-        return files[asked]  # whoever gets it only reads it
-
-    def choices_where_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
-        return _choices(overrides, defaults, self_added) if any(one.is_interpolation() for one in defaults) else None
-
-    def copied(self: DictConfig, memo: dict[int, Any]) -> DictConfig:  # noqa: ARG001 - the copy shares nothing
-        parent = self.__dict__["_parent"]
-        self.__dict__["_parent"] = None
-        try:
-            found: DictConfig = pickle.loads(pickle.dumps(self))
-        finally:
-            self.__dict__["_parent"] = parent
-        found.__dict__["_parent"] = parent  # kept and not copied, as ever
-        return found
-
     patched: list[tuple[Any, str, Any]] = [
-        (config_loader_impl, "create_defaults_list", list_once),
-        (ConfigLoaderImpl, "_compose_config_from_defaults_list", compose_once),
-        (ConfigLoaderImpl, "_load_single_config", load_once),
-        (ConfigRepository, "load_config", read_once),
-        (defaults_list, "_create_interpolation_map", choices_where_asked),
-        (DictConfig, "__deepcopy__", copied),
+        (config_loader_impl, "create_defaults_list", _list_once),
+        (ConfigLoaderImpl, "_compose_config_from_defaults_list", _compose_once),
+        (ConfigLoaderImpl, "_load_single_config", _load_once),
+        (ConfigRepository, "load_config", _read_once),
+        (ConfigRepository, "__deepcopy__", lambda self, _: copy.copy(self)),  # a copy gets sources of its own, as a whole
+        (defaults_list, "_create_interpolation_map", _choices_where_asked),
+        (DictConfig, "__deepcopy__", _copied),
         *((module, "parse", _parse_once) for module in (omegaconf.base, omegaconf._utils)),
     ]
     for where, name, faster in patched:
         setattr(where, name, faster)
+
+
+def forget() -> None:
+    """Read and compose everything anew: a config file has changed."""
+    for kept in (_lists, _files, _kept):
+        kept.clear()
+
+
+def _copy_of(asked: object, make: Callable[[], Any]) -> Any:
+    if asked not in _kept:
+        _kept[asked] = pickle.dumps(make())
+    return pickle.loads(_kept[asked])
+
+
+def _list_once(repo: Any, config_name: str, overrides_list: Sequence[Any], *more: Any, **named: Any) -> Any:
+    typed = [override for override in overrides_list if not override.is_sweep_override()]
+    values = [one for one in typed if isinstance(one.value(), dict) or not repo.group_exists(one.key_or_group)]
+    groups = [override for override in typed if override not in values]
+    asked = (_sources(repo), config_name, tuple(override.input_line for override in groups), more, *named.items())
+    if asked not in _lists:
+        _lists[asked] = _list(repo, config_name, groups, *more, **named)
+    found = copy.copy(_lists[asked])
+    found.config_overrides = values
+    return found
+
+
+def _compose_once(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
+    def compose() -> Any:
+        try:
+            config = _merge(self, defaults, repo)
+        except OmegaConfBaseException:
+            return _compose(self, defaults, repo)  # says in which file
+        _strip_defaults(config)
+        return config
+
+    return _copy_of(("composed", *_named(defaults, repo)), compose)
+
+
+def _merge(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
+    """Part by part: what configs that differ in few groups begin with is merged once."""
+    before = defaults[: (len(defaults) - 1) // _PART * _PART]
+    config = _copy_of(_named(before, repo), lambda: _merge(self, before, repo)) if before else OmegaConf.create()
+    with flag_override(config, "no_deepcopy_set_nodes", True):
+        config.merge_with(*(self._load_single_config(default, repo).config for default in defaults[len(before) :]))
+    return config
+
+
+def _load_once(self: ConfigLoaderImpl, default: Any, repo: Any) -> Any:
+    return _copy_of(("loaded", *_named([default], repo)), lambda: _load(self, default, repo))
+
+
+def _read_in_words(self: ConfigRepository, config_path: str) -> Any:
+    try:
+        return _read(self, config_path)
+    except (UnicodeDecodeError, YAMLError):
+        if path := search_path.find(config_path.removesuffix(".yaml")):
+            search_path.read(path)  # says which file it is, in a line
+        raise
+
+
+def _read_once(self: ConfigRepository, config_path: str) -> Any:
+    asked = (_sources(self), config_path)
+    if asked not in _files:
+        _files[asked] = _read_in_words(self, config_path)
+    return _files[asked]  # whoever gets it only reads it
+
+
+def _choices_where_asked(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
+    return _choices(overrides, defaults, self_added) if any(one.is_interpolation() for one in defaults) else None
+
+
+def _copied(self: DictConfig, memo: dict[int, Any]) -> DictConfig:  # noqa: ARG001 - the copy shares nothing
+    parent = self.__dict__["_parent"]
+    self.__dict__["_parent"] = None
+    try:
+        found: DictConfig = pickle.loads(pickle.dumps(self))
+    finally:
+        self.__dict__["_parent"] = parent
+    found.__dict__["_parent"] = parent  # kept and not copied, as ever
+    return found
 
 
 _HAS_DEFAULTS = "HYDRA_REMOVE_TOP_LEVEL_DEFAULTS"  # Hydra's mark
