@@ -164,11 +164,12 @@ def test_who_cannot_be_told_has_nothing_and_the_run_is_named(run: RunFolder, pla
     assert f"mlflow was not told all of seb, seed 0 ({run.key})" in complaint
 
 
-def test_mlflow_takes_any_class_and_an_end_once(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("run")  # whose database it is: MLflow takes seconds to make one
+def test_mlflow_takes_any_class_and_an_end_once(place: Path, tmp_path: Path) -> None:
     from exfuse.tracking.mlflow_tracker import MlflowTracker
 
     info = RunInfo(tmp_path, "0" * 16, "train", "x, seed 0", None, (), {"seed": 0})
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{place}/mlflow.db"
     for _ in range(2):
         tracker = MlflowTracker(info, uri, "odd", 0, patience(60))
         tracker.start()
