@@ -198,10 +198,12 @@ def test_the_disk_is_accounted_for(command: Command, runs: Path) -> None:
     assert json.loads(out)["runs"] > 50_000
 
 
-def test_a_studys_records_do_not_go_as_runs(command: Command, tmp_path: Path) -> None:
+def test_a_studys_records_do_not_go_as_runs(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = leave(tmp_path / "study" / "records", "1a" * 8, "seb", "voc")
     (tmp_path / "study" / "study.json").write_text("{}")
     status, _, told = command("runs", "rm", str(run.root), "yes=true")
     assert status == 1
     assert "evidence of the table of" in told
+    monkeypatch.chdir(run.root)
+    assert command("runs", "rm", run.key, "yes=true")[0] == 1
     assert run.path.is_dir()

@@ -114,12 +114,16 @@ def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, writ
     for number, names in enumerate((["a_1", "a_2", "a_10", "b_1"], ["a_01", "a_02", "a_10", "b_1"])):
         root = write_folder(tmp_path / str(number), "train", {f"{name}.png": ids_map(4, 5) for name in names})
         if number == 0:
-            with pytest.raises(UserError, match=r"a_10 comes before a_2, .* with zeros in front"):
+            with pytest.raises(UserError, match=r"a_10 comes before a_2, .* all as long, with zeros in front"):
                 read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
             assert len(read_folder(root, "train", CLASSES, groups="first_part")) == 4
         else:
             assert read_folder(root, "train", CLASSES, groups="first_part", ordered=True).grouping.ordered
-    check_order(["v_0009", "v_000a", "v_000b", "v_0010", "t1.25", "t1.5"], ["one"] * 6)  # no numbers, or in their order
+    check_order(["v_0009", "v_000a", "v_000b", "v_0010", "t1.25", "t1.50"], ["one"] * 6)  # no numbers, or in their order
+    for names in (["c_10_l", "c_10_r", "c_1_l", "c_1_r"], ["a1.10", "a1.11", "a1.9"], ["2024.10_x", "2024.10_y", "2024.9_x"]):
+        with pytest.raises(UserError, match=rf"{names[0]} comes before|{names[1]} comes before"):
+            check_order(names, ["one"] * len(names))
+    check_order(["c_01_l", "c_01_r", "c_10_l", "c_10_r"], ["one"] * 4)
     with pytest.raises(UserError, match="clip_10 comes before clip_2"):
         grouping_of(["clip_1", "clip_10", "clip_2"], GroupRule("([^_]+)_", ordered=True))
     assert census_lines(read_folder(root, "train", CLASSES, groups="first_part", ordered=True))[0].startswith(

@@ -200,10 +200,12 @@ def test_a_setting_called_as_another_column_keeps_its_value_in_the_csv(tmp_path)
     folder = tmp_path / "files"
     for place, row in enumerate(("a", "b")):
         for seed in (0, 1):
-            write_counts(folder, row, seed, 0.6 + 0.1 * place, {"p": 0.1 + 0.4 * place, "low": place, "decay": place})
+            settings = {"p": 0.1 + 0.4 * place, "low": place, "decay": place, "marks": f"m{place}"}
+            write_counts(folder, row, seed, 0.6 + 0.1 * place, settings)
     lines = csv.render(build_table(import_folder(folder, tmp_path / "study"))).splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
     assert [(row["settings.p"], row["settings.low"], row["decay"]) for row in rows] == [("0.1", "0", "0"), ("0.5", "1", "1")]
+    assert [row["settings.marks"] for row in rows] == ["m0", "m1"]
     assert rows[0]["p"] == "" != rows[1]["p"] != "0.5"
 
 

@@ -53,6 +53,10 @@ def test_scores_of_other_images_settings_or_weights_are_kept_beside_the_first(va
         evaluate(**evaluation(varied_run, *words))
     found = sorted(varied_run.path.glob("evaluation/*/multi_scale*/scores.json"))
     assert len(found) == 3
+    before = {path: path.stat().st_mtime_ns for path in found}
+    evaluate(**evaluation(varied_run, *scales) | {"checkpoint": str(varied_run.last)})  # the same weights by another name
+    assert len([*varied_run.path.glob("evaluation/*/multi_scale*/scores.json")]) == 3
+    assert sum(path.stat().st_mtime_ns != at for path, at in before.items()) == 1
     assert {tuple(json.loads(path.read_text())["protocol"]["scales"]) for path in found} == {(1.0,), (0.5,)}
     shutil.rmtree(varied_run.path / "evaluation")
 

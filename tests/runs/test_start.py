@@ -1,5 +1,6 @@
 """Starting from another run's whole model: what the key knows of it, which weights arrive, and what is refused."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,9 @@ from msgspec.structs import replace
 
 from exfuse.analysis.paper import departures
 from exfuse.errors import CheckpointError, ConfigError, DataError
-from exfuse.runs.plan import plan_run
+from exfuse.runs.plan import divided, plan_run, read_splits
 from exfuse.runs.start import check_unseen, find_start
-from exfuse.store.description import RunDescription
+from exfuse.store.description import RunDescription, from_plain, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import InitFrom
 from exfuse.store.study import Paper
@@ -137,4 +138,11 @@ def test_nothing_is_scored_on_that_the_run_before_has_learnt_from(
         check_unseen(start, [held_out])
     config = {**start.record.config, "data": {**start.record.config["data"], "option": "folder", "root": "/nowhere"}}
     lost = start._replace(record=replace(start.record, config=config))
+    config = from_plain(start.record.config, RunDescription)
+    config = replace(config, stop=replace(config.stop, patience=1, share=0.5))  # it learnt from the other part alone
+    stop = divided(config, read_splits)["stop"]
+    assert check_unseen(start._replace(record=replace(start.record, config=to_plain(config))), [stop]) == ""
+    with pytest.raises(DataError, match=rf"run {finished_run.key} learnt from"):
+        check_unseen(start, [stop])
+    assert check_unseen(start, [dataclasses.replace(held_out, seen=True)]) == ""  # that says itself that it was seen
     assert check_unseen(lost, [held_out]).startswith(f"Nobody has checked that {held_out.name} took no part in training run")

@@ -103,6 +103,33 @@ def test_runs_of_one_name_under_other_settings_are_no_seeds(
     assert "Not all of these runs share commit." in text
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ({"settings": {"width": 32}}, {"settings": {"width": 64}}, "width=32 width=64"),
+        (
+            {"recipe": {"epochs": 2}, "trainer": {"max_epochs": 2, "precision": "32-true"}},
+            {"recipe": {"epochs": 3}, "trainer": {"max_epochs": 3, "precision": "32-true"}},
+            "epochs=2 epochs=3",
+        ),
+        ({"runtime": {"tf32": False}}, {"runtime": {"tf32": True}}, "tf32=False tf32=True"),
+    ],
+)
+def test_each_setting_is_a_line_of_its_own(tmp_path: Path, one: Any, other: Any, names: str) -> None:
+    for seed, more in enumerate((one, other)):
+        write_run(tmp_path, "baseline", seed, 0.3, more=more)
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    with (tmp_path / "values.csv").open() as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == [f"baseline ({name})" for name in names.split()]
+
+
+def test_runs_of_other_names_may_differ_in_anything(tmp_path: Path) -> None:
+    for name, images in (("baseline", None), ("seb", "folder")):
+        write_run(tmp_path, name, 0, 0.3, more={"data": {"name": "things", "of": images}})
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    assert len((tmp_path / "values.csv").read_text().splitlines()) == 3
+
+
 def test_runs_of_other_images_are_not_averaged(tmp_path: Path) -> None:
     for seed, images in enumerate((None, "folder")):
         write_run(tmp_path, "baseline", seed, 0.3, more={"data": {"name": "things", "of": images}})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -238,12 +239,25 @@ def test_what_a_row_overrides_is_the_same_for_its_seeds(tmp_path):
         load_study(folder)
 
 
-def test_processes_do_not_count_where_batch_norm_sees_all_of_a_batch(tmp_path):
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [
+        ({"devices": 1, "sync_batchnorm": True}, {"devices": 4, "sync_batchnorm": True}, False),
+        ({"devices": 1, "sync_batchnorm": False}, {"devices": 2, "sync_batchnorm": True}, False),  # one sees all of a batch too
+        ({"devices": 1, "sync_batchnorm": False}, {"devices": 2, "sync_batchnorm": False}, True),
+        ({"devices": "0,", "sync_batchnorm": False}, {"devices": 1, "sync_batchnorm": False}, False),
+        ({"devices": -1, "sync_batchnorm": False}, {"devices": -1, "sync_batchnorm": False, "told": 1}, False),  # nobody knows
+    ],
+)
+def test_processes_count_where_each_sees_a_part_of_a_batch_by_itself(tmp_path, one, other, count):
     builder = StudyBuilder(tmp_path)
-    for name, devices in (("baseline", 1), ("seb", 4)):
+    for name, trainer in (("baseline", one), ("seb", other)):
+        told = {"environment__cuda": "12.8", "environment__processes": trainer.get("told")}
+        trainer = {key: value for key, value in trainer.items() if key != "told"}
         options = {"seb": "product"} if name == "seb" else None
-        builder.row(name, 0.6, options=options, change=put(config__trainer={"devices": devices, "sync_batchnorm": True}))
-    assert "processes" not in [one.setting for one in load_study(builder.finish()).deviations]
+        builder.row(name, 0.6, options=options, change=put(config__trainer=trainer, **told))
+    with pytest.raises(UserError, match="processes: ") if count else nullcontext():
+        assert load_study(builder.finish()).deviations == ()
 
 
 @pytest.mark.parametrize(

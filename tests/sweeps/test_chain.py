@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from exfuse.config.overrides import compose_config, describe_run
-from exfuse.errors import ConfigError, UserError
+from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.runs.child import Ended
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.chain import Stage, plan_chain, run_chain
@@ -83,6 +83,19 @@ def test_what_changes_a_stage_changes_every_key_after_it_and_none_before(layouts
     last = keys(chain=[*_CHAIN, "chain.stages.voc.overrides=['recipe.lr=1e-4']"])
     assert [one == other for one, other in zip(usual, last, strict=True)] == [True, True, False]
     assert keys("data.minimum_pixels=10") == usual
+
+
+def test_no_stage_is_scored_on_what_one_before_it_learns_from(layouts: list[str], tmp_path: Path) -> None:
+    held_out = "chain.stages.voc.overrides=['held_out.share=0.5','held_out.seed=1000','seed=1000']"
+    with pytest.raises(DataError, match=r"Stage coco learns from \d+ images that stage voc is scored on, e\.g\. "):
+        plan(layouts, tmp_path, chain=[*_CHAIN, held_out])
+    with pytest.raises(DataError, match=r"that stage voc is scored on, .*, or set stop\.epochs instead of stop\.patience"):
+        plan(layouts, tmp_path, "stop.patience=1")
+    alike = [f"chain.stages.{stage}.data=voc" for stage in ("coco", "sbd")]
+    others = ("sbd", "coco", "minimum_pixels", "train_aug")
+    own = [one for one in typed(layouts, tmp_path) if not any(key in one for key in others)]
+    assert plan_chain(stages([*_CHAIN, *alike]), [*own, "stop.patience=1"])  # no stage learns from that part
+    assert plan(layouts, tmp_path, "debug.val_is_train=true")  # asks for it
 
 
 def test_the_chain_for_the_test_server_shares_all_but_the_last_stage(layouts: list[str], tmp_path: Path) -> None:

@@ -209,6 +209,7 @@ def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
     typed = plan(jobs=[[*job, "recipe.lr=0.5"] for job in JOBS])
     assert typed.search is None
     assert typed.left_out == ["recipe.lr"]
+    assert plan(DeclaredTune(grid={"++recipe.lr": [0.1, 0.2]}), jobs=[[*job, "recipe.lr=0.5"] for job in JOBS]).search is None
     multiples = plan(DeclaredTune(grid={"recipe.lr": ["0.3x", "1x", "3x"]}))
     assert multiples.search.grid == {"recipe.lr": [0.0009, 0.003, 0.009]}
 

@@ -76,6 +76,7 @@ def test_every_step_is_clipped(fused, precision):
         (3, 0, 0.9, False, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
         (3, 0, 0.9, True, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
         (3, 0, 0.5, False, ""),
+        (200, 0, 0.9999, False, "after this training's 600 steps 94 % of the averaged weights"),
     ],
 )
 def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup, decay, stopped, says, capsys):
@@ -96,3 +97,5 @@ def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning:")]
     assert len(said) == bool(says)
     assert says in "".join(said)
+    if "Take at most" in "".join(said):
+        assert 0.03 < float(said[0].split()[-1].rstrip(".")) ** trainer.global_step <= 0.05  # of the start there is little left

@@ -50,13 +50,13 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
 
 
 def group_backbones(records: Sequence[Record]) -> Variants:
-    """Classification accuracy in % of finished backbones by technique and seed: of the head and of each branch."""
+    """Classification accuracy in % of finished backbones by name and seed: of the head and of each branch."""
     variants: Variants = {}
     apart = told_apart(records, most=None)
     for record in records:
         named = {"head" if name == "main" else name: 100 * value for name, value in record.backbone.accuracy.items()}
         note = f" ({differs})" if (differs := apart.get(record.key)) else ""
-        variants.setdefault(record.label + note, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
+        variants.setdefault(record.title + note, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
     return variants
 
 

@@ -18,7 +18,7 @@ from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
-from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, plural
+from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, first_line, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -28,7 +28,7 @@ from exfuse.runs.environment import describe_environment
 from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
 from exfuse.runs.start import seen_images
 from exfuse.store.checked import plain
-from exfuse.store.description import Option
+from exfuse.store.description import Option, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
 from exfuse.tasks.scoring import score
@@ -75,7 +75,7 @@ def evaluate(
     dataset = SegmentationDataset(scored_on, build_eval_transform(trained))
     decide = build_protocol(protocol, trained)
     if data is not None:
-        _say_what_was_seen(path, scored_on)
+        _say_what_was_seen(trained, scored_on)
     where = choose_device(device)
     run = path if path.is_dir() else path.parent.parent
     name = folder_name(scored_on.name)
@@ -100,13 +100,12 @@ def evaluate(
     console.print(f"Scores and examples: {folder}")
 
 
-def _say_what_was_seen(checkpoint: Path, split: Split) -> None:
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+def _say_what_was_seen(trained: RunDescription, split: Split) -> None:
     try:
-        record = RunFolder(folder.parent, folder.name).record()
-        shared = seen_images(record, [split]) if record is not None else []
-    except UserError:
-        return  # its data are gone, and nobody can say
+        shared = seen_images(trained, [split])
+    except UserError as error:
+        complain(f"nobody has checked that {split.name} took no part in this model's training: {first_line(error)}.", "Warning")
+        return
     if shared:
         complain(f"the model has learnt from {plural(len(shared), 'image')} of {split.name}, e.g. {shared[0]}.", "Warning")
 
@@ -115,7 +114,10 @@ def _place(folder: Path, origin: Mapping[str, Any]) -> Path:
     """The folder, or where other images, settings or weights were scored there already, one beside it named by these."""
 
     def told(content: Mapping[str, Any]) -> bytes:
-        named = {key: content.get(key) for key in origin} | {"checkpoint": Path(str(content.get("checkpoint"))).name}
+        file = Path(str(content.get("checkpoint")))
+        last = RunFolder(file.parent, file.name).last  # what a run's folder stands for
+        weights = file if file.suffix == last.suffix else last
+        named = {key: content.get(key) for key in origin} | {"checkpoint": weights.name}
         return msgspec.json.encode(named, order="sorted")
 
     try:

@@ -72,7 +72,7 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
     init, start = run.backbone.init, start_folder(run)
     if start is None:
         check_weights(run.pretraining.start if init == PRETRAINED else init, init == PRETRAINED)
-    splits = _read_splits(run, read)
+    splits = divided(run, read)
     manifests = {name: split.manifest() for name, split in splits.items()}
     if start is not None:
         manifests["init_from"] = start.key
@@ -182,7 +182,16 @@ def start_folder(run: RunDescription) -> RunFolder | None:
     return RunFolder(path.parent if len(path.parts) > 1 else Path(run.paths.runs), path.name)
 
 
-def _read_splits(run: RunDescription, read: ReadSplits) -> dict[str, Split]:
+def divided(run: RunDescription, read: ReadSplits) -> dict[str, Split]:
+    """What a run learns from and what it is scored on, without the images that it leaves out.
+
+    Args:
+        run: says which.
+        read: gives the splits of its data; of those that it leaves out there are none.
+
+    Raises:
+        DataError: if too little is left.
+    """
     splits = dict(read(run.data, run.held_out))
     if run.stop.patience:  # what learns is divided once more: val decides nothing
         parts = divide(splits["train"], run.stop.share, run.stop.seed)
@@ -194,5 +203,5 @@ def _read_splits(run: RunDescription, read: ReadSplits) -> dict[str, Split]:
         if void := [split.name for split in splits.values() if not count_classes(split).labelled]:
             raise DataError(f"debug.images={run.debug.images}: the first images of {void[0]} label no pixel. Take more.")
     if run.debug.val_is_train:
-        splits["val"] = splits["train"]
+        splits["val"] = replace(splits["train"], seen=True)
     return splits

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from exfuse.composition.reading import split_of
+from exfuse.composition.reading import read_split
 from exfuse.data.split import Split, same_images
 from exfuse.errors import ConfigError, DataError, UserError, classes_text, first_line, plural
-from exfuse.runs.plan import start_folder
+from exfuse.runs.plan import divided, start_folder
 from exfuse.store.description import Normalisation, RunDescription, from_plain, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.key import aside
@@ -93,7 +93,7 @@ def check_unseen(start: Start, scored: Iterable[Split]) -> str:
     """
     scored = [split for split in scored if not split.seen]
     try:
-        shared = seen_images(start.record, scored)
+        shared = seen_images(from_plain(start.record.config, RunDescription), scored)
     except UserError as error:
         names = ", ".join(split.name for split in scored)
         return f"Nobody has checked that {names} took no part in training run {start.folder.key}: {first_line(error)}"
@@ -105,20 +105,20 @@ def check_unseen(start: Start, scored: Iterable[Split]) -> str:
     return ""
 
 
-def seen_images(record: Record, splits: Sequence[Split]) -> list[str]:
-    """Which images of some splits a run, or one whose model it started from, was trained on, by their content.
+def seen_images(run: RunDescription, splits: Sequence[Split]) -> list[str]:
+    """Which images of some splits a run, or one whose model it starts from, is trained on, by their content.
 
     Raises:
         UserError: if a run, or its data, are no longer there.
     """
-    run = from_plain(record.config, RunDescription)
-    learnt = [item.image for item in split_of(run, "train").items]
+    train = divided(run, lambda data, held_out: {"train": read_split(data, "train", held_out)})["train"]
+    learnt = [item.image for item in train.items]
     found = [one for split in splits for one in same_images([item.image for item in split.items], learnt)]
     if (folder := start_folder(run)) is not None:
         before = folder.finished()
         if before is None:
             raise UserError(f"{folder.path}, which it started from, is gone.")
-        found += seen_images(before, splits)
+        found += seen_images(from_plain(before.config, RunDescription), splits)
     return found
 
 

@@ -26,6 +26,7 @@ _TYPED = (
     *("recipe.", "debug.", "technique.", "decoder.", "loss.", "stop.", "backbone.name", "backbone.arguments"),
     *("backbone.output_stride", "backbone.init", "weights", "held_out.share", "pretraining.recipe."),
     *("trainer.precision", "trainer.accumulate_grad_batches", "processes", "init_from"),
+    *("backbone.normalisation", "runtime.", "settings.", "trainer.max_epochs", "trainer.gradient_clip_val"),
 )
 _NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
@@ -116,14 +117,9 @@ def told_apart(records: Iterable[Record], most: int | None = _NAMED) -> dict[str
         records: of the runs.
         most: settings to name; None for all.
     """
-    named: dict[str, list[tuple[str, int, Record]]] = {}
-    for record in records:
-        named.setdefault(record.title, []).append((record.key, record.seed, record))
     found: dict[str, list[str]] = {}
-    ignored = _ignored()
-    for runs in named.values():
-        differing = _compare(runs, [_settings(record, ignored) | _variant(record) for _, _, record in runs])
-        asked = [one for one in differing if one.setting.startswith(_TYPED)]
+    for runs in _by_name(records):
+        asked = [one for one in _within(runs) if one.setting.startswith(_TYPED)]
         for one in sorted(asked, key=lambda one: _TYPED.index(next(filter(one.setting.startswith, _TYPED)))):
             others = {key: value for value, these in one.others.items() for key, _ in these}
             for key, _, _ in runs:
@@ -135,8 +131,25 @@ def told_apart(records: Iterable[Record], most: int | None = _NAMED) -> dict[str
 
 def untold(records: Sequence[Record]) -> list[str]:
     """The settings in which runs of one name differ that `told_apart` does not say, such as ``commit``."""
-    found = find_deviations([(record.title, record.seed, record) for record in records])
-    return [one.setting for one in found if not one.setting.startswith(_TYPED)]
+    found = {one.setting for runs in _by_name(records) for one in _within(runs)}
+    return sorted(setting for setting in found if not setting.startswith(_TYPED))
+
+
+def _by_name(records: Iterable[Record]) -> list[list[Named]]:
+    """Runs of one name together, each called by its key."""
+    named: dict[str, list[Named]] = {}
+    for record in records:
+        named.setdefault(record.title, []).append((record.key, record.seed, record))
+    return [*named.values()]
+
+
+def _within(runs: Sequence[Named]) -> list[Deviation]:
+    """How runs of one name differ; what the trainer only repeats of a recipe is said once."""
+    ignored = _ignored()
+    found = _compare(runs, [_settings(record, ignored) | _variant(record) for _, _, record in runs])
+    said = {one.setting.removeprefix("pretraining.") for one in found}
+    repeated = {follower for setting, follower in _FOLLOWS.items() if setting in said}
+    return [one for one in found if one.setting not in repeated]
 
 
 def _short(setting: str) -> str:
@@ -225,9 +238,11 @@ def _variant(record: Record) -> dict[str, Any]:
 
 
 def _sharing(record: Record) -> int | None:
-    """Processes that shared every batch, where batch norm or the loss sees each share by itself; None where neither does."""
+    """Parts of every batch that batch norm or the loss sees each by itself; None where nothing says it."""
     trainer, loss = record.config.get("trainer", {}), record.config.get("loss", {}).get("option", "cross_entropy")
-    return None if not trainer or (trainer.get("sync_batchnorm") and loss in SUMS) else processes_of(record)
+    if not trainer:
+        return None
+    return 1 if trainer.get("sync_batchnorm") and loss in SUMS else processes_of(record)
 
 
 def processes_of(record: Record) -> int | None:
@@ -237,7 +252,7 @@ def processes_of(record: Record) -> int | None:
     trainer = record.config.get("trainer", {})
     devices = trainer.get("devices", 1)
     if isinstance(devices, str) and "," in devices:
-        devices = devices.split(",")
+        devices = [part for part in devices.split(",") if part.strip()]
     if devices in ("auto", -1, "-1"):
         if record.environment.cuda:
             return None
@@ -275,6 +290,8 @@ def _value(setting: str, run: Mapping[str, Any], chosen: Mapping[str, Any]) -> s
     if setting not in run and _is_of_a_few(setting):
         return None
     value = run.get(setting, ABSENT)
+    if setting == "processes" and value is None:
+        return None
     for key, settled in chosen.items():
         place = key.lstrip("+").rpartition("@")[2].replace("/", ".")
         if (setting, place) == ("weights", "backbone.init") or setting.startswith(f"{place}."):

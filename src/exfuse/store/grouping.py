@@ -1,6 +1,5 @@
 """Which images are not independent: frames of a video, tiles of one scan, photographs of one patient."""
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from exfuse.errors import UserError
 from exfuse.files import config_dirs
 
 FIRST_PART, COLUMN = "first_part", "column"
-_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"\d+", re.ASCII)
 _FIRST_PART = r"([^_\-./ ]+)"
 
 
@@ -86,16 +85,19 @@ def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     for name, group in zip(names, groups, strict=True):
         of_groups.setdefault(group, []).append(name)
     for own in of_groups.values():
-        for before, after in itertools.pairwise(own if own == sorted(own) else []):
-            if _NUMBER.sub("#", before) == _NUMBER.sub("#", after) and _numbers(before) > _numbers(after):
+        alike: dict[str, str] = {}  # by what stands around the numbers, the last name: views of a scene lie between each other
+        for after in own if own == sorted(own) else []:
+            before = alike.get(kind := _NUMBER.sub("#", after), after)
+            alike[kind] = after
+            if _numbers(before) > _numbers(after):
                 raise UserError(
                     f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write their "
-                    "numbers with zeros in front, all as long."
+                    "numbers all as long, with zeros in front, or behind a decimal point."
                 )
 
 
-def _numbers(name: str) -> list[float]:
-    return [float(number) for number in _NUMBER.findall(name)]
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(name)]
 
 
 def rule_of(data: str) -> GroupRule | None:

@@ -9,7 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from exfuse.config.overrides import compose_config, describe_run
-from exfuse.errors import ConfigError, HeldError, UserError
+from exfuse.data.split import Split, same_images
+from exfuse.errors import ConfigError, DataError, HeldError, UserError, plural
 from exfuse.runs.child import run_child
 from exfuse.runs.micro_batch import settle
 from exfuse.runs.plan import plan_run
@@ -87,7 +88,7 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
     Raises:
         ConfigError: if an override is one that each stage has for itself, or none has; see also `plan_run`.
         HydraException: if a stage does not compose.
-        DataError: if the data of any stage cannot be used.
+        DataError: if the data of any stage cannot be used, or it is scored on what a stage before it learns from.
     """
     remedy = "See conf/chain/three_stages.yaml."
     if not stages:
@@ -97,14 +98,27 @@ def plan_chain(stages: Mapping[str, Any], typed: Sequence[str]) -> list[Stage]:
     for override in typed:
         if not any(override in own for own in overrides.values()):
             raise ConfigError(f"{override}: no stage's data have this key. The stages: {_describe(declared)}.")
-    planned: list[Stage] = []
+    planned, learnt = list[Stage](), dict[str, Split]()
     for name, own in overrides.items():
         if planned:
             own.append(f"init_from={planned[-1].folder.key}")
         run, folder, splits, _ = plan_run(settle(describe_run(own)))
+        _check_unseen(name, splits, learnt)
+        learnt[name] = splits["train"]
         data = str(run.data.settings["name"])
         planned.append(Stage(name, own, folder, len(splits["train"]), data, run.recipe.epochs, run.overwrite))
     return planned
+
+
+def _check_unseen(stage: str, splits: Mapping[str, Split], learnt: Mapping[str, Split]) -> None:
+    for name, split in splits.items():
+        for before, train in learnt.items() if name != "train" and not split.seen else ():
+            if shared := same_images([item.image for item in split.items], [item.image for item in train.items]):
+                remedy = ", or set stop.epochs instead of stop.patience" if name == "stop" else ""
+                raise DataError(
+                    f"Stage {before} learns from {plural(len(shared), 'image')} that stage {stage} is scored on, e.g. "
+                    f"{shared[0]}. Leave them out of one of the two{remedy}."
+                )
 
 
 def run_chain(stages: Sequence[Stage], console: Console) -> None:

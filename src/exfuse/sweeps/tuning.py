@@ -40,12 +40,12 @@ class Search:
         self.settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
         searched = [*tune.grid, *tune.space]
         for row in rows:
-            if lacking := [key for key in searched if key in self.settled - {*map(key_of, row)}]:
+            if lacking := [key for key in searched if key_of(key) in self.settled - {*map(key_of, row)}]:
                 raise ConfigError(
                     f"study.tune searches {lacking[0]}, which some rows set and {' '.join(row) or 'another'} does not: "
                     "rows are tuned alike. Set it in every row or in none."
                 )
-        self.left_out = [key for key in searched if key in self.settled]
+        self.left_out = [key for key in searched if key_of(key) in self.settled]
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
@@ -60,7 +60,7 @@ class Search:
                 "study.tune.grid is empty: name what every row tries, such as {recipe.lr: [0.3x, 1x, 3x]}; a space is searched "
                 "by study.tune.search=optuna."
             )
-        grid = {key: values for key, values in tune.grid.items() if key not in self.settled}
+        grid = {key: values for key, values in tune.grid.items() if key_of(key) not in self.settled}
         if empty := [key for key, values in grid.items() if not values]:
             raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
         return replace(tune, grid={key: self._resolve("grid", key, values) for key, values in grid.items()}, trials=None)

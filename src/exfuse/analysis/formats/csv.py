@@ -15,7 +15,7 @@ def render(table: Table) -> str:
     """
     keys = [column.key for column in table.columns]
     named = {(key, name) for cells in table.cells() for key, cell in zip(keys, cells, strict=True) for name in cell.values}
-    times = Counter(name for _, name in named)
+    times = Counter(["marks", *(name for _, name in named)])
     whole = {(key, name): key for key, name in named if times[name] > 1 and key.endswith(f".{name}")}
     rows: list[dict[str, Value]] = []
     for cells in table.cells():
