@@ -8,7 +8,7 @@ import pytest
 from exfuse.analysis.power import Trained, read_rates
 from exfuse.composition import precision as formats
 from exfuse.runs.peak import resident_peak
-from exfuse.sweeps.budget import CPU_THREADS, GPU, plan_budget
+from exfuse.sweeps.budget import CPU_THREADS, GPU, Budget, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
 from exfuse.sweeps.rows import compose_study
 
@@ -64,11 +64,13 @@ def declared_rows(name):
 
 
 def test_files_hold_every_training_and_the_sum(tmp_path):
-    budgets = plan("+ablation=baseline,seb", "seed=0,1")
+    budgets = plan("+ablation=baseline,seb", "seed=0,1", "sweep.until=decided", "sweep.most.seeds=7")
     paths = write_budget(tmp_path / "new", budgets, "exfuse budget ...")
     text = paths[0].read_text()
     assert "exfuse budget ..." in text
     assert "60 TFLOP/s" in text
+    assert "2 seeds of every row are counted, and up to 7 trained (sweep.most): at most 3.5 times" in text
+    assert "sweep.until" not in assumptions(Budget("b", "d", "r"))
     rows = [*csv.DictReader(paths[1].open())]
     assert [(row["training"], row["runs"]) for row in rows] == [
         ("backbone plain, ImageNet, 100 epochs", "1"), ("baseline", "2"), ("seb", "2"), ("all", "5"),

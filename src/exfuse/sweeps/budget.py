@@ -176,6 +176,7 @@ class Budget:
         on_cpu: whether that is a CPU; peaks are then a process's resident set, as records have it, else of a GPU's allocator.
         pretrainings: by name; rows and seeds share them.
         rows: of the study or multirun.
+        grows: how many seeds of each row are counted, and up to how many a sequential study may go; None for others.
     """
 
     backbone: str
@@ -185,6 +186,7 @@ class Budget:
     on_cpu: bool = False
     pretrainings: dict[str, Training] = field(default_factory=dict)
     rows: dict[str, Training] = field(default_factory=dict)
+    grows: tuple[int, int] | None = None
 
     def trainings(self) -> list[Training]:
         return [*self.pretrainings.values(), *self.rows.values()]
@@ -220,6 +222,7 @@ def plan_budget(
     budgets: dict[tuple[str, str, Device], Budget] = {}
     counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
+    seeds: set[int] = set()
     study, jobs = compose_study(typed)
     seed = describe_run(jobs[0]).seed
     if (search := Plan(jobs, study.tune, seed, describe_run).search) is not None:
@@ -260,7 +263,10 @@ def plan_budget(
         training = Training(f"{row}{', search' if run.held_out.share else ''}", images, *counted[model])
         kind = Trained(row, backbone, run.recipe.augmentation.crop, run.trainer.precision, on_cpu)
         training.rate = (rates or {}).get(kind)
+        seeds |= set() if run.held_out.share else {run.seed}
         budget.rows.setdefault(f"{training.name} {images} {model}", training).runs += 1
+    for budget in budgets.values() if run.sweep.until else ():
+        budget.grows = (len(seeds), run.sweep.most.seeds)
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 

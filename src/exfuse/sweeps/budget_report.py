@@ -7,6 +7,7 @@ from typing import Any
 from rich.box import SIMPLE
 
 from exfuse.analysis.formats.markdown import table_lines
+from exfuse.errors import plural
 from exfuse.files import write_csv, write_text
 from exfuse.sweeps.budget import Budget, Training
 from exfuse.terminal import Table, columns
@@ -51,12 +52,20 @@ def assumptions(budget: Budget) -> str:
     """What the hours and the memory stand on."""
     device = budget.device
     of = "of the process, its libraries included" if budget.on_cpu else "of a GPU's allocator, without workspaces of cuDNN"
+    grows = ""
+    if budget.grows is not None:
+        counted, most = budget.grows
+        grows = (
+            f" sweep.until=decided: {plural(counted, 'seed')} of every row {'is' if counted == 1 else 'are'} counted, and up "
+            f"to {most} trained (sweep.most): at most {most / counted:.2g} times the hours of all but a search."
+        )
     measured = " Measured: as many images at the rate of the row's fastest run, steps alone." if _measured([budget]) else ""
     return (
         f"An estimate, not a measurement, for one {device.kind} that sustains {device.tflops:g} TFLOP/s and "
         f"{device.terabytes:g} TB/s with {device.element} bytes a number (tflops=, terabytes=, element=). Each operation "
         "of the forward and backward pass takes as long as its arithmetic or its memory traffic. Left out: the optimiser, "
-        f"validation, loading. Peak GiB: {of}, in a training step with as many images as a device takes at once.{measured}"
+        f"validation, loading. Peak GiB: {of}, in a training step with as many images as a device takes at once."
+        f"{measured}{grows}"
     )
 
 
