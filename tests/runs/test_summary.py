@@ -123,6 +123,15 @@ def test_each_setting_is_a_line_of_its_own(tmp_path: Path, one: Any, other: Any,
         assert [row["variant"] for row in csv.DictReader(file)] == [f"baseline ({name})" for name in names.split()]
 
 
+def test_runs_of_a_search_are_left_out_where_others_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "baseline", 1000, 0.3, more={"held_out": {"share": 0.2, "seed": 0}}, val="part")
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    write_run(tmp_path, "baseline", 0, 0.3, more={"held_out": {"share": 0.0, "seed": 0}})
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    assert len((tmp_path / "values.csv").read_text().splitlines()) == 2
+    assert "Left out: 1 run of a search" in capsys.readouterr().err
+
+
 def test_runs_of_other_names_may_differ_in_anything(tmp_path: Path) -> None:
     for name, images in (("baseline", None), ("seb", "folder")):
         write_run(tmp_path, name, 0, 0.3, more={"data": {"name": "things", "of": images}})

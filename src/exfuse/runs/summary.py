@@ -1,9 +1,10 @@
 """Mean and spread over seeds of what lies in a folder of runs or a store of backbones."""
 
+import sys
 from pathlib import Path
 
 from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
-from exfuse.errors import UserError
+from exfuse.errors import UserError, plural
 from exfuse.files import outputs
 from exfuse.store.consistency import untold
 from exfuse.store.folder import find_finished
@@ -20,6 +21,10 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     records = [record for _, record in find_finished([Path(folder)])]
     if not records:
         raise UserError(f"No finished run or backbone in {folder}.")
+    own = [record for record in records if not record.setting("held_out.share")]
+    if own and len(own) < len(records):
+        print(f"Left out: {plural(len(records) - len(own), 'run')} of a search, scored on a part of train.", file=sys.stderr)
+        records = own
     backbones = records[0].pretraining is not None
     if any((record.pretraining is not None) != backbones for record in records):
         raise UserError(f"{folder} holds runs and backbones: summarise a folder of either.")

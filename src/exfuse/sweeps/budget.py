@@ -265,6 +265,7 @@ def plan_budget(
         training.rate = (rates or {}).get(kind)
         seeds |= set() if run.held_out.share else {run.seed}
         budget.rows.setdefault(f"{training.name} {images} {model}", training).runs += 1
+    assert run.sweep is not None
     for budget in budgets.values() if run.sweep.until else ():
         budget.grows = (len(seeds), run.sweep.most.seeds)
     progress(len(jobs), len(jobs))

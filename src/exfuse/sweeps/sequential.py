@@ -71,6 +71,8 @@ class Additions:
             for name in self.deciding.have:
                 self.deciding.have[name] = self._finished(name)
             looks = len(self.deciding.looks)
+            if not looks and self.earlier is None:
+                save([*self.found.values()], self.file(""))  # the rule stands before anybody looks
             if any(self.deciding.seeds(pair) >= self.rule.first for pair in self.rule.pairs):
                 self.deciding.look(self._bounds(console))
             have = self.deciding.have
