@@ -76,6 +76,7 @@ def test_every_step_is_clipped(fused, precision):
         (3, 0, 0.9, False, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
         (3, 0, 0.9, True, "ema_decay=0.9: after this training's 9 steps 39 % of the averaged weights"),
         (3, 0, 0.5, False, ""),
+        (1, 0, 0.9, False, "Take at most 0.34."),
         (200, 0, 0.9999, False, "after this training's 600 steps 94 % of the averaged weights"),
     ],
 )

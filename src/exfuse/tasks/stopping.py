@@ -116,7 +116,8 @@ class AveragedWeights(EMAWeightAveraging):
         super().on_train_start(trainer, task)
         steps = planned_steps(trainer)
         if (left := self.decay**steps) > _MOST_LEFT and trainer.is_global_zero:
-            most = 1 - float(f"{1.05 * (1 - _MOST_LEFT ** (1 / steps)):.2g}")  # rounded so that it keeps what it promises
+            rest = float(f"{1.05 * (1 - _MOST_LEFT ** (1 / steps)):.2g}")  # rounded so that it keeps what it promises
+            most = 1 - min(rest, 0.99)
             complain(
                 f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged "
                 f"weights, which are scored and kept, are those of its start. Take at most {most:g}.",
