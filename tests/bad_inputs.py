@@ -92,7 +92,7 @@ def typed(verb: Verb) -> list[list[str]]:
         found += [[*words, wrong] for wrong in OF_TRAINING[:: 1 if verb.name == "train" else 4]]
         found += [[*words, "-m", *wrong.split()] for wrong in OF_A_SWEEP[:: 1 if verb.name == "train" else 4]]
     if verb.name == "pretrain":
-        found.append([*words, "-m", "seed=0,1", "sweep.until=decided"])  # there is no table
+        found += [[*words, "sweep.until=decided"], [*words, "-m", "seed=0,1", "sweep.until=decided"]]  # there is no table
     return found
 
 

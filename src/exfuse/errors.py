@@ -157,9 +157,9 @@ def plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
-def some(names: Sequence[str], most: int = 4) -> str:
-    """``a, b, c, d, ...``: the first of a list."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def some(names: Sequence[str], most: int = 4, separator: str = ", ") -> str:
+    """``a, b, c, d and 3 more``: the first of a list."""
+    return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def classes_text(names: Sequence[str]) -> str:

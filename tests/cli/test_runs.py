@@ -207,3 +207,7 @@ def test_a_studys_records_do_not_go_as_runs(command: Command, tmp_path: Path, mo
     monkeypatch.chdir(run.root)
     assert command("runs", "rm", run.key, "yes=true")[0] == 1
     assert run.path.is_dir()
+    elsewhere = leave(tmp_path / "runs", "2b" * 8, "seb", "voc")  # a record may be a link
+    (run.root / elsewhere.key).symlink_to(elsewhere.path)
+    assert command("runs", "rm", str(run.root / elsewhere.key), "yes=true")[0] == 1
+    assert elsewhere.path.is_dir()

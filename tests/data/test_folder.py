@@ -118,17 +118,23 @@ def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, writ
                 read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
             assert len(read_folder(root, "train", CLASSES, groups="first_part")) == 4
         else:
-            assert read_folder(root, "train", CLASSES, groups="first_part", ordered=True).grouping.ordered
+            ordered = read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
+            assert ordered.grouping.ordered
     check_order(["v_0009", "v_000a", "v_000b", "v_0010", "t1.25", "t1.50"], ["one"] * 6)  # no numbers, or in their order
     for names in (["c_10_l", "c_10_r", "c_1_l", "c_1_r"], ["a1.10", "a1.11", "a1.9"], ["2024.10_x", "2024.10_y", "2024.9_x"]):
         with pytest.raises(UserError, match=rf"{names[0]} comes before|{names[1]} comes before"):
             check_order(names, ["one"] * len(names))
     check_order(["c_01_l", "c_01_r", "c_10_l", "c_10_r"], ["one"] * 4)
+    check_order([f"scan_{number:04x}.raw" for number in range(3000)], ["one"] * 3000)  # hexadecimal, all as long
+    with pytest.raises(UserError, match="scan_10 comes before scan_9"):
+        check_order(["scan_10", "scan_9", "scan_a"], ["one"] * 3)
+    names = ["v_9", "v_10", "v_9-b", "v_10-b", "v_10 (1)"]  # sorted with their endings, in which "-" and blank come before "."
+    root = write_folder(tmp_path / "views", "train", {f"{name}.png": ids_map(4, 5) for name in names})
+    with pytest.raises(UserError, match=r"v_10.* comes before v_9"):
+        read_folder(root, "train", CLASSES, groups="first_part", ordered=True)
     with pytest.raises(UserError, match="clip_10 comes before clip_2"):
         grouping_of(["clip_1", "clip_10", "clip_2"], GroupRule("([^_]+)_", ordered=True))
-    assert census_lines(read_folder(root, "train", CLASSES, groups="first_part", ordered=True))[0].startswith(
-        "folder train: 4 images in 2 groups, each in its order, "
-    )
+    assert census_lines(ordered)[0].startswith("folder train: 4 images in 2 groups, each in its order, ")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,21 @@ def test_scores_of_other_images_settings_or_weights_are_kept_beside_the_first(va
     shutil.rmtree(varied_run.path / "evaluation")
 
 
+def test_weights_of_the_same_file_name_are_told_apart_and_a_bare_name_finds_its_run(
+    varied_run: RunFolder, finished_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, run in (("a", varied_run), ("b", finished_run)):
+        place = tmp_path / name / "last.ckpt"
+        place.parent.mkdir()
+        shutil.copy(run.last, place)
+        evaluate(**evaluation(run) | {"checkpoint": str(place)})
+    assert len([*tmp_path.glob("evaluation/*/single*/scores.json")]) == 2
+    monkeypatch.chdir(tmp_path / "a")
+    evaluate(**evaluation(varied_run) | {"checkpoint": "last.ckpt"})
+    assert len([*tmp_path.glob("evaluation/*/single*/scores.json")]) == 2
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["last.ckpt"]
+
+
 def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:
     evaluate(**evaluation(varied_run, f"output={tmp_path}"))
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from exfuse.analysis.paper import departures
 from exfuse.errors import CheckpointError, ConfigError, DataError
 from exfuse.runs.plan import divided, plan_run, read_splits
-from exfuse.runs.start import check_unseen, find_start
+from exfuse.runs.start import check_unseen, find_start, seen_images
 from exfuse.store.description import RunDescription, from_plain, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import InitFrom
@@ -146,3 +146,22 @@ def test_nothing_is_scored_on_that_the_run_before_has_learnt_from(
         check_unseen(start, [stop])
     assert check_unseen(start, [dataclasses.replace(held_out, seen=True)]) == ""  # that says itself that it was seen
     assert check_unseen(lost, [held_out]).startswith(f"Nobody has checked that {held_out.name} took no part in training run")
+
+
+def test_asking_what_was_seen_draws_no_scenes(compose_config: Callable[..., RunDescription], tmp_path: Path) -> None:
+    run = compose_config(f"data.root={tmp_path}/scenes", "data.images.train=4", "data.images.val=2")
+    with pytest.raises(DataError, match=rf"{tmp_path}/scenes does not hold the scenes that were asked for"):
+        seen_images(run, [])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_that_was_named_is_kept_by_its_key(
+    finished_run: RunFolder, compose_config: Callable[..., RunDescription], small_overrides: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "runs" / finished_run.key)
+    record = finished_run.record()
+    assert record is not None
+    for typed in (record.title, finished_run.key, str(finished_run.path)):  # a name may be another run's one day
+        words = [*small_overrides, VARIANT, f"init_from={typed}", f"paths.runs={tmp_path}/runs"]
+        kept = plan_run(compose_config(*words)).run.init_from
+        assert kept == (finished_run.key if typed == record.title else typed)

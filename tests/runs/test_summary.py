@@ -24,6 +24,7 @@ def write_run(
     val: str = "v",
     more: Any = None,
     commit: str = "a",
+    train: str = "t",
 ) -> None:
     folder = RunFolder(root, key or f"{label}{seed}")
     scores = {
@@ -40,7 +41,7 @@ def write_run(
         seed=seed,
         scores=scores,
         parameters=2_500_000,
-        manifests={"val": val},
+        manifests={"val": val, "train": train},
         images={"val": 7},
         config={"backbone": {"init": init}, "data": {"name": "things"}} | (more or {}),
         environment={"commit": commit},
@@ -100,7 +101,7 @@ def test_runs_of_one_name_under_other_settings_are_no_seeds(
     lines = [[cell.strip() for cell in line.split("│")[1:3]] for line in text.splitlines() if "baseline" in line]
     names = ["epochs=1, kernel=7", "epochs=12, kernel=7", "epochs=12, kernel=15"]
     assert lines == [[f"baseline ({name})", number] for name, number in zip(names, "121", strict=True)]
-    assert "Not all of these runs share commit." in text
+    assert "Not all of these runs share commit, recipe.epochs." in text
 
 
 @pytest.mark.parametrize(
@@ -130,13 +131,47 @@ def test_runs_of_a_search_are_left_out_where_others_are_there(tmp_path: Path, ca
     summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
     assert len((tmp_path / "values.csv").read_text().splitlines()) == 2
     assert "Left out: 1 run of a search" in capsys.readouterr().err
+    search = tmp_path / "search"  # of a study: what it passed over was scored on val
+    write_run(search, "baseline", 1000, 0.3, more={"held_out": {"share": 0.2, "seed": 0}}, val="part")
+    write_run(search, "baseline", 0, 0.3, more={"held_out": {"share": 0.0, "seed": 0}})
+    summarise(str(search), [], str(tmp_path / "values.csv"))
+    assert "baseline,1000," in (tmp_path / "values.csv").read_text().replace(" (share=0.2)", "")
+    assert "Left out: 1 run scored on val." in capsys.readouterr().err
 
 
-def test_runs_of_other_names_may_differ_in_anything(tmp_path: Path) -> None:
-    for name, images in (("baseline", None), ("seb", "folder")):
-        write_run(tmp_path, name, 0, 0.3, more={"data": {"name": "things", "of": images}})
+def test_a_held_out_share_of_backbones_is_no_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, share in enumerate((0.0, 0.2)):
+        leave_record(
+            RunFolder(tmp_path, f"plain{seed}"),
+            "done",
+            label="plain",
+            seed=seed,
+            backbone={"data": "photographs", "classes": [], "accuracy": {"main": 0.5}},
+            images={"val": 5},
+            parameters=10**6,
+            manifests={"val": "v"},
+            config={"held_out": {"share": share}},
+        )
     summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
     assert len((tmp_path / "values.csv").read_text().splitlines()) == 3
+    assert not capsys.readouterr().err
+
+
+def test_runs_of_other_names_may_differ_in_anything_and_what_it_is_stands_below(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, images in (("baseline", None), ("seb", "folder")):
+        write_run(tmp_path, name, 0, 0.3, more={"data": {"name": "things", "of": images}}, commit=name)
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    assert len((tmp_path / "values.csv").read_text().splitlines()) == 3
+    assert "Not all of these runs share commit, data.of." in " ".join(capsys.readouterr().out.split())
+
+
+def test_images_that_a_setting_of_the_line_leaves_out_are_no_difference_of_their_own(tmp_path: Path) -> None:
+    for seed, images in enumerate((None, 4)):
+        write_run(tmp_path, "baseline", seed, 0.3, more={"debug": {"images": images}}, train=f"{images} images")
+    summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
+    assert "baseline (images=4)" in (tmp_path / "values.csv").read_text()
 
 
 def test_runs_of_other_images_are_not_averaged(tmp_path: Path) -> None:

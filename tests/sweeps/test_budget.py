@@ -7,6 +7,7 @@ import pytest
 
 from exfuse.analysis.power import Trained, read_rates
 from exfuse.composition import precision as formats
+from exfuse.errors import ConfigError
 from exfuse.runs.peak import resident_peak
 from exfuse.sweeps.budget import CPU_THREADS, GPU, Budget, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
@@ -71,6 +72,12 @@ def test_files_hold_every_training_and_the_sum(tmp_path):
     assert "60 TFLOP/s" in text
     assert "2 seeds of every row are counted, and up to 7 trained (sweep.most): at most 3.5 times" in text
     assert "sweep.until" not in assumptions(Budget("b", "d", "r"))
+    for most, told in ((7, "2.4"), (3000, "1,000.0"), (30000, "10,000")):
+        assert f"at most {told.removesuffix('.0')} times" in assumptions(Budget("b", "d", "r", grows=(3, most)))
+    held_out = plan("+ablation=baseline", "seed=0,1", "held_out.share=0.25", "sweep.until=decided", "sweep.most.seeds=7")
+    assert held_out[0].grows == (2, 7)
+    with pytest.raises(ConfigError, match=r"sweep\.most\.seeds=2: expected at least 3"):
+        plan("+ablation=baseline", "seed=0,1,2", "sweep.until=decided", "sweep.most.seeds=2")
     rows = [*csv.DictReader(paths[1].open())]
     assert [(row["training"], row["runs"]) for row in rows] == [
         ("backbone plain, ImageNet, 100 epochs", "1"), ("baseline", "2"), ("seb", "2"), ("all", "5"),

@@ -112,6 +112,10 @@ def test_the_rule_cannot_change_after_a_look(tmp_path, other):
     trainings.run(additions())
     with pytest.raises(ConfigError, match="under another rule"):
         additions(earlier=trainings.saved[-1], **other)
+    unseen = replace(trainings.saved[-1], looks=[], hours=2.0)
+    changed = additions(earlier=unseen, **other)  # nobody has looked
+    assert (changed.rule, changed.hours) == (additions(**other).rule, 2.0)
+    assert changed.earlier is None
 
 
 def test_a_budget_of_runs_or_hours_ends_it(tmp_path):

@@ -224,6 +224,8 @@ def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
         (DeclaredTune(grid={"recipe.epochs": [10, 20]}), r"recipe\.epochs cannot be searched"),
         (DeclaredTune(grid={"recipe.schedule.warmup_steps": [1, 2]}), r"recipe\.schedule\.warmup_steps cannot be searched"),
         (DeclaredTune(grid={"+stop.epochs": [1, 2]}), r"\+stop\.epochs cannot be searched"),
+        (DeclaredTune(grid={"~seed": [1, 2]}), r"~seed takes a key away"),
+        (DeclaredTune(grid={"++recipe.lr": [0.1], "recipe.lr": [0.2]}), r"\+\+recipe\.lr and recipe\.lr are one key"),
         (DeclaredTune(grid={"optimizer@recipe.optimizer": ["sgd", "adamw"]}), "is a group, and its options have settings"),
     ],
 )

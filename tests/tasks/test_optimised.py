@@ -15,7 +15,7 @@ from exfuse.runs.fitting import RateWarning
 from exfuse.store.description import NO_STOP
 from exfuse.tasks.optimised import Learning, OptimisedTask
 from exfuse.tasks.schedule import poly
-from exfuse.tasks.stopping import AveragedWeights, Stopping
+from exfuse.tasks.stopping import AveragedWeights, Stopping, longest_decay
 
 _LIMIT = 1e-3  # far below any gradient here
 _STEPS = 2
@@ -100,3 +100,8 @@ def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup
     assert says in "".join(said)
     if "Take at most" in "".join(said):
         assert 0.03 < float(said[0].split()[-1].rstrip(".")) ** trainer.global_step <= 0.05  # of the start there is little left
+
+
+@pytest.mark.parametrize("steps", [3, 9, 600, 1_400_000, 80_000_000])
+def test_the_decay_that_is_advised_keeps_what_it_promises(steps):
+    assert 0.03 < float(longest_decay(steps)) ** steps <= 0.05

@@ -133,7 +133,7 @@ class _Drawn:
 
     def __init__(self, study: Study, scoring: Scoring, pairs: Sequence[tuple[StudyRow, StudyRow]]) -> None:
         self.study, self.scoring = study, scoring
-        self.reasons = {(row.name, base.name): _why_not(row, base, scoring) for row, base in pairs}
+        self.reasons = {(row.name, base.name): why_not(row, base, scoring) for row, base in pairs}
         self.rows: dict[str, dict[str, StudyRow]] = {}
         for pair in pairs:
             for row in () if self.reasons[pair[0].name, pair[1].name] else pair:
@@ -167,7 +167,8 @@ class _Drawn:
         return self.resampled[images]
 
 
-def _why_not(row: StudyRow, base: StudyRow, scoring: Scoring) -> str:
+def why_not(row: StudyRow, base: StudyRow, scoring: Callable[[Run], object]) -> str:
+    """Why two rows cannot be compared by what ``scoring`` takes of a run, None where nothing was measured; else nothing."""
     if not set(row.records) & set(base.records):
         return "missing"
     if len(scored_on(row) | scored_on(base)) > 1:

@@ -94,8 +94,3 @@ class Table:
             raise UserError(f"{self.title}: no column {wrong[0]!r}. There are {', '.join(known)}.")
         chosen = replace(self, columns=[known[key] for key in keys])
         return replace(chosen, footnotes=[*chosen.marked(), *(one for one in self.footnotes if not one.mark)])
-
-
-def and_more(found: Sequence[object]) -> str:
-    """What follows the first `SHOWN` of a list: `` and 3 more``, or nothing."""
-    return f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

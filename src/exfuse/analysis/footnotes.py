@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
-from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote, and_more
+from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
-from exfuse.errors import plural
+from exfuse.errors import plural, some
 from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
@@ -87,7 +87,7 @@ def _unfinished(study: Study) -> list[str]:
             if run.record and not run.done:
                 said = run.record.why or "no reason known"
                 found.append(f"{row.title} seed {seed} {run.status}: {said[:120]}")
-    return [f"{'; '.join(found[:SHOWN])}{and_more(found)}."] if found else []
+    return [f"{some(found, SHOWN, '; ')}."] if found else []
 
 
 def _of_one_class(study: Study) -> list[str]:
@@ -138,7 +138,7 @@ def _intervals(intervals: Sequence[Interval], study: Study, compared: Compared) 
     if found:
         alone = {one.row: " (one seed)" if one.interval and one.interval.seeds == 1 else "" for one in found}
         named = [f"{study.row(one.row).title} vs {study.row(one.base).title}{alone[one.row]}" for one in found]
-        which = ", ".join(named[:SHOWN]) + and_more(named)
+        which = some(named, SHOWN)
         verb = "is a finding" if len(found) == 1 else "are findings"
         sentences.append(f"{len(found)} of {len(intervals)} differences {verb}: {which}.")
     else:
@@ -320,7 +320,7 @@ def _search(study: Study) -> list[str]:
         f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {hours:.2g} h."
     ]
     if failed:
-        sentences.append(f"Failed in the search, and counted as worst there: {', '.join(failed[:SHOWN])}{and_more(failed)}.")
+        sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")
     following, standing = list[str](), list[str]()
     for row, of_row in tuning.passed_over.items():
         for _, same in itertools.groupby(of_row, _settings_text):
@@ -338,7 +338,7 @@ def _search(study: Study) -> list[str]:
         sentences.append(f"Given up there, below the median of finished runs: {plural(given_up, 'run')}.")
     if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
         bound = f" after {plural(declared.widen, 'widening')}" if declared.widen else ""
-        sentences.append(f"Best at the end of the grid{bound}: {', '.join(open_ended[:SHOWN])}{and_more(open_ended)}.")
+        sentences.append(f"Best at the end of the grid{bound}: {some(open_ended, SHOWN)}.")
     return sentences
 
 
@@ -465,8 +465,7 @@ def _values(records: Iterable[Record], of: Callable[[Record], Any]) -> list[str]
 
 
 def _distinct(records: Iterable[Record], of: Callable[[Record], Any], separator: str = " or ") -> str:
-    values = _values(records, of)
-    return separator.join(values[:SHOWN]) + and_more(values)
+    return some(_values(records, of), SHOWN, separator)
 
 
 def _range(numbers: Iterable[int]) -> str:
@@ -507,7 +506,7 @@ def _measured(study: Study, measured: MeasuredCosts) -> list[str]:
     sentences = [_how(found, measured.conditions), *_busy(measured.conditions)] if found else []
     if missing := [title for title, costs in by_row.items() if costs is None]:
         verb = "it is" if len(missing) == 1 else "they are"
-        listed = ", ".join(missing[:SHOWN]) + and_more(missing)
+        listed = some(missing, SHOWN)
         sentences.append(f"Not in {FILE} as {verb} now, so without latency, throughput and memory: {listed}.")
     return sentences
 

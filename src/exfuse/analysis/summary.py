@@ -14,12 +14,12 @@ Variants = dict[str, dict[int, Values]]
 
 
 def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Variants:
-    """Scores of finished runs as people read them, by variant and seed.
+    """Scores of finished runs as people read them, by variant and seed; of backbones the accuracy of the head and branches.
 
     Random weights are named in the variant, and so is whatever tells runs of one name apart but their seeds.
 
     Args:
-        records: of runs that were scored on the same images.
+        records: of runs or of backbones, scored on the same images.
         classes: if given, their mean IoU is a column of its own.
     """
     variants: Variants = {}
@@ -28,7 +28,7 @@ def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Varian
         values = _scores(record, classes)
         if record.parameters or not record.imported:
             values["M parameters"] = record.parameters / 1e6
-        note = " (random weights)" if record.weights_name == "random" else ""
+        note = " (random weights)" if not record.pretraining and record.weights_name == "random" else ""
         note += " (diverged)" if record.diverged else ""
         note += f" ({differs})" if (differs := apart.get(record.key)) else ""
         variants.setdefault(record.title + note, {})[record.seed] = values
@@ -36,6 +36,8 @@ def group_runs(records: Sequence[Record], classes: Sequence[str] = ()) -> Varian
 
 
 def _scores(record: Record, classes: Sequence[str]) -> Values:
+    if record.pretraining:
+        return {"head" if name == "main" else name: 100 * value for name, value in record.pretraining.accuracy.items()}
     if (scores := record.scored) is None:
         return {record.metric.header: record.metric.scale * record.score}
     present = sum(value is not None for value in scores.iou.values())
@@ -47,17 +49,6 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
         if chosen:  # else none of them occurs in val
             values[f"mIoU of {len(classes)} chosen"] = 100 * statistics.mean(chosen)
     return values
-
-
-def group_backbones(records: Sequence[Record]) -> Variants:
-    """Classification accuracy in % of finished backbones by name and seed: of the head and of each branch."""
-    variants: Variants = {}
-    apart = told_apart(records, most=None)
-    for record in records:
-        named = {"head" if name == "main" else name: 100 * value for name, value in record.backbone.accuracy.items()}
-        note = f" ({differs})" if (differs := apart.get(record.key)) else ""
-        variants.setdefault(record.title + note, {})[record.seed] = named | {"M parameters": record.parameters / 1e6}
-    return variants
 
 
 def summary_table(variants: Variants, title: str) -> Table:

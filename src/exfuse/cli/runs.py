@@ -151,10 +151,11 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
     if not found:
         raise UserError(f"No run in {', '.join(runs)}. exfuse runs lists them.")
     for run in found:
-        if (study := run.folder.path.resolve().parent.parent / "study.json").is_file():
-            raise UserError(
-                f"{run.folder.path} is evidence of the table of {study.parent}: remove that folder whole, if you will."
-            )
+        for place in (run.folder.path.absolute(), run.folder.path.resolve()):  # beside a link, and where that leads
+            if (study := place.parent.parent / "study.json").is_file():
+                raise UserError(
+                    f"{run.folder.path} is evidence of the table of {study.parent}: remove that folder whole, if you will."
+                )
     console = Console()
     for run in found:
         row = _row(run)

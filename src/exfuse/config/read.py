@@ -56,6 +56,8 @@ def describe(config: DictConfig, choices: Choices) -> RunDescription:
 
 def describe_pretraining(config: DictConfig, choices: Choices) -> PretrainingDescription:
     """The description of the pretraining that conf/pretrain.yaml was composed to; see `describe`."""
+    if OmegaConf.select(config, "sweep.until"):
+        raise ConfigError("sweep.until=decided adds seeds to a table's rows: it is for exfuse train.")
     wanted = _described(config, choices, PretrainingDescription)
     _check_average(wanted.pretraining.recipe.ema_decay, wanted.trainer)
     return wanted

@@ -10,7 +10,7 @@ from rich.text import Text
 from exfuse.data.contents import contents
 from exfuse.data.pixels import look_at_mask
 from exfuse.data.split import Split
-from exfuse.errors import DataError, plural
+from exfuse.errors import DataError, plural, some
 from exfuse.palette import VOID
 from exfuse.terminal import Table, columns
 
@@ -77,8 +77,8 @@ def check_labels(split: Split) -> None:
         )
     only = f"{split.classes[census.labelled[0]]} alone" if census.labelled else "nothing, all pixels are void"
     raise DataError(
-        f"{split.name}: its masks label {only}, of the {len(split.classes)} listed classes ({_some(split.classes)}). At least "
-        "two must occur. Check the ids in the masks, the order of the class list and data.void_ids."
+        f"{split.name}: its masks label {only}, of the {len(split.classes)} listed classes ({some(split.classes, _SHOWN)}). At "
+        "least two must occur. Check the ids in the masks, the order of the class list and data.void_ids."
     )
 
 
@@ -92,7 +92,7 @@ def census_lines(split: Split) -> list[str]:
     groups += ", each in its order" if groups and split.ordered else ""
     lines = [f"{split.name}: {plural(len(split), 'image')}{groups}, {found} labelled, {share:.1f} % void"]
     if absent:
-        lines.append(f"Warning: no mask of {split.name} labels {_some(absent)}.")
+        lines.append(f"Warning: no mask of {split.name} labels {some(absent, _SHOWN)}.")
     if len(split) == 1:
         lines.append(f"Warning: {split.name} is one image: of runs that are scored on it no table can give an interval.")
     if split.left_out:
@@ -132,7 +132,3 @@ def census_table(split: Split) -> Table:
         table.add_row(str(id), Text(name), f"{pixels:,}", f"{100 * pixels / total:.2f}", f"{census.images[id]:,}")
     table.add_row("", "void", f"{census.void:,}", f"{100 * census.void / total:.2f}", "")
     return table
-
-
-def _some(names: "list[str] | tuple[str, ...]") -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

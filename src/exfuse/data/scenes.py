@@ -1,5 +1,8 @@
 """Writing the scenes as a PASCAL VOC devkit folder, once and completely."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import msgspec
@@ -30,6 +33,19 @@ class _Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
 
 
+_MAY_DRAW: ContextVar[bool] = ContextVar("_MAY_DRAW", default=True)
+
+
+@contextmanager
+def drawn_already() -> Iterator[None]:
+    """Within this, scenes that are not there are not drawn but refused."""
+    before = _MAY_DRAW.set(False)
+    try:
+        yield
+    finally:
+        _MAY_DRAW.reset(before)
+
+
 def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> Path:
     """Write ``train`` + ``val`` scenes in VOC layout, or keep them if they are there.
 
@@ -52,11 +68,13 @@ def generate_scenes(root: Path, train: int, val: int, size: int, seed: int) -> P
         64 * size**2, f"A scene of data.size={size} pixels", "Choose a smaller size."
     )  # its parts are drawn 4 x larger
     asked = _Drawn(VERSION, train, val, size, seed)
-    root.parent.mkdir(parents=True, exist_ok=True)
     beside = root.with_name(f"{root.name}_{train}_{val}_{size}_{seed}_v{VERSION}")
     for folder in (root, beside):
         if _drawn(folder) == asked:  # asked without the lock, which a read-only folder could not hold
             return folder
+    if not _MAY_DRAW.get():
+        raise DataError(f"{root} does not hold the scenes that were asked for")
+    root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f".{root.name}.lock"):
         folder = root if _drawn(root) in (None, asked) else beside
         if _drawn(folder) == asked:  # another process wrote it while this one waited

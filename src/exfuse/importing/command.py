@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfuse.config.words import as_typed
-from exfuse.errors import UserError
+from exfuse.errors import UserError, some
 from exfuse.files import folder_name, sha256, write_atomically
 from exfuse.importing.files import PAGE, Columns, FolderFile, Found, Score, read_folder
 from exfuse.limits import NonNegative, Text
@@ -443,8 +443,7 @@ def _notes(
 ) -> Iterator[str]:
     """What may be a mistake and may be meant."""
     if left_out:
-        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        yield f"left out, being no results: {', '.join(map(str, left_out[:_SHOWN]))}{more}."
+        yield f"left out, being no results: {some([*map(str, left_out)], _SHOWN)}."
     seen: dict[bytes, Found] = {}
     for one in runs:
         content = b"".join(np.ascontiguousarray(part).tobytes() for part in one.additive)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import check_outputs
-from exfuse.store.folder import RECORD, RunFolder, find_finished, find_runs, straight
+from exfuse.store.folder import RECORD, RunFolder, find_finished, find_runs
 from exfuse.store.record import RUNNING, Record
 from exfuse.store.seal import check_sealed, last_of
 from exfuse.store.study import load_study
@@ -23,8 +23,7 @@ def weights(run: str) -> None:
     """
     path = last_of(Path(run))
     check_sealed(path)
-    place = straight(path.absolute().parent.parent)
-    folder = RunFolder(place.parent, place.name)
+    folder = RunFolder.of(path)
     record = folder.record()
     if record is not None and not record.done:
         status = "interrupted" if record.status == RUNNING and not folder.is_held() else record.status
@@ -72,10 +71,9 @@ def finished(run: str) -> Record:
     Raises:
         CheckpointError: if there is none.
     """
-    path = straight(Path(run)).absolute()
-    if not path.is_dir():
+    if not Path(run).is_dir():
         raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
-    record = RunFolder(path.parent, path.name).record()
+    record = RunFolder.of(Path(run)).record()
     if record is None or record.pretraining:
         raise CheckpointError(f"{run} holds no record of a run. Give outputs/runs/KEY of a finished run.")
     if not record.done:

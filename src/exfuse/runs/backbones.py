@@ -177,10 +177,10 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
         )
     accuracy = 100 * record.backbone.accuracy["main"]
     description = f"pretrained on {record.data}, {record.label}, accuracy {accuracy:.1f} %, {folder.path}"
-    processes = 1 if record.setting("trainer.sync_batchnorm") else processes_of(record) or 1
-    parts = int(record.setting("trainer.accumulate_grad_batches") or 1) * processes
-    at_once = run.pretraining.recipe.batch_size // parts  # which batch norm sees
-    made_with = {"precision": record.setting("trainer.precision"), "images_at_once": at_once}
+    made_with: dict[str, Any] = {"precision": record.setting("trainer.precision")}
+    if processes := 1 if record.setting("trainer.sync_batchnorm") else processes_of(record):
+        parts = int(record.setting("trainer.accumulate_grad_batches") or 1) * processes
+        made_with["images_at_once"] = run.pretraining.recipe.batch_size // parts  # which batch norm sees
     return ChosenWeights(str(path), folder.key, description, made_with)
 
 

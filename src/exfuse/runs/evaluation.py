@@ -19,7 +19,7 @@ from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, first_line, plural
-from exfuse.files import folder_name, outputs, write_json
+from exfuse.files import folder_name, outputs, sha256, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
@@ -31,6 +31,7 @@ from exfuse.store.checked import plain
 from exfuse.store.description import Option, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
+from exfuse.store.seal import last_of
 from exfuse.tasks.scoring import score
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
@@ -77,10 +78,12 @@ def evaluate(
     if data is not None:
         _say_what_was_seen(trained, scored_on)
     where = choose_device(device)
-    run = path if path.is_dir() else path.parent.parent
+    run = RunFolder.of(path).path
     name = folder_name(scored_on.name)
     chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
-    origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
+    weights = sha256(last_of(path))
+    origin: dict[str, Any] = {"checkpoint": str(path), "weights": weights, "data": scored_on.name}
+    origin |= {"manifest": scored_on.manifest(), "protocol": chosen}
     folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
     with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
         counted = score(model, dataset, where, workers, decide)
@@ -90,7 +93,7 @@ def evaluate(
         write_json(folder / "scores.json", origin | plain(scores))
     if logger is not None:
         info = evaluation_info(
-            folder, f"{run.resolve().name}-{name}-{protocol.name if output else folder.name}", run, trained, scored_on.name
+            folder, f"{run.name}-{name}-{protocol.name if output else folder.name}", run, trained, scored_on.name
         )
         with tracked(build("logger", logger)(info).loggers) as trackers:
             show_scores(trackers, scores, None, model, dataset, where, decide)
@@ -114,11 +117,7 @@ def _place(folder: Path, origin: Mapping[str, Any]) -> Path:
     """The folder, or where other images, settings or weights were scored there already, one beside it named by these."""
 
     def told(content: Mapping[str, Any]) -> bytes:
-        file = Path(str(content.get("checkpoint")))
-        last = RunFolder(file.parent, file.name).last  # what a run's folder stands for
-        weights = file if file.suffix == last.suffix else last
-        named = {key: content.get(key) for key in origin} | {"checkpoint": weights.name}
-        return msgspec.json.encode(named, order="sorted")
+        return msgspec.json.encode({key: content.get(key) for key in origin if key != "checkpoint"}, order="sorted")
 
     try:
         there = told(msgspec.json.decode((folder / "scores.json").read_bytes(), type=dict[str, Any]))

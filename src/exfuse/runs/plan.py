@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from exfuse.composition.precision import possible_precisions
 from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.census import check_labels, count_classes
@@ -76,6 +78,8 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
     manifests = {name: split.manifest() for name, split in splits.items()}
     if start is not None:
         manifests["init_from"] = start.key
+        if not _KEY.fullmatch(straight(Path(str(run.init_from))).name):  # a name, which may be another run's one day
+            run = msgspec.structs.replace(run, init_from=start.key)
     elif init == PRETRAINED:
         manifests["backbone"] = find_backbone(run, read_labelled)[0].key
     elif init not in PUBLIC:

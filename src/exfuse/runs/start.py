@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exfuse.composition.reading import read_split
+from exfuse.data.scenes import drawn_already
 from exfuse.data.split import Split, same_images
 from exfuse.errors import ConfigError, DataError, UserError, classes_text, first_line, plural
 from exfuse.runs.plan import divided, start_folder
@@ -109,9 +110,10 @@ def seen_images(run: RunDescription, splits: Sequence[Split]) -> list[str]:
     """Which images of some splits a run, or one whose model it starts from, is trained on, by their content.
 
     Raises:
-        UserError: if a run, or its data, are no longer there.
+        UserError: if a run, or its data, are no longer there; scenes are not drawn for this.
     """
-    train = divided(run, lambda data, held_out: {"train": read_split(data, "train", held_out)})["train"]
+    with drawn_already():
+        train = divided(run, lambda data, held_out: {"train": read_split(data, "train", held_out)})["train"]
     learnt = [item.image for item in train.items]
     found = [one for split in splits for one in same_images([item.image for item in split.items], learnt)]
     if (folder := start_folder(run)) is not None:

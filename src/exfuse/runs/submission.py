@@ -15,6 +15,7 @@ from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
 from exfuse.store.description import Option
+from exfuse.store.folder import RunFolder
 from exfuse.tasks.prediction import predict
 from exfuse.terminal import Console, track
 
@@ -50,8 +51,7 @@ def make_submission(
     """
     folder, sizes = results_folder(competition, split), image_sizes(data, split, count)
     trained = Path(run)
-    name = trained.name if trained.is_dir() else trained.parent.parent.name
-    path = Path(archive or Path("outputs/submissions") / f"{name}_{competition}.tar.gz")
+    path = Path(archive or Path("outputs/submissions") / f"{RunFolder.of(trained).key}_{competition}.tar.gz")
     if not path.name.endswith((".tar.gz", ".tgz")):
         raise ConfigError(f"archive={path}: expected a name that ends in .tar.gz or .tgz.")
 

@@ -3,12 +3,15 @@
 import sys
 from pathlib import Path
 
-from exfuse.analysis.summary import Variants, group_backbones, group_runs, summary_table, write_values
-from exfuse.errors import UserError, plural
+from exfuse.analysis.summary import Variants, group_runs, summary_table, write_values
+from exfuse.errors import UserError, plural, some
 from exfuse.files import outputs
-from exfuse.store.consistency import untold
+from exfuse.store.consistency import unshared, untold
 from exfuse.store.folder import find_finished
+from exfuse.store.record import Record
 from exfuse.terminal import Console
+
+_NAMED = 6  # settings, at most, that not all runs share
 
 
 def summarise(folder: str, classes: list[str], csv: str | None) -> None:
@@ -21,39 +24,45 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     records = [record for _, record in find_finished([Path(folder)])]
     if not records:
         raise UserError(f"No finished run or backbone in {folder}.")
-    own = [record for record in records if not record.setting("held_out.share")]
-    if own and len(own) < len(records):
-        print(f"Left out: {plural(len(records) - len(own), 'run')} of a search, scored on a part of train.", file=sys.stderr)
-        records = own
     backbones = records[0].pretraining is not None
     if any((record.pretraining is not None) != backbones for record in records):
         raise UserError(f"{folder} holds runs and backbones: summarise a folder of either.")
+    if not backbones and len({record.manifests["val"] for record in records}) > 1:
+        records = _of_one_kind(records, Path(folder))
     if len({record.manifests["val"] for record in records}) > 1:
         raise UserError(f"The runs in {folder} were scored on different images: keep those of one data set in a folder.")
     records.sort(key=lambda record: (record.label not in ("baseline", "plain"), record.label, record.seed))
-    if not backbones:
-        scored = records[0].scored.iou if records[0].scored else ()
-        if unknown := sorted(set(classes) - set(scored)):
-            raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(scored) or 'no classes'}.")
-        variants = group_runs(records, classes)
-        title = f"{records[0].data} val, {records[0].images['val']} images, {records[0].metric.sign}"
-    else:
-        variants = group_backbones(records)
-        title = f"{records[0].data}: classification accuracy on {records[0].images['val']} images of val, %"
+    first = records[0]
+    scored = first.scored.iou if first.scored and not backbones else ()
+    if unknown := sorted(set(classes) - set(scored)):
+        raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(scored) or 'no classes'}.")
+    variants = group_runs(records, classes)
+    title = f"{first.data} val, {first.images['val']} images, {first.metric.sign}"
+    if backbones:
+        title = f"{first.data}: classification accuracy on {first.images['val']} images of val, %"
     _check_lines(variants, len(records), folder)
     table = summary_table(variants, title)
-    others = untold(records)
-    if serious := [one for one in others if one not in ("commit", "threads")]:
+    if serious := [one for one in untold(records) if one not in ("commit", "threads")]:
         raise UserError(
             f"The runs in {folder} of one name differ in {', '.join(serious)}: keep those of one setting in a folder."
         )
-    if others:
-        table.caption = f"Not all of these runs share {', '.join(others)}."
+    if others := unshared(records):
+        table.caption = f"Not all of these runs share {some(others, _NAMED)}."
     Console().print(table)
     if csv is not None:
         with outputs([Path(csv)]):
             write_values(Path(csv), variants)
         Console().print(f"Single values: {csv}")
+
+
+def _of_one_kind(records: list[Record], folder: Path) -> list[Record]:
+    """Without those of a search, scored on a part of train; in a study's folder of its search, those alone."""
+    of_search = folder.resolve().name == "search"
+    kept = [record for record in records if bool(record.setting("held_out.share")) is of_search]
+    if kept and (left := len(records) - len(kept)):
+        what = "scored on val" if of_search else "of a search, scored on a part of train"
+        print(f"Left out: {plural(left, 'run')} {what}.", file=sys.stderr)
+    return kept or records
 
 
 def _check_lines(variants: Variants, runs: int, folder: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from exfuse.errors import UserError, some
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription, encode_option
-from exfuse.store.key import SUMS, aside
+from exfuse.store.key import SUMS, aside, count_devices
 from exfuse.store.record import Record
 
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
@@ -31,6 +31,7 @@ _TYPED = (
 _NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
 _RESOLVED = {"threads": "runtime", "trainer.precision": "trainer"}  # of the machine, where no override of the group says it
+_LEAVES = ("stop.", "debug.", "held_out.")  # images of train out
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
 Named = tuple[str, int, Record]  # row, seed, record
@@ -75,11 +76,10 @@ def find_deviations(
         varies: settings that its rows differ in on purpose, such as ``backbone.output_stride``.
         settled: what a search, or its overrides, settled for each row, by key; what is shared for a run that has just that.
     """
-    ignored = _ignored()
     of_rows: dict[str, list[Named]] = {}
     for one in runs:
         of_rows.setdefault(one[0], []).append(one)
-    found = _compare(runs, [_settings(record, ignored) for _, _, record in runs], varies, settled)
+    found = _compare(runs, _settings([record for _, _, record in runs]), varies, settled)
     for these in of_rows.values():  # one thing, whatever settled it
         found += _compare(these, [_variant(record) for _, _, record in these])
     return tuple(found)
@@ -135,6 +135,11 @@ def untold(records: Sequence[Record]) -> list[str]:
     return sorted(setting for setting in found if not setting.startswith(_TYPED))
 
 
+def unshared(records: Sequence[Record]) -> list[str]:
+    """The settings that not all of these runs share, whatever they are called, but for their variant."""
+    return [one.setting for one in _compare([(one.key, one.seed, one) for one in records], _settings(records))]
+
+
 def _by_name(records: Iterable[Record]) -> list[list[Named]]:
     """Runs of one name together, each called by its key."""
     named: dict[str, list[Named]] = {}
@@ -145,10 +150,12 @@ def _by_name(records: Iterable[Record]) -> list[list[Named]]:
 
 def _within(runs: Sequence[Named]) -> list[Deviation]:
     """How runs of one name differ; what the trainer only repeats of a recipe is said once."""
-    ignored = _ignored()
-    found = _compare(runs, [_settings(record, ignored) | _variant(record) for _, _, record in runs])
+    records = [record for _, _, record in runs]
+    found = _compare(runs, [own | _variant(record) for own, record in zip(_settings(records), records, strict=True)])
     said = {one.setting.removeprefix("pretraining.") for one in found}
     repeated = {follower for setting, follower in _FOLLOWS.items() if setting in said}
+    if any(setting.startswith(_LEAVES) for setting in said):
+        repeated.add("manifests.train")
     return [one for one in found if one.setting not in repeated]
 
 
@@ -164,8 +171,7 @@ def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, di
         keys: of the overrides by which they differ; which images were read, and what a machine decides where nobody says it,
             are among the settings where these decide it.
     """
-    ignored = _ignored()
-    flat = {row: dict(leaves(_settings(record, ignored))) for row, record in rows.items()}
+    flat = {row: dict(leaves(one)) for row, one in zip(rows, _settings([*rows.values()]), strict=True)}
     found: dict[str, dict[str, Any]] = {row: {} for row in rows}
     groups = {re.split(r"[./@]", key)[0] for key in keys}
     reads = any(group in _READ for group in groups)
@@ -202,7 +208,13 @@ def _ignored() -> dict[str, set[str] | None]:
     return aside() | {"data": {*_PLACES, "classes", "train", "val"}}
 
 
-def _settings(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
+def _settings(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What is compared of each."""
+    ignored = _ignored()
+    return [_compared(record, ignored) for record in records]
+
+
+def _compared(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[str, Any]:
     config = _as_today(record.config)
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
@@ -250,15 +262,10 @@ def processes_of(record: Record) -> int | None:
     if record.environment.processes is not None:
         return record.environment.processes
     trainer = record.config.get("trainer", {})
-    devices = trainer.get("devices", 1)
-    if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part.strip()]
-    if devices in ("auto", -1, "-1"):
-        if record.environment.cuda:
-            return None
-        devices = 1
-    here = len(devices) if isinstance(devices, list) else int(devices)
-    return int(trainer.get("num_nodes", 1)) * here
+    here = count_devices(trainer.get("devices", 1))
+    if here is None and record.environment.cuda:
+        return None
+    return int(trainer.get("num_nodes", 1)) * (here or 1)
 
 
 def _as_today(content: Mapping[str, Any], kind: type[msgspec.Struct] = RunDescription) -> dict[str, Any]:

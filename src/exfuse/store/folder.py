@@ -52,6 +52,13 @@ class RunFolder:
     root: Path
     key: str
 
+    @classmethod
+    def of(cls, path: Path) -> "RunFolder":
+        """The run whose folder this is, or a checkpoint in it; see `straight`."""
+        path = path if path.is_dir() or len(path.parts) > 2 else path.absolute()
+        place = straight(path if path.is_dir() else path.parent.parent)
+        return cls(place.parent, place.name)
+
     @property
     def path(self) -> Path:
         return self.root / self.key
@@ -225,8 +232,8 @@ class RunFolder:
 
 def find_runs(folder: Path) -> list[RunFolder]:
     """Every run or backbone in or at ``folder`` that has left a record, by key."""
-    places = [straight(path) for path in (folder, *sorted(folder.glob("*"))) if (path / RECORD).is_file()]
-    return [RunFolder(path.parent, path.name) for path in dict.fromkeys(places)]
+    places = [path for path in (folder, *sorted(folder.glob("*"))) if (path / RECORD).is_file()]
+    return [*dict.fromkeys(map(RunFolder.of, places))]
 
 
 def straight(path: Path) -> Path:

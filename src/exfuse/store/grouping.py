@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -11,6 +12,7 @@ from exfuse.files import config_dirs
 
 FIRST_PART, COLUMN = "first_part", "column"
 _NUMBER = re.compile(r"\d+", re.ASCII)
+_HEXADECIMAL = re.compile("[0-9a-f]+|[0-9A-F]+")
 _FIRST_PART = r"([^_\-./ ]+)"
 
 
@@ -76,7 +78,8 @@ def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
 def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     """Refuse images that follow each other as their names are spelt, and not as their numbers count.
 
-    Names in another order than that of their letters are taken as they are: somebody listed them.
+    Compared are names that are alike but for their digits: views of a scene lie between each other. Those in another order than
+    that of their letters are taken as they are: somebody listed them.
 
     Raises:
         UserError: naming two images.
@@ -85,15 +88,24 @@ def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     for name, group in zip(names, groups, strict=True):
         of_groups.setdefault(group, []).append(name)
     for own in of_groups.values():
-        alike: dict[str, str] = {}  # by what stands around the numbers, the last name: views of a scene lie between each other
-        for after in own if own == sorted(own) else []:
-            before = alike.get(kind := _NUMBER.sub("#", after), after)
-            alike[kind] = after
-            if _numbers(before) > _numbers(after):
-                raise UserError(
-                    f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write their "
-                    "numbers all as long, with zeros in front, or behind a decimal point."
-                )
+        kinds: dict[str, list[str]] = {}
+        for name in own:
+            kinds.setdefault(_NUMBER.sub("#", name), []).append(name)
+        for alike in [] if len(kinds) > 1 and _are_hexadecimal(own) else kinds.values():
+            for before, after in pairwise(alike if alike == sorted(alike) else []):
+                if _numbers(before) > _numbers(after):
+                    raise UserError(
+                        f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write "
+                        "their numbers all as long, with zeros in front, or behind a decimal point."
+                    )
+
+
+def _are_hexadecimal(names: Sequence[str]) -> bool:
+    """Whether names are alike but for hexadecimal numbers of one length, which letters sort as well."""
+    if len({*map(len, names)}) > 1:
+        return False
+    differing = [place for place, letters in enumerate(zip(*names, strict=True)) if len({*letters}) > 1]
+    return all(_HEXADECIMAL.fullmatch(name[differing[0] : differing[-1] + 1]) for name in names)
 
 
 def _numbers(name: str) -> list[int]:

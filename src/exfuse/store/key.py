@@ -104,12 +104,17 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 def devices_of(trainer: Trainer) -> int:
     """How many devices of a machine a run takes, as Lightning reads what is typed; at least 1."""
-    devices = trainer.devices
+    named = count_devices(trainer.devices)
+    return named or (max(1, len(visible_gpus())) if trainer.accelerator in ("auto", "gpu", "cuda") else 1)
+
+
+def count_devices(devices: object) -> int | None:
+    """How many devices ``trainer.devices`` names: a number, a list, or ``0,2``; None for all that there are."""
     if devices in (-1, "-1", "auto"):
-        return max(1, len(visible_gpus())) if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    if isinstance(devices, str):
-        return len(devices.split(",")) if "," in devices else int(devices)
-    return len(devices) if isinstance(devices, list) else devices
+        return None
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    return len(devices) if isinstance(devices, list) else int(str(devices))
 
 
 def _shares(run: RunDescription) -> str:

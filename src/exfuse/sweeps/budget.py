@@ -25,6 +25,7 @@ from exfuse.runs.plan import PRETRAINED, images_at_once
 from exfuse.store.description import RunDescription, encode_option, is_supervised, to_plain
 from exfuse.store.key import backbone_key
 from exfuse.sweeps.rows import compose_study, declared_name
+from exfuse.sweeps.sequential import before_first_look
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.tasks.classification import classification_losses
@@ -224,7 +225,7 @@ def plan_budget(
     known: set[str] = set()  # keys of backbones
     seeds: set[int] = set()
     study, jobs = compose_study(typed)
-    seed = describe_run(jobs[0]).seed
+    runs, seed = len(jobs), describe_run(jobs[0]).seed
     if (search := Plan(jobs, study.tune, seed, describe_run).search) is not None:
         jobs = [*jobs, *search.jobs()]
     for number, job in enumerate(jobs):
@@ -263,11 +264,13 @@ def plan_budget(
         training = Training(f"{row}{', search' if run.held_out.share else ''}", images, *counted[model])
         kind = Trained(row, backbone, run.recipe.augmentation.crop, run.trainer.precision, on_cpu)
         training.rate = (rates or {}).get(kind)
-        seeds |= set() if run.held_out.share else {run.seed}
+        seeds |= {run.seed} if number < runs else set()
         budget.rows.setdefault(f"{training.name} {images} {model}", training).runs += 1
     assert run.sweep is not None
-    for budget in budgets.values() if run.sweep.until else ():
-        budget.grows = (len(seeds), run.sweep.most.seeds)
+    if run.sweep.until:
+        before_first_look(seeds, run.sweep)
+        for budget in budgets.values():
+            budget.grows = (len(seeds), run.sweep.most.seeds)
     progress(len(jobs), len(jobs))
     return list(budgets.values())
 

@@ -1,5 +1,6 @@
 """A budget as a table in the terminal, and as files to publish."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def assumptions(budget: Budget) -> str:
         counted, most = budget.grows
         grows = (
             f" sweep.until=decided: {plural(counted, 'seed')} of every row {'is' if counted == 1 else 'are'} counted, and up "
-            f"to {most} trained (sweep.most): at most {most / counted:.2g} times the hours of all but a search."
+            f"to {most} trained (sweep.most): at most {math.ceil(10 * most / counted) / 10:,.10g} times the hours of all but "
+            "a search."
         )
     measured = " Measured: as many images at the rate of the row's fastest run, steps alone." if _measured([budget]) else ""
     return (

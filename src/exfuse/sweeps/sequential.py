@@ -1,6 +1,6 @@
 """A sequential study: seeds comparison by comparison until each is decided, see `exfuse.analysis.sequential`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from exfuse.analysis.sequential import Deciding, Pair
 from exfuse.errors import ConfigError, plural
@@ -14,6 +14,20 @@ from exfuse.terminal import Console, Table
 
 Save = Callable[[list[Outcome], Sequential], None]
 _FREE = (SKIPPED, ELSEWHERE)  # what this start did not train
+
+
+def before_first_look(seeds: Collection[int], sweep: Sweep) -> int:
+    """How many seeds every row has before the first look.
+
+    Raises:
+        ConfigError: if they are more than a sequential study may have.
+    """
+    first = max(2, len(seeds))
+    if sweep.most.seeds < first:
+        raise ConfigError(
+            f"sweep.most.seeds={sweep.most.seeds}: expected at least {first}, which every row has before the first look."
+        )
+    return first
 
 
 class Additions:
@@ -44,19 +58,20 @@ class Additions:
     ) -> None:
         if not pairs:
             raise ConfigError("sweep.until=decided: no row of this study builds on another that is swept too.")
-        first, most = max(2, len(seeds)), sweep.most.seeds
-        if most < first:
-            raise ConfigError(f"sweep.most.seeds={most}: expected at least {first}, which every row has before the first look.")
+        first, most = before_first_look(seeds, sweep), sweep.most.seeds
         more = (number for number in range(max(seeds) + 1, max(seeds) + most + 2) if number not in excluded)
         order = [*seeds, *(next(more) for _ in range(most - len(seeds)))]
         self.rule = Rule(seeds=order, first=first, pairs=[*pairs], size=sweep.size)
+        self.hours = earlier.hours if earlier else 0.0
+        if earlier is not None and earlier.rule != self.rule and not earlier.looks:
+            earlier = None  # nobody has looked
         if earlier is not None and earlier.rule != self.rule:
             raise ConfigError(
                 f"This study has been looked at under another rule (seeds {earlier.rule.seeds}, {earlier.rule.first} before "
                 f"the first look, size {earlier.rule.size}): its false alarms would no longer be known. Give the same seed, "
                 "sweep.size, sweep.most.seeds and rows, or set sweep.output to another folder."
             )
-        self.sweep, self.earlier, self.hours = sweep, earlier, earlier.hours if earlier else 0.0
+        self.sweep, self.earlier = sweep, earlier
         self.deciding, self.groups = Deciding(self.rule), groups
         self.names = [*self.deciding.have, *alone]
         self.found: dict[tuple[str, int], Outcome] = {}

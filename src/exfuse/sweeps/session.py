@@ -133,8 +133,6 @@ class StagedSweeper(BasicSweeper):
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
             until = bool(self.config and "sweep" in self.config and self.config.sweep.until)
-            if until and not sweep.tabulates:
-                raise ConfigError("sweep.until=decided adds seeds to a table's rows: it is for exfuse train.")
             sweep.plan = Plan(
                 sorted(sweep.jobs, key=_seed_typed), tune, usual, self._describe, self._additions if until else None
             )

@@ -223,8 +223,13 @@ def check_free(keys: Iterable[str]) -> None:
     Raises:
         ConfigError: naming the key.
     """
+    keys = [*keys]
     for key in keys:
-        if _ITS_OWN.fullmatch(key.lstrip("+")):
+        if key.startswith("~"):
+            raise ConfigError(f"study.tune: {key} takes a key away, and there is nothing to search. Name the key alone.")
+        if len(same := [one for one in keys if key_of(one) == key_of(key)]) > 1:
+            raise ConfigError(f"study.tune: {' and '.join(same)} are one key. Name it once.")
+        if _ITS_OWN.fullmatch(key_of(key)):
             raise ConfigError(f"study.tune: {key} cannot be searched: a search's runs have a length and a seed of their own.")
         if "@" in key:
             raise ConfigError(f"study.tune: {key} is a group, and its options have settings of their own: search one of those.")

@@ -101,6 +101,12 @@ class TimeLimit(Callback):
             raise KeyboardInterrupt
 
 
+def longest_decay(steps: int) -> str:
+    """The decay after which ``steps`` leave as little of a training's start as they should, as people type it."""
+    rest = float(f"{1.05 * (1 - _MOST_LEFT ** (1 / steps)):.2g}")  # rounded so that it keeps what it promises
+    return f"{1 - min(rest, 0.99):.12g}"
+
+
 class AveragedWeights(EMAWeightAveraging):
     """Lightning's moving average of weights and batch norm statistics, which validates, scores and saves the average.
 
@@ -116,11 +122,10 @@ class AveragedWeights(EMAWeightAveraging):
         super().on_train_start(trainer, task)
         steps = planned_steps(trainer)
         if (left := self.decay**steps) > _MOST_LEFT and trainer.is_global_zero:
-            rest = float(f"{1.05 * (1 - _MOST_LEFT ** (1 / steps)):.2g}")  # rounded so that it keeps what it promises
-            most = 1 - min(rest, 0.99)
             complain(
                 f"ema_decay={self.decay:g}: after this training's {plural(steps, 'step')} {100 * left:.0f} % of the averaged "
-                f"weights, which are scored and kept, are those of its start. Take at most {most:g}.",
+                f"weights, which are scored and kept, are those of its start. Take at most "
+                f"{longest_decay(steps)}.",
                 "Warning",
             )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from exfuse.store.description import RunDescription, to_plain
-from exfuse.store.folder import RunFolder, straight
+from exfuse.store.folder import RunFolder
 from exfuse.store.record import DONE, Record
 from exfuse.tracking.tracker import RunInfo
 
@@ -37,8 +37,8 @@ def evaluation_info(output: Path, key: str, run: Path, trained: RunDescription, 
         trained: description of the run, of the checkpoint.
         data: name of the split.
     """
-    place = straight(run)
-    record, name = RunFolder(place.parent, place.name).record(), place.name
+    folder = RunFolder.of(run)
+    record, name = folder.record(), folder.key
     origin = record or Record(key=name, status=DONE, label=name, seed=trained.seed, config=to_plain(trained))
     info = run_info(output, key, "evaluate", origin, None)
     config = {**info.config, "data": data, "trained_on": info.config.get("data"), "trained_run": name}

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from exfuse.analysis.cells import number
-from exfuse.analysis.comparisons import scored_on
+from exfuse.analysis.comparisons import why_not
 from exfuse.analysis.figures import style
 from exfuse.analysis.printed import labels
 from exfuse.store.study import Study, StudyRow
@@ -14,35 +14,26 @@ from exfuse.store.study import Study, StudyRow
 
 def pairs(study: Study) -> list[tuple[StudyRow, StudyRow]]:
     """Rows with the row that they build on, where both have finished a common seed on the same images."""
-    found = []
-    for row in study.rows:
-        if row.on is None:
-            continue
-        base = study.row(row.on)
-        images = scored_on(row) | scored_on(base)
-        classes = all(record.scored for record in row.records.values())
-        if set(row.records) & set(base.records) and len(images) == 1 and classes:
-            found.append((row, base))
-    return found
+    on = [(row, study.row(row.on)) for row in study.rows if row.on is not None]
+    return [(row, base) for row, base in on if not why_not(row, base, lambda run: run.record and run.record.scored)]
 
 
 def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
     """Change of each class's IoU in points, mean over the common seeds; not a number for an absent class."""
-    seeds = sorted(set(row.records) & set(base.records))
-    found = {}
-    for name in row.records[seeds[0]].scores.iou:
-        values = [(row.records[seed].scores.iou[name], base.records[seed].scores.iou[name]) for seed in seeds]
-        known = [100 * (ours - theirs) for ours, theirs in values if ours is not None and theirs is not None]
-        found[name] = sum(known) / len(known) if known else float("nan")
-    return found
+    names = row.records[min(set(row.records) & set(base.records))].scores.iou
+    return {name: sum(known) / len(known) if (known := _gains(row, base, name)) else float("nan") for name in names}
 
 
 def agreed(row: StudyRow, base: StudyRow, name: str) -> bool:
     """Whether a class's IoU changed in the same direction with every common seed; always, with one."""
-    seeds = set(row.records) & set(base.records)
+    return len({*np.sign(_gains(row, base, name))}) == 1
+
+
+def _gains(row: StudyRow, base: StudyRow, name: str) -> list[float]:
+    """In points, by common seed."""
+    seeds = sorted(set(row.records) & set(base.records))
     values = [(row.records[seed].scores.iou[name], base.records[seed].scores.iou[name]) for seed in seeds]
-    signs = {np.sign(ours - theirs) for ours, theirs in values if ours is not None and theirs is not None}
-    return len(signs) == 1
+    return [100 * (ours - theirs) for ours, theirs in values if ours is not None and theirs is not None]
 
 
 def draw(study: Study, width: float = style.PAGE) -> Figure:

@@ -110,12 +110,7 @@ def _told_apart(sources: Sequence[Source]) -> list[Source]:
 
 
 def _record_of(path: Path) -> Record | None:
-    folder = _folder_of(path)
-    return RunFolder(folder.parent, folder.name).record() if path.exists() else None
-
-
-def _folder_of(path: Path) -> Path:
-    return (path if path.is_dir() else path.parent.parent).resolve()  # a checkpoint lies in <run>/checkpoints/
+    return RunFolder.of(path).record() if path.exists() else None
 
 
 def find_images(asked: object, split: Split | None, upright: bool = True) -> list[Chosen]:
@@ -150,11 +145,11 @@ def as_list(value: object) -> list[object]:
 
 
 def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
-    folder, record = _folder_of(path), _record_of(path)
+    key, record = RunFolder.of(path).key, _record_of(path)
     if record is None:  # that it is no run, or no checkpoint, is for whoever loads it to say
-        return FeatureRun(folder.name, path.stem, 0, "unknown")
-    row = rows.get(folder.name, record.label or folder.name)
-    return FeatureRun(folder.name, row, record.seed, record.options.get("seb", "unknown"))
+        return FeatureRun(key, path.stem, 0, "unknown")
+    row = rows.get(key, record.label or key)
+    return FeatureRun(key, row, record.seed, record.options.get("seb", "unknown"))
 
 
 def _find_image(asked: object, split: Split | None, upright: bool) -> Chosen:
