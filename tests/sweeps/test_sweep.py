@@ -58,6 +58,12 @@ def training_of(folder: RunFolder) -> int:
     return entry_points.holder(folder.root / f".{folder.key}.lock")
 
 
+def workers_of(sweep: int) -> list[int]:
+    """The processes by which joblib trains runs side by side."""
+    started = [pid for file in Path(f"/proc/{sweep}/task").glob("*/children") for pid in file.read_text().split()]
+    return [int(pid) for pid in started if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what_is_missing(
     command: list[str], tmp_path: Path
@@ -102,9 +108,12 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     sweep = start([*command, "recipe.epochs=400", f"sweep.parallel={parallel}"], "seed=0,1")
     folder = running(runs, sweep)
     process = training_of(folder)
+    workers = workers_of(sweep.pid)
+    assert bool(workers) == (parallel > 1)
     sweep.send_signal(kind)
     output, _ = sweep.communicate(timeout=patience(120))
     assert entry_points.ends(process), "the training outlived its sweep"
+    assert all(map(entry_points.ends, workers)), "what trained outlived its sweep"
     assert folder.last.exists()
     record = folder.record()
     assert record is not None

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,9 @@ def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _nothing)
     over = threading.Event()
-    threading.Thread(target=_end_with_sweep, args=(os.getppid(), folder / _ENDING, over), daemon=True).start()
+    threading.Thread(target=_end_run_with_sweep, args=(os.getppid(), folder / _ENDING, over), daemon=True).start()
+    _end_with(os.getppid())
+    _has_place.set()
     try:
         if (folder / _ENDING).exists():
             yield None
@@ -79,20 +82,34 @@ def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
             yield {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
     finally:
         over.set()
+        _has_place.clear()
         lock.release()
 
 
-def _end_with_sweep(parent: int, ending: Path, over: threading.Event) -> None:
-    """Interrupt the run of this process when its sweep ends or is no more; then end the process, which nobody else would."""
+_has_place = threading.Event()
+
+
+@cache
+def _end_with(sweep: int) -> None:
+    """End this process some time after the sweep that started it, which has no time to do so where it is killed."""
+
+    def end() -> None:
+        while os.getppid() == sweep or _has_place.is_set():
+            time.sleep(_LOOKS)
+        time.sleep(_WRITES)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _end_run_with_sweep(parent: int, ending: Path, over: threading.Event) -> None:
+    """Interrupt the run of this process when its sweep ends or is no more."""
     asked = False
     while not over.wait(_LOOKS):
         has_run = signal.getsignal(signal.SIGTERM) is not _nothing
         if has_run and not asked and (os.getppid() != parent or ending.exists()):
             os.kill(os.getpid(), signal.SIGTERM)
             asked = True
-    if os.getppid() != parent:
-        time.sleep(_WRITES)
-        os._exit(1)
 
 
 def _nothing(*_: object) -> None:
