@@ -128,6 +128,9 @@ def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, writ
     check_order([f"scan_{number:04x}.raw" for number in range(3000)], ["one"] * 3000)  # hexadecimal, all as long
     with pytest.raises(UserError, match="scan_10 comes before scan_9"):
         check_order(["scan_10", "scan_9", "scan_a"], ["one"] * 3)
+    with pytest.raises(UserError, match="v_10a2 comes before v_1a10"):
+        check_order(["v_0a10", "v_10a2", "v_1a10", "v_1b10"], ["one"] * 4)
+    check_order(["b9", "b10", "a10", "a9"], ["one"] * 4)  # somebody's own order
     names = ["v_9", "v_10", "v_9-b", "v_10-b", "v_10 (1)"]  # sorted with their endings, in which "-" and blank come before "."
     root = write_folder(tmp_path / "views", "train", {f"{name}.png": ids_map(4, 5) for name in names})
     with pytest.raises(UserError, match=r"v_10.* comes before v_9"):

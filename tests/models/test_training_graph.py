@@ -11,6 +11,7 @@ from exfuse.benchmarks.running import loss_of
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing import training
 from exfuse.models.decoder import Decoder
+from exfuse.models.gcn import BoundaryRefinement
 from tests.sharing import amount
 
 CLASSES = 4
@@ -93,6 +94,34 @@ def test_training_has_values_and_gradients_of_the_modules_in_order(variant, over
     assert_equal_gradients(gradients, plain_gradients)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(image).scores, expected)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("overrides", ["decoder=levels_2345", *VARIANTS[:2]])
+def test_a_refinement_lays_its_gradient_out_as_its_maps_and_changes_no_bit(variant, overrides, half):
+    model = variant(overrides).float().to(memory_format=torch.channels_last)
+    as_drawn, (image, truth) = copy.deepcopy(model), batch((64, 96))
+    for module in as_drawn.modules():
+        if isinstance(module, BoundaryRefinement):
+            module.__class__ = BoundaryRefinement
+    layouts = []
+
+    def look(module, _, gradients):
+        layouts.append((type(module), gradients[0].is_contiguous(memory_format=torch.channels_last)))
+
+    image, found = image.float().contiguous(memory_format=torch.channels_last), []
+    for one in (model, as_drawn):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found.append(outcome_and_gradients(one, image, truth))
+        refinement = one.decoder.refinements[-1]
+        refinement.second.register_full_backward_hook(lambda _, ins, outs, of=refinement: look(of, ins, outs))
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            outcome_and_gradients(one, image, truth)
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1].keys() == found[1][1].keys()
+    assert [name for name, gradient in found[0][1].items() if not torch.equal(gradient, found[1][1][name])] == []
+    if overrides == "decoder=levels_2345":  # others read what it starts from
+        assert layouts == [(training._Refinement, True), (BoundaryRefinement, False)]
 
 
 @pytest.mark.parametrize("overrides", VARIANTS[1:6:4])

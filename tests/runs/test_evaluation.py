@@ -69,11 +69,13 @@ def test_weights_of_the_same_file_name_are_told_apart_and_a_bare_name_finds_its_
         place.parent.mkdir()
         shutil.copy(run.last, place)
         evaluate(**evaluation(run) | {"checkpoint": str(place)})
-    assert len([*tmp_path.glob("evaluation/*/single*/scores.json")]) == 2
     monkeypatch.chdir(tmp_path / "a")
     evaluate(**evaluation(varied_run) | {"checkpoint": "last.ckpt"})
-    assert len([*tmp_path.glob("evaluation/*/single*/scores.json")]) == 2
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["last.ckpt"]
+    found = {tuple(path.relative_to(tmp_path).parts[:2]) for path in tmp_path.glob("**/scores.json")}
+    assert found == {("a", "evaluation"), ("b", "evaluation")}
+    assert len([*tmp_path.glob("**/scores.json")]) == 2
+    inside = varied_run.last.parent / "sub"
+    assert RunFolder.of(inside / ".." / "last.ckpt").path == RunFolder.of(varied_run.path).path == varied_run.path
 
 
 def test_scores_equal_the_devkit_on_the_masks_that_predict_writes(varied_run: RunFolder, tmp_path: Path) -> None:

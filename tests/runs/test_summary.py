@@ -164,7 +164,7 @@ def test_runs_of_other_names_may_differ_in_anything_and_what_it_is_stands_below(
         write_run(tmp_path, name, 0, 0.3, more={"data": {"name": "things", "of": images}}, commit=name)
     summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
     assert len((tmp_path / "values.csv").read_text().splitlines()) == 3
-    assert "Not all of these runs share commit, data.of." in " ".join(capsys.readouterr().out.split())
+    assert "Not all of these runs share data.of, commit." in " ".join(capsys.readouterr().out.split())
 
 
 def test_images_that_a_setting_of_the_line_leaves_out_are_no_difference_of_their_own(tmp_path: Path) -> None:
@@ -172,6 +172,9 @@ def test_images_that_a_setting_of_the_line_leaves_out_are_no_difference_of_their
         write_run(tmp_path, "baseline", seed, 0.3, more={"debug": {"images": images}}, train=f"{images} images")
     summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
     assert "baseline (images=4)" in (tmp_path / "values.csv").read_text()
+    write_run(tmp_path, "baseline", 2, 0.3, more={"debug": {"images": 4}}, train="4 other images")
+    with pytest.raises(UserError, match=r"of one name differ in manifests\.train"):
+        summarise(str(tmp_path), [], None)
 
 
 def test_runs_of_other_images_are_not_averaged(tmp_path: Path) -> None:

@@ -153,15 +153,6 @@ def test_half_precision_scores_are_summed_in_float32_and_gradients_are_finite(op
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_the_gradient_has_the_layout_of_the_scores_and_the_same_values(option):
-    scores, truth = maps(torch.float32)
-    laid_out = scores.detach().to(memory_format=torch.channels_last).requires_grad_()
-    found, wanted = (torch.autograd.grad(make(option)(1 * leaf, truth), leaf)[0] for leaf in (laid_out, scores))
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(found, wanted)
-
-
 def test_smoothing_gives_its_share_of_a_label_to_all_classes():
     scores, truth = maps()
     loss = make("cross_entropy", smoothing=0.2)(scores, truth)

@@ -162,6 +162,39 @@ class LastBlock(LastBlockPrediction):
         return convolve_twice(scores, self.widen.weight * share, self.widen.bias * share, readout)  # type: ignore[arg-type]
 
 
+class _Refinement(BoundaryRefinement):
+    """Has its gradient in the layout of its maps, where its convolutions on a CPU would copy it into that one by one.
+
+    A softmax over maps returns it contiguous, and adding the two layouts is slow. Nothing else changes: oneDNN's convolutions
+    calculate in the maps' layout either way. Others do not, so not in float64, nor of one image, which may be too small for it.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        refined = super().forward(maps)
+        if (
+            torch.is_grad_enabled()
+            and refined.requires_grad
+            and refined.device.type == "cpu"
+            and refined.dtype in (torch.float32, torch.bfloat16)
+            and torch.backends.mkldnn.is_available()
+            and len(refined) > 1
+            and refined.is_contiguous(memory_format=torch.channels_last)
+            and not refined.is_contiguous()
+        ):
+            refined = _GradientInChannelsLast.apply(refined)
+        return refined
+
+
+class _GradientInChannelsLast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, maps: Tensor) -> Tensor:  # noqa: ARG004 - as autograd calls it
+        return maps.view_as(maps)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+        return gradient.contiguous(memory_format=torch.channels_last)
+
+
 class _Gathering(nn.Module):
     """SEB's convolutions, those of one high-level map together."""
 
@@ -198,6 +231,7 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
     WideControl: _Control,
     WideKernel: _Kernel,
     LastBlockPrediction: LastBlock,
+    BoundaryRefinement: _Refinement,
     ProductEmbedding: _GatheringProduct,
     SumEmbedding: _GatheringSum,
     GateEmbedding: _GatheringGate,

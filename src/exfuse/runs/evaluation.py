@@ -19,7 +19,7 @@ from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, first_line, plural
-from exfuse.files import folder_name, outputs, sha256, write_json
+from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
@@ -31,7 +31,6 @@ from exfuse.store.checked import plain
 from exfuse.store.description import Option, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
-from exfuse.store.seal import last_of
 from exfuse.tasks.scoring import score
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
@@ -81,9 +80,7 @@ def evaluate(
     run = RunFolder.of(path).path
     name = folder_name(scored_on.name)
     chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
-    weights = sha256(last_of(path))
-    origin: dict[str, Any] = {"checkpoint": str(path), "weights": weights, "data": scored_on.name}
-    origin |= {"manifest": scored_on.manifest(), "protocol": chosen}
+    origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
     folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
     with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
         counted = score(model, dataset, where, workers, decide)
@@ -117,7 +114,9 @@ def _place(folder: Path, origin: Mapping[str, Any]) -> Path:
     """The folder, or where other images, settings or weights were scored there already, one beside it named by these."""
 
     def told(content: Mapping[str, Any]) -> bytes:
-        return msgspec.json.encode({key: content.get(key) for key in origin if key != "checkpoint"}, order="sorted")
+        file = Path(str(content.get("checkpoint")))
+        named = {key: content.get(key) for key in origin} | {"checkpoint": file.name if file.suffix == ".ckpt" else "last.ckpt"}
+        return msgspec.json.encode(named, order="sorted")
 
     try:
         there = told(msgspec.json.decode((folder / "scores.json").read_bytes(), type=dict[str, Any]))

@@ -79,7 +79,8 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
     if start is not None:
         manifests["init_from"] = start.key
         if not _KEY.fullmatch(straight(Path(str(run.init_from))).name):  # a name, which may be another run's one day
-            run = msgspec.structs.replace(run, init_from=start.key)
+            here = start.root.resolve() == Path(run.paths.runs).resolve()
+            run = msgspec.structs.replace(run, init_from=start.key if here else str(start.path))
     elif init == PRETRAINED:
         manifests["backbone"] = find_backbone(run, read_labelled)[0].key
     elif init not in PUBLIC:

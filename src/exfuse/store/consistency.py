@@ -31,7 +31,6 @@ _TYPED = (
 _NAMED = 3  # settings, at most, that tell runs apart
 _READ = ("data", "debug", "held_out", "paths")  # decide which images are read
 _RESOLVED = {"threads": "runtime", "trainer.precision": "trainer"}  # of the machine, where no override of the group says it
-_LEAVES = ("stop.", "debug.", "held_out.")  # images of train out
 _FOLLOWS = {"recipe.epochs": "trainer.max_epochs", "recipe.gradient_clip": "trainer.gradient_clip_val"}
 
 Named = tuple[str, int, Record]  # row, seed, record
@@ -137,7 +136,8 @@ def untold(records: Sequence[Record]) -> list[str]:
 
 def unshared(records: Sequence[Record]) -> list[str]:
     """The settings that not all of these runs share, whatever they are called, but for their variant."""
-    return [one.setting for one in _compare([(one.key, one.seed, one) for one in records], _settings(records))]
+    found = [one.setting for one in _compare([(one.key, one.seed, one) for one in records], _settings(records))]
+    return sorted(found, key=lambda setting: not setting.startswith(("manifests.", "data.", "loss.")))
 
 
 def _by_name(records: Iterable[Record]) -> list[list[Named]]:
@@ -154,9 +154,19 @@ def _within(runs: Sequence[Named]) -> list[Deviation]:
     found = _compare(runs, [own | _variant(record) for own, record in zip(_settings(records), records, strict=True)])
     said = {one.setting.removeprefix("pretraining.") for one in found}
     repeated = {follower for setting, follower in _FOLLOWS.items() if setting in said}
-    if any(setting.startswith(_LEAVES) for setting in said):
+    if _are_left_out(records):
         repeated.add("manifests.train")
     return [one for one in found if one.setting not in repeated]
+
+
+def _are_left_out(records: Sequence[Record]) -> bool:
+    """Whether runs that leave out the same share of their images have learnt from the same ones."""
+    learnt: dict[str, set[str | None]] = {}
+    for record in records:
+        stop = [bool(record.setting("stop.patience")), record.setting("stop.share"), record.setting("stop.seed")]
+        left_out = str([stop[: 3 if stop[0] else 1], record.setting("debug.images"), record.config.get("held_out")])
+        learnt.setdefault(left_out, set()).add(record.manifests.get("train"))
+    return all(len(manifests) == 1 for manifests in learnt.values())
 
 
 def _short(setting: str) -> str:

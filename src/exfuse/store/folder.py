@@ -54,9 +54,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path) -> "RunFolder":
-        """The run whose folder this is, or a checkpoint in it; see `straight`."""
-        path = path if path.is_dir() or len(path.parts) > 2 else path.absolute()
-        place = straight(path if path.is_dir() else path.parent.parent)
+        """The run whose folder this is, or whose checkpoint; of a file elsewhere the folder that it lies in. See `straight`."""
+        if not path.is_dir():
+            path = path.resolve() if ".." in path.parts else path if len(path.parts) > 2 else path.absolute()
+            path = path.parent
+            path = path.parent if path.name == "checkpoints" else path
+        place = straight(path)
         return cls(place.parent, place.name)
 
     @property

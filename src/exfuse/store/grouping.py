@@ -78,8 +78,8 @@ def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
 def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     """Refuse images that follow each other as their names are spelt, and not as their numbers count.
 
-    Compared are names that are alike but for their digits: views of a scene lie between each other. Those in another order than
-    that of their letters are taken as they are: somebody listed them.
+    Compared are names that are alike but for their digits: views of a scene lie between each other. A group in another order
+    than that of its names' letters, or of its files', is taken as it is: somebody listed it.
 
     Raises:
         UserError: naming two images.
@@ -91,8 +91,9 @@ def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
         kinds: dict[str, list[str]] = {}
         for name in own:
             kinds.setdefault(_NUMBER.sub("#", name), []).append(name)
-        for alike in [] if len(kinds) > 1 and _are_hexadecimal(own) else kinds.values():
-            for before, after in pairwise(alike if alike == sorted(alike) else []):
+        is_sorted = own in (sorted(own), sorted(own, key=lambda name: f"{name}."))
+        for alike in kinds.values() if is_sorted and not (len(kinds) > 1 and _are_hexadecimal(own)) else ():
+            for before, after in pairwise(alike):
                 if _numbers(before) > _numbers(after):
                     raise UserError(
                         f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write "
@@ -105,7 +106,8 @@ def _are_hexadecimal(names: Sequence[str]) -> bool:
     if len({*map(len, names)}) > 1:
         return False
     differing = [place for place, letters in enumerate(zip(*names, strict=True)) if len({*letters}) > 1]
-    return all(_HEXADECIMAL.fullmatch(name[differing[0] : differing[-1] + 1]) for name in names)
+    numbers = [name[differing[0] : differing[-1] + 1] for name in names]
+    return all(map(_HEXADECIMAL.fullmatch, numbers)) and len({number[-1].isdigit() for number in numbers}) == 2
 
 
 def _numbers(name: str) -> list[int]:

@@ -72,11 +72,11 @@ def place(sweep: Path, accelerator: str) -> Iterator[dict[str, str] | None]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _nothing)
     over = threading.Event()
-    threading.Thread(target=_end_run_with_sweep, args=(os.getppid(), folder / _ENDING, over), daemon=True).start()
-    _end_with(os.getppid())
+    parent = _parent()
+    threading.Thread(target=_end_run_with_sweep, args=(parent, folder / _ENDING, over), daemon=True).start()
     _has_place.set()
     try:
-        if (folder / _ENDING).exists():
+        if (folder / _ENDING).exists() or os.getppid() != parent:
             yield None
         else:
             yield {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
@@ -90,16 +90,20 @@ _has_place = threading.Event()
 
 
 @cache
-def _end_with(sweep: int) -> None:
-    """End this process some time after the sweep that started it, which has no time to do so where it is killed."""
+def _parent() -> int:
+    """The sweep that started this process, which ends some time after it: where a sweep is killed, nobody else would end it."""
+    sweep = os.getppid()
 
     def end() -> None:
-        while os.getppid() == sweep or _has_place.is_set():
-            time.sleep(_LOOKS)
-        time.sleep(_WRITES)
-        os._exit(1)
+        while True:
+            while os.getppid() == sweep or _has_place.is_set():
+                time.sleep(_LOOKS)
+            time.sleep(_WRITES)
+            if not _has_place.is_set():
+                os._exit(1)
 
     threading.Thread(target=end, daemon=True).start()
+    return sweep
 
 
 def _end_run_with_sweep(parent: int, ending: Path, over: threading.Event) -> None:

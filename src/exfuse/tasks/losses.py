@@ -202,25 +202,7 @@ def _fitted(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Scores at the truth's size, and the truth as int64."""
     if scores.shape[-2:] != truth.shape[-2:]:
         scores = enlarge(scores, truth.shape[-2:])
-    if scores.is_contiguous(memory_format=torch.channels_last) and not scores.is_contiguous():
-        scores = _GradientInChannelsLast.apply(scores)
     return scores, truth.long()
-
-
-class _GradientInChannelsLast(torch.autograd.Function):
-    """Scores as they are, their gradient in their own layout.
-
-    A softmax over maps returns its gradient contiguous. The layers before would copy it into channels_last one after the other,
-    and additions of the two layouts are slow.
-    """
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, scores: Tensor) -> Tensor:  # noqa: ARG004 - as autograd calls it
-        return scores.view_as(scores)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
-        return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def _by_pixel(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
