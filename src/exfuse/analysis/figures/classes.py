@@ -20,20 +20,23 @@ def pairs(study: Study) -> list[tuple[StudyRow, StudyRow]]:
 
 def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
     """Change of each class's IoU in points, mean over the common seeds; not a number for an absent class."""
-    names = row.records[min(set(row.records) & set(base.records))].scores.iou
-    return {name: sum(known) / len(known) if (known := _gains(row, base, name)) else float("nan") for name in names}
+    return {name: sum(known) / len(known) if known else float("nan") for name, known in _gains(row, base).items()}
 
 
-def agreed(row: StudyRow, base: StudyRow, name: str) -> bool:
-    """Whether a class's IoU changed in the same direction with every common seed; always, with one."""
-    return len({*np.sign(_gains(row, base, name))}) == 1
+def agreed(row: StudyRow, base: StudyRow) -> dict[str, bool]:
+    """Whether each class's IoU changed in the same direction with every common seed; always, with one."""
+    return {name: len({*np.sign(known)}) == 1 for name, known in _gains(row, base).items()}
 
 
-def _gains(row: StudyRow, base: StudyRow, name: str) -> list[float]:
-    """In points, by common seed."""
-    seeds = sorted(set(row.records) & set(base.records))
-    values = [(row.records[seed].scores.iou[name], base.records[seed].scores.iou[name]) for seed in seeds]
-    return [100 * (ours - theirs) for ours, theirs in values if ours is not None and theirs is not None]
+def _gains(row: StudyRow, base: StudyRow) -> dict[str, list[float]]:
+    """Of every class in points, by common seed."""
+    ours, theirs = row.records, base.records
+    seeds = sorted(set(ours) & set(theirs))
+    pairs = {
+        name: [(ours[seed].scores.iou[name], theirs[seed].scores.iou[name]) for seed in seeds]
+        for name in ours[seeds[0]].scores.iou
+    }
+    return {name: [100 * (a - b) for a, b in values if a is not None and b is not None] for name, values in pairs.items()}
 
 
 def draw(study: Study, width: float = style.PAGE) -> Figure:
@@ -48,7 +51,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     every_class = list(dict.fromkeys(name for one in table for name in one))
     classes = [name for name in every_class if any(np.isfinite(one.get(name, np.nan)) for one in table)]
     values = np.array([[one.get(name, np.nan) for name in classes] for one in table]).reshape(len(table), len(classes))
-    sure = np.array([[agreed(row, base, name) for name in classes] for row, base in compared]).reshape(values.shape)
+    agreement = [agreed(row, base) for row, base in compared]
+    sure = np.array([[one.get(name, False) for name in classes] for one in agreement]).reshape(values.shape)
     known = labels(study)
     derived = any(" = " in name for name in known.values())
     short = derived or width <= style.COLUMN
