@@ -136,7 +136,9 @@ def test_runs_of_a_search_are_left_out_where_others_are_there(tmp_path: Path, ca
     write_run(search, "baseline", 0, 0.3, more={"held_out": {"share": 0.0, "seed": 0}})
     summarise(str(search), [], str(tmp_path / "values.csv"))
     assert "baseline,1000," in (tmp_path / "values.csv").read_text().replace(" (share=0.2)", "")
-    assert "Left out: 1 run scored on val." in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "Left out: 1 run scored on val." in said.err
+    assert "things held out of train, 7 images" in said.out
 
 
 def test_a_held_out_share_of_backbones_is_no_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,8 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     if unknown := sorted(set(classes) - set(scored)):
         raise UserError(f"classes=[{unknown[0]}]: the runs score {', '.join(scored) or 'no classes'}.")
     variants = group_runs(records, classes)
-    title = f"{first.data} val, {first.images['val']} images, {first.metric.sign}"
+    scored_on = "held out of train" if first.setting("held_out.share") else "val"
+    title = f"{first.data} {scored_on}, {first.images['val']} images, {first.metric.sign}"
     if backbones:
         title = f"{first.data}: classification accuracy on {first.images['val']} images of val, %"
     _check_lines(variants, len(records), folder)
