@@ -28,15 +28,10 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-# files whose tests take longest on the clock, as they wait for a scheduler, a network or many trainings
+# files with tests that take longest on the clock, as they wait for a scheduler, a network or many trainings
 LONGEST = (
-    "test_slurm.py",
-    "test_ray.py",
-    "test_chain.py",
-    "test_overfit.py",
-    "test_wandb.py",
-    "test_export.py",
-    "test_page.py",
+    *("test_ray.py", "test_slurm.py", "test_chain.py", "test_sweep.py", "test_wandb.py", "test_staged_sweep.py"),
+    *("test_kills.py", "test_docs.py", "test_page.py", "test_export.py", "test_overfit.py", "test_stability.py"),
 )
 
 
@@ -47,13 +42,21 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that at the end no worker waits for another's; the tests of a file stay together."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    """Each worker's share begins with tests that take long and ends with short ones, which the others may take over.
 
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST), item.path not in slow
-
-    items.sort(key=place)
+    pytest-xdist deals the list out in as many parts of equal length as there are workers. The tests of a file stay together.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = {path: sum(bool(item.get_closest_marker("slow")) for item in found) for path, found in files.items()}
+    place = {name: number for number, name in enumerate(LONGEST)}
+    shares: list[list[Path]] = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))]
+    for path in sorted(filter(slow.get, files), key=lambda path: place.get(path.name, len(LONGEST))):
+        min(shares, key=lambda share: sum(slow[one] for one in share)).append(path)
+    for path in sorted((path for path in files if not slow[path]), key=lambda path: -len(files[path])):
+        min(shares, key=lambda share: sum(len(files[one]) for one in share)).append(path)
+    items[:] = [item for share in shares for path in share for item in files[path]]
 
 
 @pytest.fixture(scope="session")

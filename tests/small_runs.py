@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra's resolvers before configs are composed
 
-from exfuse.runs.training import train
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from tests.sharing import make_once
@@ -46,6 +45,8 @@ def train_small(
     """Train in this process and return the run's folder: ``train_small("seed=1", runs=folder)``."""
 
     def trained(*overrides: str, runs: Path = tmp_path / "runs") -> RunFolder:
+        from exfuse.runs.training import train
+
         train(compose_config(*small_overrides, f"paths.runs={runs}", *overrides))
         return only_run(runs)
 
@@ -59,6 +60,8 @@ def finished_run(
     """One finished run that no test may change."""
 
     def finish(runs: Path) -> None:
+        from exfuse.runs.training import train
+
         train(compose_config(*small_overrides, f"paths.runs={runs}", "+ablation=seb_ecre"))
 
     return only_run(make_once(tmp_path_factory, "finished_run", finish))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from exfuse.benchmarks import inference
-from exfuse.benchmarks.running import build
+from exfuse.benchmarks.variants import build
 from tests.benchmarks import DEVICES
 from tests.sharing import amount
 

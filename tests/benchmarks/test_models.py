@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from exfuse.benchmarks import memory, models
 from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement
-from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
+from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
 from tests.benchmarks import DEVICES
 
 pytest.importorskip("segmentation_models_pytorch")

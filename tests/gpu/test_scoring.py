@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exfuse import load
-from exfuse.benchmarks.running import VARIANTS, batch, build, loss_of
+from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
 from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data
 from exfuse.config import search_path

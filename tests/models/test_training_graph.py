@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from exfuse.benchmarks.running import loss_of
+from exfuse.benchmarks.variants import loss_of
 from exfuse.composition.segmentation import build_model
 from exfuse.fusing import training
 from exfuse.models.decoder import Decoder

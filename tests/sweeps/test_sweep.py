@@ -58,6 +58,12 @@ def training_of(folder: RunFolder) -> int:
     return entry_points.holder(folder.root / f".{folder.key}.lock")
 
 
+def server_of(worker: int) -> Path:
+    """The folder of the server that such a process takes its runs from."""
+    environment = dict(line.split("=", 1) for line in Path(f"/proc/{worker}/environ").read_text().split("\0") if "=" in line)
+    return Path(environment["EXFUSE_SERVER"]).parent
+
+
 def workers_of(sweep: int) -> list[int]:
     """The processes by which joblib trains runs side by side."""
     started = [pid for file in Path(f"/proc/{sweep}/task").glob("*/children") for pid in file.read_text().split()]
@@ -110,10 +116,19 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     process = training_of(folder)
     workers = workers_of(sweep.pid)
     assert bool(workers) == (parallel > 1)
+    servers = {*map(server_of, workers)}
+    assert len(servers) == (parallel > 1)
+    assert all(folder.is_dir() for folder in servers)
     sweep.send_signal(kind)
     output, _ = sweep.communicate(timeout=patience(120))
     assert entry_points.ends(process), "the training outlived its sweep"
     assert all(map(entry_points.ends, workers)), "what trained outlived its sweep"
+    for left in servers:  # the server removes it when it ends
+        for _ in range(int(patience(100))):
+            if not left.exists():
+                break
+            time.sleep(0.1)
+        assert not left.exists(), "the server outlived its sweep"
     assert folder.last.exists()
     record = folder.record()
     assert record is not None

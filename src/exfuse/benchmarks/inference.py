@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
-from exfuse.benchmarks.running import VARIANTS, batch, build
+from exfuse.benchmarks.variants import VARIANTS, batch, build
 from exfuse.fusing.fuse import fuse
 from exfuse.models.segmenter import ScoresAlone, Segmenter
 

@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 
 from exfuse.benchmarks.models import forward_gflops
 from exfuse.benchmarks.report import Measurement, alternate, hold, table_of_shares
-from exfuse.benchmarks.running import build
+from exfuse.benchmarks.variants import build
 from exfuse.data.device_augmentation import DeviceTransform, collate
 from exfuse.data.scenes import generate_scenes
 from exfuse.data.scenes_drawing import CLASSES

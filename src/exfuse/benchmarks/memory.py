@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement, hold
-from exfuse.benchmarks.running import VARIANTS, batch, build, training_step
+from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
 from exfuse.process import choose_device, keep_freed_memory
 from exfuse.runs.costs import resident_mib
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
-from exfuse.benchmarks.running import CLASSES, FORMATS, VARIANTS, batch, build, training_step
+from exfuse.benchmarks.variants import CLASSES, FORMATS, VARIANTS, batch, build, training_step
 from exfuse.fusing.training import accelerate
 from exfuse.process import keep_freed_memory
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction

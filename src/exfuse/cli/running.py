@@ -24,7 +24,7 @@ from exfuse.config.read import read_arguments
 from exfuse.config.signatures import signature
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
-from exfuse.imports import without_wandb
+from exfuse.imports import without_unused
 from exfuse.store.find import find_runs
 from exfuse.terminal import outlive_streams
 
@@ -102,7 +102,7 @@ def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
             arguments = read_arguments(config, verb.target, running_choices()) if not verb.describes else {"config": config}
             if verb.asks:
                 get_object(verb.asks)(**{name: arguments[name] for name in signature(verb.asks).arguments})
-            with without_wandb():
+            with without_unused():
                 target = get_object(verb.target)
             target(**arguments)
         except Exception as error:

@@ -7,7 +7,7 @@ from exfuse.cli import running
 from exfuse.config.overrides import running_choices
 from exfuse.config.read import describe, describe_pretraining
 from exfuse.errors import ConfigError
-from exfuse.imports import without_wandb
+from exfuse.imports import without_unused
 from exfuse.runs.micro_batch import settle
 from exfuse.terminal import Console
 
@@ -24,7 +24,7 @@ def train(config: DictConfig) -> None:
 
     run = settle(run)
     if not show_finished(run, Console()):
-        with without_wandb():
+        with without_unused():
             from exfuse.runs.training import train as train_one
 
         train_one(run)
@@ -43,7 +43,7 @@ def pretrain(config: DictConfig) -> None:
         from exfuse.runs.plan import check_weights
 
         check_weights(wanted.pretraining.start, of_pretraining=True)
-        with without_wandb():
+        with without_unused():
             from exfuse.runs.pretraining import pretrain as pretrain_one
 
         pretrain_one(settle(wanted))

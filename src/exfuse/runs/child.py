@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from exfuse.config import search_path
 from exfuse.errors import HELD, complain, reason_of
 from exfuse.process import HEARTBEAT
-from exfuse.runs.server import Forked, Server
+from exfuse.runs.server import SHARED, Forked, Server, share
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
@@ -140,6 +140,15 @@ def _start(
 _server: Server | None = None
 
 
+def share_server(environment: Mapping[str, str]) -> None:
+    """Let the processes that this one starts fork their runs from one that has the libraries imported, instead of one each.
+
+    Args:
+        environment: what they find besides this process's, in which the libraries are to be loaded.
+    """
+    share(_environment() | dict(environment))
+
+
 class _Watch:
     """Looks whether a child makes progress, and ends one that makes none for too long."""
 
@@ -229,8 +238,8 @@ def _complaint(lines: Sequence[str], whole: bool = False) -> str:
 
 def _environment() -> dict[str, str]:
     """Without what would make Lightning take the supervisor's cluster job for its own, or Hydra print stack traces; and
-    without the place of this process's progress, which may be another at the next start of a child."""
-    left_out = ("HYDRA_FULL_ERROR", HEARTBEAT)
+    without what is this process's own: the place of its progress and the server that it may take runs from."""
+    left_out = ("HYDRA_FULL_ERROR", HEARTBEAT, SHARED)
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") and name not in left_out}
 
 

@@ -2,19 +2,25 @@
 
 It imports and does nothing else: no thread of OpenMP and no GPU is in use when it forks, and every run is a process of its own,
 with its session, signals, environment, folder and streams. It ends when the process that asked for it does, its runs with it.
+
+Where runs are trained side by side, what starts them shares one server: it forks itself for each that connects, and such a fork
+is what a server of its own would be, without the seconds and the memory of the imports.
 """
 
 import contextlib
 import gc
+import hashlib
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +33,11 @@ _LIBRARIES = (
     *("hydra_plugins", "pytorch_lightning.loggers", "torch.optim", "torch.utils.flop_counter"),
 )
 _LOOKS = 0.1  # seconds between two looks for children that ended
+SHARED = "EXFUSE_SERVER"  # environment variable: the socket of the server that this process's parent shares
 
 
 class Server:
-    """The client's side; one process has one at a time.
+    """The client's side; one process has one at a time: a fork of the one that its parent shares, or one of its own.
 
     Args:
         environment: that the libraries are imported with.
@@ -38,10 +45,13 @@ class Server:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment, self.code = dict(environment), code_of_package()
-        self.connection, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "exfuse.runs.server"]
-            self.process = subprocess.Popen(command, env=self.environment, stdin=theirs.fileno(), start_new_session=True)
+        shared = os.environ.get(SHARED)
+        if shared and (connection := _connected(shared, self.code)):
+            self.connection = connection
+        else:
+            self.connection, theirs = socket.socketpair()
+            with theirs:
+                self.process = _started(theirs, self.environment)  # kept: it is this one's child
 
     def start(self, words: Sequence[str], environment: Mapping[str, str], output: int) -> "Forked":
         """``python -m exfuse WORDS``, forked.
@@ -65,21 +75,61 @@ class Server:
             os.close(errors_in)
             forked = Forked(status, errors)
         except BaseException:  # nobody would wait for what it forks now
-            self.process.kill()
+            self.connection.close()
             raise
         if forked.pid == 0:
-            raise ChildProcessError(f"{self.process.args!r} ended with status {self.process.wait()} before it started a run")
+            raise ChildProcessError("the process that forks runs ended before it started one")
         return forked
 
     def fits(self, environment: Mapping[str, str]) -> bool:
         """Whether it runs, in this environment, the code that lies there now: a record says which commit was run."""
-        return self.process.poll() is None and self.environment == environment and self.code == code_of_package()
+        ended = self.connection.fileno() < 0 or select.select([self.connection], [], [], 0)[0]  # it says nothing but its end
+        return not ended and self.environment == environment and self.code == code_of_package()
 
 
-def code_of_package() -> dict[str, tuple[int, int]]:
-    """Time and size of each of this package's files."""
-    files = {path: path.stat() for path in Path(__file__).parents[1].rglob("*.py")}
-    return {str(path): (found.st_mtime_ns, found.st_size) for path, found in files.items()}
+def share(environment: Mapping[str, str]) -> None:
+    """Start the server that the processes which this one starts from now on share, if there is none that is up to date.
+
+    It ends with this process, and its forks with those that are connected to them.
+    """
+    global _shared
+    code = code_of_package()
+    if _shared is not None and _shared[0].poll() is None and _shared[1] == code:
+        return
+    path = Path(tempfile.mkdtemp(prefix="exfuse-server-")) / "socket"  # a folder that nobody else may enter
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        _shared = _started(listening, environment), code
+    os.environ[SHARED] = str(path)
+
+
+_shared: "tuple[subprocess.Popen[bytes], str] | None" = None
+
+
+def _started(connection: socket.socket, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "exfuse.runs.server", str(os.getpid())]
+    return subprocess.Popen(command, env=environment, stdin=connection.fileno(), start_new_session=True)
+
+
+def _connected(path: str, code: str) -> socket.socket | None:
+    """A connection to the server that is shared there, once it has its imports; None if it is no more or runs other code."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+        if connection.recv(len(code), socket.MSG_WAITALL) == code.encode():
+            return connection
+    except OSError:
+        pass
+    connection.close()
+    return None
+
+
+def code_of_package() -> str:
+    """A hash of the time and size of each of this package's files."""
+    files = ((path, path.stat()) for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    told = [(str(path), found.st_mtime_ns, found.st_size) for path, found in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 class Forked:
@@ -186,20 +236,41 @@ def _write(descriptor: int, number: int) -> None:
         os.write(descriptor, b"%d\n" % number)
 
 
+def _accepted(listening: socket.socket, code: str) -> socket.socket | None:
+    """In a fork, the connection of somebody who shares this server; None in this process when its parent is no more."""
+    parent, folder = int(sys.argv[1]), Path(listening.getsockname()).parent
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with listening:
+        while os.getppid() == parent:
+            if not select.select([listening], [], [], 10 * _LOOKS)[0]:
+                continue
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection.sendall(code.encode())
+                return connection
+            connection.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
 def _main() -> None:
-    from exfuse.imports import without_wandb
+    from exfuse.imports import without_unused
     from exfuse.runs.child import die_with
 
-    connection = socket.socket(fileno=os.dup(0))
+    code = code_of_package()
+    given = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
     gc.disable()
-    with without_wandb():
+    with without_unused():
         for name in _LIBRARIES:
             importlib.import_module(name)
     gc.freeze()  # a fork's collector that looked through it would copy all of it, page by page
     gc.enable()
-    words = _serve(connection, die_with)
+    shared = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    connection = _accepted(given, code) if shared else given
+    words = _serve(connection, die_with) if connection else None
     if words is not None:
         sys.argv = ["exfuse", *words]
         runpy.run_module("exfuse", run_name="__main__", alter_sys=True)

@@ -18,9 +18,11 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 from exfuse.process import gpus_for, memory_limit, usable_cores
-from exfuse.runs.child import INTERRUPTIONS
+from exfuse.runs.child import INTERRUPTIONS, share_server
 from exfuse.store.outcome import WAITING, read_outcomes
 
+# Of libraries, which read them when they are loaded; joblib sets them so in its processes.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _BYTES = 3 * 2**30  # that a training takes on a CPU with its libraries and loader; chosen
 _ENDING = "ending"  # a file among the places: the sweep is ending
 _LOOKS = 0.5  # seconds
@@ -205,6 +207,7 @@ class SideBySide(Launcher):
         if runs == 1:
             with _at(_LAST):
                 return self.own.launch(job_overrides, initial_job_idx)
+        share_server({name: os.environ.get(name, str(max(1, usable_cores() // runs))) for name in _THREADS})
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
         launcher.setup(**self.context)
         with self.watched(runs), _handing_on(sweep):
