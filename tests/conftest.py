@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from exfuse.config.overrides import describe_run
 from exfuse.store.description import RunDescription
-from tests import composing
+from tests import composing, entry_points
 from tests.command import command  # noqa: F401 - fixtures of all folders
 from tests.entry_points import forked  # noqa: F401 - fixtures of all folders
 from tests.small_runs import finished_run, scenes_folder, small_overrides, train_small  # noqa: F401 - fixtures of all folders
@@ -33,6 +33,12 @@ LONGEST = (
     *("test_ray.py", "test_slurm.py", "test_chain.py", "test_sweep.py", "test_wandb.py", "test_staged_sweep.py"),
     *("test_kills.py", "test_docs.py", "test_page.py", "test_export.py", "test_overfit.py", "test_stability.py"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that deals tests out to others."""
+    if getattr(config.option, "numprocesses", None):
+        entry_points.share_server()
 
 
 def pytest_collection_finish() -> None:

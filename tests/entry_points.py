@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,6 +49,20 @@ SERVER.set_forkserver_preload(
         *("exfuse.sweeps.session", "exfuse.sweeps.supervisor", "tests.preloaded"),
     ]
 )
+_SHARED = "EXFUSE_TEST_SERVER"  # environment variable: the socket of the one that the workers of pytest-xdist share
+
+
+def share_server() -> None:
+    """Let the processes that this one starts from now on fork from one server, which ends with this process."""
+    forkserver.ensure_running()
+    os.environ[_SHARED] = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+
+
+if _SHARED in os.environ:
+    forkserver._forkserver._forkserver_address = os.environ[_SHARED]  # type: ignore[attr-defined]
+    forkserver._forkserver._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # type: ignore[attr-defined]
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[attr-defined]
+
 OURS = ("src", "exfuse")
 _ANEW = (*OURS, "hydra", "hydra_plugins", "omegaconf")  # what a child's child imports itself: they keep what its parent did
 _SECONDS = patience(300)  # more than anything that a test starts takes, on a busy machine too
