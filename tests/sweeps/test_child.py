@@ -1,11 +1,11 @@
 """What a supervisor reads off a child that ended."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -240,7 +240,9 @@ def test_a_server_with_other_code_than_lies_there_is_not_asked(tmp_path, monkeyp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a server ends with its parent, and its runs with it, on Linux")
-def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     start = subprocess.Popen
     code = "from exfuse.runs import server\nserver._LIBRARIES = ()\nserver._main()"
     monkeypatch.setattr(server, "_shared", None)
@@ -262,11 +264,11 @@ def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(monkeyp
         return not hasattr(clients[-1], "process")
 
     server.share(environment)
-    (process, _), folder = server._shared, Path(os.environ[server.SHARED]).parent  # type: ignore[misc]
+    process, folder = server._shared.process, Path(os.environ[server.SHARED]).parent  # type: ignore[attr-defined]
     assert folder.stat().st_mode & 0o077 == 0
     assert [connected(), connected()] == [True, True]
     server.share(environment)
-    assert server._shared[0] is process  # type: ignore[index]
+    assert server._shared.process is process  # type: ignore[attr-defined]
     clients[0].connection.close()
     assert [one.fits(environment) for one in clients] == [False, True]
 
@@ -276,11 +278,21 @@ def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(monkeyp
         assert not clients[1].fits(environment)
     process.kill()
     process.wait()
-    shutil.rmtree(folder)
     assert clients[1].fits(environment)  # a fork outlives what it was forked from
     assert not connected()
     server.share(environment)
     assert connected()
+    assert not folder.exists()
+    process, folder = server._shared.process, Path(os.environ[server.SHARED]).parent
+    server.share(environment | {"OMP_NUM_THREADS": "7"})
+    assert process.wait(patience(10))
+    assert not folder.exists()
+    assert server._shared.process.poll() is None
+    monkeypatch.setattr(server, "_shared", None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    (tmp_path / ("long" * 30)).mkdir()
+    server.share(environment)  # no socket has such a path
+    assert server._shared is None
     for one in clients:
         one.connection.close()
 

@@ -88,23 +88,36 @@ class Server:
 
 
 def share(environment: Mapping[str, str]) -> None:
-    """Start the server that the processes which this one starts from now on share, if there is none that is up to date.
+    """Start the server that the processes which this one starts from now on share, if there is none that fits.
 
-    It ends with this process, and its forks with those that are connected to them.
+    It ends with this process, and its forks with those that are connected to them. Where there can be none, each has its own.
     """
     global _shared
     code = code_of_package()
-    if _shared is not None and _shared[0].poll() is None and _shared[1] == code:
-        return
-    path = Path(tempfile.mkdtemp(prefix="exfuse-server-")) / "socket"  # a folder that nobody else may enter
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
-        _shared = _started(listening, environment), code
-    os.environ[SHARED] = str(path)
+    if _shared is None or not (_shared.process.poll() is None and _shared.code == code and _shared.environment == environment):
+        if _shared is not None:
+            _shared.process.terminate()
+            shutil.rmtree(_shared.path.parent, ignore_errors=True)
+        path = Path(tempfile.mkdtemp(prefix="exfuse-server-")) / "socket"  # a folder that nobody else may enter
+        with socket.socket(socket.AF_UNIX) as listening:
+            try:
+                listening.bind(str(path))
+            except OSError:  # its path is too long: the system allows a hundred characters
+                path.parent.rmdir()
+                return
+            listening.listen()
+            _shared = _Shared(_started(listening, environment), path, code, dict(environment))
+    os.environ[SHARED] = str(_shared.path)
 
 
-_shared: "tuple[subprocess.Popen[bytes], str] | None" = None
+class _Shared(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    path: Path
+    code: str
+    environment: dict[str, str]
+
+
+_shared: _Shared | None = None
 
 
 def _started(connection: socket.socket, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
