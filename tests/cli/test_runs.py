@@ -211,3 +211,17 @@ def test_a_studys_records_do_not_go_as_runs(command: Command, tmp_path: Path, mo
     (run.root / elsewhere.key).symlink_to(elsewhere.path)
     assert command("runs", "rm", str(run.root / elsewhere.key), "yes=true")[0] == 1
     assert elsewhere.path.is_dir()
+
+
+def test_a_run_in_training_does_not_go_through_a_link_that_is_called_as_it_is(command: Command, tmp_path: Path) -> None:
+    run = leave(tmp_path / "runs", "2b" * 8, "seb", "voc")
+    link = tmp_path / "picked" / run.key
+    link.parent.mkdir()
+    link.symlink_to(run.path)
+    with run.locked():
+        status, _, told = command("runs", "rm", str(link), "yes=true")
+    assert status == 75  # of a run that another process holds
+    assert "is being trained by another process" in told
+    assert run.path.is_dir()
+    assert command("runs", "rm", str(link), "yes=true")[0] == 0
+    assert not run.path.exists()

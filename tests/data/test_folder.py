@@ -131,6 +131,8 @@ def test_an_order_is_that_of_groups_and_of_their_numbers(tmp_path, ids_map, writ
     with pytest.raises(UserError, match="v_10a2 comes before v_1a10"):
         check_order(["v_0a10", "v_10a2", "v_1a10", "v_1b10"], ["one"] * 4)
     check_order(["b9", "b10", "a10", "a9"], ["one"] * 4)  # somebody's own order
+    with pytest.raises(UserError, match="100 comes before 10,"):  # as files are sorted that are called NAME_leftImg8bit.png
+        check_order(["100", "10", "11", "1", "2", "9"], ["one"] * 6)
     names = ["v_9", "v_10", "v_9-b", "v_10-b", "v_10 (1)"]  # sorted with their endings, in which "-" and blank come before "."
     root = write_folder(tmp_path / "views", "train", {f"{name}.png": ids_map(4, 5) for name in names})
     with pytest.raises(UserError, match=r"v_10.* comes before v_9"):

@@ -165,6 +165,10 @@ def test_a_run_that_was_named_is_kept_by_its_key(
         words = [*small_overrides, VARIANT, f"init_from={typed}", f"paths.runs={tmp_path}/runs"]
         kept = plan_run(compose_config(*words)).run.init_from
         assert kept == (finished_run.key if typed == record.title else typed)
+    link = tmp_path / "best"
+    link.symlink_to(finished_run.path)  # which may lead to another run one day
+    plan = plan_run(compose_config(*small_overrides, VARIANT, f"init_from={link}", f"paths.runs={finished_run.root}"))
+    assert plan.run.init_from == finished_run.key
     elsewhere = f"{finished_run.root}/{finished_run.key[:8]}"  # the first digits of a key in another store
     plan = plan_run(compose_config(*small_overrides, VARIANT, f"init_from={elsewhere}", f"paths.runs={tmp_path}/none"))
     assert Path(str(plan.run.init_from)).resolve() == finished_run.path.resolve()

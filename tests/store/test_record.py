@@ -195,11 +195,27 @@ def test_a_record_that_nobody_may_read_is_no_damaged_one(folder: RunFolder, monk
         folder.record()
 
 
+def test_what_is_made_of_a_checkpoint_is_called_by_its_run_and_unless_it_is_the_last_by_its_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "abc")
+    folder.checkpoints.mkdir(parents=True)
+    names = {str(path): RunFolder.name_of(path) for path in (folder.path, folder.last, folder.checkpoints / "best.ckpt")}
+    assert [*names.values()] == ["abc", "abc", "abc_best"]
+    assert [RunFolder.name_of(tmp_path / "models" / name) for name in ("seb.ckpt", "last.ckpt")] == ["models_seb", "models"]
+
+
 def test_a_link_to_a_runs_folder_is_the_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     link = folder.root / "best"
     link.symlink_to(folder.path)
     assert [run.folder.key for run in list_runs(folder.root)] == ["abc"]  # once
     assert find_run("best", folder.root) == find_run(str(link), folder.root) == folder.path.resolve()
+    with monkeypatch.context() as inside:
+        inside.chdir(folder.root.parent)
+        store = Path(folder.root.name)
+        assert [run.folder for run in list_runs(store)] == [RunFolder(store, "abc")]
+        assert find_run("best", store) == store / "abc"
+        inside.chdir(folder.path)
+        store = Path("..")
+        assert [run.folder.path.resolve() for run in list_runs(store)] == [folder.path.resolve()]
     with monkeypatch.context() as inside:
         inside.chdir(folder.path)
         assert find_run(".", folder.root) == folder.path.resolve()

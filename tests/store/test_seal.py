@@ -75,6 +75,8 @@ def test_a_finished_run_takes_no_other_checkpoint_than_its_record_describes(run:
     run.last.write_bytes(packed(seed=2))  # of a version without seals: its record vouches for it
     run.write(replace(record, checkpoint_sha256=sha256(run.last)))
     check_sealed(run.last)
+    write_sealed(run.path / "checkpoints_40" / "last.ckpt", lambda file: file.write(packed(seed=3)))  # kept by hand
+    check_sealed(run.path / "checkpoints_40" / "last.ckpt")
     shutil.copy(run.last, run.checkpoints / "best.ckpt")
     with pytest.raises(CheckpointError, match=r"best\.ckpt is damaged or unsealed"):
         check_sealed(run.checkpoints / "best.ckpt")

@@ -20,7 +20,7 @@ from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_chi
 from exfuse.runs.server import Forked
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
-from exfuse.sweeps.collect import DeclaredStudy
+from exfuse.sweeps.collect import DeclaredStudy, swept_besides
 from exfuse.sweeps.session import _names, _Sweep
 from exfuse.sweeps.supervisor import judge
 from tests.pace import patience
@@ -174,6 +174,7 @@ def test_a_summary_names_jobs_by_what_was_swept() -> None:
     study = DeclaredStudy(name="swept", title="Swept")
     sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, going_on=ExitStack(), jobs=[])
     assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
+    assert swept_besides(jobs, ["++recipe.lr"]) == [[], []]  # settled by a search, however its key was typed
 
 
 def test_a_child_that_a_wall_clock_limit_ended_was_interrupted_and_no_sweep_ends_with_it(tmp_path):

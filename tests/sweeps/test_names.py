@@ -1,5 +1,6 @@
 """What variants, runs and sweeps are called, and that no sweep overwrites another one's table."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,10 @@ def test_the_table_of_another_sweep_in_the_folder_that_was_typed_stays(tmp_path:
         session._study_folder(mine, others)
     both = [*others, Outcome(1, [], "row", 1, {}, store=str(tmp_path / "runs"), key="a" * 16)]
     assert session._study_folder(mine, both) == folder
+    for looks in ([], [{}]):  # a rule is no look
+        write_sealed_json(folder / "study.json", {"command": "exfuse train +study=other", "sequential": {"looks": looks}})
+        with pytest.raises(UserError, match="whose looks count") if looks else nullcontext():
+            assert session._study_folder(mine, both) == folder
 
 
 def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_again(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def spaced(name: str) -> str:
 
 def _by_itself(key: str, study: Study, table: Table) -> bool:
     """Whether a column is printed where none were chosen: it is one of few, and says something that the names do not."""
-    if key in (*_OWN, "decoder", *study.varies, *(study.tuning.grid if study.tuning else ())):
+    if key in (*_OWN, "decoder", *study.varies, *(study.tuning.keys if study.tuning else ())):
         return key != "paper" or any(row.get(key, EMPTY).text and not row[key].state for row in table.rows)
     if key == "seeds":
         return len({row[key].text for row in table.rows}) > 1

@@ -14,7 +14,7 @@ from exfuse.errors import UserError, plural
 from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.consistency import told_apart
-from exfuse.store.folder import Listed, list_runs, size_of
+from exfuse.store.folder import Listed, RunFolder, list_runs, size_of
 from exfuse.store.record import RUNNING
 from exfuse.terminal import Console, Table
 
@@ -175,7 +175,10 @@ def rm(runs: list[str], dry: bool, yes: bool) -> None:
         if not yes:
             return
     for run in found:
-        with run.folder.locked():
+        real = run.folder.path.resolve()  # beside which its lock lies; a link may be called as the run is
+        with run.folder.locked(), contextlib.ExitStack() as beside:
+            if real.parent != run.folder.root.resolve():
+                beside.enter_context(RunFolder(real.parent, real.name).locked())
             run.folder.clear()
     console.print(f"Removed {what}.")
 

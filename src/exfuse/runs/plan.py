@@ -78,7 +78,7 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
     manifests = {name: split.manifest() for name, split in splits.items()}
     if start is not None:
         manifests["init_from"] = start.key
-        if not _KEY.fullmatch(straight(Path(str(run.init_from))).name):  # a name, which may be another run's one day
+        if not _KEY.fullmatch(Path(str(run.init_from)).name):  # a name or a link, which may be another run's one day
             here = start.root.resolve() == Path(run.paths.runs).resolve()
             run = msgspec.structs.replace(run, init_from=start.key if here else str(start.path))
     elif init == PRETRAINED:

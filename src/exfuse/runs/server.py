@@ -33,6 +33,7 @@ _LIBRARIES = (
     *("hydra_plugins", "pytorch_lightning.loggers", "torch.optim", "torch.utils.flop_counter"),
 )
 _LOOKS = 0.1  # seconds between two looks for children that ended
+_ACCEPTS = "accepts"  # a word of the server's own command line: it is shared
 SHARED = "EXFUSE_SERVER"  # environment variable: the socket of the server that this process's parent shares
 
 
@@ -104,9 +105,10 @@ def share(environment: Mapping[str, str]) -> None:
                 listening.bind(str(path))
             except OSError:  # its path is too long: the system allows a hundred characters
                 path.parent.rmdir()
+                os.environ.pop(SHARED, None)
                 return
             listening.listen()
-            _shared = _Shared(_started(listening, environment), path, code, dict(environment))
+            _shared = _Shared(_started(listening, environment, _ACCEPTS), path, code, dict(environment))
     os.environ[SHARED] = str(_shared.path)
 
 
@@ -120,9 +122,10 @@ class _Shared(NamedTuple):
 _shared: _Shared | None = None
 
 
-def _started(connection: socket.socket, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "exfuse.runs.server", str(os.getpid())]
-    return subprocess.Popen(command, env=environment, stdin=connection.fileno(), start_new_session=True)
+def _started(connection: socket.socket, environment: Mapping[str, str], *more: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "exfuse.runs.server", str(os.getpid()), *more]
+    silent = subprocess.DEVNULL  # its runs are given theirs
+    return subprocess.Popen(command, env=environment, stdin=connection.fileno(), stdout=silent, start_new_session=True)
 
 
 def _connected(path: str, code: str) -> socket.socket | None:
@@ -212,10 +215,7 @@ def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], obj
         content, (*streams, told), *_ = _received(connection)
         if not content.endswith(b"\n"):
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of libraries' idle threads
-            pid = os.fork()
-        if pid:
+        if pid := _fork():
             children[pid] = told
             _write(told, pid)
             for stream in streams:
@@ -235,6 +235,12 @@ def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], obj
         os.chdir(request.folder)
         sys.path[0] = request.folder  # as ``python -m`` has it
         return request.words
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries' idle threads
+        return os.fork()
 
 
 def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -258,9 +264,10 @@ def _accepted(listening: socket.socket, code: str) -> socket.socket | None:
             if not select.select([listening], [], [], 10 * _LOOKS)[0]:
                 continue
             connection, _ = listening.accept()
-            if os.fork() == 0:
+            if _fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                connection.sendall(code.encode())
+                with contextlib.suppress(OSError):  # it waited in vain for the imports and is no more
+                    connection.sendall(code.encode())
                 return connection
             connection.close()
     shutil.rmtree(folder, ignore_errors=True)
@@ -281,8 +288,7 @@ def _main() -> None:
             importlib.import_module(name)
     gc.freeze()  # a fork's collector that looked through it would copy all of it, page by page
     gc.enable()
-    shared = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    connection = _accepted(given, code) if shared else given
+    connection = _accepted(given, code) if _ACCEPTS in sys.argv else given
     words = _serve(connection, die_with) if connection else None
     if words is not None:
         sys.argv = ["exfuse", *words]

@@ -51,7 +51,7 @@ def make_submission(
     """
     folder, sizes = results_folder(competition, split), image_sizes(data, split, count)
     trained = Path(run)
-    path = Path(archive or Path("outputs/submissions") / f"{RunFolder.of(trained).key}_{competition}.tar.gz")
+    path = Path(archive or Path("outputs/submissions") / f"{RunFolder.name_of(trained)}_{competition}.tar.gz")
     if not path.name.endswith((".tar.gz", ".tgz")):
         raise ConfigError(f"archive={path}: expected a name that ends in .tar.gz or .tgz.")
 

@@ -62,6 +62,12 @@ class RunFolder:
         place = straight(path)
         return cls(place.parent, place.name)
 
+    @classmethod
+    def name_of(cls, path: Path) -> str:
+        """What is made of a run, or of a checkpoint, is called so: by the run's key, and by the file unless it is ``last``."""
+        key = cls.of(path).key
+        return key if path.is_dir() or path.stem == "last" else f"{key}_{path.stem}"
+
     @property
     def path(self) -> Path:
         return self.root / self.key
@@ -244,7 +250,11 @@ def straight(path: Path) -> Path:
 
     A link that is called by the key stays what it is: the run's lock lies beside it.
     """
-    place = path.resolve() if path.is_symlink() or path.name in ("", "..") else path
+    if not path.is_symlink() and path.name not in ("", ".."):
+        return path
+    place = path.resolve()
+    if path.is_symlink() and place.parent == path.parent.resolve():  # the store stays called as it was
+        return path.with_name(place.name)
     return path if place.name == path.name else place
 
 

@@ -75,6 +75,9 @@ def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
     return Grouping(groups, rule.ordered)
 
 
+_FURTHER = ("", ".", "_")  # what stands behind an image's name in its file's, by which a folder's images are sorted
+
+
 def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     """Refuse images that follow each other as their names are spelt, and not as their numbers count.
 
@@ -91,7 +94,7 @@ def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
         kinds: dict[str, list[str]] = {}
         for name in own:
             kinds.setdefault(_NUMBER.sub("#", name), []).append(name)
-        is_sorted = own in (sorted(own), sorted(own, key=lambda name: f"{name}."))
+        is_sorted = any(own == sorted(own, key=lambda name: f"{name}{more}") for more in _FURTHER)
         for alike in kinds.values() if is_sorted and not (len(kinds) > 1 and _are_hexadecimal(own)) else ():
             for before, after in pairwise(alike):
                 if _numbers(before) > _numbers(after):

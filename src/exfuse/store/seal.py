@@ -85,7 +85,7 @@ def check_sealed(path: Path) -> str:
 def _recorded(path: Path) -> str | None:
     """What the record of a finished run says of its last checkpoint; None where there is no such record."""
     record = path.absolute().parent.parent / "record.json"
-    if path.name != "last.ckpt" or not record.is_file():
+    if path.name != "last.ckpt" or path.absolute().parent.name != "checkpoints" or not record.is_file():
         return None
     found = read_record(record)
     return found.checkpoint_sha256 if found.done else None

@@ -135,6 +135,7 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
         outcomes: of the jobs.
         settled: keys that a search has settled, or a row declares, which nobody swept.
     """
+    settled = {*map(key_of, settled)}
     everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if outcomes else set()
     known = ("seed=", "+stop.floors=", "+ablation=", "technique/", "decoder=", f"{ROW}=")
     return [

@@ -207,7 +207,8 @@ class SideBySide(Launcher):
         if runs == 1:
             with _at(_LAST):
                 return self.own.launch(job_overrides, initial_job_idx)
-        share_server({name: os.environ.get(name, str(max(1, usable_cores() // runs))) for name in _THREADS})
+        threads = {name: os.environ.get(name, str(max(1, usable_cores() // runs))) for name in _THREADS}
+        share_server(threads | {name: str(value) for name, value in self.context["config"].hydra.job.env_set.items()})
         launcher = JoblibLauncher(n_jobs=runs, batch_size=1)
         launcher.setup(**self.context)
         with self.watched(runs), _handing_on(sweep):

@@ -357,7 +357,7 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
     if not before.is_file():
         return folder
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
-    looked = known.get("sequential") is not None and not (sweep.plan and sweep.plan.sequential)
+    looked = bool((known.get("sequential") or {}).get("looks")) and not (sweep.plan and sweep.plan.sequential)
     if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
         return folder
     now = _data(outcome.folder for outcome in outcomes if outcome.key)

@@ -147,7 +147,7 @@ def as_list(value: object) -> list[object]:
 def _describe(path: Path, rows: dict[str, str]) -> FeatureRun:
     key, record = RunFolder.of(path).key, _record_of(path)
     if record is None:  # that it is no run, or no checkpoint, is for whoever loads it to say
-        return FeatureRun(key, path.stem, 0, "unknown")
+        return FeatureRun(RunFolder.name_of(path), path.stem, 0, "unknown")
     row = rows.get(key, record.label or key)
     return FeatureRun(key, row, record.seed, record.options.get("seb", "unknown"))
 
