@@ -248,7 +248,7 @@ def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(
     code = "from exfuse.runs import server\nserver._LIBRARIES = ()\nserver._main()"
     monkeypatch.setattr(server, "_shared", None)
     monkeypatch.setattr(
-        server.subprocess, "Popen", lambda command, **more: start([*command[:1], "-c", code, command[-1]], **more)
+        server.subprocess, "Popen", lambda command, **more: start([*command[:1], "-c", code, *command[3:]], **more)
     )
     monkeypatch.setitem(os.environ, server.SHARED, "")
     environment, clients = _environment(), []
