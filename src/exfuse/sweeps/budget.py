@@ -1,5 +1,6 @@
 """What a training step costs a device, from its operations alone: a roofline over each, and memory, without running any."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,6 +224,8 @@ def plan_budget(
     budgets: dict[tuple[str, str, Device], Budget] = {}
     counted: dict[str, tuple[StepCost, int, int]] = {}
     known: set[str] = set()  # keys of backbones
+    planned: dict[str, Training] = {}  # by what is alike for backbones of every seed
+    labelled: dict[str, tuple[int, int]] = {}  # by what says which images a pretraining learns from
     seeds: set[int] = set()
     study, jobs = compose_study(typed)
     runs, seed = len(jobs), describe_run(jobs[0]).seed
@@ -250,7 +253,14 @@ def plan_budget(
             key = backbone_key(run, {"start": "", "data": made_of})
             if key not in known:
                 known.add(key)
-                made = _plan_pretraining(run)
+                images_of = f"{made_of} {run.debug.images}"
+                if images_of not in labelled:
+                    labelled[images_of] = labelled_counts(run)
+                alike = replace(run, pretraining=replace(run.pretraining, seed=0))
+                unseeded = backbone_key(alike, {"start": "", "data": made_of})
+                if unseeded not in planned:
+                    planned[unseeded] = _plan_pretraining(run, *labelled[images_of])
+                made = dataclasses.replace(planned[unseeded])
                 budget.pretrainings.setdefault(f"{made.name} {made.images}", made).runs += 1
         model = _what_counts(run)
         if model not in counted:
@@ -288,9 +298,8 @@ def _bytes(precision: str) -> int:
     return 2 if "16" in precision else _FLOAT32
 
 
-def _plan_pretraining(run: RunDescription) -> Training:
+def _plan_pretraining(run: RunDescription, images: int, classes: int) -> Training:
     techniques = [*(["SS"] if is_supervised(run) else []), *(["LR"] if "lr" in run.technique else [])]
-    images, classes = labelled_counts(run)
     epochs, data = run.pretraining.recipe.epochs, run.pretraining.data
     name = f"backbone {'+'.join(techniques) or 'plain'}, {data.settings.get('name', data.name)}, {epochs} epochs"
     return Training(name, epochs * images, *_count_pretraining(run, classes))
