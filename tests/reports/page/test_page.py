@@ -276,7 +276,7 @@ def test_the_first_paint_waits_for_neither_charts_nor_images(visit, page_file):
     page = drawn(visit(page_file))
     painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     times = [page.evaluate(painted)]
-    for _ in range(2):  # the best of three: other work of the machine only ever delays
+    while min(times) >= 2000 and len(times) < 3:  # the best of three: other work of the machine only ever delays
         page.reload()
         times.append(drawn(page).evaluate(painted))
     assert min(times) < 2000
