@@ -22,7 +22,7 @@ from tests.pace import patience
 from tests.sharing import amount
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-STUDY = REPOSITORY / "experiments" / "table3_animals"
+STUDY = REPOSITORY / "experiments" / "table3_photos"
 # Cells that the test puts around a notebook's own, to see which files it opens and which interpreter runs it.
 WATCH = """
 import sys
@@ -85,7 +85,7 @@ def test_the_notebook_runs_from_start_to_end_and_reads_experiments_only() -> Non
     data = {path for path in data if not path.parts[0].endswith(".egg-info")}  # what says that the package is installed
     data = {path for path in data if path.parts[:2] not in {("conf", "slot"), ("conf", "data")}}  # the package's own tables
     assert {path.parts[0] for path in data} == {"experiments"}
-    assert Path("experiments/table3_animals/study.json") in data
+    assert Path("experiments/table3_photos/study.json") in data
     assert not [path for path in data if path.suffix in (".jpg", ".png", ".ckpt", ".safetensors")]
 
     assert "The same as the published table.md: True" in text
@@ -106,7 +106,7 @@ def test_another_study_can_be_explored(tmp_path: Path, seeds: tuple[int, ...]) -
     render_study(study, Console(quiet=True))
     notebook = source_of(REPOSITORY / "notebooks" / "explore_study.ipynb")
     (cell,) = [cell for cell in notebook.cells if cell.source.find("STUDY = ") >= 0]
-    cell.source = cell.source.replace('"experiments/table3_animals"', repr(str(study)))
+    cell.source = cell.source.replace('"experiments/table3_photos"', repr(str(study)))
     text = printed(execute(notebook, REPOSITORY))  # the interval by hand is asserted in the notebook itself
     assert "The same as the published table.md: True" in text
     assert "publishes no images" in text
