@@ -77,7 +77,7 @@ screenshots: $(STAMP)  ## the documents' pictures of a page, from committed reco
 # One worker more than cores, at most 8: some tests wait for a scheduler, a network or a process of their own.
 CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(shell echo $$(( $(CORES) < 8 ? $(CORES) + 1 : 8 ))) --dist worksteal
-test: $(STAMP)  ## run the tests: some of every kind, some 11 minutes on two idle cores
+test: $(STAMP)  ## run the tests: some of every kind, some 10 minutes on two idle cores
 	$(PYTEST)
 
 test-quick: $(STAMP)  ## likewise without those that take more than seconds
