@@ -21,7 +21,7 @@ from exfuse.runs.server import Forked
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.sweeps.collect import DeclaredStudy, swept_besides
-from exfuse.sweeps.session import _names, _Sweep
+from exfuse.sweeps.session import _names, _shared_reasons, _Sweep, _table
 from exfuse.sweeps.supervisor import judge
 from tests.pace import patience
 from tests.records import leave_record
@@ -169,6 +169,15 @@ def test_a_run_that_hung_is_recorded_as_failed_with_the_reason(tmp_path: Path) -
     assert (record.status, record.why) == ("failed", "it made no progress for 31 s, and sweep.timeout ended it")
 
 
+def test_a_reason_that_many_runs_have_stands_once() -> None:
+    why = ["no data", "no data", "no data", "its own", "its own", ""]
+    outcomes = [Outcome(number, [], "row", number, {}, reason=reason, log="/no/such.log") for number, reason in enumerate(why)]
+    shared = _shared_reasons(outcomes)
+    assert shared == {"no data": "(1)"}
+    cells = [*_table(outcomes, {id(one): one.row for one in outcomes}, shared).columns[-1].cells]
+    assert cells == ["(1)", "(1)", "(1)", "its own", "its own", ""]
+
+
 def test_a_summary_names_jobs_by_what_was_swept() -> None:
     jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
     study = DeclaredStudy(name="swept", title="Swept")
@@ -185,7 +194,7 @@ def test_a_child_that_a_wall_clock_limit_ended_was_interrupted_and_no_sweep_ends
     assert not ended.interrupted  # by which a sweep would end
 
 
-@pytest.mark.parametrize(("last", "status"), [(b"0\n", 0), (b"-15\n", -15), (b"", -9)])
+@pytest.mark.parametrize(("last", "status"), [(b"0\n", 0), (b"-15\n", -15), (b"", 130)])
 def test_a_forked_run_ends_as_its_server_says_or_with_it(last: bytes, status: int) -> None:
     (told, tell), (errors, complain) = os.pipe(), os.pipe()
     os.write(tell, b"4321\n")
@@ -216,7 +225,7 @@ def test_a_run_whose_server_was_killed_is_waited_for() -> None:
             with pytest.raises(subprocess.TimeoutExpired):
                 forked.wait(0.1)
             run.kill()
-            assert forked.wait(patience(10)) == -9
+            assert forked.wait(patience(10)) == 130  # as what the end of its server interrupts
 
 
 def test_half_a_request_ends_a_server() -> None:

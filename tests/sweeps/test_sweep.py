@@ -111,7 +111,7 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     command: list[str], tmp_path: Path, kind: signal.Signals, parallel: int
 ) -> None:
     runs = tmp_path / "runs"
-    sweep = start([*command, "recipe.epochs=400", f"sweep.parallel={parallel}"], "seed=0,1")
+    sweep = start([*command, "recipe.epochs=400", f"sweep.parallel={parallel}"], "seed=0,1,2")
     folder = running(runs, sweep)
     process = training_of(folder)
     workers = workers_of(sweep.pid)
@@ -135,6 +135,9 @@ def test_when_the_sweep_ends_so_does_its_training_and_loses_at_most_an_epoch(
     assert record.status == "interrupted"
     if parallel == 1:
         assert len(records(runs)) == 1  # the second run was never started
+    if kind != signal.SIGKILL and parallel > 1:
+        assert "1 waiting" in output  # whose turn had not come
+        assert "job_2.log" not in output
     if kind == signal.SIGINT:
         assert sweep.returncode == 130
         assert "The same command goes on" in output

@@ -34,6 +34,7 @@ _LIBRARIES = (
 )
 _LOOKS = 0.1  # seconds between two looks for children that ended
 _ACCEPTS = "accepts"  # a word of the server's own command line: it is shared
+_INTERRUPTED = 130  # exit status of a run that ends at its last saved epoch
 SHARED = "EXFUSE_SERVER"  # environment variable: the socket of the server that this process's parent shares
 
 
@@ -98,23 +99,25 @@ def share(environment: Mapping[str, str]) -> None:
     if _shared is None or not (_shared.process.poll() is None and _shared.code == code and _shared.environment == environment):
         if _shared is not None:
             _shared.process.terminate()
-            shutil.rmtree(_shared.path.parent, ignore_errors=True)
-        path = Path(tempfile.mkdtemp(prefix="exfuse-server-")) / "socket"  # a folder that nobody else may enter
+            _shared.folder.cleanup()
+        # nobody else may enter it; the server removes it if this process is killed
+        folder = tempfile.TemporaryDirectory(prefix="exfuse-server-", ignore_cleanup_errors=True)
+        path = f"{folder.name}/socket"
         with socket.socket(socket.AF_UNIX) as listening:
             try:
-                listening.bind(str(path))
+                listening.bind(path)
             except OSError:  # its path is too long: the system allows a hundred characters
-                path.parent.rmdir()
+                folder.cleanup()
                 os.environ.pop(SHARED, None)
                 return
             listening.listen()
-            _shared = _Shared(_started(listening, environment, _ACCEPTS), path, code, dict(environment))
-    os.environ[SHARED] = str(_shared.path)
+            _shared = _Shared(_started(listening, environment, _ACCEPTS), folder, code, dict(environment))
+    os.environ[SHARED] = f"{_shared.folder.name}/socket"
 
 
 class _Shared(NamedTuple):
     process: "subprocess.Popen[bytes]"
-    path: Path
+    folder: "tempfile.TemporaryDirectory[str]"
     code: str
     environment: dict[str, str]
 
@@ -157,7 +160,7 @@ class Forked:
         self._ended = False
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status, negative for a signal.
+        """The exit status, negative for a signal; that of an interrupted run where the server ended before it.
 
         Raises:
             TimeoutExpired: if it still runs after ``timeout`` seconds.
@@ -168,7 +171,7 @@ class Forked:
             told = self._status.readline()
             if not told:  # the server is no more, and has taken its runs with it: they end as at Ctrl-C
                 _wait_for(self.pid, timeout)
-            self.returncode, self._ended = int(told or -signal.SIGKILL), True
+            self.returncode, self._ended = int(told or _INTERRUPTED), True
         return self.returncode
 
     def __enter__(self) -> "Forked":

@@ -5,7 +5,7 @@ import os
 import shlex
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -280,7 +280,11 @@ def finish_sweep(error: BaseException | None) -> int:
     shown = [ended.get(outcome.job, outcome) for outcome in sweep.plan.found] if sweep.plan else outcomes
     outcomes += [outcome for outcome in shown if outcome.job not in ended]
     console.print(f"Sweep: {_counts(outcomes)}")
-    console.print(_table(outcomes, _names(outcomes, sweep)))
+    shared = _shared_reasons(outcomes)
+    console.print(_table(outcomes, _names(outcomes, sweep), shared))
+    for reason, mark in shared.items():
+        alike = sum(outcome.reason == reason for outcome in outcomes)
+        console.print(f"{mark} {alike} runs: {reason}", soft_wrap=True, highlight=False, markup=False)
     if error is not None:
         return _ended_early(sweep, error, console)
     good = all(outcome.status in GOOD for outcome in shown)
@@ -434,11 +438,19 @@ def _names(outcomes: list[Outcome], sweep: _Sweep) -> dict[int, str]:
     return found
 
 
-def _table(outcomes: list[Outcome], names: dict[int, str]) -> Table:
+def _shared_reasons(outcomes: list[Outcome]) -> dict[str, str]:
+    """Reasons that more than two runs have, each with the mark by which the table names it; they are said below it, once."""
+    counted = Counter(outcome.reason for outcome in outcomes if outcome.reason)
+    several = [reason for reason, number in counted.items() if number > 2]
+    return {reason: f"({number})" for number, reason in enumerate(several, start=1)}
+
+
+def _table(outcomes: list[Outcome], names: dict[int, str], shared: Mapping[str, str]) -> Table:
     table = Table(*columns(("run", "seed", "status", "key", "minutes", "why"), ("run", "status", "key", "why")))
     for outcome in outcomes:
         colour = "green" if outcome.status in GOOD else "red"
-        why = outcome.reason + (f"\n{outcome.log}" if outcome.reason and outcome.log else "")
+        log = outcome.log if Path(outcome.log).is_file() else ""
+        why = shared.get(outcome.reason, outcome.reason) + (f"\n{log}" if outcome.reason and log else "")
         minutes = f"{outcome.seconds / 60:.1f}"
         table.add_row(names[id(outcome)], str(outcome.seed), Text(outcome.status, colour), outcome.key, minutes, why)
     return table

@@ -104,6 +104,9 @@ def _bring_to_an_end(
         outcome.status = WAITING
     else:
         ended = _run(described, folder, outcome, log, sweep)
+        if ended is None:
+            outcome.status = WAITING
+            return True
         for read in (_read_splits, _labelled_split):
             read.cache_clear()  # type: ignore[union-attr]
         outcome.status, outcome.reason = (BUSY, "") if ended.held else judge(folder, ended)
@@ -113,8 +116,12 @@ def _bring_to_an_end(
 
 def _run(
     described: RunDescription | PretrainingDescription, folder: RunFolder, outcome: Outcome, log: Path | None, sweep: Path
-) -> Ended:
-    """Train it in a process of its own: alone on this machine, or in a place beside others, where it takes one thread."""
+) -> Ended | None:
+    """Train it in a process of its own: alone on this machine, or in a place beside others, where it takes one thread.
+
+    Returns:
+        How it ended; None if the sweep ended before its turn came.
+    """
     verb = "train" if isinstance(described, RunDescription) else "pretrain"
     patience = _patience(described, outcome, sweep)
     if log is None:
@@ -129,7 +136,7 @@ def _run(
     served = beside or log is None  # what other launchers start trains one run, or a few
     with where as environment:
         if environment is None:
-            return Ended(-signal.SIGINT, "", interrupted=True)  # the sweep is ending
+            return None
         outcome.began = time.time()
         _note(outcome, sweep)
         while (
