@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import gc
+import multiprocessing
 import os
 import subprocess
 import tempfile
@@ -82,6 +83,9 @@ def chromium() -> Iterator[Any]:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with screenshots.headless_chromium() as browser:
         yield browser
+        # A loader's workers that outlive their test hold what tells the browser's driver to end, and that is waited for.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
 
 
 @pytest.fixture(scope="session")
