@@ -12,7 +12,7 @@ from PIL import Image
 from exfuse.composition.segmentation import build_eval_transform, build_model, build_protocol
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Item, Split, make_split
-from exfuse.metrics.boundary import count_areas, find_edges
+from exfuse.metrics.boundary import count_image, find_edges
 from exfuse.metrics.iou import Areas
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
@@ -97,7 +97,7 @@ def test_scores_are_the_counts_and_areas_of_what_the_protocol_decides(split, tra
         counts = np.zeros_like(whole.counts[0])
         np.add.at(counts, (truth[known], ids[known]), 1)
         np.testing.assert_array_equal(whole.counts[place], counts)
-        expected = count_areas(ids, truth, find_edges(truth), len(CLASSES))
+        expected = count_image(ids, truth, find_edges(truth), len(CLASSES)).areas
         for area, same in zip(expected, whole.areas.areas, strict=True):
             np.testing.assert_array_equal(same[place], area)
         if place == len(dataset) - 1:

@@ -1,4 +1,4 @@
-"""What scoring costs beside the forward pass: counting, areas near borders, and images of ever new sizes."""
+"""What scoring costs beside the forward pass: counting, by class and near borders, and images of ever new sizes."""
 
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -13,7 +13,7 @@ import torch
 from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import describe_run
-from exfuse.metrics.boundary import count_areas, find_edges
+from exfuse.metrics.boundary import count_image, find_edges
 from exfuse.models.segmenter import Segmenter
 from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
@@ -53,7 +53,7 @@ def _counting(model: Segmenter, name: str, where: str, device: str) -> list[Meas
             lambda: model(image),
             lambda: confusion_counts(ids, on_device, _CLASSES),
             lambda: plain_confusion_counts(ids, on_device, _CLASSES),
-            lambda: count_areas(predicted, truth, edges, _CLASSES),
+            lambda: count_image(predicted, truth, edges, _CLASSES),
             lambda: find_edges(truth),
         ],
         repeats=9,
@@ -70,7 +70,7 @@ def _counting(model: Segmenter, name: str, where: str, device: str) -> list[Meas
             f"{where}; the plain form takes {plain:.2f} ms",
             profile=lambda: profile_of(lambda: confusion_counts(ids, on_device, _CLASSES)),
         ),
-        hold(f"areas near borders / forward pass, {name}", areas, forward, "ms", details=where + aside),
+        hold(f"counts and areas near borders / forward pass, {name}", areas, forward, "ms", details=where + aside),
     ]
 
 

@@ -56,8 +56,20 @@ def find_edges(truth: Ids, radii: Sequence[int] = RADII) -> Edges:
     return Edges(ring, boundary_region(complete(truth), width), width)
 
 
-def count_areas(predicted: Ids, truth: Ids, edges: Edges, classes: int, rings: int = len(RADII) + 1) -> Areas:
-    """Areas by ring, and last those of boundary IoU.
+class ImageCounts(NamedTuple):
+    """What is counted of one image.
+
+    Attributes:
+        confusion: (C, C) int64, row = true class, column = predicted class.
+        areas: by ring, and last those of boundary IoU: (rings + 1, C) each, see `exfuse.metrics.boundary_areas.BoundaryAreas`.
+    """
+
+    confusion: NDArray[np.int64]
+    areas: Areas
+
+
+def count_image(predicted: Ids, truth: Ids, edges: Edges, classes: int, rings: int = len(RADII) + 1) -> ImageCounts:
+    """All that is counted of one image, in one pass over its pixels.
 
     Args:
         predicted: (H, W) ids in 0..C-1.
@@ -65,9 +77,6 @@ def count_areas(predicted: Ids, truth: Ids, edges: Edges, classes: int, rings: i
         edges: of the truth.
         classes: number of classes C.
         rings: one more than there are radii.
-
-    Returns:
-        (rings + 1, C) each, see `exfuse.metrics.boundary_areas.BoundaryAreas`.
     """
     near_predicted = boundary_region(predicted, edges.width)
     code = edges.ring.astype(np.int32)  # everything that matters of a pixel as one number, so that one pass counts it all
@@ -80,10 +89,12 @@ def count_areas(predicted: Ids, truth: Ids, edges: Edges, classes: int, rings: i
         code = code * number + ids
     shape = (rings, classes + 1, classes, 2, 2)
     counts = np.bincount(code.ravel(), minlength=math.prod(shape)).reshape(shape)[:, :classes]  # without void's row
-    by_ring = Areas.of_counts(counts.sum((-2, -1)))
+    confusion = counts.sum((-2, -1))
+    by_ring = Areas.of_counts(confusion)
     both, true, guessed = counts[..., 1, 1].sum(0), counts[..., 1, :].sum((0, -1)), counts[..., 1].sum((0, -1))
     near = (np.diagonal(both), true.sum(1), guessed.sum(0))
-    return Areas(*(np.vstack([rings_of, of_boundary]) for rings_of, of_boundary in zip(by_ring, near, strict=True)))
+    areas = Areas(*(np.vstack([rings_of, of_boundary]) for rings_of, of_boundary in zip(by_ring, near, strict=True)))
+    return ImageCounts(confusion.sum(0), areas)
 
 
 def border_distance(ids: Ids) -> NDArray[np.float32]:

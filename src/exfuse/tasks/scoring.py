@@ -19,12 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales, Workers
-from exfuse.metrics.boundary import Edges, count_areas, find_edges
+from exfuse.metrics.boundary import Edges, count_image, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.process import loader_workers
-from exfuse.tasks.confusion import confusion_counts
 from exfuse.tasks.prediction import EvaluationProtocol, Size, check_view, predict
 from exfuse.tasks.segmentation import decided, predict_ids
 from exfuse.terminal import track
@@ -172,19 +171,24 @@ def score(
     counts = np.zeros((len(dataset), classes, classes), dtype=np.int64)
     areas = []
     pin = device.type == "cuda"
-    loader = DataLoader(_WithEdges(dataset), batch_size=1, num_workers=loader_workers(workers), pin_memory=pin)
+    loader = DataLoader(_WithEdges(dataset), batch_size=None, num_workers=loader_workers(workers), pin_memory=pin)
     with _same_kernels_every_time():
         batches = track(loader, description=f"Scoring {dataset.split.name}", total=len(dataset), transient=True)
-        asked = ((image, mask.shape[-2:], (mask, edges)) for image, mask, edges in batches)
-        for position, (ids, (mask, edges)) in enumerate(predict(model, asked, device, decide)):
-            counts[position] = confusion_counts(ids[None], mask, classes).numpy()
-            known = Edges(edges.ring[0].numpy(), edges.boundary[0].numpy(), int(edges.width))
-            areas.append(count_areas(ids.numpy(), mask[0].numpy(), known, classes))
+        asked = ((image, maps.shape[-2:], (maps, width)) for image, maps, width in batches)
+        for position, (ids, (maps, width)) in enumerate(predict(model, asked, device, decide)):
+            mask, ring, boundary = maps.numpy()
+            found = count_image(ids.numpy(), mask, Edges(ring, boundary.view(np.bool_), width), classes)
+            counts[position] = found.confusion
+            areas.append(found.areas)
     return ScoredImages(counts, BoundaryAreas.of_images(areas))
 
 
 class _WithEdges(Dataset):
-    """Image, mask and the mask's edges, which take longer than the counting and so are the loader's work."""
+    """Image (channels, H, W), maps (3, H, W) uint8 and d in px: the mask and its edges, see `exfuse.metrics.boundary.Edges`.
+
+    The edges take longer than the counting and so are the loader's work. The maps are one tensor: each that a worker hands over
+    takes a file of its own.
+    """
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
@@ -192,9 +196,11 @@ class _WithEdges(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor, Edges]:
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         sample = self.dataset[position]
-        return sample["image"], sample["mask"], find_edges(sample["mask"].numpy())
+        mask = sample["mask"].numpy()
+        edges = find_edges(mask)
+        return sample["image"], torch.from_numpy(np.stack([mask, edges.ring, edges.boundary.view(np.uint8)])), edges.width
 
 
 @contextmanager
