@@ -116,6 +116,19 @@ def test_what_a_tiff_says_of_its_numbers_counts(tmp_path: Path) -> None:
     tifffile.imwrite(path, grey, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
     with pytest.raises(DataError, match=r"is a TIFF of PALETTE"):
         Bands(1).read(path)
+    Image.fromarray(EIGHT[..., :3]).convert("LAB").save(path)
+    for bands in (Bands(1), Bands(3, (0, 255))):
+        with pytest.raises(DataError, match=r"is a TIFF of CIELAB"):
+            bands.read(path)
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(grey[:4, :4])
+        writer.write(grey)
+    with pytest.raises(DataError, match=r"holds 2 images of unlike sizes"):
+        Bands(1, (0, 255)).read(path)
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(grey)
+        writer.write(grey[::2, ::2], subfiletype=1)  # a reduced copy
+    assert np.array_equal(Bands(1, (0, 255)).read(path)[..., 0], grey)
     tifffile.imwrite(path, EIGHT, photometric="minisblack", extratags=[(274, "H", 1, 3, True)])
     with pytest.raises(DataError, match=r"is a TIFF to be turned \(orientation 3\)"):
         Bands(5).read(path)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,30 @@ def test_a_picture_of_more_than_8_bits_is_not_cut_off(loaded):
     for pixels in (picture()[..., 0].astype(np.uint16) * 256, picture()[..., 0].astype(np.float32)):
         with pytest.raises(DataError, match=r"mode (I;16|F) has more than 8 bits"):
             loaded.predict(Image.fromarray(pixels))
+
+
+def test_a_file_that_pillow_would_cut_to_8_bits_is_refused_unread(loaded, tmp_path):
+    cv2.imwrite(str(tmp_path / "deep.png"), picture().astype(np.uint16) * 256)
+    with (
+        Image.open(tmp_path / "deep.png") as image,
+        pytest.raises(DataError, match="mode RGB has more than 8 bits in its file"),
+    ):
+        loaded.predict(image)
+    deep = np.random.default_rng(0).integers(0, 4000, (128, 128, 3), dtype=np.uint16)
+    for name in ("deep.ppm", "deep.jp2"):
+        cv2.imwrite(str(tmp_path / name), deep)
+        with pytest.raises(DataError, match=rf"{name} has more than 8 bits a channel"):
+            loaded.predict(tmp_path / name)
+        cv2.imwrite(str(tmp_path / name), (deep % 256).astype(np.uint8))
+        assert loaded.predict(tmp_path / name).shape == (128, 128)
+
+
+def test_a_tiff_that_pillow_would_turn_is_refused_where_images_are_taken_as_stored(loaded, monkeypatch, tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "turned.tif", tiffinfo={0x0112: 6})
+    monkeypatch.setattr(loaded, "upright", False)
+    assert loaded.predict(tmp_path / "turned.tif").shape == (50, 70)
+    with pytest.raises(DataError, match="Pillow turns a TIFF"), Image.open(tmp_path / "turned.tif") as image:
+        loaded.predict(image)
 
 
 def test_a_run_is_found_by_the_first_digits_of_its_key(finished_run):

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from exfuse.composition import reading
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.files import outputs, write_atomically
 from exfuse.palette import voc_palette
@@ -18,6 +22,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
 from exfuse.runs.evaluation import evaluate
 from exfuse.runs.prediction import predict
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.seal import write_sealed
 from exfuse.tasks.segmentation import predict_ids
@@ -196,3 +201,29 @@ def test_runs_are_compared_per_class_and_in_a_picture(
     assert np.asarray(Image.open(tmp_path / "comparison.png")).std() > 0
     with pytest.raises(UserError, match="No finished run"):
         compare([str(tmp_path)], str(tmp_path / "x.png"), images=2)
+
+
+def test_no_comparison_shows_one_run_twice_or_other_images_or_replaces_a_file_of_the_users(
+    finished_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "mine" / finished_run.key
+    shutil.copytree(finished_run.path, copied)
+    with pytest.raises(UserError, match=r"are the same run: seb_ecre, seed 0\. Name one of them"):
+        compare([str(finished_run.path), str(copied)], str(tmp_path / "x.png"), images=1)
+    own = tmp_path / "mine" / "comparison.png"
+    own.write_text("years of work")
+    with pytest.raises(UserError, match=r"comparison\.png"):
+        compare([str(tmp_path / "mine")], None, images=1)
+    assert own.read_text() == "years of work"
+    compare([str(copied)], None, images=1)
+    assert (copied / "comparison.png").is_file()
+    read = reading.split_of
+
+    def one_less(described: RunDescription, split: str) -> Split:
+        there = read(described, split)
+        return replace(there, items=there.items[:-1])
+
+    monkeypatch.setattr(reading, "split_of", one_less)
+    with pytest.raises(DataError, match="is not what this run was scored on"):
+        compare([str(copied)], str(tmp_path / "x.png"), images=1)
+    assert not (tmp_path / "x.png").exists()

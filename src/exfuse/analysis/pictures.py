@@ -17,6 +17,7 @@ matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 
 Ids = NDArray[np.uint8]
 _OPACITY = 0.55
+_TALLEST = 4  # times its width that a picture is high at most: what is narrower has white beside it; chosen
 _CELL, _GAP, _LINE = 2.6, 0.03, 0.16  # inches: a picture's place, white around it, a line of text
 _COLUMNS = 6  # of a legend
 
@@ -37,7 +38,7 @@ def save_mask(path: Path, ids: Ids) -> None:
 def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> None:
     """Write the overlay of one photograph with a legend of the classes in it, atomically."""
     height, width = ids.shape
-    figure = Figure(figsize=(6, 6 * height / width + 0.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6, 6 * min(height / width, _TALLEST) + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.imshow(overlay(image, ids, classes), interpolation="nearest")
     axes.set_axis_off()
@@ -63,7 +64,8 @@ def save_comparison(
     """
     with_truth = any(truth is not None for truth in truths)
     columns = 1 + with_truth + len(predictions)
-    ratios = [image.shape[0] / image.shape[1] for image in images]  # rows as high as their images, without white between them
+    whole = [image.shape[0] / image.shape[1] for image in images]
+    ratios = [min(ratio, _TALLEST) for ratio in whole]  # rows as high as their images, without white between them
     shown = [*(truth for truth in truths if truth is not None), *(ids for many in predictions.values() for ids in many)]
     width = _CELL * columns
     below = 0.1 + _LINE * -(
@@ -76,13 +78,14 @@ def save_comparison(
     axes.set_axis_off()
     top, colours = above, class_palette(classes)
     for row, (image, truth, ratio) in enumerate(zip(images, truths, ratios, strict=True)):
+        half = (_CELL / 2 - _GAP) * ratio / whole[row]  # of its width
         cells = [("image", image)]
         if with_truth:
             cells.append(("truth", image if truth is None else colours[truth]))
         cells += [(name, colours[ids[row]]) for name, ids in predictions.items()]
         for left, (title, picture) in zip(np.arange(columns) * _CELL, cells, strict=True):
             bottom = top + _CELL * ratio - _GAP
-            place = (left + _GAP, left + _CELL - _GAP, bottom, top + _GAP)
+            place = (left + _CELL / 2 - half, left + _CELL / 2 + half, bottom, top + _GAP)
             axes.imshow(picture, interpolation="nearest", aspect="auto", extent=place)
             if row == 0:
                 axes.text(left + _CELL / 2, top - _GAP, title, fontsize=9, ha="center", va="bottom")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from exfuse.config import search_path
@@ -10,7 +11,7 @@ from exfuse.data.bands import Bands
 from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, divide
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, DataError
 from exfuse.store.description import NOTHING, Described, HeldOut, Option, RunDescription
 from exfuse.store.variants import technique
 
@@ -40,6 +41,23 @@ def _other(typed: str, found: object, split: str, wanted: str) -> ConfigError:
 def split_of(described: Described, split: str) -> Split:
     """Read what a run learns from, ``train``, or is scored on, ``val``; see `read_split`."""
     return read_split(described.data, split, described.held_out)
+
+
+def split_scored_on(described: Described, manifest: str, run: Path) -> Split:
+    """``val`` of a run, whose images are those that the run was scored on.
+
+    Args:
+        described: the run.
+        manifest: of the images that its record scores.
+        run: its folder, for the message.
+
+    Raises:
+        DataError: if they are others by now.
+    """
+    split = split_of(described, "val")
+    if split.manifest() != manifest:
+        raise DataError(f"{run}: {split.name} val is not what this run was scored on. Restore its files, or train it anew.")
+    return split
 
 
 def photographs_upright(data: Option) -> bool:

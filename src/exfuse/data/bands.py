@@ -34,6 +34,8 @@ from exfuse.errors import DataError
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
+_NO_BRIGHTNESS = ("PALETTE", "MINISWHITE", "CIELAB", "ICCLAB", "ITULAB")  # TIFF's photometric interpretations
+_SMALLER_OR_MASK = 0b101  # bits of its NewSubfileType: a reduced copy of the image, a mask of it
 _SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
 
 
@@ -205,7 +207,7 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         pixels = image.convert("RGB" if channels == 3 else "L")
     elif channels == 1 and image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
         pixels = image.convert("L")
-    elif channels == 3 and image.mode in _OTHER_COLOURS:
+    elif channels in (1, 3) and image.mode in _OTHER_COLOURS:
         raise Unfit(f"holds colours as {image.mode}, which are no red, green and blue. Save it as RGB.")
     turned = pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels
     return np.asarray(turned)[..., : _seen(image, channels)] if pixels.mode == "RGBA" else np.asarray(turned)
@@ -236,7 +238,9 @@ def _tiff(path: Path) -> Iterator[Any]:
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        if (kind := getattr(series.keyframe.photometric, "name", "")) in ("PALETTE", "MINISWHITE"):
+        if others := [one for one in file.series[1:] if not one.keyframe.subfiletype & _SMALLER_OR_MASK]:
+            raise Unfit(f"holds {1 + len(others)} images of unlike sizes, expected one. Save each in a file of its own.")
+        if (kind := getattr(series.keyframe.photometric, "name", "")) in _NO_BRIGHTNESS:
             raise Unfit(f"is a TIFF of {kind}, whose numbers are no brightness. Save it as RGB, or as grey with 0 for black.")
         if (tag := series.keyframe.tags.get(ORIENTATION)) is not None and tag.value > 1:
             raise Unfit(f"is a TIFF to be turned (orientation {tag.value}), which programs do or do not. Save it upright.")

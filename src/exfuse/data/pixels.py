@@ -36,6 +36,7 @@ TURNS = {
 }
 _BACK = {6: 8, 8: 6}  # the others undo themselves
 _ENDS, _TAIL = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}, 16  # marks of a whole file, among its last bytes
+_HEAD_OF_JPEG_2000 = 2**16  # bytes that hold what says how its pixels are coded
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM", "TGA"}
 _RESTORE = "Restore the file from its source, or unlist it."
 
@@ -275,8 +276,27 @@ def is_deep(image: ImageFile.ImageFile) -> bool:
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS, 1)  # type: ignore[attr-defined]
         return bool(max(bits if isinstance(bits, tuple) else (bits,)) > 8)
+    if image.format == "PPM" and image.tile:
+        arguments = image.tile[0].args
+        return isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255  # its brightest value
+    if image.format == "JPEG2000":
+        return _bits_of_jpeg_2000(image) > 8
     raw = raw_mode(image)
     return ";16" in raw and not raw.startswith("BGR;16")  # 5, 6 and 5 bits, of a BMP
+
+
+def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
+    """Of the deepest channel, from the marker SIZ with which a codestream begins; 0 where the file is closed or has none."""
+    if (file := image.fp) is None:
+        return 0
+    place = file.tell()
+    file.seek(0)
+    head = file.read(_HEAD_OF_JPEG_2000)
+    file.seek(place)
+    if (start := head.find(b"\xff\x4f\xff\x51")) < 0:
+        return 0
+    channels = int.from_bytes(head[start + 40 : start + 42], "big")
+    return max((1 + (bits & 0x7F) for bits in head[start + 42 : start + 42 + 3 * channels : 3]), default=0)
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:

@@ -3,6 +3,7 @@
 A function for each verb, called with those of the verb's arguments that it names; see `exfuse.cli.verbs`.
 """
 
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -97,6 +98,10 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
     _refuse_imported(run for run, _ in found)
     if unscored := [run for run, record in found if record.scored is None]:
         raise UserError(f"{unscored[0].path} is a backbone, which has no scores to compare. Name runs of exfuse train.")
+    for (run, record), (other, _) in itertools.combinations(found, 2):
+        if run.key == other.key:
+            where = f"{run.path} and {other.path}"
+            raise UserError(f"{where} are the same run: {record.title}, seed {record.seed}. Name one of them.")
     if len({record.manifests["val"] for _, record in found}) > 1:
         names = sorted({record.data for _, record in found})
         raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name runs of the same images.")

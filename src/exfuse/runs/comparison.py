@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exfuse.analysis.console import columns_of, comparison_table, mistakes_table
 from exfuse.analysis.pictures import save_comparison
-from exfuse.composition.reading import split_of
+from exfuse.composition.reading import split_scored_on
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import spread_evenly
@@ -34,13 +34,15 @@ def compare(runs: list[str], picture: str | None, images: Positive) -> None:
     data = records[0].data
     console.print(comparison_table(records, f"{data} val, {records[0].scores.images} images, IoU %"))
     console.print(mistakes_table(records))
-    with outputs([path]) if picture else nullcontext():  # what lies in a run's folder is written here
+    of_run = not picture and any(Path(runs[0]).resolve() == run.path.resolve() for run, _ in found)
+    with nullcontext() if of_run else outputs([path]):  # what lies in a run's folder is written here
         _draw(found, path, images)
     console.print(f"Predictions side by side: {path}")
 
 
 def _draw(runs: list[tuple[RunFolder, Record]], picture: Path, images: int) -> None:
-    split = split_of(from_plain(runs[0][1].config, RunDescription, runs[0][0].path), "val")
+    first, record = runs[0]
+    split = split_scored_on(from_plain(record.config, RunDescription, first.path), record.manifests["val"], first.path)
     predicted: dict[str, list[PredictedImage]] = {}
     for (folder, _), name in zip(runs, columns_of([record for _, record in runs]), strict=True):
         model, trained, _ = load_checkpoint(folder.path)

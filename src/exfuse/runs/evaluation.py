@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from exfuse.analysis.console import per_class_table
-from exfuse.composition.reading import read_split, split_of
+from exfuse.composition.reading import read_split, split_of, split_scored_on
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
-from exfuse.errors import CheckpointError, DataError, UserError, classes_text, complain, first_line, plural
+from exfuse.errors import CheckpointError, UserError, classes_text, complain, first_line, plural
 from exfuse.files import folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
@@ -152,9 +152,7 @@ def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:
         assert record is not None
         before = _counts(run, record)
         model, trained, _ = load_checkpoint(run.path)
-        split = split_of(trained, "val")
-        if split.manifest() != record.manifests["val"]:
-            raise DataError(f"{run.path}: {split.name} val is not what this run was scored on. Train the run anew.")
+        split = split_scored_on(trained, record.manifests["val"], run.path)
         origin = replace(record, scored_by=describe_environment(device))
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         record = report_outcome(run, origin, model, dataset, device, workers)

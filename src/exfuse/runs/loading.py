@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config import search_path
 from exfuse.data.bands import RGB, Bands
-from exfuse.data.pixels import Unfit
+from exfuse.data.pixels import ORIENTATION, Unfit, is_deep
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
@@ -84,11 +84,15 @@ class TrainedModel:
         if not isinstance(image, (Image.Image, np.ndarray)):
             raise DataError(f"expected a file's path, an image of Pillow's or an array, got {type(image).__name__}.")
         if isinstance(image, Image.Image):
-            deep = image.mode[0] in "IF"
-            if deep and not by_range:
+            deep, unread = image.mode[0] in "IF", isinstance(image, ImageFile.ImageFile) and bool(image.tile)
+            if (deep and not by_range) or (not deep and unread and is_deep(image)):  # type: ignore[arg-type]
                 raise DataError(
-                    f"an image of Pillow's mode {image.mode} has more than 8 bits, which would be cut off. "
+                    f"an image of Pillow's mode {image.mode} has more than 8 bits in its file, which would be cut off. "
                     "Give its file, or an array of uint8."
+                )
+            if not self.upright and unread and image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 1:
+                raise DataError(
+                    "Pillow turns a TIFF with an orientation, and this model takes it as it is stored. Give its file."
                 )
             turned = ImageOps.exif_transpose(image) if self.upright else image
             mode = turned.mode if deep else {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from exfuse.composition.reading import split_of
+from exfuse.composition.reading import split_scored_on
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
@@ -53,7 +53,7 @@ def log_runs(runs: list[str], device: Device, logger: Option | None = None) -> N
                 f"tracker={logger.name} is of the run's folder alone. Choose wandb, tensorboard, mlflow or several."
             )
         most = max(tracker.examples for tracker in told)
-        examples = _examples(folder, most, device) if most and record.scored is not None else []
+        examples = _examples(folder, record, most, device) if most and record.scored is not None else []
         with tracked(loggers) as trackers:
             _tell(trackers, folder, record, examples)
         named = f"{record.title}, seed {record.seed}"
@@ -77,10 +77,10 @@ def _tell(trackers: list[Tracker], folder: RunFolder, record: Record, examples: 
         show_accuracy(trackers, record.backbone.accuracy, plain(record.costs) if record.costs else {})
 
 
-def _examples(folder: RunFolder, number: int, device: Device) -> list[PredictedImage]:
+def _examples(folder: RunFolder, record: Record, number: int, device: Device) -> list[PredictedImage]:
     model, trained, _ = load_checkpoint(Path(folder.path))
     try:
-        split = split_of(trained, "val")
+        split = split_scored_on(trained, record.manifests["val"], folder.path)
     except UserError as error:
         raise type(error)(f"{error} Without pictures the data are not needed: tracker.examples=0.") from error
     dataset, where = SegmentationDataset(split, build_eval_transform(trained)), choose_device(device)

@@ -105,3 +105,21 @@ def test_a_studys_run_without_a_low_level_map_is_left_out_while_others_have_one(
     for sources, of_study in (([deep, usual], False), ([deep], True), ([deep, deep], True)):
         with pytest.raises(CheckpointError, match=r"deep feeds its decoder from res-5 alone.*decoder=levels_2345"):
             load(sources, of_study)
+
+
+def test_runs_that_read_images_otherwise_are_not_looked_at_together(
+    compose_config: Callable[..., RunDescription], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, narrow = (
+        compose_config("backbone.init=random", "data=folder", "data.root=x", f"data.range=[0,{top}]") for top in (9, 5)
+    )
+    model = build_model(wide, 2)
+    monkeypatch.setattr(taps, "load_checkpoint", lambda path: (model, {"wide": wide, "narrow": narrow}[path.name], ["a", "b"]))
+    monkeypatch.setattr(taps, "build_eval_transform", lambda _: None)
+    sources = [Source(FeatureRun(name, name, 0, "none"), Path(name)) for name in ("wide", "narrow")]
+    for chosen in ([sources[0]], [sources[1]]):
+        assert len([*taps.load_sources(chosen, ["a", "b"], None, torch.device("cpu"), False, Console())]) == 1
+    with pytest.raises(
+        CheckpointError, match=r"narrow and wide were trained on images that were read in two ways: .*data\.range"
+    ):
+        [*taps.load_sources(sources, ["a", "b"], None, torch.device("cpu"), True, Console())]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform
@@ -38,11 +39,17 @@ def load_sources(
         console: where to tell.
 
     Raises:
-        CheckpointError: if one cannot be used, scores others or has no low-level map.
+        CheckpointError: if one cannot be used, scores others, has no low-level map, or was trained on images read otherwise.
     """
-    found = False
+    found, read = False, None
     for source in sources:
         model, trained, known = load_checkpoint(source.checkpoint)
+        reading = bands_of(trained.data), photographs_upright(trained.data)
+        if reading != (read := read or reading):
+            raise CheckpointError(
+                f"{source.checkpoint} and {sources[0].checkpoint} were trained on images that were read in two ways: "
+                "data.channels, data.range or data.orientation differ. Look at one of them at a time."
+            )
         if known != list(classes):
             data = split.name if split else "the first checkpoint"
             raise CheckpointError(
