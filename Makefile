@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): there is no such program. Name a Python of 3.10 to 3.13: make PYTHON=python3.11'; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and "Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	@echo 'Making $(VENV): some 230 packages, 7 GB with PyTorch and CUDA; minutes, most of them downloads. `make clean` removes it.'
-	$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)  # another Python's over it would break it
 	$(VENV)/bin/pip install --editable '.[dev]'
 	touch $@
 
