@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,3 +64,46 @@ def test_no_verb_writes_over_what_it_did_not_write(
     assert "Traceback" not in told
     assert "is there, not written by exfuse or changed since" in told or "is an input and would be overwritten" in told
     assert (contents(folder), contents(run)) == before
+
+
+ANOTHERS = {  # what is typed twice, OTHER being another run at the second time
+    "predict": "predict RUN FOLDER/a.jpg output=FOLDER/masks",
+    "predict, image": "predict RUN FOLDER/OTHER/a.jpg output=FOLDER/masks",
+    "evaluate": "evaluate RUN output=FOLDER/scores workers=0",
+    "evaluate, protocol": "evaluate RUN output=FOLDER/scores workers=0 protocol=PROTOCOL",
+    "export": "export RUN format=torch output=FOLDER/model.pt2",
+}
+
+
+@pytest.mark.parametrize("case", ANOTHERS)
+def test_what_was_written_of_something_else_stays(
+    case: str, finished_run: RunFolder, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of two runs have the same names: the second may not take the place of the first in silence."""
+    monkeypatch.chdir(tmp_path)
+    folder, words = tmp_path / "there", ANOTHERS[case]
+    for name in ("", "one", "other"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(folder / name / "a.jpg")
+    first, second = (tmp_path / "runs" / key for key in (finished_run.key, "0" * 16))
+    for run in (first, second):
+        shutil.copytree(finished_run.path, run)
+    record = finished_run.record()
+    assert record is not None
+    RunFolder.of(second).write(msgspec.structs.replace(record, key=second.name))
+    same = first if case in ("predict, image", "evaluate, protocol") else second
+
+    def typed(run: Path, image: str, protocol: str) -> tuple[int, str, str]:
+        changed = words.replace("OTHER", image).replace("PROTOCOL", protocol)
+        return command(*changed.replace("RUN", str(run)).replace("FOLDER", str(folder)).split())
+
+    status, said, told = typed(first, "one", "single_scale")
+    assert status == 0, said + told
+    before = contents(folder)
+    status, said, told = typed(same, "other", "multi_scale")
+    assert status == 1, said + told
+    assert " is of " in told
+    assert "Choose another place, or remove it." in told
+    assert contents(folder) == before
+    status, said, told = typed(first, "one", "single_scale")  # its own are written again
+    assert status == 0, said + told

@@ -23,7 +23,7 @@ from exfuse.errors import UserError
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
-_outputs: set[Path] = set()  # that are being written now, see `outputs`
+_outputs: dict[Path, str] = {}  # that are being written now, and of what they are: see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
@@ -62,7 +62,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 digest = sha256(scratch) if (place := _place(path)) in _outputs else None
                 scratch.replace(path)
                 if digest is not None:
-                    _note(place, digest)
+                    _note(place, f"{digest}\n{_outputs[place]}")
             finally:
                 scratch.unlink(missing_ok=True)
 
@@ -268,8 +268,10 @@ def digest_of(path: Path, kind: str) -> str:
 
 
 @contextlib.contextmanager
-def outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False) -> Iterator[None]:
-    """Refuse outputs that would take the place of what this project did not write; see `check_outputs`.
+def outputs(
+    paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False, of: Sequence[str] = ()
+) -> Iterator[None]:
+    """Refuse outputs that would take the place of what this project did not write, or wrote of another run.
 
     What `write_atomically` writes there is remembered by its content, under ``outputs/written``: the same command may write it
     again, also after it failed halfway, and a file that somebody has changed since, or put there meanwhile, is theirs.
@@ -278,35 +280,41 @@ def outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool 
         paths: files that are written inside.
         inputs: files that are read there.
         published: whether what git holds as it is may be written anew, since nothing of it is lost.
+        of: what each of them is made from, such as a run; what was made from something else stays. Empty: from whatever.
 
     Raises:
         UserError: see `check_outputs`.
     """
-    check_outputs(paths, inputs, published)
-    added = {*map(_place, paths)} - _outputs
+    check_outputs(paths, inputs, published, of)
+    made_of = zip(map(_place, paths), of or [""] * len(paths), strict=True)
+    added = {place: asked for place, asked in made_of if place not in _outputs}
     _outputs.update(added)
     try:
         yield
     finally:
-        _outputs.difference_update(added)
+        for place in added:
+            del _outputs[place]
 
 
-def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False) -> None:
+def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published: bool = False, of: Sequence[str] = ()) -> None:
     """What `outputs` asks, before the first is written.
 
     Raises:
-        UserError: if two outputs are one file, one is an input, or one is there and not as it was written.
+        UserError: if two outputs are one file, one is an input, or one is there and not as it was written or of something else.
     """
     places = [_place(path) for path in paths]
     read = {path.resolve() for path in inputs}
-    for path, place in zip(paths, places, strict=True):
+    for path, place, asked in zip(paths, places, of or [""] * len(paths), strict=True):
         if places.count(place) > 1:
             raise UserError(f"Two outputs would be written to {path}: their inputs have the same name. Rename one.")
         if place.resolve() in read:
             raise UserError(f"{path} is an input and would be overwritten. Choose another place (output=...).")
-        ours = sha256(place) == _note(place, None) or (published and _is_committed(place))
+        digest, _, then = (_note(place) or "").partition("\n")
+        ours = sha256(place) == digest or (published and _is_committed(place))
         if place.is_dir() or (os.path.lexists(place) and not ours):
             raise UserError(f"{path} is there, not written by exfuse or changed since. Move it, or choose another place.")
+        if os.path.lexists(place) and asked and then and asked != then:
+            raise UserError(f"{path} is of {then}, this would be of {asked}. Choose another place, or remove it.")
 
 
 def _place(path: Path) -> Path:
@@ -323,11 +331,11 @@ def _is_committed(place: Path) -> bool:
     return answer.returncode == 0 and not answer.stdout
 
 
-def _note(place: Path, digest: str | None) -> str | None:
+def _note(place: Path, text: str | None = None) -> str | None:
     """Remember what was written to a place; what is remembered of it."""
     note = Path("outputs/written") / hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
     with contextlib.suppress(OSError, UnicodeError):  # forgotten, a file is asked about
-        if digest is not None:
-            write_text(note, digest)
+        if text is not None:
+            write_text(note, text)
         return note.read_text()
     return None

@@ -92,7 +92,8 @@ def export(
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
-    with outputs([path]) if output else nullcontext():  # what lies in a run's folder is written here
+    of = [f"run {record.key}"]
+    with outputs([path], of=of) if output else nullcontext():  # what lies in a run's folder is written here
         write_atomically(path, write)
     console.print(
         f"Checked on {origin}: scores differ by at most {found[0][0]:.1e} of the largest, "

@@ -57,13 +57,19 @@ def predict(run: str, images: list[str], output: str) -> None:
             if missing[0].is_dir()
             else f"No image {missing[0]}. Check the path."
         )
-    check_outputs(masks_of(paths, Path(output)), paths)
+    check_outputs(masks_of(paths, Path(output)), paths, of=masks_made_of(run, paths))
     weights(run)
 
 
 def masks_of(images: Iterable[Path], folder: Path) -> list[Path]:
     """The files that a prediction writes."""
     return [folder / f"{path.stem}{ending}" for path in images for ending in (".png", "_overlay.png")]
+
+
+def masks_made_of(run: str | Path, images: Iterable[Path]) -> list[str]:
+    """What each of the files that a prediction writes is made from: a later one of another run or image is another."""
+    key = RunFolder.name_of(Path(run))
+    return [f"{path.resolve()} by run {key}" for path in images for _ in (".png", "_overlay.png")]
 
 
 def finished(run: str) -> Record:

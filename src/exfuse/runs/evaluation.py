@@ -82,7 +82,10 @@ def evaluate(
     chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
     origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
     folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
-    with outputs(scores_of(folder)) if output else nullcontext():  # what lies in a run's folder is written here
+    of = f"run {RunFolder.name_of(path)} on {scored_on.name} by {chosen}"
+    with (
+        outputs(scores_of(folder), of=[of] * len(scores_of(folder))) if output else nullcontext()
+    ):  # what lies in a run's folder is written here
         counted = score(model, dataset, where, workers, decide)
         write_scores(folder, counted, dataset)
         save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)

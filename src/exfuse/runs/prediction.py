@@ -14,7 +14,7 @@ from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Device
 from exfuse.process import choose_device
-from exfuse.runs.asked import masks_of
+from exfuse.runs.asked import masks_made_of, masks_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
 from exfuse.terminal import Console, track
@@ -29,7 +29,7 @@ def predict(run: str, images: list[str], output: str, device: Device) -> None:
         UserError: if a mask would take the place of an image, of another one's mask or of what was not written here.
     """
     paths, folder, where = [Path(image) for image in images], Path(output), choose_device(device)
-    with outputs(masks_of(paths, folder), paths):
+    with outputs(masks_of(paths, folder), paths, of=masks_made_of(run, paths)):
         _predict(Path(run), paths, folder, where)
     Console().print(f"{plural(len(images), 'mask')} and {plural(len(images), 'overlay')}: {output}", soft_wrap=True)
 

@@ -60,7 +60,7 @@ def make_submission(
         write_archive(scratch, folder, masks)
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 
-    with outputs([path]):
+    with outputs([path], of=[f"run {RunFolder.name_of(trained)} by {protocol.name} {dict(protocol.settings)}"]):
         write_atomically(path, write)
     console = Console()
     console.print(f"{path}: {len(sizes):,} masks in {folder}, checked, SHA-256 {sha256(path)[:16]}", soft_wrap=True)
