@@ -43,7 +43,8 @@ def _spaced(classes: int, background: bool) -> np.ndarray:
 
     palette = voc_palette()
     avoided = [(0, 0, 0), (1, 1, 1), *(tuple(np.array(colour) / 255) for colour in (palette[VOID], _GROUND))]
-    found = distinctipy.get_colors(classes - background, avoided, colorblind_type="Deuteranomaly", rng=0)
+    tries = 1000 if classes <= 40 else 100  # of each colour: more spread so many no further and take seconds
+    found = distinctipy.get_colors(classes - background, avoided, colorblind_type="Deuteranomaly", n_attempts=tries, rng=0)
     shown = np.round(255 * np.array(found).reshape(-1, 3))
     palette[:classes] = [*([_GROUND] if background else []), *shown]
     return palette

@@ -313,7 +313,7 @@ def test_tables_need_neither_torch_nor_hydra():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rows", "seconds"), amount([(150, 3)], [(1667, 10)]))  # of three seeds each
+@pytest.mark.parametrize(("rows", "seconds"), amount([(30, 3)], [(1667, 10)]))  # of three seeds each
 def test_five_thousand_records_become_tables_and_figures_in_ten_seconds(tmp_path, rows, seconds):
     counts = [make_counts(0.7, seed) for seed in range(10)]
     builder = StudyBuilder(tmp_path)
