@@ -8,12 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
+from exfuse.analysis.letters import families, letters_told
 from exfuse.files import write_atomically
 from exfuse.palette import VOID, class_palette, is_background, palette_image
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
+matplotlib.rcParams["font.family"] = families()
 
 Ids = NDArray[np.uint8]
 _OPACITY = 0.55
@@ -43,7 +46,7 @@ def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequen
     axes.imshow(overlay(image, ids, classes), interpolation="nearest")
     axes.set_axis_off()
     draw_legend(figure, [ids], classes)
-    write_atomically(path, lambda scratch: figure.savefig(scratch))
+    _save(path, figure)
 
 
 def save_comparison(
@@ -93,7 +96,12 @@ def save_comparison(
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     draw_legend(figure, shown, classes)
-    write_atomically(path, lambda scratch: figure.savefig(scratch))
+    _save(path, figure)
+
+
+def _save(path: Path, figure: Figure) -> None:
+    with letters_told(path.name):
+        write_atomically(path, lambda scratch: figure.savefig(scratch))
 
 
 def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequence[str]) -> None:
@@ -108,7 +116,7 @@ def draw_legend(figure: Figure | SubFigure, ids: Sequence[Ids], classes: Sequenc
 
 def _legend_columns(width: float, names: Sequence[str]) -> int:
     """How many of the names stand side by side in so many inches, each as wide as the longest."""
-    widest = 0.55 + 0.06 * max(map(len, names), default=0)  # a patch with its space, and letters of 7 points
+    widest = 0.55 + 0.06 * max(map(cell_len, names), default=0)  # a patch with its space, and letters of 7 points
     return max(1, min(_COLUMNS, len(names), int(width / widest)))
 
 

@@ -1,24 +1,21 @@
 """How every figure looks and how it is saved: colour-blind-safe, and the same bytes each time."""
 
-import re
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 
+from exfuse.analysis import letters
 from exfuse.analysis.resampling import Interval
-from exfuse.errors import complain, plural
+from exfuse.errors import plural
 from exfuse.files import write_atomically
 from exfuse.palette import variant_place
 
@@ -40,13 +37,6 @@ _SETTINGS = {
     "svg.fonttype": "path",  # looks the same without the fonts
     "text.parse_math": False,  # a dollar in a name is a dollar
 }
-# What matplotlib brings, then fonts that have Chinese, Japanese and Korean letters, of those that this machine has.
-_LATIN = "DejaVu Sans"
-_WIDE = (
-    *(f"Noto Sans CJK {place}" for place in ("SC", "TC", "JP", "KR")),
-    *("Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
-    *("Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS"),
-)
 _MARKERS = ("o", "D", "s", "^", "P", "X")
 _DATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
 MOST_ROWS = 40  # more cannot be read in one picture
@@ -55,32 +45,24 @@ ALL = (*SUFFIXES, ".pdf")
 PAGE, COLUMN = 6.9, 3.3  # inches: of a page of a paper and of one of its two columns
 OF_COLUMN = "_column"
 WIDTHS = {"": PAGE, OF_COLUMN: COLUMN}  # by what files' names end in
-_NO_GLYPH = r"Glyph (\d+) .* missing from"
 Item = TypeVar("Item")
 
 
 _DPI = 200  # of a PNG
 
 
-@cache
-def families() -> list[str]:
-    """Fonts in the order in which a letter is looked for; the second is there for letters that the first has not."""
-    known = {*get_font_names()}
-    return [_LATIN, *(name for name in _WIDE if name in known)]
-
-
 @contextmanager
 def look(**settings: Any) -> Iterator[None]:
     """Draw with this house's settings of matplotlib and with ``settings``, dots in their names replaced by two underscores."""
     more = {name.replace("__", "."): value for name, value in settings.items()}
-    with matplotlib.rc_context(cast(Any, _SETTINGS | {"font.family": families()} | more)):
+    with matplotlib.rc_context(cast(Any, _SETTINGS | {"font.family": letters.families()} | more)):
         yield
 
 
 def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """Write ``path`` with each of ``suffixes``, atomically and without a date."""
     written = []
-    with look(), _letters_told(path.name):
+    with look(), letters.letters_told(path.name):
         fix_layout(figure)
         for suffix in suffixes:
             target = path.with_suffix(suffix)
@@ -92,23 +74,6 @@ def save(figure: Figure, path: Path, suffixes: Sequence[str] = SUFFIXES) -> list
             write_atomically(target, write)
             written.append(target)
     return written
-
-
-@contextmanager
-def _letters_told(name: str) -> Iterator[None]:
-    """Say once which letters of a figure no font has, in place of a warning for each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", _NO_GLYPH)
-        yield
-    absent = []
-    for one in caught:
-        if found := re.match(_NO_GLYPH, str(one.message)):
-            absent.append(chr(int(found[1])))
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    if absent:
-        letters = "".join(dict.fromkeys(absent))
-        complain(f"{name}: no font of this machine has {letters}: boxes stand for them. Install one, such as fonts-noto-cjk.")
 
 
 def fix_layout(figure: Figure) -> None:
