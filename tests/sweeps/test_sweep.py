@@ -103,7 +103,7 @@ def test_a_failing_and_a_killed_run_stop_nobody_and_the_next_start_finishes_what
 @pytest.mark.parametrize(
     ("kind", "parallel"),
     amount(
-        [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)],
+        [(signal.SIGINT, 1), (signal.SIGKILL, 2)],
         [(kind, parallel) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL) for parallel in (1, 2)],
     ),
 )

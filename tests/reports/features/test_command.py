@@ -42,7 +42,9 @@ def shown(finished_run: RunFolder, baseline_run: RunFolder, tmp_path_factory: py
         photo = folder / "gull.jpg"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (49, 70, 3), np.uint8)).save(photo)
         runs = f"[{finished_run.path},{baseline_run.last}]"
-        features(folder / "out", f"checkpoint={runs}", f"image=[3,{photo}]", "statistics.images=null")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("exfuse.analysis.figures.style._DPI", 50)  # a quarter: nobody looks at them
+            features(folder / "out", f"checkpoint={runs}", f"image=[3,{photo}]", "statistics.images=null")
 
     return make_once(tmp_path_factory, "features", show) / "out"
 
