@@ -116,6 +116,7 @@ def test_the_file_alone_says_how_to_use_it(exported_run):
     assert about["classes"] == CLASSES
     assert {"mean": about["mean"], "std": about["std"]} == NORMALISATION
     assert (about["run"], about["commit"], about["label"], about["long_side"]) == (run.key, "c0ffee", "variant", None)
+    assert (about["upright"], about["size"]) == (True, None)
     assert about["palette"] == voc_palette()[: len(CLASSES)].ravel().tolist()
     assert "at least 33" in about["sizes"]
     assert {name: json.dumps(value) for name, value in about.items()} == describe(run.record(), CLASSES, about["sizes"])
@@ -124,7 +125,9 @@ def test_the_file_alone_says_how_to_use_it(exported_run):
 def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_run, tmp_path):
     run, path = exported_run
     photograph = skimage.chelsea()
-    Image.fromarray(photograph).save(tmp_path / "photo.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright: a quarter turn to the right shows what it saw
+    Image.fromarray(np.rot90(photograph)).save(tmp_path / "photo.png", exif=turned)
     (example,) = re.findall(r"PIL alone:\n(.*?)\n\n", help_of(["export"]), re.DOTALL)
     code = "\n".join(line[2:] for line in example.splitlines())
     code = code.replace("photo.jpg", "photo.png").replace('"model.onnx"', repr(str(path)))
@@ -223,6 +226,8 @@ def test_a_description_is_text_that_says_the_same(exported_run):
     assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 0, 0], "any")
     assert said["mean"] == record.config["backbone"]["normalisation"]["mean"]
     assert said["long_side"] == record.config["recipe"]["long_side"]
+    fixed = {name: json.loads(text) for name, text in describe(record, ["a"], "67x90", [67, 90]).items()}
+    assert (fixed["size"], fixed["long_side"]) == ([67, 90], None)
 
 
 class _Tiny(torch.nn.Module):
@@ -273,7 +278,10 @@ def test_the_sample_that_help_prints_scales_as_training_did():
     pixels = np.random.default_rng(0).integers(0, 256, (150, 230, 3), dtype=np.uint8)
     known = {"Image": Image, "numpy": np, "image": Image.fromarray(pixels)}
     for side in (64, 230, 400):
-        known["about"] = {"long_side": side, **{name: np.array(value) for name, value in NORMALISATION.items()}}
+        known["about"] = {"long_side": side, "size": None, **{name: np.array(value) for name, value in NORMALISATION.items()}}
         exec("\n".join(lines[first : last + 1]), known)
         expected = EvalTransform(side, **NORMALISATION)(pixels).numpy().transpose(1, 2, 0)
         assert np.abs(known["pixels"] - expected).max() < 0.02  # a step of 8 bits
+    known["about"] |= {"long_side": None, "size": [75, 115]}
+    exec("\n".join(lines[first : last + 1]), known)
+    assert known["pixels"].shape == (75, 115, 3)

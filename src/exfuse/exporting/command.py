@@ -88,7 +88,7 @@ def export(
         with console.status("Tracing"):
             program = trace(model, size)
         with console.status("Writing"):
-            form.write(scratch, program, describe(record, classes, sizes))
+            form.write(scratch, program, describe(record, classes, sizes, size))
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 

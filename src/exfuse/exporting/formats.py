@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from exfuse.limits import Size
 from exfuse.palette import voc_palette
 from exfuse.store.record import Record
 
@@ -25,19 +26,21 @@ _DESCRIPTION = "description.json"
 Description = Mapping[str, str]  # an exported model's contract, see `describe`
 
 
-def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
+def describe(record: Record, classes: Sequence[str], sizes: str, size: Size | None = None) -> Description:
     """What travels inside a file; every value is text, as JSON.
 
     ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,
     null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per channel, of pixels
-    in [0, 1]; ``long_side`` are the pixels that an image's longer side is scaled to first, by ``scaling``, null leaves images
-    as they are;
+    in [0, 1]; ``upright`` says whether a photograph is turned first as its camera says; an image is then scaled, by
+    ``scaling``, to ``size`` (height, width), or where that is null so that its longer side has ``long_side`` pixels, null
+    leaves it as it is;
     ``palette`` is RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
 
     Args:
         record: of the run.
         classes: names of the C classes.
         sizes: which heights and widths the file takes.
+        size: the (H, W) that it takes alone; None for any.
     """
     normalisation, settings = record.config["backbone"]["normalisation"], record.config["data"]
     channels, span = len(normalisation["mean"]), settings.get("range")
@@ -50,7 +53,9 @@ def describe(record: Record, classes: Sequence[str], sizes: str) -> Description:
         "classes": list(classes),
         "mean": list(normalisation["mean"]),
         "std": list(normalisation["std"]),
-        "long_side": record.config["recipe"]["long_side"],
+        "upright": settings.get("orientation") != "stored",
+        "size": size,
+        "long_side": None if size else record.config["recipe"]["long_side"],
         "scaling": "bilinear, of the four nearest pixels alone: OpenCV's INTER_LINEAR; PIL's BILINEAR smooths",
         "palette": voc_palette()[: len(classes)].ravel().tolist(),
         "sizes": sizes,
