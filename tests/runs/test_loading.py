@@ -1,7 +1,9 @@
+import shutil
 import subprocess
 import sys
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import exfuse
 from exfuse.data.bands import Bands
 from exfuse.errors import DataError, UserError
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.folder import RunFolder
 from exfuse.store.seal import write_sealed
 
 
@@ -145,3 +148,13 @@ def test_a_range_holds_for_pictures_of_pil_as_for_files(loaded, tmp_path, kind, 
     image.save(tmp_path / "grey.png")
     np.testing.assert_array_equal(model.scores(image), model.scores(tmp_path / "grey.png"))
     assert not np.array_equal(model.scores(image), loaded.scores(np.repeat(grey[..., None], 3, 2).astype(np.uint8)))
+
+
+def test_weights_of_a_run_that_has_not_ended_are_told_of(finished_run, tmp_path, capsys):
+    exfuse.load(finished_run.path)
+    assert "not finished" not in capsys.readouterr().err
+    run = RunFolder(tmp_path, finished_run.key)
+    shutil.copytree(finished_run.path, run.path)
+    run.write(msgspec.structs.replace(finished_run.record(), status="killed"))
+    exfuse.load(run.path)
+    assert f"run {run.key} is not finished (killed)" in capsys.readouterr().err

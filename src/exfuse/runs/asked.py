@@ -24,6 +24,11 @@ def weights(run: str) -> None:
     """
     path = last_of(Path(run))
     check_sealed(path)
+    say_if_unfinished(path)
+
+
+def say_if_unfinished(path: Path) -> None:
+    """Note on standard error that a run's weights, in its folder or a checkpoint, are not those of its end."""
     folder = RunFolder.of(path)
     record = folder.record()
     if record is not None and not record.done:

@@ -20,6 +20,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.palette import voc_palette
 from exfuse.process import choose_device
+from exfuse.runs.asked import say_if_unfinished
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.find import find_run
 from exfuse.store.published import WEIGHTS, Published
@@ -142,6 +143,7 @@ def load(
         search_path.use([config_dir])
     path = _fetched(str(run)) if str(run).startswith(_HUB) else find_run(str(run), Path(runs))
     model, described, classes = load_checkpoint(path)
+    say_if_unfinished(path)
     return TrainedModel(
         model.to(choose_device(device)),
         build_eval_transform(described),
