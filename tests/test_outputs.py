@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exfuse.exporting import command as exporting
+from exfuse.exporting.formats import FORMATS
 from exfuse.store.folder import RunFolder
 from tests.analysis.synthetic import StudyBuilder
 from tests.command import Command
@@ -81,6 +83,10 @@ def test_what_was_written_of_something_else_stays(
 ) -> None:
     """Results of two runs have the same names: the second may not take the place of the first in silence."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exporting, "trace", lambda *_: None)  # which takes seconds
+    monkeypatch.setattr(exporting, "agreement", lambda *_: (0.0, 1.0))
+    small = FORMATS["torch"]._replace(write=lambda path, *_: path.write_text("a model"), load=lambda _: lambda image: image)
+    monkeypatch.setitem(FORMATS, "torch", small)
     folder, words = tmp_path / "there", ANOTHERS[case]
     for name in ("", "one", "other"):
         (folder / name).mkdir(parents=True, exist_ok=True)
