@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,8 +15,8 @@ from exfuse import process
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
-from exfuse.sweeps import parallel
-from exfuse.sweeps.watching import is_swept, seconds_left, summary, sweeping, view, watch
+from exfuse.sweeps import parallel, watching
+from exfuse.sweeps.watching import Planned, is_swept, seconds_left, summary, sweeping, view, watch, watched
 from tests.records import leave_record
 
 
@@ -118,9 +119,39 @@ def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     assert seconds_left(outcomes[2:], 1) is None
     assert summary(outcomes, 2).startswith("1 of 5 over, 1 in training, about ")
     assert summary(outcomes[:1], 2) == "1 of 1 over, 0 in training"
-    assert summary(outcomes[:1], 1, planned=3) == "1 of 3 over, 0 in training, about 3 min left"
+    assert summary(outcomes[:1], 1, planned=Planned(3)) == "1 of 3 over, 0 in training, about 3 min left"
     short = job(5, "narrow", 1000, "done", seconds=10, swept=["held_out.share=0.2"])  # of the search, which is shorter
     assert seconds_left([short, outcomes[0], outcomes[2]], 1) == 100
+
+
+def test_what_follows_a_search_is_counted_and_taken_for_as_much_longer_as_it_is() -> None:
+    search = [
+        job(0, "narrow", 1000, "done", seconds=10, swept=["held_out.share=0.2"]),
+        job(1, "wide", 1000, WAITING, swept=["held_out.share=0.2"]),
+    ]
+    assert seconds_left(search, 1, Planned(5, 4.0)) == 10 + 3 * 4 * 10
+    assert summary(search, 1, Planned(5, 4.0)) == "1 of 5 over, 0 in training, about 2 min left"
+    final = job(2, "narrow", 0, "done", seconds=50)  # once one is over, that counts
+    assert seconds_left([*search, final], 1, Planned(5, 4.0)) == 10 + 2 * 50
+
+
+def test_lines_tell_of_each_run_once_in_all_stages_of_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_EVERY", 0.01)
+    told = ""
+    with sweeping(tmp_path) as tell:
+        for stage, row in enumerate(("searched", "shown")):
+            tell(Planned(2))
+            with watched(tmp_path, 1):
+                for status in (STARTED, "failed"):
+                    job(stage, row, 0, status, began=1.0).write(tmp_path)
+                    while f"{row}, seed 0: {'starts' if status == STARTED else status}" not in told:
+                        time.sleep(0.01)
+                        told += capsys.readouterr().out
+    lines = [line for line in told.splitlines() if "failed" in line]
+    assert [line.partition(",")[0] for line in lines] == ["searched", "shown"]
+    assert "1 of 2 over" in lines[0]
 
 
 def test_a_backbone_that_is_made_first_is_named_and_tells_nothing_of_the_time_left() -> None:
@@ -180,7 +211,7 @@ def test_a_study_is_watched_by_its_own_folder(
 def test_a_sweep_is_watched_as_long_as_its_process_is_at_it(tmp_path: Path) -> None:
     assert not is_swept(tmp_path)
     with sweeping(tmp_path) as tell:
-        tell(12)
+        tell(Planned(12))
         assert is_swept(tmp_path)  # though no job has begun, or all that had have ended
         with sweeping(tmp_path):  # another in this folder
             assert is_swept(tmp_path)

@@ -46,7 +46,7 @@ class Trainings:
 
     def __init__(self, store, score, ends=lambda _: DONE, diverges=lambda _: False):
         self.store, self.score, self.ends, self.diverges = store, score, ends, diverges
-        self.stages = []
+        self.stages, self.to_come = [], []
 
     @property
     def waves(self):
@@ -66,6 +66,7 @@ class Trainings:
             except StopIteration:
                 return plan
             self.stages.append(jobs)
+            self.to_come.append(plan.to_come(jobs))
             answer = [self._end(number + place, job) for place, job in enumerate(jobs)]
             number += len(jobs)
 
@@ -135,6 +136,15 @@ def test_every_row_tries_the_same_grid_then_takes_its_best(tmp_path):
     assert {describe_run(job).held_out.share for job in finals} == {0.0}
     assert {describe_run(job).recipe.epochs for job in finals} == {12}
     assert settled(trainings) == {(row, seed): 0.003 for row in ("baseline", "seb") for seed in (0, 1)}
+
+
+def test_runs_that_follow_a_stage_are_known_while_it_lasts(tmp_path):
+    trainings = Trainings(tmp_path, peak(0.003))
+    planned = trainings.run(plan(replace(TUNE, widen=0)))
+    assert [(len(stage), follow) for stage, follow in zip(trainings.stages, trainings.to_come, strict=True)] == [
+        (6, 4), (2, 2), (2, 0),
+    ]  # fmt: skip
+    assert planned.longer == pytest.approx(1 / (0.5 * 0.8))
 
 
 @pytest.mark.parametrize(("best", "widen", "grid"), [

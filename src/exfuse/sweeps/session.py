@@ -40,7 +40,7 @@ from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import plan_folder, row_name
 from exfuse.sweeps.tuning import Job, Search, key_of
-from exfuse.sweeps.watching import sweeping, watched
+from exfuse.sweeps.watching import Planned, sweeping, watched
 from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
@@ -60,7 +60,7 @@ class _Sweep:
     jobs: list[Job]
     going_on: ExitStack  # tells those who watch, until it is closed
     plan: Plan | None = None  # made with the first jobs
-    tell: Callable[[int], None] | None = None
+    tell: Callable[[Planned], None] | None = None
 
 
 _TOLD = ("parallel", "missing", "output", "known", "mixed", "hung", "timeout")
@@ -148,7 +148,8 @@ class StagedSweeper(BasicSweeper):
         except StopIteration:
             return True
         if sweep.tell:
-            sweep.tell(self._started + len(self._batch))
+            known = self._started + len(self._batch) + sweep.plan.to_come(self._batch)
+            sweep.tell(Planned(known, sweep.plan.longer))
         return False
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:

@@ -47,6 +47,18 @@ class Plan:
             self.left_out = search.left_out
         self.jobs, self._additions = jobs, additions
         self._ended: dict[tuple[str, ...], Outcome] = {}  # of runs with all of train, by what was typed for them
+        self._searching = False
+
+    @property
+    def longer(self) -> float:
+        """How many times as long as a run of the search one takes that the table shows, by its epochs and images."""
+        declared = self.search and self.search.declared
+        return 1 / (declared.epochs * (1 - declared.held_out)) if declared else 1.0
+
+    def to_come(self, stage: Sequence[Job]) -> int:
+        """How many runs of the table follow this stage's jobs, as far as that is known: any may be added."""
+        wanted = self._wanted(range(len(self.cells))).values()
+        return sum(self._searching if job is None else job not in self._ended and [*job] not in stage for job in wanted)
 
     def stages(self, console: Console) -> Stages:
         """Jobs that may run side by side, stage by stage; how they ended is sent back."""
@@ -59,7 +71,9 @@ class Plan:
                 soft_wrap=True,
                 highlight=False,
             )
+            self._searching = True
             yield from self.search.stages()
+            self._searching = False
             first = min(seed for _, seed in self.cells)
             yield from self._finals([place for place, (_, seed) in enumerate(self.cells) if seed == first], console)
         if self._additions is None or None in self._settled():

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from rich.console import Group
@@ -25,6 +26,21 @@ _EVERY = 1.0  # seconds between two looks
 _OPEN = (WAITING, STARTED)
 _LOCK, _PLANNED = "sweep.lock", "sweep.json"  # held by the process that sweeps; how many jobs it has so far
 _SHARE = 0.05  # of a training, from which on it tells how long it will take
+
+
+class Planned(NamedTuple):
+    """What is known of a sweep's jobs before they have begun.
+
+    Attributes:
+        jobs: how many there are, those included that follow a search.
+        longer: how many times as long as a run of the search one of those takes.
+    """
+
+    jobs: int = 0
+    longer: float = 1.0
+
+
+_UNKNOWN = Planned()
 
 
 def watch(sweep: str | None) -> None:
@@ -54,14 +70,14 @@ def watch(sweep: str | None) -> None:
 
 
 @contextmanager
-def sweeping(sweep: Path) -> Iterator[Callable[[int], None]]:
-    """Tell whoever watches ``sweep`` that it goes on, as long as this lasts; what is yielded takes how many jobs there are."""
+def sweeping(sweep: Path) -> Iterator[Callable[[Planned], None]]:
+    """Tell whoever watches ``sweep`` that it goes on, as long as this lasts; what is yielded takes what is planned."""
     sweep.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep / _LOCK)
     with suppress(Timeout):  # somebody else's, who tells it as well
         lock.acquire(blocking=False)
     try:
-        yield lambda number: write_sealed_json(sweep / _PLANNED, {"jobs": number})
+        yield lambda planned: write_sealed_json(sweep / _PLANNED, planned._asdict())
     finally:
         lock.release()
 
@@ -75,7 +91,8 @@ def is_swept(sweep: Path) -> bool:
 def watched(sweep: Path, runs: int) -> Iterator[None]:
     """Show the jobs of ``sweep``, of which so many are trained at once, while this lasts; without a terminal a line each."""
     console, ended = Console(), threading.Event()
-    show = _show_live if console.is_terminal else _tell
+    over = {one.job for one in read_outcomes(sweep) if one.status not in _OPEN}  # in stages before this one
+    show = _show_live if console.is_terminal else partial(_tell, over=over)
     thread = threading.Thread(target=show, args=(console, sweep, runs, partial(ended.wait, _EVERY)), daemon=True)
     thread.start()
     try:
@@ -85,7 +102,7 @@ def watched(sweep: Path, runs: int) -> Iterator[None]:
         thread.join(timeout=5)
 
 
-def view(outcomes: Sequence[Outcome], runs: int = 1, planned: int = 0) -> Group:
+def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN) -> Group:
     """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended; see `summary`."""
     search = [one for one in outcomes if _is_searched(one)]
     finals = [one for one in outcomes if one not in search]
@@ -126,15 +143,15 @@ def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
     return table
 
 
-def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: int = 0) -> str:
+def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN) -> str:
     """How many runs are over, how many are trained, and about how long the rest takes.
 
     Args:
         outcomes: of the jobs that have one.
         runs: at a time.
-        planned: how many jobs there are, as far as that is known.
+        planned: of all jobs, as far as that is known.
     """
-    number = max(planned, len(outcomes))
+    number = max(planned.jobs, len(outcomes))
     over = sum(one.status not in _OPEN for one in outcomes)
     trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
     left = seconds_left(outcomes, runs, planned)
@@ -142,7 +159,7 @@ def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: int = 0) -> str
     return f"{over} of {number} over, {trained} in training{time_left}"
 
 
-def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: int = 0, now: float | None = None) -> float | None:
+def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNKNOWN, now: float | None = None) -> float | None:
     """Seconds until all are over, ``runs`` at a time, by what runs of the same row, or of its search, took or will take.
 
     None while nothing is known. A row of which nothing is known yet, or a job, is taken for the mean of the others.
@@ -156,13 +173,20 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: int = 0, now: 
             took.setdefault((one.row, _is_searched(one)), []).append((now - one.began) / share)
     if not took:
         return None
-    usual = mean(mean(seconds) for seconds in took.values())
+    means: dict[bool, list[float]] = {True: [], False: []}
+    for (_, searched), seconds in took.items():
+        means[searched].append(mean(seconds))
+    usual = {
+        True: mean(means[True] or [seconds / planned.longer for seconds in means[False]]),
+        False: mean(means[False] or [seconds * planned.longer for seconds in means[True]]),
+    }
     rest = [
-        mean(took.get((one.row, _is_searched(one)), [usual])) * (1 - (_share(one) if one.status == STARTED else 0))
+        mean(took.get((one.row, searched := _is_searched(one)), [usual[searched]]))
+        * (1 - (_share(one) if one.status == STARTED else 0))
         for one in outcomes
         if one.status in _OPEN
     ]
-    rest += [usual] * (planned - len(outcomes))
+    rest += [usual[False]] * (planned.jobs - len(outcomes))
     return max([sum(rest) / max(1, runs), *rest], default=0.0)
 
 
@@ -195,9 +219,15 @@ def _show(show: Callable[[Group], None], sweep: Path, runs: int | None = None) -
     """The sweep as it is now; without ``runs`` as many are trained at once as have begun."""
     outcomes = read_outcomes(sweep)
     begun = sum(one.status == STARTED and one.began > 0 for one in outcomes)
+    show(view(outcomes, begun if runs is None else runs, _planned(sweep)))
+
+
+def _planned(sweep: Path) -> Planned:
     path = sweep / _PLANNED
-    planned = read_plain(path, "how many jobs a sweep has", "Start the sweep again.")["jobs"] if path.is_file() else 0
-    show(view(outcomes, begun if runs is None else runs, planned))
+    if not path.is_file():
+        return _UNKNOWN
+    told = read_plain(path, "how many jobs a sweep has", "Start the sweep again.")
+    return Planned(told["jobs"], told.get("longer", 1.0))
 
 
 def _show_live(console: Console, sweep: Path, runs: int | None, ended: Callable[[], bool]) -> None:
@@ -208,19 +238,23 @@ def _show_live(console: Console, sweep: Path, runs: int | None, ended: Callable[
         _show(show, sweep, runs)
 
 
-def _tell(console: Console, sweep: Path, runs: int, ended: Callable[[], bool]) -> None:
-    """A line for each run that starts or ends."""
+def _tell(console: Console, sweep: Path, runs: int, ended: Callable[[], bool], over: Collection[int] = ()) -> None:
+    """A line for each run that starts or ends, but for those that were over before."""
     told: dict[int, str] = {}
     while True:
-        over = ended()
+        last = ended()
         outcomes = read_outcomes(sweep)
         for one in outcomes:
             state = one.status if one.status != STARTED else "starts" if one.began else WAITING
-            if state != told.setdefault(one.job, WAITING if state in ("starts", "done") else state):
+            if one.job not in over and state != told.setdefault(one.job, WAITING if state in ("starts", "done") else state):
                 told[one.job] = state
                 cell = _cell(one).plain if one.status in GOOD else state
-                console.print(f"{one.row}, seed {one.seed}: {cell}; {summary(outcomes, runs)}", highlight=False, soft_wrap=True)
-        if over:
+                console.print(
+                    f"{one.row}, seed {one.seed}: {cell}; {summary(outcomes, runs, _planned(sweep))}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        if last:
             return
 
 
