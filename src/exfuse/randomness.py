@@ -1,8 +1,11 @@
 """Common random numbers: every random number is a function of names, never of the order in which code runs."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 
 def derive_seed(*names: int | str) -> int:
@@ -23,3 +26,20 @@ def torch_seeded(*names: int | str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(*names))
         yield
+
+
+@contextmanager
+def all_seeded(seed: int) -> Iterator[None]:
+    """Run a block with Python's, NumPy's and torch's CPU generator seeded, and leave them as they were."""
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -79,3 +79,25 @@ def test_what_no_key_is_gets_advice_that_helps(typed, says, command: Command):
     assert status == 1
     assert says in told
     assert "append to your" not in told
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_file_that_would_not_be_read_is_named(second, tmp_path, command: Command):
+    """The package's own of that name, or that of a folder before, would be taken for it in silence."""
+    name = "technique/seb/mine.yaml" if second else "technique/seb/gate.yaml"
+    folders = [tmp_path / "one", tmp_path / "two"][: 1 + second]
+    for folder in folders:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(f"# Of {folder.name}.\n_target_: mine.Gate\n_partial_: true\n")
+    typed = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"
+    status, _, told = command("train", typed, "technique/seb=none")
+    first = str(folders[0] / name) if second else "the package's own"
+    assert status == 1
+    assert f"{folders[-1] / name} would not be read: {first} of that name comes first." in told
+
+
+def test_a_copy_of_a_file_is_no_other_one(tmp_path, command: Command):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "folder.yaml").write_bytes((REPOSITORY / "conf" / "data" / "folder.yaml").read_bytes())
+    status, said, _ = command("train", "--config-dir", tmp_path, "--cfg", "job")
+    assert (status, "seed:" in said) == (0, True)

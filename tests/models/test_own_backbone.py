@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from exfuse.errors import ConfigError
+from exfuse.models.initialise import initialise
 from exfuse.models.own_backbone import OwnBackbone
 
 
@@ -46,3 +47,19 @@ def test_four_maps_are_taken() -> None:
 def test_what_gives_something_else_is_refused(spoil: str, says: str) -> None:
     with pytest.raises(ConfigError, match=rf"backbone=mine.*{says}"):
         OwnBackbone(Net, "mine", arguments={"spoil": spoil})
+
+
+class Weighed(Net):
+    """Brings weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.constant_(self.stem.weight, 0.25)
+
+
+def test_weights_that_an_encoder_brings_stay() -> None:
+    model = nn.ModuleDict({"backbone": OwnBackbone(Weighed, "mine")})
+    initialise(model, 0, "backbone")
+    net = model["backbone"].features
+    assert (net.stem.weight == 0.25).all()
+    assert net.stages[0].weight.std() > 0.1  # He's

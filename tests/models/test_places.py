@@ -1,8 +1,11 @@
 """Where techniques act, one or several in a place, whoever they come from."""
-# ruff: noqa: ARG002 - modules take whatever their places give
+# ruff: noqa: ARG002, NPY002 - modules take whatever their places give, and draw from any generator
 
 import copy
+import random
+from operator import attrgetter
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -66,6 +69,45 @@ class Frozen(Scale):
     def __init__(self, name, channels=None, levels=None, classes=None):
         super().__init__(name, channels, levels, classes)
         self.norm = nn.BatchNorm2d(classes).eval()
+
+
+class Gate(nn.Module):
+    """A path that starts closed, beside all that a constructor may draw."""
+
+    def __init__(self, name, classes):
+        super().__init__()
+        self.usual, self.closed, self.drawn = (nn.Conv2d(classes, classes, 1) for _ in range(3))
+        nn.init.zeros_(self.closed.weight)
+        self.drawn.weight.data.normal_(std=5)
+        self.factor = nn.Parameter(torch.rand(3))
+        self.register_buffer("kept", torch.rand(3))
+        self.register_buffer("lost", torch.rand(3), persistent=False)
+        self.numbers = (random.random(), np.random.rand())
+
+    def forward(self, scores):
+        return scores + self.closed(self.usual(scores))
+
+
+class Block(Gate):
+    """Opens the path again whenever it is asked to reset."""
+
+    def reset_parameters(self):
+        nn.init.constant_(self.closed.weight, 0.5)
+
+
+class ByChance(Halved):
+    def forward(self, scores):
+        return scores + torch.rand(())
+
+
+class ByChanceOfNumpy(Halved):
+    def forward(self, scores):
+        return scores * float(np.random.rand())
+
+
+class InTraining(Halved):
+    def forward(self, scores):
+        return scores + torch.rand(()) if self.training else scores
 
 
 class Ready(nn.Module):
@@ -210,6 +252,46 @@ def test_what_a_model_shares_with_one_without_a_technique_starts_the_same(add, c
     model = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
     assert model.keys() - without.keys() == {"technique_early.factor"}
     assert all(torch.equal(value, model[name]) for name, value in without.items())
+
+
+def test_the_values_that_a_constructor_gives_stay_and_follow_from_seed_and_name_alone(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Gate")
+    config = compose_config("backbone=resnet_tiny", "technique/mine=on")
+    gate = build_model(config, 4).technique_mine
+    assert not gate.closed.weight.any()
+    assert gate.drawn.weight.std() > 2
+    add("other", "scores", 8, "tests.models.test_places.Gate")  # draws before it
+    torch.manual_seed(7), random.seed(7), np.random.seed(7)
+    beside = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+    same = beside.technique_mine
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in gate.state_dict().items())
+    assert torch.equal(gate.lost, same.lost)
+    assert gate.numbers == same.numbers
+    for name in ("usual.weight", "drawn.weight", "factor", "kept", "lost"):
+        mine, other = (attrgetter(name)(beside.get_submodule(f"technique_{which}")) for which in ("mine", "other"))
+        assert not torch.equal(mine, other)
+    another = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on", "seed=1"), 4).technique_mine
+    assert not torch.equal(gate.factor, another.factor)
+
+
+def test_a_block_resets_what_its_constructor_gave(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Block")
+    gate = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine
+    assert (gate.closed.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("code", ["ByChance", "ByChanceOfNumpy"])
+def test_a_module_that_is_random_while_it_is_scored_is_named(add, compose_config, code):
+    add("before", "scores", 8)
+    add("mine", "scores", 9, f"tests.models.test_places.{code}")
+    add("after", "scores", 10)
+    with pytest.raises(ConfigError, match="technique/mine gives other values for the same image each time"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+
+
+def test_a_module_may_be_random_in_training(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.InTraining")
+    build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
 @pytest.mark.parametrize("place", ["blocks", "features", "upsampling", "head"])

@@ -270,6 +270,12 @@ class Failing(Own):
         raise ValueError(f"of {scores.shape} and {truth.shape} alone")
 
 
+class Learnt(Own):
+    def __init__(self, counts):
+        super().__init__(counts)
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+
 @pytest.mark.parametrize("option", [Own, Particular, Failing])
 def test_a_trial_of_an_own_loss_leaves_no_trace(option):
     before = torch.random.get_rng_state()
@@ -284,6 +290,7 @@ def test_a_trial_of_an_own_loss_leaves_no_trace(option):
         (WithoutCounts, r"place: loss calls it with one argument, but .*WithoutCounts does not"),
         (plain_function, r"place: loss wants a torch\.nn\.Module, but .*plain_function gave"),
         (OfScores, r"a loss is called with scores and truth, but .*OfScores\.forward is not"),
+        (Learnt, r".*Learnt has a parameter, weight, but the optimiser learns the model's alone"),
         (Own(COUNTS), r"its file makes a module before .* add _partial_: true"),
         *(
             (

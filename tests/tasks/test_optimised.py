@@ -1,6 +1,8 @@
 """Clipping as every recipe asks for it: with a fused optimiser and without, in every number format."""
+# ruff: noqa: ARG005 - options take what they are called with
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
+from exfuse.errors import ConfigError
 from exfuse.runs.fitting import RateWarning
 from exfuse.store.description import NO_STOP
 from exfuse.tasks.optimised import Learning, OptimisedTask
@@ -105,3 +108,25 @@ def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup
 @pytest.mark.parametrize("steps", [3, 9, 600, 1_400_000, 80_000_000])
 def test_the_decay_that_is_advised_keeps_what_it_promises(steps):
     assert 0.03 < float(longest_decay(steps)) ** steps <= 0.05
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer", "says"),
+    [
+        (lambda step, steps: step < 3, torch.optim.SGD, r"recipe\.schedule is called with the optimiser and steps=, .*'<'"),
+        (lambda optimizer: None, torch.optim.SGD, r"recipe\.schedule is called with .*unexpected keyword argument 'steps'"),
+        (lambda optimizer, steps: None, torch.optim.SGD, r"recipe\.schedule made None, expected a torch LRScheduler"),
+        (poly, lambda params: torch.optim.SGD(params), r"recipe\.optimizer is called with parameter groups and lr=.*'lr'"),
+        (poly, lambda params, lr: Plain(), r"recipe\.optimizer made .*Plain.*, expected a torch Optimizer"),
+    ],
+)  # fmt: skip
+def test_an_own_optimiser_or_schedule_that_is_none_is_named(schedule, optimizer, says):
+    task = _Regression(fused=False)
+    task.optimizer_factory, task.schedule_factory = optimizer, schedule
+    task.trainer = SimpleNamespace(estimated_stepping_batches=12)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=says):
+        task.configure_optimizers()

@@ -31,7 +31,39 @@ def _built(data: Option, split: str) -> Split:
     found = build("data", data, split)
     if not isinstance(found, Split):
         raise _other(f"data={data.name}", found, split, "exfuse.data.split.Split, such as make_split gives")
+    _check_reader(data, found, split)
     return found
+
+
+def _check_reader(data: Option, found: Split, split: str) -> None:
+    """What a data set's file says at its top, by which networks and predictions are made, is what its reader was told.
+
+    Raises:
+        ConfigError: naming the first key in which they differ.
+    """
+    said, asked, bands = data.settings, bands_of(data), found.bands
+    classes, void_ids = said.get("classes"), said.get("void_ids", found.void_ids)
+    grouped, turned = any(item.group for item in found.items), any(item.upright for item in found.items)
+    differ = {
+        "channels": (asked.channels, bands.channels) if asked.channels != bands.channels else None,
+        "range": (asked.range, bands.range) if asked.range != bands.range else None,
+        "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
+        "void_ids": (void_ids, found.void_ids) if {*void_ids} != {*found.void_ids} else None,
+        "groups": (said.get("groups"), None) if said.get("groups") and found.items and not grouped else None,
+        "ordered": (True, False) if said.get("ordered") and not found.ordered else None,
+        "orientation": ("stored", "upright") if not photographs_upright(data) and turned else None,
+    }
+    for key, one in differ.items():
+        if one is not None:
+            raise ConfigError(
+                f"data={data.name}: data.{key} is {_text(one[0])}, its reader gave {_text(one[1])} for {split}. Networks and "
+                f"predictions follow the one, training and scores the other: write {key} at the top of the data set's file, "
+                f"hand it on to the reader ({key}: ${{data.{key}}}), and the reader to make_split."
+            )
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
 
 
 def _other(typed: str, found: object, split: str, wanted: str) -> ConfigError:

@@ -27,12 +27,25 @@ def use(sources: Iterable[str | Path]) -> None:
     """Look in these folders too: paths, ``file://`` or ``pkg://`` addresses; the package's own and Hydra's are left out.
 
     Raises:
-        ConfigError: if one is no folder.
+        ConfigError: if one is no folder, or a file of it would not be read since a folder before it has one of its name.
     """
     found = [_folder(str(source)) for source in sources]
-    if (folders := [path for path in found if path not in (None, CONFIG_DIR)]) != [*added()]:
-        set_config_dirs(path for path in folders if path is not None)
+    folders = [path for path in found if path is not None and path != CONFIG_DIR]
+    if folders != [*added()]:
+        _check_hidden([CONFIG_DIR, *folders])
+        set_config_dirs(folders)
         register_slots()
+
+
+def _check_hidden(folders: Sequence[Path]) -> None:
+    """Refuse two files of one name in folders that are looked through in this order."""
+    for place, folder in enumerate(folders[1:], 1):  # the first is the package's, the last may hold far more than configs
+        for before in folders[:place]:
+            for path in before.rglob("*.yaml") if before != folder else ():
+                other = folder / path.relative_to(before)
+                if other.is_file() and other.read_bytes() != path.read_bytes():
+                    first = "the package's own" if before == CONFIG_DIR else path
+                    raise ConfigError(f"{other} would not be read: {first} of that name comes first. Call yours otherwise.")
 
 
 def use_sources(sources: Iterable[tuple[str, str]]) -> None:

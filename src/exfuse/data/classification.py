@@ -1,9 +1,7 @@
 """What happens to an image on its way to the classifier; the only file that knows timm's augmentation."""
 
 import hashlib
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -17,7 +15,7 @@ from exfuse.data.labelled import LabelledSplit
 from exfuse.data.loading import DecodedDataset, LoadedData, Loading
 from exfuse.data.pixels import image_size
 from exfuse.errors import ConfigError
-from exfuse.randomness import derive_seed
+from exfuse.randomness import all_seeded, derive_seed
 
 
 class ClassificationTrainTransform:
@@ -69,7 +67,7 @@ class ClassificationTrainTransform:
             ) from error
 
     def __call__(self, image: np.ndarray, seed: int) -> Tensor:
-        with _all_generators_seeded(seed):  # timm draws from the global ones, three kinds of them
+        with all_seeded(seed):  # timm draws from the global ones, three kinds of them
             return self.transform(Image.fromarray(image))
 
 
@@ -103,23 +101,8 @@ class BatchMixing:
         self.mixing = Mixup(mixup, cutmix, label_smoothing=smoothing, num_classes=classes)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        with _all_generators_seeded(seed):
+        with all_seeded(seed):
             return self.mixing(image.clone(), label)
-
-
-@contextmanager
-def _all_generators_seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generator for a block, and leave them as they were."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm draws from the old generator
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 # Labelled images as data set and LightningDataModule.

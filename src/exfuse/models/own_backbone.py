@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
+from exfuse.models.initialise import values_kept
 from exfuse.models.modes import modes_kept
 
 _STRIDES = (4, 8, 16, 32)
@@ -49,7 +50,8 @@ class OwnBackbone(Backbone):
         self.arguments, self.reductions = dict(arguments or {}), _STRIDES[-len(levels) :]
         try:
             rearrange(None)
-            self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
+            with values_kept():
+                self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
         if not isinstance(self.features, nn.Module):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
+from exfuse.models.initialise import values_kept
 from exfuse.models.modes import modes_kept
-from exfuse.randomness import torch_seeded
+from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
 _SEE = "See docs/extend.md."
@@ -21,8 +22,14 @@ Shape = tuple[int | None, ...] | None  # None: whatever it is
 
 
 class Filled(NamedTuple):
-    """A module of somebody else's, its place, see `exfuse.models.segmenter.build_segmenter`, what names its technique, and
-    by which keywords it was made."""
+    """A module of somebody else's.
+
+    Attributes:
+        module: in its place.
+        place: see `exfuse.models.segmenter.build_segmenter`.
+        typed: what names its technique.
+        named: by which keywords it was made.
+    """
 
     module: nn.Module
     place: str
@@ -39,8 +46,13 @@ _ASKED = {
 }
 
 
-def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def fill(
+    foreign: list[Filled], seed: int, place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any
+) -> Any:
     """Call an option with what its place gives it; one whose code is none of this package's goes to the ``foreign``.
+
+    What that code draws follows from the seed and what names its technique, whatever else the model has, and the values that it
+    gives its layers stay.
 
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
@@ -48,7 +60,16 @@ def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., An
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
-    module = _make(place, typed, option, *given, **named)
+    if not _is_foreign(option):
+        return _asked_of(place, typed, option, _make(place, typed, option, *given, **named))
+    with all_seeded(derive_seed(seed, "built", typed)), values_kept():
+        module = _asked_of(place, typed, option, _make(place, typed, option, *given, **named))
+    if place != "blocks":
+        foreign.append(Filled(module, place, typed, named))
+    return module
+
+
+def _asked_of(place: str, typed: str, option: Callable[..., Any], module: Any) -> Any:
     if place == "blocks":
         return module
     _check_module(place, typed, option, module)
@@ -56,8 +77,6 @@ def fill(foreign: list[Filled], place: str, typed: str, option: Callable[..., An
         raise ConfigError(
             f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
         )
-    if _is_foreign(option):
-        foreign.append(Filled(module, place, typed, named))
     return module
 
 
@@ -76,8 +95,14 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
     for name, part in (settings.get("parts") or {}).items():  # of a sum
         if callable(part) and _is_foreign(part) and settings.get("weights", {}).get(name):
             make_loss(f"loss.parts.{name}", part, counts)
-    loss: nn.Module = _make("loss", typed, option, counts)
+    with all_seeded(derive_seed("loss", typed)):
+        loss: nn.Module = _make("loss", typed, option, counts)
     _check_module("loss", typed, option, loss)
+    if learnt := next((name for name, value in loss.named_parameters() if value.requires_grad), None):
+        raise ConfigError(
+            f"{typed}: {_called(option)} has a parameter, {learnt}, but the optimiser learns the model's alone. Make it a "
+            f"buffer or a setting, or let a technique have it. {_SEE}"
+        )
     if _is_foreign(option):
         try:
             inspect.signature(loss.forward).bind(None, None)
@@ -168,14 +193,18 @@ def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> N
         ConfigError: naming the technique, what was expected and what came. What the module's own code raises it may raise of
             the small image alone: the training, where it would come again, is left to say it.
     """
+    gave: list[list[Any]] = [[], []]  # what each gives in turn, in either pass
     hooks = [
-        one.module.register_forward_hook(partial(_hold, _expected(one, model, classes), one.typed, one.place))
+        one.module.register_forward_hook(partial(_hold, _expected(one, model, classes), one.typed, one.place, gave))
         for one in foreign
     ]
-    image = torch.zeros(_IMAGES, image_channels(model), _SIDE, _SIDE)
+    image = torch.randn(_IMAGES, image_channels(model), _SIDE, _SIDE)
     try:
         with modes_kept(model), torch.no_grad():
             model.eval()(image)
+            gave.reverse()
+            model(image)
+            _check_repeats(*gave)
     except ConfigError:
         raise
     except Exception:
@@ -205,9 +234,26 @@ def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Sha
     return lambda maps: (len(maps), classes, None, None)
 
 
+def _check_repeats(second: list[Any], first: list[Any]) -> None:
+    """Of one image twice the same comes out: the first module of which it does not is random, or counts its calls."""
+    for (typed, before), (_, after) in zip(first, second, strict=True):
+        if not all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+            raise ConfigError(
+                f"{typed} gives other values for the same image each time, though the model is in evaluation mode: scores "
+                f"would be drawn by chance. Draw in training alone (if self.training), or make it without. {_SEE}"
+            )
+
+
 def _hold(
-    expected: Callable[[Any], list[Shape] | Shape], typed: str, place: str, _: nn.Module, given: tuple[Any, ...], found: Any
+    expected: Callable[[Any], list[Shape] | Shape],
+    typed: str,
+    place: str,
+    gave: list[list[Any]],
+    _: nn.Module,
+    given: tuple[Any, ...],
+    found: Any,
 ) -> None:
+    gave[0].append((typed, [one.clone() for one in _tensors(found) if isinstance(one, Tensor)]))
     wanted, given_dtype = expected(given[0]), _tensors(given[0])[0].dtype
     shapes = [_shape(each) for each in found] if isinstance(found, list | tuple) else _shape(found)
     if not _fit(shapes, wanted):

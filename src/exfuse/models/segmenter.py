@@ -127,7 +127,7 @@ def build_segmenter(
     def several(place: str) -> dict[str, Callable[..., Any]]:
         here = [technique.name for technique in placed if technique.place == place]
         return {
-            _MODULES.get(name, f"technique_{name}"): partial(fill, foreign, place, f"technique/{name}", options[name])
+            _MODULES.get(name, f"technique_{name}"): partial(fill, foreign, seed, place, f"technique/{name}", options[name])
             for name in here
         }
 
@@ -156,6 +156,7 @@ def build_segmenter(
         {name: option(channels=encoder.channels, levels=encoder.levels) for name, option in several("levels").items()},
         fill(
             foreign,
+            seed,
             "decoder",
             "decoder",
             decoder,

@@ -1,7 +1,8 @@
 """Which parameters learn at which rate and decay."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from exfuse.errors import ConfigError
 from exfuse.models.initialise import is_within
 from exfuse.tasks.layout import faster_layout, is_worth_measuring
+
+T = TypeVar("T")
 
 
 def parameter_groups(
@@ -51,6 +55,22 @@ def parameter_groups(
 def widened(values: Tensor) -> Tensor:
     """Half-precision values in float32, in which sums of them are calculated; others as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _called(key: str, taken: str, wanted: type[T], make: Callable[..., T], *given: Any, **named: Any) -> T:
+    """What an optimiser's or schedule's option makes.
+
+    Raises:
+        ConfigError: naming its key, if it does not take what it is called with, or makes something else.
+    """
+    try:
+        inspect.signature(make).bind(*given, **named)
+        made = make(*given, **named)
+    except TypeError as error:
+        raise ConfigError(f"{key} is called with {taken}, which does not do: {error}. See docs/extend.md.") from error
+    if not isinstance(made, wanted):
+        raise ConfigError(f"{key} made {made!r:.80}, expected a torch {wanted.__name__}. See docs/extend.md.")
+    return made
 
 
 # What both LightningModules share: the model's layout, optimiser, schedule and clipping, and what their checkpoints say.
@@ -98,11 +118,14 @@ class OptimisedTask(pl.LightningModule):
     def build_optimizer(self) -> Optimizer:
         """The recipe's optimiser over the model's parameters, without a schedule."""
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone)
-        return self.optimizer_factory(groups, lr=self.lr)
+        return _called("recipe.optimizer", "parameter groups and lr=", Optimizer, self.optimizer_factory, groups, lr=self.lr)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer()
-        schedule = self.schedule_factory(optimizer, steps=int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = _called(
+            "recipe.schedule", "the optimiser and steps=", LRScheduler, self.schedule_factory, optimizer, steps=steps
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def use_layout(self, channels_last: bool) -> None:

@@ -1,0 +1,51 @@
+"""A reader of one's own: what the data set's file says at its top must be what the reader was told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exfuse.composition import reading
+from exfuse.data.bands import Bands
+from exfuse.data.split import Item, Split
+from exfuse.errors import ConfigError
+from exfuse.store.description import Option
+
+ITEM = Item("a", Path("a.png"), Path("a_mask.png"))
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the file says at its top, and what the reader gave
+    "channels": ({"channels": 5}, {}),
+    "channels, by the reader": ({}, {"bands": Bands(5)}),
+    "range": ({"range": [0, 128]}, {}),
+    "range, by the reader": ({"range": None}, {"bands": Bands(3, (0, 128))}),
+    "range, another": ({"range": [0, 128]}, {"bands": Bands(3, (0, 255))}),
+    "classes": ({"classes": ["a", "c"]}, {}),
+    "void_ids": ({"void_ids": [7]}, {}),
+    "groups": ({"groups": "first_part"}, {}),
+    "ordered": ({"ordered": True}, {}),
+    "orientation": ({"orientation": "stored"}, {"items": (Item("a", Path("a.png"), Path("b.png"), upright=True),)}),
+}
+SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"channels": 3, "range": None, "groups": None, "ordered": False, "void_ids": [255], "orientation": "refuse"}, {}),
+    ({"channels": 5, "range": [0, 128], "classes": ["a", "b"]}, {"bands": Bands(5, (0.0, 128.0))}),
+    ({"groups": "first_part"}, {"items": (Item("a", Path("a.png"), Path("b.png"), group="g"),)}),
+    ({"classes": "classes.txt"}, {}),
+]
+
+
+def read(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], given: dict[str, Any]) -> Split:
+    split = Split(**{"name": "own train", "items": (ITEM,), "classes": ("a", "b")} | given)
+    monkeypatch.setattr(reading, "build", lambda *_: split)
+    monkeypatch.setattr(reading, "check_labels", lambda _: None)
+    return reading.read_split(Option("own", said), "train")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_does_not_reach_the_reader_is_named(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=rf"data=own: data\.{case.partition(',')[0]} is .*, its reader gave .* for train"):
+        read(monkeypatch, *CASES[case])
+
+
+@pytest.mark.parametrize(("said", "given"), SAME)
+def test_what_reaches_it_is_read(said: dict[str, Any], given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, said, given).classes == ("a", "b")
