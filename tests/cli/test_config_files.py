@@ -72,6 +72,7 @@ def test_a_config_file_of_ones_own_that_cannot_be_read_is_named(typed, content, 
         ("technique=none", "technique/dap"),
         ("technique.dap.windw=3", "technique/dap=none has no settings"),
         ("technique.dap.window=3", "technique/dap=last or"),
+        *((f"technique/dap={word}", "expected the name of one option") for word in ("nan", "True", "inf", "false", "null")),
     ],
 )
 def test_what_no_key_is_gets_advice_that_helps(typed, says, command: Command):
@@ -101,3 +102,33 @@ def test_a_copy_of_a_file_is_no_other_one(tmp_path, command: Command):
     (tmp_path / "data" / "folder.yaml").write_bytes((REPOSITORY / "conf" / "data" / "folder.yaml").read_bytes())
     status, said, _ = command("train", "--config-dir", tmp_path, "--cfg", "job")
     assert (status, "seed:" in said) == (0, True)
+
+
+def test_a_group_of_another_command_is_answered_with_what_this_one_has(command: Command, tmp_path):
+    status, _, told = command("evaluate", tmp_path, "trainer=cpu")
+    assert status == 1
+    assert "This command has no trainer." in told
+    assert "device" in told
+    assert "append to your" not in told
+
+
+@pytest.mark.parametrize(
+    ("code", "partial", "says"),
+    [
+        ("raise RuntimeError('mine')", True, "its module raised RuntimeError: mine"),
+        ("class Gate:\n    def __init__(self, channels, levels):\n        pass", False, "Does its file lack _partial_: true"),
+    ],
+)
+def test_own_code_that_cannot_be_called_is_told_what_it_lacks(code, partial, says, tmp_path, command: Command, monkeypatch):
+    name = f"own_code_{partial}".lower()
+    (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "technique" / "seb").mkdir(parents=True)
+    option = f"# Mine.\n_target_: {name}.Gate\n" + "_partial_: true\n" * partial
+    (tmp_path / "technique" / "seb" / "mine.yaml").write_text(option)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ["data.images.train=4", "data.images.val=1", "data.size=64", "trainer=cpu", "backbone.init=random"]
+    status, _, told = command("train", "--config-dir", tmp_path, "technique/seb=mine", *small)
+    assert status == 1
+    assert says in told
+    assert "Traceback" not in told

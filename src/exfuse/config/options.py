@@ -67,7 +67,9 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     try:
         return assemble(settings, code) if part is None else assemble(settings[part], code.get(part))
     except (ImportError, TypeError, ValueError, RecursionError, KeyError) as error:
-        raise ConfigError(f"{group}={option.name} cannot be built: {error}.") from error
+        waits = "missing" in str(error) and "argument" in str(error) and isinstance(code, dict) and not code.get(_PARTIAL)
+        hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
+        raise ConfigError(f"{group}={option.name} cannot be built: {error}.{hint}") from error
 
 
 def check(group: str, option: Option) -> None:

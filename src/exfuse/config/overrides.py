@@ -24,7 +24,7 @@ from exfuse.files import CONFIG_DIR
 from exfuse.store import variants
 from exfuse.store.description import PretrainingDescription, RunDescription
 
-_NAME = re.compile(r"(?!null$)[A-Za-z_][\w.-]*", re.IGNORECASE)  # of an option
+_NAME = re.compile(r"(?!(null|nan|inf|true|false)$)[A-Za-z_][\w.-]*", re.IGNORECASE)  # of an option
 
 _SEVERAL = re.compile(r"Ambiguous value for argument '(.*)'\n")  # Hydra's
 
@@ -164,6 +164,8 @@ def _valid_choices(config_name: str, typed: Iterable[str]) -> str | None:
         key = override.key_or_group
         if below := [name for name in search_path.groups() if name.startswith(f"{key}/") and not search_path.options(key)]:
             return f"There are {', '.join(below)}."
+        if search_path.is_group(key) and not override.is_add() and key not in choices:
+            return f"This command has no {key}. {nearest_key(key, [str(name) for name in base if str(name)[0] != '_'], '')}"
         if key.startswith("hydra") or search_path.is_group(key):
             continue
         if "/" in key:

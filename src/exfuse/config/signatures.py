@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from exfuse import limits
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, first_line
 from exfuse.store.description import Option
 
 
@@ -102,6 +102,8 @@ def _as_written(target: str) -> Signature:
         why = "expected the import path of a function or class."
         if isinstance(error, ModuleNotFoundError):
             why = f"there is no module {error.name}. Is the folder that holds it on PYTHONPATH?"
+        elif not isinstance(error, (ImportError, AttributeError, ValueError, TypeError)):
+            why = f"its module raised {type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"{target} cannot be found: {why}") from error
     named = {argument.name: Argument(argument.default is not argument.empty, lambda: Any) for argument in found_live}
     return Signature(named, any(argument.kind is argument.VAR_KEYWORD for argument in found_live))

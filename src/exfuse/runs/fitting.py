@@ -94,6 +94,8 @@ def build_trainer(
     """
     study = str(described.study["name"]) if described.study else os.environ.get(SWEEP) or None
     logging_to: Logging = build("logger", described.logger)(run_info(folder.path, origin.key, stage, origin, study))
+    if not isinstance(logging_to, Logging):
+        raise ConfigError(f"logger={described.logger.name} made {logging_to!r:.80}, expected Logging. See docs/extend.md.")
     callbacks: list[Callback] = [
         LearningRateMonitor("step"),
         ModelCheckpoint(folder.checkpoints, "best", monitor=monitor, mode="max", enable_version_counter=False),
