@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from exfuse.reports.wandb_study import StudyView, view_study
 from exfuse.store.costs import COSTS, MEASURED
 from exfuse.store.study import load_study
 from tests import entry_points
+from tests.analysis.synthetic import StudyBuilder
 from tests.conftest import REPOSITORY
 from tests.tracking.wandb_server import KEY, wandb_server
 
@@ -182,8 +182,9 @@ def test_a_study_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     unset = report_command()
     assert unset.returncode == 2
     assert "exfuse report wandb STUDY" in unset.stderr
-    shutil.copy(REPOSITORY / "experiments" / "dap_kernel_camvid" / "study.json", tmp_path)
-    assert "no finished run" in report_command(f"study={tmp_path}").stderr
+    builder = StudyBuilder(tmp_path / "study")
+    builder.row("baseline", 0.6, (0,), status={0: "failed"})
+    assert "no finished run" in report_command(f"study={builder.finish()}").stderr
     (tmp_path / "wandb_workspaces.py").write_text("raise ModuleNotFoundError(name='wandb_workspaces')")
     without = report_command(f"study={STUDY}", f"output={tmp_path}", PYTHONPATH=str(tmp_path))
     assert without.returncode == 1

@@ -45,7 +45,9 @@ def test_rows_share_pretrainings_and_seeds_are_runs():
 
 
 def test_a_study_is_swept_and_what_is_typed_wins_over_it():
-    budgets = plan("+study=dap_kernel", "seed=5", "backbone=resnet_tiny,efficientnet_lite0", "backbone.init=random")
+    budgets = plan(
+        "+study=dap_kernel", "study.tune=null", "seed=5", "backbone=resnet_tiny,efficientnet_lite0", "backbone.init=random"
+    )
     assert [budget.backbone for budget in budgets] == ["resnet_tiny", "efficientnet_lite0"]
     for budget in budgets:
         assert {(row.runs, row.images) for row in budget.rows.values()} == {(1, 12 * 10582)}
