@@ -187,6 +187,20 @@ def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:
     assert sum(line[:1] == ["seb"] for line in lines) == 2  # a row in either table
 
 
+def test_lines_name_what_tells_runs_of_a_row_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept = [["technique.seb.power=1"], ["technique.seb.power=2"]]
+    for number, settings in enumerate(swept):
+        job(number, "seb-power", 0, STARTED, began=1.0, swept=settings).write(tmp_path)
+    job(2, "seb-power", 1000, STARTED, began=1.0, swept=["recipe.lr=0.1", "held_out.share=0.2"]).write(tmp_path)
+    job(3, "seb-power", 1000, STARTED, began=1.0, swept=["recipe.lr=0.3", "held_out.share=0.2"]).write(tmp_path)
+    watching._tell(Console(), tmp_path, 2, lambda: True)
+    told = [line.partition(": starts")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        *(f"seb-power technique.seb.power={power}, seed 0" for power in (1, 2)),
+        *(f"seb-power recipe.lr={lr}, seed 1000" for lr in (0.1, 0.3)),
+    ]
+
+
 def test_without_a_sweep_it_is_said_how_one_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no sweep was started in this folder"):

@@ -107,14 +107,22 @@ def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN
     search = [one for one in outcomes if _is_searched(one)]
     finals = [one for one in outcomes if one not in search]
     tried = [" ".join(besides) for besides in _besides(search)]
-    named = [" ".join([one.row, *besides]) for one, besides in zip(finals, _besides(finals), strict=True)]
+    named = _names(outcomes)
     grids = [
         _grid("search", [(one.row, value, one) for one, value in zip(search, tried, strict=True)]),
-        _grid("run", [(row, f"seed {one.seed}", one) for row, one in zip(named, finals, strict=True)]),
+        _grid("run", [(named[one.job], f"seed {one.seed}", one) for one in finals]),
     ]
     failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
     reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
     return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs, planned)))
+
+
+def _names(outcomes: Sequence[Outcome]) -> dict[int, str]:
+    """Of each job its row and what other jobs of it do not share, seeds aside; of a search what it tries."""
+    groups = [[one for one in outcomes if _is_searched(one) == searched] for searched in (True, False)]
+    return {
+        one.job: " ".join([one.row, *besides]) for group in groups for one, besides in zip(group, _besides(group), strict=True)
+    }
 
 
 def _is_searched(one: Outcome) -> bool:
@@ -244,16 +252,14 @@ def _tell(console: Console, sweep: Path, runs: int, ended: Callable[[], bool], o
     while True:
         last = ended()
         outcomes = read_outcomes(sweep)
+        names = _names(outcomes)
         for one in outcomes:
             state = one.status if one.status != STARTED else "starts" if one.began else WAITING
             if one.job not in over and state != told.setdefault(one.job, WAITING if state in ("starts", "done") else state):
                 told[one.job] = state
                 cell = _cell(one).plain if one.status in GOOD else state
-                console.print(
-                    f"{one.row}, seed {one.seed}: {cell}; {summary(outcomes, runs, _planned(sweep))}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                line = f"{names[one.job]}, seed {one.seed}: {cell}; {summary(outcomes, runs, _planned(sweep))}"
+                console.print(line, highlight=False, soft_wrap=True)
         if last:
             return
 
