@@ -105,6 +105,13 @@ class ByChanceOfNumpy(Halved):
         return scores * float(np.random.rand())
 
 
+class NoNumber(Halved):
+    """Of a map of small random values: the training, if it comes to that, says it."""
+
+    def forward(self, scores):
+        return scores.log()
+
+
 class InTraining(Halved):
     def forward(self, scores):
         return scores + torch.rand(()) if self.training else scores
@@ -289,8 +296,9 @@ def test_a_module_that_is_random_while_it_is_scored_is_named(add, compose_config
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
-def test_a_module_may_be_random_in_training(add, compose_config):
-    add("mine", "scores", 9, "tests.models.test_places.InTraining")
+@pytest.mark.parametrize("code", ["InTraining", "NoNumber"])
+def test_a_module_may_be_random_in_training_or_give_no_number_of_a_trial(add, compose_config, code):
+    add("mine", "scores", 9, f"tests.models.test_places.{code}")
     build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
