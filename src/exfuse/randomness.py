@@ -5,8 +5,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 
 def derive_seed(*names: int | str) -> int:
     """Turn a tuple of names, such as ``(seed, epoch, sample)``, into a seed in ``[0, 2**32)``.
@@ -31,6 +29,7 @@ def torch_seeded(*names: int | str) -> Iterator[None]:
 @contextmanager
 def all_seeded(seed: int) -> Iterator[None]:
     """Run a block with Python's, NumPy's and torch's CPU generator seeded, and leave them as they were."""
+    import numpy as np
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from

@@ -29,7 +29,7 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"channels": 3, "range": None, "groups": None, "ordered": False, "void_ids": [255], "orientation": "refuse"}, {}),
     ({"channels": 5, "range": [0, 128], "classes": ["a", "b"]}, {"bands": Bands(5, (0.0, 128.0))}),
     ({"groups": "first_part"}, {"items": (Item("a", Path("a.png"), Path("b.png"), group="g"),)}),
-    ({"classes": "classes.txt"}, {}),
+    ({"classes": "classes.txt", "void_ids": None}, {}),
 ]
 
 

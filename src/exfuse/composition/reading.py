@@ -42,13 +42,13 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
         ConfigError: naming the first key in which they differ.
     """
     said, asked, bands = data.settings, bands_of(data), found.bands
-    classes, void_ids = said.get("classes"), said.get("void_ids", found.void_ids)
+    classes, void_ids = said.get("classes"), said.get("void_ids")
     grouped, turned = any(item.group for item in found.items), any(item.upright for item in found.items)
     differ = {
         "channels": (asked.channels, bands.channels) if asked.channels != bands.channels else None,
         "range": (asked.range, bands.range) if asked.range != bands.range else None,
         "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
-        "void_ids": (void_ids, found.void_ids) if {*void_ids} != {*found.void_ids} else None,
+        "void_ids": (void_ids, found.void_ids) if isinstance(void_ids, list) and {*void_ids} != {*found.void_ids} else None,
         "groups": (said.get("groups"), None) if said.get("groups") and found.items and not grouped else None,
         "ordered": (True, False) if said.get("ordered") and not found.ordered else None,
         "orientation": ("stored", "upright") if not photographs_upright(data) and turned else None,
