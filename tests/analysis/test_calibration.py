@@ -26,7 +26,7 @@ from tests.analysis.resampled import Counts, difference
 from tests.sharing import amount
 
 CLASSES, RESAMPLES = 6, 300
-TRIALS = amount(200, 2000)
+TRIALS = amount(120, 2000)
 BASE = np.array([3.0, 1.5, 1.0, 0.5, 0.0, 1.0])  # logit of the share of a class's pixels that is hit
 NEXT = np.roll(np.arange(CLASSES), -1)  # half of the missed pixels become the next class
 CONFUSED = np.array([2, 0, 0, 0, 0, 0])  # the others background, or an object where they are background
