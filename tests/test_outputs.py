@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from exfuse.exporting import command as exporting
@@ -68,12 +69,20 @@ def test_no_verb_writes_over_what_it_did_not_write(
     assert (contents(folder), contents(run)) == before
 
 
-ANOTHERS = {  # what is typed twice, OTHER being another run at the second time
+ANOTHERS = {  # what is typed twice, of another run, image, protocol or study at the second time
     "predict": "predict RUN FOLDER/a.jpg output=FOLDER/masks",
     "predict, image": "predict RUN FOLDER/OTHER/a.jpg output=FOLDER/masks",
     "evaluate": "evaluate RUN output=FOLDER/scores workers=0",
     "evaluate, protocol": "evaluate RUN output=FOLDER/scores workers=0 protocol=PROTOCOL",
     "export": "export RUN format=torch output=FOLDER/model.pt2",
+    "export, hub": "export RUN hub=me/model output=FOLDER/model",
+    "compare": "compare RUN picture=FOLDER/a.png images=1",
+    "summarise": "runs summarise RUN/.. csv=FOLDER/values.csv",
+    "page": "report page STUDY examples=none output=FOLDER/study.html",
+    "wandb": "report wandb STUDY output=FOLDER/report",
+    "tensorboard": "report tensorboard STUDY output=FOLDER/report",
+    "features": "report features RUN output=FOLDER/maps image=FOLDER/a.jpg statistics.images=0",
+    "probe": "report probe RUN output=FOLDER/probe train_images=4 test_images=2",
 }
 
 
@@ -85,13 +94,15 @@ def test_what_was_written_of_something_else_stays(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exporting, "trace", lambda *_: None)  # which takes seconds
     monkeypatch.setattr(exporting, "agreement", lambda *_: (0.0, 1.0))
+    for name in ("draw_overview", "draw_level"):
+        monkeypatch.setattr(f"exfuse.reports.features.command.{name}", lambda *_, **__: Figure(figsize=(0.2, 0.2)))
     small = FORMATS["torch"]._replace(write=lambda path, *_: path.write_text("a model"), load=lambda _: lambda image: image)
     monkeypatch.setitem(FORMATS, "torch", small)
     folder, words = tmp_path / "there", ANOTHERS[case]
     for name in ("", "one", "other"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(folder / name / "a.jpg")
-    first, second = (tmp_path / "runs" / key for key in (finished_run.key, "0" * 16))
+    first, second = tmp_path / "runs" / finished_run.key, tmp_path / "others" / ("0" * 16)
     for run in (first, second):
         shutil.copytree(finished_run.path, run)
     record = finished_run.record()
@@ -99,8 +110,13 @@ def test_what_was_written_of_something_else_stays(
     RunFolder.of(second).write(msgspec.structs.replace(record, key=second.name))
     same = first if case in ("predict, image", "evaluate, protocol") else second
 
+    for place in ("one", "other"):
+        builder = StudyBuilder(tmp_path / place / "study")
+        builder.row("baseline", 0.6, (0,))
+        builder.finish()
+
     def typed(run: Path, image: str, protocol: str) -> tuple[int, str, str]:
-        changed = words.replace("OTHER", image).replace("PROTOCOL", protocol)
+        changed = words.replace("OTHER", image).replace("PROTOCOL", protocol).replace("STUDY", str(tmp_path / image / "study"))
         return command(*changed.replace("RUN", str(run)).replace("FOLDER", str(folder)).split())
 
     status, said, told = typed(first, "one", "single_scale")

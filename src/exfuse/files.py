@@ -25,7 +25,7 @@ CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
 _outputs: dict[Path, str] = {}  # that are being written now, and of what they are: see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
-_WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it
+_WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it, and what it is of
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
@@ -138,11 +138,11 @@ def _ask_the_system(write: Callable[[Path], object], scratch: Path) -> None:
         raise
 
 
-def write_folder(path: Path, write: Callable[[Path], object], checked: bool = False) -> None:
+def write_folder(path: Path, write: Callable[[Path], object], checked: bool = False, of: str = "") -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of whatever folder is there.
 
-    If ``write`` fails, the folder that was there stays as it was. With ``checked`` the folder says what was written, for
-    `check_folder`, which is asked before the work starts.
+    If ``write`` fails, the folder that was there stays as it was. With ``checked`` the folder says what was written, and what
+    it is made ``of``, for `check_folder`, which is asked before the work starts.
 
     Raises:
         OSError: that names ``path``, whatever the system named.
@@ -154,7 +154,7 @@ def write_folder(path: Path, write: Callable[[Path], object], checked: bool = Fa
         with _held(os.open(name, os.O_RDONLY)):
             write(scratch)
             if checked:
-                (scratch / _WRITTEN).write_text(_held_by(scratch))
+                (scratch / _WRITTEN).write_text(f"{_held_by(scratch)}\n{of}".rstrip("\n"))
             if not path.exists():
                 scratch.replace(path)
             elif not _exchange(scratch, path):
@@ -162,19 +162,23 @@ def write_folder(path: Path, write: Callable[[Path], object], checked: bool = Fa
                 scratch.replace(path)
 
 
-def check_folder(path: Path) -> None:
-    """Refuse what `write_folder` would remove though it did not write it.
+def check_folder(path: Path, of: str = "") -> None:
+    """Refuse what `write_folder` would remove though it did not write it, or wrote it of something else.
 
     Raises:
-        UserError: if a file stands there, or a folder in which anything was added or changed since it was written.
+        UserError: if a file stands there, a folder in which anything was added or changed since it was written, or one of
+            something else than ``of``, such as of other runs; empty: whatever it is of.
     """
     if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
         return
     note = path / _WRITTEN
-    if path.is_symlink() or not note.is_file() or note.read_text(errors="replace") != _held_by(path):
+    digest, _, then = note.read_text(errors="replace").partition("\n") if note.is_file() else ("", "", "")
+    if path.is_symlink() or digest != _held_by(path):
         raise UserError(
             f"{path} is there, not written by exfuse or changed since. Move it, or choose another place (output=...)."
         )
+    if of and then and of != then:
+        raise UserError(f"{path} is of {then}, this would be of {of}. Choose another place, or remove it.")
 
 
 def _held_by(folder: Path) -> str:

@@ -34,7 +34,7 @@ def specs(view: StudyView, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     from exfuse.reports.wandb_document import build_report, build_workspace, write_specs
 
     folder = tmp_path_factory.mktemp("specs")
-    write_specs(build_report(view, "team", "project"), build_workspace(view, "team", "project"), folder)
+    write_specs(build_report(view, "team", "project"), build_workspace(view, "team", "project"), folder, "a study")
     return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
 
 
@@ -197,7 +197,7 @@ def test_times_of_the_runs_are_not_shown_where_they_were_measured_anew(view: Stu
     shown = {}
     for measured in (False, True):
         one, folder = replace(view, hidden=frozenset(MEASURED if measured else ())), tmp_path / str(measured)
-        write_specs(build_report(one, "team", "project"), build_workspace(one, "team", "project"), folder)
+        write_specs(build_report(one, "team", "project"), build_workspace(one, "team", "project"), folder, "a study")
         texts = [(folder / f"{name}.json").read_text() for name in ("report", "workspace")]
         shown[measured] = {key: all(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}
         assert shown[measured] == {key: any(f"cost/{key}" in text for text in texts) for key in ("gigamacs", *MEASURED)}

@@ -43,8 +43,9 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     record = finished(run)
     model, trained, classes = load_checkpoint(Path(run))
     folder = Path(output or Path(run) / "export" / name.replace("/", "--"))
+    of = f"run {record.key}"
     if folder.exists():
-        check_folder(folder)
+        check_folder(folder, of)
     layout = any(value.ndim == 4 and not value.is_contiguous() for value in model.state_dict().values())
     about = Published(
         key=record.key,
@@ -67,7 +68,7 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
         (scratch / CARD).write_text(card(record, name, licence, classes), encoding="utf-8")
         replace(about, folder=scratch).write()
 
-    write_folder(folder, write, checked=True)
+    write_folder(folder, write, checked=True, of=of)
     console = Console()
     console.print(f"{folder}: weights, description and card of {name}. Load it: exfuse.load({str(folder)!r}).", soft_wrap=True)
     if push:

@@ -31,7 +31,8 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
         raise ConfigError(f"tensorboard is not installed ({error}): pip install -e '.[tensorboard]'.") from error
     study = load_study(Path(study_folder))
     place = Path(output or Path("outputs/reports/tensorboard") / study.folder.resolve().name)
-    check_folder(place)
+    of = f"study {study.folder.resolve()}"
+    check_folder(place, of)
     figures = [path for name in FIGURES if (path := study.folder / f"{name}.png").is_file()]
 
     def write(folder: Path) -> None:
@@ -41,5 +42,5 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
             for path in figures:
                 writer.add_image(f"{study.name}/{path.stem}", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
 
-    write_folder(place, write, checked=True)
+    write_folder(place, write, checked=True, of=of)
     Console().print(f"{study.title}: {place}. Look at it by: tensorboard --logdir outputs", soft_wrap=True, highlight=False)

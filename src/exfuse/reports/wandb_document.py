@@ -50,10 +50,10 @@ def build_workspace(view: StudyView, entity: str, project: str) -> ws.Workspace:
     )
 
 
-def write_specs(report: wr.Report, workspace: ws.Workspace, folder: Path) -> None:
-    """Write what would be published as ``report.json`` and ``workspace.json``."""
+def write_specs(report: wr.Report, workspace: ws.Workspace, folder: Path, of: str) -> None:
+    """Write what would be published ``of`` a study as ``report.json`` and ``workspace.json``."""
     models = {folder / "report.json": report._to_model(), folder / "workspace.json": workspace._to_model()}
-    with outputs([*models]):
+    with outputs([*models], of=[of] * len(models)):
         for path, model in models.items():
             write_json(path, json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
 

@@ -40,9 +40,10 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     report = wandb_document.build_report(view, entity or "", project)
     workspace = wandb_document.build_workspace(view, entity or "", project)
     folder = Path(output or Path("outputs/reports/wandb") / Path(study_folder).resolve().name)
-    wandb_document.write_specs(report, workspace, folder)
+    of = f"study {Path(study_folder).resolve()}"
+    wandb_document.write_specs(report, workspace, folder, of)
     preview = folder / "preview.html"
-    with outputs([preview]):
+    with outputs([preview], of=[of]):
         write_text(preview, render_preview(load_study(Path(study_folder)), wandb_document.panels_of(report)))
     runs = f"{plural(len(view.ids), 'run')} in {plural(len(view.rows), 'row')}"
     console.print(f"Report and workspace view of {view.title} ({runs}): {folder}; preview.html shows it", soft_wrap=True)

@@ -35,7 +35,8 @@ def compare(runs: list[str], picture: str | None, images: Positive) -> None:
     console.print(comparison_table(records, f"{data} val, {records[0].scores.images} images, IoU %"))
     console.print(mistakes_table(records))
     of_run = not picture and any(Path(runs[0]).resolve() == run.path.resolve() for run, _ in found)
-    with nullcontext() if of_run else outputs([path]):  # what lies in a run's folder is written here
+    of = ", ".join(sorted(run.key for run, _ in found))
+    with nullcontext() if of_run else outputs([path], of=[f"runs {of}"]):  # what lies in a run's folder is written here
         _draw(found, path, images)
     console.print(f"Predictions side by side: {path}")
 

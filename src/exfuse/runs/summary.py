@@ -51,7 +51,7 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
         table.caption = f"Not all of these runs share {some(others, _NAMED)}."
     Console().print(table)
     if csv is not None:
-        with outputs([Path(csv)]):
+        with outputs([Path(csv)], of=[f"runs in {Path(folder).resolve()}"]):
             write_values(Path(csv), variants)
         Console().print(f"Single values: {csv}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from exfuse.data.split import Split
-from exfuse.errors import ConfigError, DataError, UserError, repeated
+from exfuse.errors import ConfigError, DataError, UserError, repeated, some
 from exfuse.files import check_folder
 from exfuse.store.consistency import find_deviations
 from exfuse.store.features import FeatureRun
@@ -41,19 +41,20 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-def target_folder(output: str | None, study: str | None, name: str) -> Path:
+def target_folder(output: str | None, study: str | None, name: str, of: str) -> Path:
     """The folder that a report writes.
 
     Args:
         output: as the user says; None for the folder ``name`` inside the study's or outputs/.
         study: the study's folder, if it is about one.
         name: of the folder.
+        of: what the report is of, see `told`.
 
     Raises:
-        UserError: if replacing it would remove what is not this command's.
+        UserError: if replacing it would remove what is not this command's, or of other runs.
     """
     folder = Path(output or Path(study or "outputs") / name)
-    check_folder(folder)
+    check_folder(folder, of)
     return folder
 
 
@@ -88,6 +89,14 @@ def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, r
     if twice := repeated(source.run.key for source in sources):
         raise UserError(f"Two checkpoints are of run {twice[0]}: its pictures would overwrite one another. Name one of them.")
     return _told_apart(sources)
+
+
+def told(sources: Sequence[Source], study: str | None) -> str:
+    """What a report on these is of: a study, which may grow, or runs."""
+    if study:
+        return f"study {Path(study).resolve().name}"
+    keys = sorted(source.run.key for source in sources)
+    return f"{'run' if len(keys) == 1 else 'runs'} {some(keys)}"
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -18,7 +18,7 @@ from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
-from exfuse.reports.features.sources import Source, find_sources, target_folder
+from exfuse.reports.features.sources import Source, find_sources, target_folder, told
 from exfuse.reports.features.taps import load_sources
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
@@ -126,7 +126,8 @@ def probe_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder = target_folder(output, study_folder, FOLDER)
+    of = told(sources, study_folder)
+    folder = target_folder(output, study_folder, FOLDER, of)
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(data, name) if data else split_of(trained, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]
@@ -147,7 +148,7 @@ def probe_features(
         raise UserError("No probe could be taught: the chosen images show a single class. Choose more train_images.")
     settings: dict[str, float | str | None] = {"cells": cells, "band": band, "strength": strength, "seed": seed}
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
-    _write(folder, results, settings)
+    _write(folder, results, settings, of)
     title = f"Linear probes: {splits[1].name}, {plural(len(positions[1]), 'image')}, balanced accuracy %"
     for table in summary_tables(summarise(results), title):
         console.print(table)
@@ -169,7 +170,7 @@ def _score(
         yield ProbeResult(run.key, run.row, run.seed, run.seb, level, question, *scores)
 
 
-def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, float | str | None]) -> None:
+def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, float | str | None], of: str) -> None:
     seeds = sorted({result.seed for result in results})
     title = f"{settings['data']}, {settings['test_images']} images to score on, seeds {', '.join(map(str, seeds))}"
     summary = summarise(results)
@@ -178,4 +179,4 @@ def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, flo
         style.save(figure.draw(summary, title), scratch / "probe.svg")
         write_probes(scratch, results, ProbeIndex(settings, summary))
 
-    write_folder(output, write, checked=True)
+    write_folder(output, write, checked=True, of=of)
