@@ -202,11 +202,11 @@ def test_a_run_without_them_has_its_key_without_the_folder_and_published_studies
     ("typed", "says"),
     [
         ("ladder techniques=channel,spatial", "is there: a study is called ladder_channel_spatial"),
-        ("ladder techniques=chanel", "Did you mean channel?"),
+        ("ladder techniques=chanel", "Did you mean 'channel'?"),
         ("ladder techniques=spatial,spatial", "spatial is listed twice"),
         ("factorial techniques=seb,seb=gate", "Only add_one"),
         ("add_one techniques=dap=lost", "Did you mean 'last'?"),
-        ("lader techniques=channel", "Did you mean ladder?"),
+        ("lader techniques=channel", "Did you mean 'ladder'?"),
         ("ladder techniques=", "techniques=: an empty text names nothing"),
         ("ladder", "techniques is not set"),
         ("ladder techniques=channel name=../x", "name=../x"),

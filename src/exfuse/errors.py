@@ -1,5 +1,6 @@
 """Mistakes that a user can mend: entry points print them as one clear message, without a stack trace."""
 
+import difflib
 import errno
 import os
 import re
@@ -165,6 +166,14 @@ def some(names: Sequence[str], most: int = 4, separator: str = ", ") -> str:
 def classes_text(names: Sequence[str]) -> str:
     """``3 classes (sky, sea, ant)``."""
     return f"{plural(len(names), 'class')} ({some(names)})"
+
+
+def nearest(wrong: str, valid: Iterable[str], what: str) -> str:
+    """``Did you mean 'x'? Keys of y: ...`` with the question left out where nothing is close."""
+    known = [*valid]
+    close = difflib.get_close_matches(wrong, known, n=1) or difflib.get_close_matches(wrong.lower(), known, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}{what}: {', '.join(known) or 'none'}."
 
 
 def complain(message: str, kind: Literal["Error", "Warning"] = "Error") -> None:

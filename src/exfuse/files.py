@@ -14,12 +14,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from exfuse.errors import UserError
 
+Kind = TypeVar("Kind")
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
@@ -232,6 +234,14 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     write_text(path, as_json(content))
+
+
+def decoded(path: Path, kind: type[Kind]) -> Kind | None:
+    """What `write_json` wrote, as ``kind``; None where nothing is, or nothing whole."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
 
 
 def as_csv(lines: Iterable[Iterable[object]]) -> str:

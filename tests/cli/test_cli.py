@@ -179,7 +179,7 @@ def test_a_word_that_is_too_long_for_a_file_is_one_line(command: Command) -> Non
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["trian"], "Did you mean train?"),
+        (["trian"], "Did you mean 'train'?"),
         (["runs", "rename"], "runs summarise"),
         (["runs", "shw"], "did you mean exfuse runs show?"),
         (["train", "seb"], "seb: not understood. Usage"),

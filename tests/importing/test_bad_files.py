@@ -301,7 +301,7 @@ def test_a_yaml_in_which_a_row_stands_twice_is_refused(tmp_path):
     counted(tmp_path / "files")
     (tmp_path / "files" / "study.json").unlink()
     (tmp_path / "files" / "study.yaml").write_text("rows: {plain: null, wide: plain, wide: null}\n")
-    with pytest.raises(UserError, match=r"study\.yaml is no YAML in UTF-8 \(wide stands there twice\)"):
+    with pytest.raises(UserError, match=r"study\.yaml is no YAML in UTF-8 \(wide stands there twice"):
         import_folder(tmp_path / "files", tmp_path / "study")
 
 

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,10 @@ from exfuse.runs.child import Ended, Patience, _complaint, _environment, run_chi
 from exfuse.runs.server import Forked
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
-from exfuse.sweeps.collect import DeclaredStudy, swept_besides
-from exfuse.sweeps.session import _names, _shared_reasons, _Sweep, _table
+from exfuse.sweeps.collect import swept_besides
+from exfuse.sweeps.session import _shared_reasons, _table
 from exfuse.sweeps.supervisor import judge
+from exfuse.sweeps.watching import names_of
 from tests.pace import patience
 from tests.records import leave_record
 
@@ -180,9 +180,7 @@ def test_a_reason_that_many_runs_have_stands_once() -> None:
 
 def test_a_summary_names_jobs_by_what_was_swept() -> None:
     jobs = [Outcome(number, ["+ablation=seb", f"recipe.lr={lr}", "seed=0"], "seb", 0, {}) for number, lr in enumerate((1, 2))]
-    study = DeclaredStudy(name="swept", title="Swept")
-    sweep = _Sweep(Path(), study, None, "", mixed=True, waits=True, queued=False, tabulates=True, going_on=ExitStack(), jobs=[])
-    assert [*_names(jobs, sweep).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
+    assert [*names_of(jobs).values()] == ["seb recipe.lr=1", "seb recipe.lr=2"]
     assert swept_besides(jobs, ["++recipe.lr"]) == [[], []]  # settled by a search, however its key was typed
 
 

@@ -10,7 +10,7 @@ from exfuse.cli.verbs import VERBS, Verb
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
 from exfuse.config.words import as_typed
-from exfuse.errors import UsageError
+from exfuse.errors import UsageError, nearest
 from exfuse.files import CONFIG_DIR
 
 _OVERRIDE = re.compile(r"(\+{0,2}|~)(?P<key>[A-Za-z_][\w./@:-]*)=|~")
@@ -138,9 +138,7 @@ def find_verb(words: Sequence[str]) -> tuple[Verb, list[str], list[str]]:
         hint = f"did you mean exfuse {close[0]}? There are" if close else "say what to do:"
         raise UsageError(f"exfuse {' '.join(words[:2])}: {hint} {', '.join(below)}. See exfuse {first} --help.")
     valid = list(dict.fromkeys(name.split()[0] for name in names))
-    close = difflib.get_close_matches(first, valid, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    raise UsageError(f"exfuse {first}: there is no such verb.{hint} Verbs: {', '.join(valid)}.")
+    raise UsageError(f"exfuse {first}: there is no such verb. {nearest(first, valid, 'Verbs')}")
 
 
 def verbs_of(first: str) -> list[Verb]:

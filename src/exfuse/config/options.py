@@ -12,8 +12,8 @@ from hydra.utils import get_object
 from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
-from exfuse.config.words import expected, key_of, nearest, nearest_key, nearest_word, shown
-from exfuse.errors import ConfigError
+from exfuse.config.words import expected, key_of, nearest_key, nearest_word, shown
+from exfuse.errors import ConfigError, nearest
 from exfuse.store.checked import at
 from exfuse.store.description import Option
 

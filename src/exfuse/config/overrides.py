@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from exfuse.config import search_path
 from exfuse.config.options import whose
 from exfuse.config.read import Choices, describe, describe_pretraining
-from exfuse.config.words import nearest, nearest_key
-from exfuse.errors import ConfigError
+from exfuse.config.words import nearest_key
+from exfuse.errors import ConfigError, nearest
 from exfuse.files import CONFIG_DIR
 from exfuse.store import variants
 from exfuse.store.description import PretrainingDescription, RunDescription

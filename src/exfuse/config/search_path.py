@@ -137,7 +137,7 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: see `text_of`; or if it is no YAML.
     """
     try:
-        content = yaml.load(text_of(path), _Loader)
+        content = yaml.load(text_of(path), YamlLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {_said(error)}. Mend it.") from error
     if not isinstance(content, (dict, type(None))):
@@ -145,7 +145,7 @@ def read(path: Path) -> dict[str, Any]:
     return content or {}
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """By the rules of OmegaConf, through which Hydra reads: 1e-5 is a number, a date is text, and no key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -155,12 +155,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
-_Loader.add_implicit_resolver(
+YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(_\d+)*(\.[\d_]*)?[eE][-+]?\d+\Z"), list("-+0123456789")
 )
-_Loader.yaml_implicit_resolvers = {
+YamlLoader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in _Loader.yaml_implicit_resolvers.items()
+    for first, pairs in YamlLoader.yaml_implicit_resolvers.items()
 }
 
 

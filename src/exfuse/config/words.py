@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
+from exfuse.errors import nearest
 from exfuse.limits import MOST
 from exfuse.store.description import Option
 
@@ -52,16 +53,8 @@ def expected(kind: Any) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def nearest(wrong: str, valid: Iterable[str], what: str) -> str:
-    """``Did you mean 'x'? Keys of y: ...`` with the question left out where nothing is close."""
-    known = [*valid]
-    close = difflib.get_close_matches(wrong, known, n=1) or difflib.get_close_matches(wrong.lower(), known, n=1)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}{what}: {', '.join(known) or 'none'}."
-
-
 def nearest_key(wrong: str, valid: Iterable[str], parent: str) -> str:
-    """See `nearest`; of the keys of ``parent``, or of the top level where that is empty."""
+    """See `exfuse.errors.nearest`; of the keys of ``parent``, or of the top level where that is empty."""
     return nearest(wrong, valid, f"Keys of {parent}" if parent else "Top-level keys")
 
 

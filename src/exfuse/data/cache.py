@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from importlib.metadata import version
 from itertools import accumulate, islice
 from math import prod
@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from exfuse.errors import ConfigError, DataError
 from exfuse.files import write_atomically, write_json
@@ -265,23 +265,11 @@ def _read_list(path: Path, layout: Layout) -> dict[str, Any] | None:
         return None
 
 
-class _Filling(Dataset):
-    """Decodes samples into a file; gives their checksums."""
-
-    def __init__(self, path: Path, source: Source, layout: Layout) -> None:
-        self.path, self.source, self.layout = path, source, layout
-
-    @cached_property
-    def samples(self) -> np.ndarray:
-        return np.memmap(self.path, mode="r+")  # by each worker for itself
-
-    def __len__(self) -> int:
-        return len(self.layout)
-
-    def __getitem__(self, position: int) -> int:
-        views = self.layout.views(self.samples, position)
-        copy_into(views, self.source.read(position), f"sample {position} of {self.source.name}")
-        return _checksum(views)
+def _decode(path: Path, source: Source, layout: Layout, position: int) -> int:
+    """Decode a sample into a file; its checksum."""
+    views = layout.views(np.memmap(path, mode="r+"), position)
+    copy_into(views, source.read(position), f"sample {position} of {source.name}")
+    return _checksum(views)
 
 
 def _fill(path: Path, source: Source, layout: Layout, workers: int) -> list[int]:
@@ -289,7 +277,9 @@ def _fill(path: Path, source: Source, layout: Layout, workers: int) -> list[int]
     with path.open("wb") as file:
         # its space now: a write into a mapped file for which there is none later ends the process by SIGBUS
         os.posix_fallocate(file.fileno(), 0, layout.bytes) if hasattr(os, "posix_fallocate") else file.truncate(layout.bytes)
-    filling = DataLoader(_Filling(path, source, layout), batch_size=None, num_workers=workers)
+    decode = partial(_decode, path, source, layout)
+    positions: Any = range(len(layout))  # a data set
+    filling: DataLoader[int] = DataLoader(positions, batch_size=None, num_workers=workers, collate_fn=decode)
     return list(track(filling, f"Decoding {source.name}", len(layout), transient=True, disable=len(layout) < 100))
 
 

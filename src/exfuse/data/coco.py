@@ -20,7 +20,7 @@ from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import check_ids
 from exfuse.errors import DataError, repeated
-from exfuse.files import sha256, write_atomically, write_json
+from exfuse.files import decoded, sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
 from exfuse.palette import VOID, palette_image
 from exfuse.terminal import track
@@ -344,18 +344,10 @@ def _piece_path(target: Path, number: int) -> Path:
 
 def _is_whole(target: Path, number: int, source: Source) -> bool:
     """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
-    piece = _read(_piece_path(target, number))
+    piece = decoded(_piece_path(target, number), _Made)
     if piece is None or piece.source != source:
         return False
     return all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
-
-
-def _read(path: Path) -> _Made | None:
-    """What was made, as it is written there; None where nothing is, or nothing whole."""
-    try:
-        return _Made.read(path)
-    except (OSError, ValueError, msgspec.MsgspecError):
-        return None
 
 
 def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
@@ -366,7 +358,7 @@ def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
         left_out.update(part.left_out)
     index = _Made(source, {file: digest for part in parts for file, digest in part.masks.items()}, dict(left_out))
     path = target / "index.json"
-    if _read(path) != index:
+    if decoded(path, _Made) != index:
         named = {mask_path(target, file) for file in index.masks}
         for stale in set((target / "masks").glob("*")) - named:
             stale.unlink()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import move_data_to_device
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from exfuse.data.cache import NO_CACHE, CachePolicy, Samples, Source, keep
 from exfuse.errors import ConfigError, plural
@@ -38,19 +38,6 @@ class TrainSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
         return ((self.epoch, position) for position in super().__iter__())
-
-
-class EvalSampler(Sampler):
-    """Every position exactly once over all processes: unlike a distributed sampler, none is repeated to fill up."""
-
-    def __init__(self, dataset: Sized, processes: int, rank: int) -> None:
-        self.positions = range(rank, len(dataset), processes)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
 
 # What every LightningDataModule here shares: how a training set becomes batches that a resume or a worker cannot change.
@@ -159,12 +146,15 @@ class LoadedData(pl.LightningDataModule):
         return self._loader(self.train_set, sampler=sampler, batch_size=share, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
-        if len(self.val_set) < (processes := self._place()[0]):
+        processes, rank = self._place()
+        if len(self.val_set) < processes:
             raise ConfigError(
                 f"val has {plural(len(self.val_set), 'image')}, fewer than the {processes} processes that share them. Choose "
                 f"trainer.devices={len(self.val_set)} or less."
             )
-        return self._loader(self.val_set, sampler=EvalSampler(self.val_set, *self._place()), batch_size=self.val_batch)
+        # every position once over all processes: unlike a distributed sampler's, none is repeated to fill up
+        shared = range(rank, len(self.val_set), processes)
+        return self._loader(self.val_set, sampler=shared, batch_size=self.val_batch)
 
     def _loader(self, dataset: Dataset, **arguments: object) -> DataLoader:
         return DataLoader(

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from filelock import FileLock
 from scipy.io import loadmat
@@ -14,7 +13,7 @@ from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import read_ids
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
-from exfuse.files import write_folder, write_json
+from exfuse.files import decoded, write_folder, write_json
 from exfuse.limits import Counts, Orientation
 from exfuse.palette import palette_image
 from exfuse.terminal import track
@@ -64,6 +63,7 @@ def read_train_aug(
 def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
     """Convert SBD's class masks from .mat to palette PNG, once; return their folder.
 
+    ``cls_png.json`` holds the SHA-256 of each mask's .mat file, which of masks of earlier versions is not known.
     A mask whose .mat file holds something else than when it was converted is converted anew. The folder appears under its name
     only when complete, so that an interrupted conversion is never taken for a finished one.
 
@@ -71,11 +71,12 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
         DataError: if a .mat file is missing, cannot be read or has no class mask.
     """
     target, sources = sbd_root / "cls_png", {id: sbd_root / "cls" / f"{id}.mat" for id in ids}
+    listed = target.with_suffix(".json")
 
     def outdated() -> list[str]:
         there = {path.stem for path in target.glob("*.png")}
         present = {id: path for id, path in sources.items() if id in there and path.is_file()}  # whose originals may be gone
-        made = _made_from(target)
+        made = decoded(listed, dict[str, str]) or {}
         hashes = dict(zip(present, content_hashes([*present.values()]), strict=True))
         return [id for id in ids if id not in there or (id in hashes and made.get(id, hashes[id]) != hashes[id])]
 
@@ -94,17 +95,10 @@ def convert_masks(sbd_root: Path, ids: Sequence[str]) -> Path:
                 palette_image(read_mat(sources[id])).save(scratch / f"{id}.png")
 
         write_folder(target, convert)
-        made = _made_from(target) | dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
-        write_json(target.with_suffix(".json"), made)  # last: masks of other sources than it says are made again
+        made = dict(zip(stale, content_hashes([sources[id] for id in stale]), strict=True))
+        made = (decoded(listed, dict[str, str]) or {}) | made
+        write_json(listed, made)  # last: masks of other sources than it says are made again
     return target
-
-
-def _made_from(target: Path) -> dict[str, str]:
-    """SHA-256 of the .mat file of each mask, as it was when it was converted; of masks of earlier versions it is not known."""
-    try:
-        return msgspec.json.decode(target.with_suffix(".json").read_bytes(), type=dict[str, str])
-    except (OSError, ValueError, msgspec.MsgspecError):
-        return {}
 
 
 def read_mat(path: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from exfuse.errors import DataError
-from exfuse.files import digest_of
+from exfuse.files import decoded, digest_of
 from exfuse.terminal import Console, Progress
 
 _BLOCK = 1 << 20
@@ -120,10 +120,7 @@ def _transfer(url: str, part: Path, checksum: str | None, progress: Callable[[in
         OSError, HTTPException: if it is cut; what came is kept.
     """
     have = part.stat().st_size if part.exists() else 0
-    try:
-        stamp = json.loads(_stamp(part).read_text())
-    except (OSError, ValueError):  # none, or damaged
-        stamp = None
+    stamp = decoded(_stamp(part), str)
     if stamp is None and checksum is None:
         have = 0  # nothing would tell whether the rest is of the same file
     request = urllib.request.Request(url, headers={"User-Agent": "exfuse-ablation"})

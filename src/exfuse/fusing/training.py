@@ -49,17 +49,17 @@ def accelerate(model: Model) -> Model:
     return model
 
 
-def sum_as_kernel(head: AdjacentPrediction | WideControl) -> Tensor:
+def sum_as_kernel(head: AdjacentPrediction) -> Tensor:
     """The sum in DAP as a convolution, (C, k*k*C, k', k') with k' = max(k, 3): ones at ``[c, (l*k + m)*C + c, l, m]``.
 
     In its control's all ones lie in the centre.
     """
     k, classes = head.window, head.classes
-    side = max(k, 3) if isinstance(head, AdjacentPrediction) else 3
+    side = 3 if isinstance(head, WideControl) else max(k, 3)
     kernel = torch.zeros(classes, k, k, classes, side, side)
     for row in range(k):
         for col in range(k):
-            shift = (row - k // 2, col - k // 2) if isinstance(head, AdjacentPrediction) else (0, 0)
+            shift = (0, 0) if isinstance(head, WideControl) else (row - k // 2, col - k // 2)
             kernel[:, row, col, :, side // 2 + shift[0], side // 2 + shift[1]] = torch.eye(classes)
     return kernel.flatten(1, 3)
 
@@ -181,18 +181,8 @@ class _Refinement(BoundaryRefinement):
             and refined.is_contiguous(memory_format=torch.channels_last)
             and not refined.is_contiguous()
         ):
-            refined = _GradientInChannelsLast.apply(refined)
+            refined.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return refined
-
-
-class _GradientInChannelsLast(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, maps: Tensor) -> Tensor:  # noqa: ARG004 - as autograd calls it
-        return maps.view_as(maps)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
-        return gradient.contiguous(memory_format=torch.channels_last)
 
 
 class _Gathering(nn.Module):

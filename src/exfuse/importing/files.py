@@ -17,6 +17,7 @@ from msgspec import Meta
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from exfuse.config.search_path import YamlLoader
 from exfuse.errors import UserError, plural, repeated
 from exfuse.limits import BARE, Amount, Count, Seed
 from exfuse.metrics.iou import Areas
@@ -193,7 +194,7 @@ def _stated(path: Path, kind: type[Any], what: str) -> Any:
             msgspec.json.decode(content)  # which takes no NaN
             plain = json.loads(content, object_pairs_hook=_once)
         else:
-            plain = yaml.load(content, _Yaml)  # a safe loader
+            plain = yaml.load(content, YamlLoader)
     except (msgspec.MsgspecError, yaml.YAMLError, ValueError, RecursionError) as error:
         form = "JSON" if path.suffix == ".json" else "YAML"
         problem = " ".join(str(error).split())
@@ -214,12 +215,6 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     if twice := repeated(name for name, _ in pairs):
         raise ValueError(f"{twice[0]} stands there twice")
     return dict(pairs)
-
-
-class _Yaml(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        _once([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
-        return super().construct_mapping(node, deep)
 
 
 def _texts(node: Any) -> Iterator[str]:

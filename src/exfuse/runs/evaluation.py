@@ -19,7 +19,7 @@ from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, UserError, classes_text, complain, first_line, plural
-from exfuse.files import folder_name, outputs, write_json
+from exfuse.files import decoded, folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
 from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
@@ -121,11 +121,8 @@ def _place(folder: Path, origin: Mapping[str, Any]) -> Path:
         named = {key: content.get(key) for key in origin} | {"checkpoint": file.name if file.suffix == ".ckpt" else "last.ckpt"}
         return msgspec.json.encode(named, order="sorted")
 
-    try:
-        there = told(msgspec.json.decode((folder / "scores.json").read_bytes(), type=dict[str, Any]))
-    except (OSError, msgspec.MsgspecError):
-        return folder  # nothing whole is there
-    if there == (here := told(origin)):
+    there, here = decoded(folder / "scores.json", dict[str, Any]), told(origin)
+    if there is None or told(there) == here:
         return folder
     return folder.with_name(f"{folder.name}-{hashlib.sha256(here).hexdigest()[:8]}")
 

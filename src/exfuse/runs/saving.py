@@ -50,12 +50,7 @@ class InBackground(CheckpointIO):
         Raises:
             Exception: what its writing raised.
         """
-        try:
-            self._wait()
-        finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-            self._thread = None
+        self._wait()
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None

@@ -196,12 +196,6 @@ def _wait_for(pid: int, timeout: float | None) -> None:
         os.close(watched)
 
 
-class _Request(NamedTuple):
-    words: list[str]
-    environment: dict[str, str]
-    folder: str
-
-
 def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], object]]) -> list[str] | None:
     """Fork for every request; the words of the command line in a fork, None in this process when nobody asks any more."""
     children: dict[int, int] = {}  # file descriptors for the ends of children
@@ -232,12 +226,12 @@ def _serve(connection: socket.socket, die_with: Callable[[int], Callable[[], obj
         for place, stream in enumerate(streams, start=1):
             os.dup2(stream, place)
             os.close(stream)
-        request = _Request(**json.loads(content))
+        request = json.loads(content)
         os.environ.clear()
-        os.environ.update(request.environment)
-        os.chdir(request.folder)
-        sys.path[0] = request.folder  # as ``python -m`` has it
-        return request.words
+        os.environ.update(request["environment"])
+        os.chdir(request["folder"])
+        sys.path[0] = request["folder"]  # as ``python -m`` has it
+        return request["words"]  # type: ignore[no-any-return]
 
 
 def _fork() -> int:

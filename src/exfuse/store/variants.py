@@ -1,6 +1,5 @@
 """THE table of techniques, read from ``slot/*.yaml`` of the config search path, and what variants are called by it."""
 
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, nearest
 from exfuse.files import config_dirs
 from exfuse.store.costs import COSTS
 
@@ -63,10 +62,8 @@ def technique(name: str) -> Technique:
     for known in techniques():
         if known.name == name:
             return known
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    there = ", ".join(names())
-    raise ConfigError(f"no technique {name!r}.{hint} There are {there}. Another one's folder comes with --config-dir.")
+    there = nearest(name, names(), "Techniques")
+    raise ConfigError(f"no technique {name!r}. {there} Another one's folder comes with --config-dir.")
 
 
 def own() -> tuple[Technique, ...]:

@@ -10,8 +10,7 @@ import yaml
 
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_run
-from exfuse.config.words import nearest
-from exfuse.errors import ConfigError, plural
+from exfuse.errors import ConfigError, nearest, plural
 from exfuse.files import CONFIG_DIR, write_text
 from exfuse.store.variants import technique
 from exfuse.sweeps.rows import check_rows, read_study

@@ -5,8 +5,8 @@ import os
 import shlex
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,14 @@ from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcom
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import RECORDS, check_place, load_sequential
-from exfuse.sweeps.collect import collect_study, swept_besides
+from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import plan_folder, row_name
-from exfuse.sweeps.tuning import Job, Search, key_of
-from exfuse.sweeps.watching import Planned, sweeping, watched
+from exfuse.sweeps.tuning import Job, key_of
+from exfuse.sweeps.watching import Planned, is_searched, names_of, sweeping, watched
 from exfuse.terminal import Console, Table, columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
@@ -120,7 +120,8 @@ class StagedSweeper(BasicSweeper):
             Console().print(f"{plural(images, 'image')} at once in all runs ({_PARTS}=auto).", highlight=False)
         _running[:] = [sweep]
         sweep.tell = sweep.going_on.enter_context(sweeping(folder))
-        sweep.going_on.enter_context(_in_name_of(_place(sweep.study, sweep.output).name))
+        os.environ[SWEEP] = _place(sweep.study, sweep.output).name  # trackers show the runs as those of this sweep
+        sweep.going_on.callback(os.environ.pop, SWEEP, None)
         if here and most > 1:
             assert self.launcher is not None
             self.launcher = SideBySide(self.launcher, most, partial(watched, folder))
@@ -282,7 +283,9 @@ def finish_sweep(error: BaseException | None) -> int:
     outcomes += [outcome for outcome in shown if outcome.job not in ended]
     console.print(f"Sweep: {_counts(outcomes)}")
     shared = _shared_reasons(outcomes)
-    console.print(_table(outcomes, _names(outcomes, sweep), shared))
+    searched = {id(one) for one in outcomes if is_searched(one)}
+    names = {key: f"{name} (search)" if key in searched else name for key, name in names_of(outcomes).items()}
+    console.print(_table(outcomes, names, shared))
     for reason, mark in shared.items():
         alike = sum(outcome.reason == reason for outcome in outcomes)
         console.print(f"{mark} {alike} runs: {reason}", soft_wrap=True, highlight=False, markup=False)
@@ -395,16 +398,6 @@ def _unspent(command: str) -> str:
     return shlex.join(word for word in shlex.split(command) if not key_of(word).startswith("sweep.most"))
 
 
-@contextmanager
-def _in_name_of(sweep: str) -> Iterator[None]:
-    """Trackers show the runs that this process starts as those of a sweep."""
-    os.environ[SWEEP] = sweep
-    try:
-        yield
-    finally:
-        os.environ.pop(SWEEP, None)
-
-
 def _place(study: DeclaredStudy, output: Path | None) -> Path:
     return output or Path("outputs/studies") / study.name
 
@@ -424,19 +417,6 @@ def _command(verb: str, overrides: Sequence[str]) -> str:
 def _counts(outcomes: list[Outcome]) -> str:
     counts = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{number} {status}" for status, number in counts.items())
-
-
-def _names(outcomes: list[Outcome], sweep: _Sweep) -> dict[int, str]:
-    """What was swept, by the identity of each outcome: the row, and what else the jobs of its kind differ in."""
-    search: Search | None = sweep.plan.search if sweep.plan else None
-    tried = {outcome.job for outcome in search.outcomes.values()} if search else set()
-    declared = {key_of(override) for overrides in sweep.study.overrides.values() for override in overrides}
-    found = {}
-    for of_search in (True, False):
-        jobs = [outcome for outcome in outcomes if (outcome.job in tried) is of_search]
-        for outcome, besides in zip(jobs, swept_besides(jobs, declared), strict=True):
-            found[id(outcome)] = " ".join([outcome.row, *besides, *(["(search)"] if of_search else [])])
-    return found
 
 
 def _shared_reasons(outcomes: list[Outcome]) -> dict[str, str]:

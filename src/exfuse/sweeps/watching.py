@@ -104,28 +104,28 @@ def watched(sweep: Path, runs: int) -> Iterator[None]:
 
 def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN) -> Group:
     """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended; see `summary`."""
-    search = [one for one in outcomes if _is_searched(one)]
+    search = [one for one in outcomes if is_searched(one)]
     finals = [one for one in outcomes if one not in search]
     tried = [" ".join(besides) for besides in _besides(search)]
-    named = _names(outcomes)
+    named = names_of(outcomes)
     grids = [
         _grid("search", [(one.row, value, one) for one, value in zip(search, tried, strict=True)]),
-        _grid("run", [(named[one.job], f"seed {one.seed}", one) for one in finals]),
+        _grid("run", [(named[id(one)], f"seed {one.seed}", one) for one in finals]),
     ]
     failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
     reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
     return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs, planned)))
 
 
-def _names(outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """Of each job its row and what other jobs of it do not share, seeds aside; of a search what it tries."""
-    groups = [[one for one in outcomes if _is_searched(one) == searched] for searched in (True, False)]
+def names_of(outcomes: Sequence[Outcome]) -> dict[int, str]:
+    """Of each job, by its identity, its row and what other jobs of it do not share, seeds aside; of a search what it tries."""
+    groups = [[one for one in outcomes if is_searched(one) == searched] for searched in (True, False)]
     return {
-        one.job: " ".join([one.row, *besides]) for group in groups for one, besides in zip(group, _besides(group), strict=True)
+        id(one): " ".join([one.row, *besides]) for group in groups for one, besides in zip(group, _besides(group), strict=True)
     }
 
 
-def _is_searched(one: Outcome) -> bool:
+def is_searched(one: Outcome) -> bool:
     return any(override.startswith("held_out.share=") for override in one.overrides)
 
 
@@ -134,8 +134,8 @@ def _besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
     found: dict[int, list[str]] = {}
     for row in dict.fromkeys(one.row for one in outcomes):
         jobs = [one for one in outcomes if one.row == row]
-        found |= {one.job: besides for one, besides in zip(jobs, swept_besides(jobs), strict=True)}
-    return [found[one.job] for one in outcomes]
+        found |= {id(one): besides for one, besides in zip(jobs, swept_besides(jobs), strict=True)}
+    return [found[id(one)] for one in outcomes]
 
 
 def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
@@ -176,9 +176,9 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNK
     took: dict[tuple[str, bool], list[float]] = {}
     for one in outcomes:
         if one.status == "done":
-            took.setdefault((one.row, _is_searched(one)), []).append(one.seconds)
+            took.setdefault((one.row, is_searched(one)), []).append(one.seconds)
         elif one.status == STARTED and (share := _share(one, one.before)) > _SHARE:
-            took.setdefault((one.row, _is_searched(one)), []).append((now - one.began) / share)
+            took.setdefault((one.row, is_searched(one)), []).append((now - one.began) / share)
     if not took:
         return None
     means: dict[bool, list[float]] = {True: [], False: []}
@@ -189,7 +189,7 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNK
         False: mean(means[False] or [seconds * planned.longer for seconds in means[True]]),
     }
     rest = [
-        mean(took.get((one.row, searched := _is_searched(one)), [usual[searched]]))
+        mean(took.get((one.row, searched := is_searched(one)), [usual[searched]]))
         * (1 - (_share(one) if one.status == STARTED else 0))
         for one in outcomes
         if one.status in _OPEN
@@ -252,13 +252,13 @@ def _tell(console: Console, sweep: Path, runs: int, ended: Callable[[], bool], o
     while True:
         last = ended()
         outcomes = read_outcomes(sweep)
-        names = _names(outcomes)
+        names = names_of(outcomes)
         for one in outcomes:
             state = one.status if one.status != STARTED else "starts" if one.began else WAITING
             if one.job not in over and state != told.setdefault(one.job, WAITING if state in ("starts", "done") else state):
                 told[one.job] = state
                 cell = _cell(one).plain if one.status in GOOD else state
-                line = f"{names[one.job]}, seed {one.seed}: {cell}; {summary(outcomes, runs, _planned(sweep))}"
+                line = f"{names[id(one)]}, seed {one.seed}: {cell}; {summary(outcomes, runs, _planned(sweep))}"
                 console.print(line, highlight=False, soft_wrap=True)
         if last:
             return

@@ -8,16 +8,16 @@ depend on how they were put together.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from exfuse.data.segmentation import SegmentationDataset
+from exfuse.data.segmentation import Batch, SegmentationDataset
 from exfuse.limits import BelowOne, NonNegativeFloat, Positive, Scales, Workers
 from exfuse.metrics.boundary import Edges, count_image, find_edges
 from exfuse.metrics.boundary_areas import BoundaryAreas
@@ -171,7 +171,9 @@ def score(
     counts = np.zeros((len(dataset), classes, classes), dtype=np.int64)
     areas = []
     pin = device.type == "cuda"
-    loader = DataLoader(_WithEdges(dataset), batch_size=None, num_workers=loader_workers(workers), pin_memory=pin)
+    workers = loader_workers(workers)
+    with_edges: Any = _with_edges  # of a sample, as nothing is batched
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=pin, collate_fn=with_edges)
     with _same_kernels_every_time():
         batches = track(loader, description=f"Scoring {dataset.split.name}", total=len(dataset), transient=True)
         asked = ((image, maps.shape[-2:], (maps, width)) for image, maps, width in batches)
@@ -183,24 +185,15 @@ def score(
     return ScoredImages(counts, BoundaryAreas.of_images(areas))
 
 
-class _WithEdges(Dataset):
+def _with_edges(sample: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Image (channels, H, W), maps (3, H, W) uint8 and d in px: the mask and its edges, see `exfuse.metrics.boundary.Edges`.
 
     The edges take longer than the counting and so are the loader's work. The maps are one tensor: each that a worker hands over
     takes a file of its own.
     """
-
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-        sample = self.dataset[position]
-        mask = sample["mask"].numpy()
-        edges = find_edges(mask)
-        return sample["image"], torch.from_numpy(np.stack([mask, edges.ring, edges.boundary.view(np.uint8)])), edges.width
+    mask = sample["mask"].numpy()
+    edges = find_edges(mask)
+    return sample["image"], torch.from_numpy(np.stack([mask, edges.ring, edges.boundary.view(np.uint8)])), edges.width
 
 
 @contextmanager

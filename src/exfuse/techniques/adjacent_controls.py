@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from exfuse.limits import Odd
-from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, WideControl
+from exfuse.techniques.adjacent_prediction import AdjacentPrediction, LastBlockPrediction, PlainPrediction, WideControl
 
 
 class LastBlockControl(LastBlockPrediction):
@@ -21,10 +21,10 @@ class LastBlockControl(LastBlockPrediction):
 
     def __init__(self, classes: int, window: Odd = 3) -> None:
         super().__init__(classes, window)
-        self.adjacent = WideControl(classes, window)  # type: ignore[assignment]  # the same interface
+        self.adjacent = WideControl(classes, window)
 
 
-class LargerKernel(nn.Module):
+class LargerKernel(PlainPrediction):
     """One (k + 2) x (k + 2) convolution: the reach of DAP's narrow form, whose 3x3 convolution and shifts compose to it.
 
     Starts as that form does, as the identity; k*k*9 weights a pair of classes become (k + 2)^2.
@@ -34,10 +34,10 @@ class LargerKernel(nn.Module):
     """
 
     def __init__(self, classes: int, window: Odd = 3) -> None:
-        super().__init__()
+        super().__init__(classes)
         if window % 2 == 0:
             raise ValueError(f"an even window has no centre, got {window}")
-        self.decoder_channels, self.window = classes, window
+        self.window = window
         self.convolution = nn.Conv2d(classes, classes, window + 2, padding=window // 2 + 1)
         self.reset_parameters()
 
@@ -48,9 +48,6 @@ class LargerKernel(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.convolution(scores)
-
-    def auxiliary(self, scores: Tensor) -> Tensor:
-        return scores
 
 
 class WideKernel(nn.Module):

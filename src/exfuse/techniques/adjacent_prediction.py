@@ -74,7 +74,7 @@ class AdjacentPrediction(nn.Module):
         return self(scores)
 
 
-class LastBlockPrediction(nn.Module):
+class LastBlockPrediction(PlainPrediction):
     """DAP with a decoder as narrow as the baseline's: one 3x3 convolution after it makes the k*k*C scores (chosen).
 
     Starts as the identity (chosen): each position's scores stand in the group that it predicts for itself with, k*k-fold, since
@@ -89,8 +89,7 @@ class LastBlockPrediction(nn.Module):
     """
 
     def __init__(self, classes: int, window: Odd = 3) -> None:
-        super().__init__()
-        self.decoder_channels = classes
+        super().__init__(classes)
         self.adjacent = AdjacentPrediction(classes, window)
         self.widen = nn.Conv2d(classes, self.adjacent.decoder_channels, 3, padding=1)
         self.reset_parameters()
@@ -107,11 +106,8 @@ class LastBlockPrediction(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         return self.adjacent(self.widen(scores))
 
-    def auxiliary(self, scores: Tensor) -> Tensor:
-        return scores
 
-
-class WideControl(nn.Module):
+class WideControl(AdjacentPrediction):
     """Control for DAP: the same widened decoder, its k*k groups averaged at their own position, without any shift.
 
     It has DAP's parameters and costs and differs in the neighbours alone. (Pixel shuffle followed by average pooling, which
@@ -121,13 +117,5 @@ class WideControl(nn.Module):
         input (B, k*k*C, H, W); output (B, C, H, W).
     """
 
-    def __init__(self, classes: int, window: Odd = 3) -> None:
-        super().__init__()
-        self.classes, self.window = classes, window
-        self.decoder_channels = classes * window**2
-
     def forward(self, scores: Tensor) -> Tensor:
         return scores.unflatten(1, (self.window**2, self.classes)).mean(1)
-
-    def auxiliary(self, scores: Tensor) -> Tensor:
-        return self(scores)

@@ -6,7 +6,9 @@ network without it (chosen): a pretrained encoder's maps, whatever their size, r
 learned.
 """
 
+import operator
 from collections.abc import MutableMapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +84,7 @@ class ProductEmbedding(FusingEmbedding):
     neutral = 1.0
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
-        for guide in guides:
-            low = low * guide
-        return low
+        return reduce(operator.mul, guides, low)
 
 
 class SumEmbedding(FusingEmbedding):
@@ -93,9 +93,7 @@ class SumEmbedding(FusingEmbedding):
     neutral = 0.0
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
-        for guide in guides:
-            low = low + guide
-        return low
+        return reduce(operator.add, guides, low)
 
 
 class GateEmbedding(FusingEmbedding):
@@ -104,9 +102,7 @@ class GateEmbedding(FusingEmbedding):
     neutral = 4.0  # sigmoid(4) = 0.98: three gates in a row start open but for 5 %
 
     def fuse(self, level: int, low: Tensor, guides: list[Tensor]) -> Tensor:  # noqa: ARG002
-        for guide in guides:
-            low = low * guide.sigmoid()
-        return low
+        return reduce(operator.mul, map(torch.sigmoid, guides), low)
 
 
 class ConcatEmbedding(FusingEmbedding):
