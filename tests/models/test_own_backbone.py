@@ -24,6 +24,8 @@ class Net(nn.Module):
         maps = [self.stem(image)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
+        if self.spoil == "chance":
+            maps[0] = nn.functional.dropout(maps[0])
         return {"dict": dict(enumerate(maps)), "none": None, "tensor": maps[-1], "few": maps[1:]}.get(self.spoil, maps)
 
 
@@ -40,6 +42,7 @@ def test_four_maps_are_taken() -> None:
         ("none", r"in a NoneType, which is no list of tensors"),
         ("tensor", r"in a Tensor, which is no list of tensors"),
         ("few", r"expected four maps"),
+        ("chance", r"that differ each time, of one image in evaluation mode"),
         ("channels", r"says channels=8; expected four maps"),
         ("sides", r"stops at an image of 65x97 \(RuntimeError: sides must be divisible by 32\); expected .* any size"),
     ],
@@ -57,9 +60,9 @@ class Weighed(Net):
         nn.init.constant_(self.stem.weight, 0.25)
 
 
-def test_weights_that_an_encoder_brings_stay() -> None:
+def test_what_an_encoder_starts_with_stays() -> None:
     model = nn.ModuleDict({"backbone": OwnBackbone(Weighed, "mine")})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     initialise(model, 0, "backbone")
-    net = model["backbone"].features
-    assert (net.stem.weight == 0.25).all()
-    assert net.stages[0].weight.std() > 0.1  # He's
+    assert (model["backbone"].features.stem.weight == 0.25).all()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

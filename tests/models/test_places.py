@@ -78,6 +78,8 @@ class Gate(nn.Module):
         super().__init__()
         self.usual, self.closed, self.drawn = (nn.Conv2d(classes, classes, 1) for _ in range(3))
         nn.init.zeros_(self.closed.weight)
+        self.copied, self.norm = copy.deepcopy(self.closed), nn.BatchNorm2d(classes)
+        self.norm.running_mean.fill_(3)
         self.drawn.weight.data.normal_(std=5)
         self.factor = nn.Parameter(torch.rand(3))
         self.register_buffer("kept", torch.rand(3))
@@ -89,10 +91,34 @@ class Gate(nn.Module):
 
 
 class Block(Gate):
-    """Opens the path again whenever it is asked to reset."""
+    """Nobody asks it to reset."""
 
     def reset_parameters(self):
         nn.init.constant_(self.closed.weight, 0.5)
+
+
+class FirstImage(nn.Module):
+    """Shifts what it is given by the mean of the first that it saw."""
+
+    def __init__(self, name, classes):
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(()))
+        self.seen = False
+
+    def forward(self, scores):
+        if not self.seen:
+            self.shift.copy_(scores.mean())
+            self.seen = True
+        return scores - self.shift
+
+
+class Lazy(nn.Module):
+    def __init__(self, name, classes):
+        super().__init__()
+        self.late = nn.LazyConv2d(classes, 1)
+
+    def forward(self, scores):
+        return self.late(scores)
 
 
 class ByChance(Halved):
@@ -266,6 +292,8 @@ def test_the_values_that_a_constructor_gives_stay_and_follow_from_seed_and_name_
     config = compose_config("backbone=resnet_tiny", "technique/mine=on")
     gate = build_model(config, 4).technique_mine
     assert not gate.closed.weight.any()
+    assert not gate.copied.weight.any()
+    assert (gate.norm.running_mean == 3).all()
     assert gate.drawn.weight.std() > 2
     add("other", "scores", 8, "tests.models.test_places.Gate")  # draws before it
     torch.manual_seed(7), random.seed(7), np.random.seed(7)
@@ -281,10 +309,29 @@ def test_the_values_that_a_constructor_gives_stay_and_follow_from_seed_and_name_
     assert not torch.equal(gate.factor, another.factor)
 
 
-def test_a_block_resets_what_its_constructor_gave(add, compose_config):
+def test_what_a_block_would_reset_stays_as_its_constructor_gave_it(add, compose_config):
     add("mine", "scores", 9, "tests.models.test_places.Block")
     gate = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine
-    assert (gate.closed.weight == 0.5).all()
+    assert not gate.closed.weight.any()
+
+
+def test_a_trial_leaves_no_trace_of_its_image(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.FirstImage")
+    mine = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine
+    assert (mine.seen, float(mine.shift)) == (False, 0)
+
+
+def test_a_layer_without_a_size_is_named(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Lazy")
+    with pytest.raises(ConfigError, match=r"technique/mine: late\.weight of .*Lazy has no size before"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+
+
+def test_a_module_that_fails_hides_no_other_that_is_random(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.ByChance")
+    add("failing", "scores", 10, "tests.models.test_places.Failing")
+    with pytest.raises(ConfigError, match="technique/mine gives other values for the same image each time"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/mine=on", "technique/failing=on"), 4)
 
 
 @pytest.mark.parametrize("code", ["ByChance", "ByChanceOfNumpy"])
@@ -405,6 +452,12 @@ def own_decoder(tmp_path, add):
 def test_an_own_decoder_is_tried_before_anything_trains(own_decoder, compose_config, code, message):
     with pytest.raises(ConfigError, match=message):
         build_model(compose_config(*own_decoder(code)), 4)
+
+
+def test_an_own_decoder_draws_the_same_whatever_its_first_upsampling_draws(own_decoder, compose_config):
+    chosen = own_decoder("OwnDecoder")
+    models = [build_model(compose_config(*chosen, f"technique/ecre={option}"), 4) for option in ("deconv", "subpixel")]
+    assert torch.equal(*(model.decoder.narrow.weight for model in models))
 
 
 def test_what_nobody_reads_of_an_own_decoder_may_be_anything(own_decoder, compose_config):

@@ -64,7 +64,9 @@ def test_a_technique_of_another_folder_joins_the_table_and_changes_no_label_with
 
 
 def test_an_unknown_technique_is_answered_with_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"no technique 'sep'\. Did you mean 'seb'\? Techniques: ss, lr, ecre, seb, dap\. Another"):
+    with pytest.raises(
+        ConfigError, match=r"no technique 'sep'\. Did you mean 'seb'\? Techniques: ss, lr, ecre, seb, dap\. Another"
+    ):
         variants.technique("sep")
 
 

@@ -16,7 +16,7 @@ from exfuse.data.classification import (
 from exfuse.data.labelled import LabelledSplit
 from exfuse.models.classifier import Classifier, build_classifier
 from exfuse.models.weights import load_backbone_weights
-from exfuse.randomness import torch_seeded
+from exfuse.randomness import all_seeded, derive_seed
 from exfuse.store.description import D, Described, is_supervised
 from exfuse.tasks.classification import ClassificationTask
 from exfuse.techniques.semantic_supervision import SemanticBranches
@@ -32,7 +32,7 @@ def build_classifier_model(described: Described, classes: int) -> Classifier:
     pretraining = described.pretraining
     sizes = {name: value for name, value in asdict(pretraining.branches).items() if name != "weights"}
     branches = partial(SemanticBranches, **sizes) if is_supervised(described) else None
-    with torch_seeded(pretraining.seed, "weights", "backbone"):
+    with all_seeded(derive_seed(pretraining.seed, "weights", "backbone")):
         backbone = backbone_factory(described, output_stride=32)(rearrange=technique_option(described.technique, "lr"))
     model = build_classifier(backbone, branches, classes, pretraining.seed)
     load_backbone_weights(model.backbone, pretraining.start, key="pretraining.start")

@@ -52,6 +52,7 @@ class BoundaryRefinement(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         for convolution, scale in ((self.first, 2**0.5), (self.second, _RESIDUAL_SCALE)):

@@ -1,18 +1,17 @@
 """First weights that depend on (seed, module name) alone, so that variants of one seed share what they share."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from exfuse.randomness import torch_seeded
 
-_KEPT = "set_by_constructor"  # attribute of a parameter
 
-
-def initialise(model: nn.Module, seed: int, backbone: str, leave: Collection[str] = ()) -> None:
-    """Draw every layer's parameters anew, in place, but for those of `values_kept`.
+def initialise(
+    model: nn.Module, seed: int, backbone: str, leave: Collection[str] = (), foreign: Iterable[nn.Module] = ()
+) -> None:
+    """Draw every layer's parameters anew, in place, but for what somebody else's code has made.
 
     Each module's numbers come from a generator seeded by ``seed`` and the module's name: a part that two variants have in
     common starts from the same weights in both, whatever else was built before it. Containers come after what they contain, so
@@ -21,58 +20,23 @@ def initialise(model: nn.Module, seed: int, backbone: str, leave: Collection[str
     Args:
         model: with a backbone somewhere inside.
         seed: of the draw.
-        backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them.
+        backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them;
+            one that is ``foreign``, by an attribute, stays as it is.
         leave: names of submodules that stay as they are, with all that they contain.
+        foreign: submodules that keep what their constructors gave them, but for the backbone in one of them.
     """
-    modules = sorted(model.named_modules(), key=lambda item: -item[0].count("."))
-    in_encoder = {id(module) for module in model.get_submodule(backbone).modules()}
-    blocks = [name for name, module in modules if hasattr(module, "reset_parameters") and [*module.children()]]
-    for name, module in modules:
-        if is_within(name, leave):
+    encoder = model.get_submodule(backbone)
+    in_encoder = {id(module) for module in encoder.modules()}
+    made = {id(part) for module in foreign for part in module.modules()} - in_encoder
+    made |= in_encoder if getattr(encoder, "foreign", False) else set()
+    for name, module in sorted(model.named_modules(), key=lambda item: -item[0].count(".")):
+        if id(module) in made or is_within(name, leave):
             continue
-        values = [] if is_within(name, blocks) else module.parameters(recurse=False)  # a block gives its layers theirs again
-        own = [(value, value.detach().clone()) for value in values if hasattr(value, _KEPT)]
         with torch_seeded(seed, "weights", name), torch.no_grad():
             if id(module) in in_encoder and isinstance(module, nn.Conv2d):
                 _he(module)
             elif hasattr(module, "reset_parameters") and not (id(module) in in_encoder and _is_norm(module)):
                 module.reset_parameters()
-            for value, its_own in own:
-                value.copy_(its_own)
-
-
-@contextmanager
-def values_kept() -> Iterator[None]:
-    """What code inside gives the parameters of torch's layers, other than these give themselves, `initialise` leaves alone.
-
-    Those of a block with a ``reset_parameters`` of its own are given theirs by that.
-    """
-    kinds = {base for kind in vars(nn.modules).values() if isinstance(kind, type) for base in kind.__mro__}
-    usual = {kind: vars(kind)["reset_parameters"] for kind in kinds if "reset_parameters" in vars(kind)}
-    first: dict[int, tuple[nn.Module, dict[str, Tensor]]] = {}
-
-    def watched(reset: Callable[[nn.Module], None]) -> Callable[[nn.Module], None]:
-        def reset_and_remember(layer: nn.Module) -> None:
-            reset(layer)
-            first[id(layer)] = layer, {name: value.detach().clone() for name, value in _parameters(layer)}
-
-        return reset_and_remember
-
-    for kind, reset in usual.items():
-        setattr(kind, "reset_parameters", watched(reset))  # noqa: B010 - which types do not allow
-    try:
-        yield
-    finally:
-        for kind, reset in usual.items():
-            setattr(kind, "reset_parameters", reset)  # noqa: B010
-    for layer, values in first.values():
-        for name, value in _parameters(layer):
-            if name not in values or not torch.equal(value, values[name]):
-                setattr(value, _KEPT, True)
-
-
-def _parameters(layer: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [*layer.named_parameters(recurse=False)]
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

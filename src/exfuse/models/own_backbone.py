@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
-from exfuse.models.initialise import values_kept
-from exfuse.models.modes import modes_kept
+from exfuse.models.modes import alike, tried
+from exfuse.randomness import torch_seeded
 
 _STRIDES = (4, 8, 16, 32)
 _TRIAL = (65, 97)  # rows and columns, which no stride divides
 
 
 class OwnBackbone(Backbone):
-    """An encoder of other code, by what `exfuse.models.backbone.Backbone` promises.
+    """An encoder of other code, by what `exfuse.models.backbone.Backbone` promises; it keeps its constructor's first values.
 
     Args:
         make: makes the module from ``arguments``. Its ``channels`` are those of its four maps, shallow to deep, whose strides
@@ -29,6 +29,8 @@ class OwnBackbone(Backbone):
     Raises:
         ConfigError: if it cannot be made, or its maps are others.
     """
+
+    foreign = True
 
     def __init__(
         self,
@@ -50,8 +52,7 @@ class OwnBackbone(Backbone):
         self.arguments, self.reductions = dict(arguments or {}), _STRIDES[-len(levels) :]
         try:
             rearrange(None)
-            with values_kept():
-                self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
+            self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
         if not isinstance(self.features, nn.Module):
@@ -73,8 +74,9 @@ class OwnBackbone(Backbone):
     def _trial(self) -> list[tuple[int, ...]] | str:
         """The maps' shapes; what else it makes, in words."""
         try:
-            with modes_kept(self.features):
-                maps = self.features.eval()(torch.zeros(1, self.inputs, *_TRIAL))
+            with tried(self.features) as features, torch_seeded(0, "places"):
+                image = torch.randn(1, self.inputs, *_TRIAL)
+                maps, again = features(image), features(image)
         except Exception as error:  # its own code may raise anything
             raise ConfigError(
                 f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: "
@@ -83,6 +85,8 @@ class OwnBackbone(Backbone):
         found = [*maps] if isinstance(maps, Iterable) and not isinstance(maps, Mapping | Tensor) else [maps]
         if isinstance(maps, Tensor) or not all(isinstance(each, Tensor) for each in found):
             return f"in a {type(maps).__name__}, which is no list of tensors"
+        if not all(map(alike, found, again)):
+            return "that differ each time, of one image in evaluation mode"
         return [tuple(each.shape[1:]) for each in found]
 
     def create(self, **_: Any) -> nn.Module:

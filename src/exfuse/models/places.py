@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
-from exfuse.models.initialise import values_kept
-from exfuse.models.modes import modes_kept
+from exfuse.models.modes import alike, tried
 from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
@@ -51,8 +51,7 @@ def fill(
 ) -> Any:
     """Call an option with what its place gives it; one whose code is none of this package's goes to the ``foreign``.
 
-    What that code draws follows from the seed and what names its technique, whatever else the model has, and the values that it
-    gives its layers stay.
+    What is drawn here follows from the seed and what names the technique, whatever else the model has.
 
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
@@ -60,16 +59,8 @@ def fill(
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
-    if not _is_foreign(option):
-        return _asked_of(place, typed, option, _make(place, typed, option, *given, **named))
-    with all_seeded(derive_seed(seed, "built", typed)), values_kept():
-        module = _asked_of(place, typed, option, _make(place, typed, option, *given, **named))
-    if place != "blocks":
-        foreign.append(Filled(module, place, typed, named))
-    return module
-
-
-def _asked_of(place: str, typed: str, option: Callable[..., Any], module: Any) -> Any:
+    with all_seeded(derive_seed(seed, "built", typed)):
+        module = _make(place, typed, option, *given, **named)
     if place == "blocks":
         return module
     _check_module(place, typed, option, module)
@@ -77,6 +68,13 @@ def _asked_of(place: str, typed: str, option: Callable[..., Any], module: Any) -
         raise ConfigError(
             f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
         )
+    if _is_foreign(option):
+        if lazy := [name for name, value in module.named_parameters() if is_lazy(value)]:
+            raise ConfigError(
+                f"{typed}: {lazy[0]} of {_called(option)} has no size before its first image. Make it of the sizes that its "
+                f"place tells it, not lazily. {_SEE}"
+            )
+        foreign.append(Filled(module, place, typed, named))
     return module
 
 
@@ -185,7 +183,7 @@ def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> N
     """Let a model predict once and hold what these of its modules give against what their places promise.
 
     Args:
-        model: a `Segmenter`, which keeps its weights, statistics and modes.
+        model: a `Segmenter`, of which a copy is tried.
         classes: number of classes C.
         foreign: see `fill`.
 
@@ -193,25 +191,28 @@ def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> N
         ConfigError: naming the technique, what was expected and what came. What the module's own code raises it may raise of
             the small image alone: the training, where it would come again, is left to say it.
     """
-    gave: list[list[Any]] = [[], []]  # what each gives in turn, in either pass
-    hooks = [
-        one.module.register_forward_hook(partial(_hold, _expected(one, model, classes), one.typed, one.place, gave))
-        for one in foreign
-    ]
+    named = {id(module): name for name, module in model.named_modules()}
     image = torch.randn(_IMAGES, image_channels(model), _SIDE, _SIDE)
-    try:
-        with modes_kept(model), torch.no_grad():
-            model.eval()(image)
+    gave: list[list[Any]] = [[], []]  # what each gives in turn, in either pass
+    with tried(model) as copied, torch.no_grad():
+        hooks = [
+            copied.get_submodule(named[id(one.module)]).register_forward_hook(
+                partial(_hold, _expected(one, model, classes), one.typed, one.place, gave)
+            )
+            for one in foreign
+            if id(one.module) in named  # one that nobody registered is asked by the training
+        ]
+        for _ in gave:
             gave.reverse()
-            model(image)
-            _check_repeats(*gave)
-    except ConfigError:
-        raise
-    except Exception:
-        pass
-    finally:
+            try:
+                copied(image)
+            except ConfigError:
+                raise
+            except Exception:  # what came before it counts
+                pass
         for hook in hooks:
             hook.remove()
+    _check_repeats(*gave)
 
 
 def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Shape] | Shape]:
@@ -236,9 +237,8 @@ def _expected(one: Filled, model: Any, classes: int) -> Callable[[Any], list[Sha
 
 def _check_repeats(second: list[Any], first: list[Any]) -> None:
     """Of one image twice the same comes out: the first module of which it does not is random, or counts its calls."""
-    for (typed, before), (_, after) in zip(first, second, strict=True):
-        alike = (((one == other) | (one != one)).all() for one, other in zip(before, after, strict=True))  # or no number at all
-        if not all(alike):
+    for (typed, before), (_, after) in zip(first, second, strict=False):
+        if not all(map(alike, before, after)):
             raise ConfigError(
                 f"{typed} gives other values for the same image each time, though the model is in evaluation mode: scores "
                 f"would be drawn by chance. Draw in training alone (if self.training), or make it without. {_SEE}"

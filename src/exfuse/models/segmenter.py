@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import initialise
 from exfuse.models.places import Filled, check_auxiliary, check_places, fill
-from exfuse.randomness import torch_seeded
+from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 from exfuse.store.variants import names, techniques
 
 # what a technique's module is called where not `technique_NAME`: checkpoints and the seeds of weights go by it
@@ -147,7 +147,7 @@ def build_segmenter(
             "[2, 3, 4, 5], or fewer, and _partial_: true. See docs/extend.md."
         )
     levels = tuple(settings["levels"])
-    with torch_seeded(seed, "weights", BACKBONE):  # some of timm's parameters are drawn here and nowhere else
+    with all_seeded(derive_seed(seed, "weights", BACKBONE)):  # some of timm's parameters are drawn here and nowhere else
         taps = backbone(levels=levels, rearrange=one("blocks"))
     encoder = one("features")(taps)
     head = one("head")(classes=classes)
@@ -168,7 +168,7 @@ def build_segmenter(
         head,
         {name: option(classes=classes) for name, option in several("scores").items()},
     )
-    initialise(model, seed, BACKBONE, leave=model.pretrained - {BACKBONE})
+    initialise(model, seed, BACKBONE, model.pretrained - {BACKBONE}, [one.module for one in foreign])
     check_auxiliary(model, *(f"technique/{technique.name}" for technique in placed if technique.place == "head"))
     if foreign:
         with torch_seeded(seed, "places"):
