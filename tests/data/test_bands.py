@@ -1,6 +1,8 @@
 """Images of other channels than RGB and of more than 8 bits: files against a plain reading of their rule, and a whole run."""
 
+import struct
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +152,26 @@ def test_only_an_alpha_is_left_out(tmp_path: Path) -> None:
             Bands(3, (0, 255)).read(tmp_path / name)
 
 
+def test_an_alpha_beside_grey_of_16_bits_is_left_out(tmp_path: Path) -> None:
+    values, path = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000, tmp_path / "a.png"
+    with path.open("wb") as file:
+        chunks = [
+            (b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, 4, 0, 0, 0)),
+            (
+                b"IDAT",
+                zlib.compress(b"".join(b"\0" + np.stack([row, 0 * row + 9], -1).astype(">u2").tobytes() for row in values)),
+            ),
+            (b"IEND", b""),
+        ]
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, body in chunks:
+            file.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
+    for channels in (1, 3):
+        found = Bands(channels, (0, 65535)).read(path)
+        assert (found == np.rint(values / 257)[..., None]).all()
+        assert found.shape == (3, 4, channels)
+
+
 def test_a_problem_that_was_seen_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been the machine's: too little memory, too many open files."""
     path, _ = saved(tmp_path, "eight.npy")
@@ -189,6 +211,27 @@ def test_a_range_far_from_zero_keeps_its_levels(tmp_path: Path, kind: type) -> N
     np.save(tmp_path / "x.npy", stored)
     read = Bands(1, (low, low + 255)).read(tmp_path / "x.npy")
     np.testing.assert_array_equal(read.ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("most", [100, 255, 1000, 4095, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pgm_or_ppm_is_read_as_written_whatever_it_may_hold_at_most(
+    tmp_path: Path, most: int, plain: bool, channels: int
+) -> None:
+    """Pillow would scale its values so that ``most`` is white."""
+    values = np.rint(np.linspace(0, 0.8 * most, 12)).astype(int).reshape(3, 4)
+    colours = np.repeat(values.ravel(), channels)
+    kind = {(False, 1): 5, (False, 3): 6, (True, 1): 2, (True, 3): 3}[plain, channels]
+    body = " ".join(map(str, colours)).encode() + b"\n" if plain else colours.astype(">u2" if most > 255 else "u1").tobytes()
+    path = tmp_path / ("a.pgm" if channels == 1 else "a.ppm")
+    path.write_bytes(f"P{kind}\n4 3\n{most}\n".encode() + body)
+    span = (0.1 * most, 0.7 * most)
+    expected = np.rint(255 * np.clip((values - span[0]) / (span[1] - span[0]), 0, 1))
+    for wanted in {channels, 3}:
+        found = Bands(wanted, span).read(path)
+        assert found.shape == (3, 4, wanted)
+        assert (found == expected[..., None]).all()
 
 
 def test_grey_is_weighed_as_pillow_does_and_repeated_where_three_channels_are_wanted(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Bands(NamedTuple):
         """
         if self.usual:
             return read_image(path, upright)
-        return or_unfit(path, lambda: self.eight_bits(_stored(path, upright, self.channels)))
+        return or_unfit(path, lambda: self.eight_bits(_stored(path, upright, self)))
 
     def size(self, path: Path, upright: bool = False) -> tuple[int, int]:
         """Width and height of what `read` gives."""
@@ -166,8 +166,9 @@ def _header(path: Path) -> Facts:
     return or_data_error(path, lambda image: Facts(image.size, orientation_of(image, path)))
 
 
-def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
+def _stored(path: Path, upright: bool, bands: Bands) -> np.ndarray:
     """(H, W, C) of the values in a file."""
+    channels = bands.channels
     if path.suffix.lower() == _ARRAY:
         values = np.load(path, allow_pickle=False)
     elif path.suffix.lower() in _TIFF:
@@ -183,14 +184,17 @@ def _stored(path: Path, upright: bool, channels: int) -> np.ndarray:
                 raise MissingCodecError(f"{path} is compressed: {error}. Type pip install imagecodecs.") from error
     else:
         with opened(path) as image:
-            values = _pictured(image, path, upright, channels)
+            values = _pictured(image, path, upright, channels, as_written=bands.range is not None)
     if values.dtype.kind not in "uif":
         raise Unfit(f"holds values of {values.dtype}, expected numbers.")
     return values.reshape(_checked(values.shape))
 
 
-def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int) -> np.ndarray:
+def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int, as_written: bool) -> np.ndarray:
     refuse_frames(image)
+    largest: Any = None  # that a PGM or PPM may hold: Pillow scales its values so that this becomes white
+    if as_written and image.format == "PPM" and image.tile[0][0].startswith("ppm"):
+        largest = image.tile[0][3][1]  # type: ignore[index]
     orientation = orientation_of(image, path) if upright else 1
     if is_deep(image) and image.mode in _SIXTEEN:
         if orientation > 1:
@@ -201,7 +205,8 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         if values is None:
             raise Unfit("cannot be decoded. Restore the file from its source, or unlist it.")
         values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if image.mode == "RGB" else cv2.COLOR_BGRA2RGBA)
-        return values[..., : _seen(image, channels)]
+        grey = channels == 1 and str(image.tile[0][3]).startswith("LA")  # grey and alpha, which Pillow calls RGBA
+        return values[..., : 1 if grey else _seen(image, channels)]
     pixels: Image.Image = image
     if image.mode in ("1", "P", "PA", "LA"):
         pixels = image.convert("RGB" if channels == 3 else "L")
@@ -209,8 +214,11 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         pixels = image.convert("L")
     elif channels in (1, 3) and image.mode in _OTHER_COLOURS:
         raise Unfit(f"holds colours as {image.mode}, which are no red, green and blue. Save it as RGB.")
-    turned = pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels
-    return np.asarray(turned)[..., : _seen(image, channels)] if pixels.mode == "RGBA" else np.asarray(turned)
+    values = np.asarray(pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels)
+    if largest:
+        white = np.iinfo(np.uint8 if values.dtype == np.uint8 else np.uint16).max
+        values = np.rint(values * (largest / white)).astype(values.dtype)
+    return values[..., : _seen(image, channels)] if pixels.mode == "RGBA" else values
 
 
 def _seen(image: ImageFile.ImageFile, channels: int) -> int | None:

@@ -91,6 +91,8 @@ class TrainedModel:
                     f"an image of Pillow's mode {image.mode} has more than 8 bits in its file, which would be cut off. "
                     "Give its file, or an array of uint8."
                 )
+            if by_range and image.format == "PPM":
+                raise DataError("Pillow scales the values of a PGM or PPM, which data.range means as written. Give its file.")
             if not self.upright and unread and image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 1:
                 raise DataError(
                     "Pillow turns a TIFF with an orientation, and this model takes it as it is stored. Give its file."
