@@ -1,5 +1,6 @@
 """A reader of one's own: what the data set's file says at its top must be what the reader was told."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from exfuse.errors import ConfigError
 from exfuse.store.description import Option
 
 ITEM = Item("a", Path("a.png"), Path("a_mask.png"))
+GROUPED = Item("a", Path("a.png"), Path("a_mask.png"), group="g")
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the file says at its top, and what the reader gave
     "channels": ({"channels": 5}, {}),
     "channels, by the reader": ({}, {"bands": Bands(5)}),
@@ -21,14 +23,23 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the file say
     "classes": ({"classes": ["a", "c"]}, {}),
     "void_ids": ({"void_ids": [7]}, {}),
     "groups": ({"groups": "first_part"}, {}),
+    "groups, others": ({"groups": "first_part"}, {"items": (GROUPED,)}),
     "ordered": ({"ordered": True}, {}),
+    "ordered, by the reader": ({"ordered": False}, {"ordered": True}),
+    "ordered, in groups": ({"groups": "column"}, {"items": (GROUPED,), "ordered": True}),
+    "orientation, by the reader": ({}, {"orientation": "stored"}),
+    "orientation, another": ({"orientation": "upright"}, {"orientation": "stored"}),
     "orientation": ({"orientation": "stored"}, {"items": (Item("a", Path("a.png"), Path("b.png"), upright=True),)}),
 }
 SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
     ({"channels": 3, "range": None, "groups": None, "ordered": False, "void_ids": [255], "orientation": "refuse"}, {}),
     ({"channels": 5, "range": [0, 128], "classes": ["a", "b"]}, {"bands": Bands(5, (0.0, 128.0))}),
-    ({"groups": "first_part"}, {"items": (Item("a", Path("a.png"), Path("b.png"), group="g"),)}),
+    ({"groups": "first_part"}, {"items": (Item("g_1", Path("a.png"), Path("b.png"), group="g"),)}),
+    ({"groups": "column", "ordered": True}, {"items": (GROUPED,), "ordered": True}),
+    ({}, {"items": (GROUPED,), "ordered": True}),
+    ({"orientation": "upright"}, {"orientation": "upright"}),
+    ({"orientation": "stored"}, {"orientation": "stored"}),
     ({"classes": "classes.txt", "void_ids": None}, {}),
 ]
 
@@ -44,6 +55,15 @@ def read(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], given: dict[str,
 def test_what_does_not_reach_the_reader_is_named(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=rf"data=own: data\.{case.partition(',')[0]} is .*, its reader gave .* for train"):
         read(monkeypatch, *CASES[case])
+
+
+@pytest.mark.parametrize(
+    "said", [{"range": [0]}, {"range": 255}, {"range": ["0", 1]}, {"channels": "3"}, {"channels": 0}], ids=str
+)
+def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    key, value = next(iter(said.items()))
+    with pytest.raises(ConfigError, match=rf"data\.{key}={re.escape(repr(value))}: expected "):
+        read(monkeypatch, said, {})
 
 
 @pytest.mark.parametrize(("said", "given"), SAME)

@@ -11,8 +11,9 @@ from exfuse.data.bands import Bands
 from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, divide
-from exfuse.errors import ConfigError, DataError
+from exfuse.errors import ConfigError, DataError, some
 from exfuse.store.description import NOTHING, Described, HeldOut, Option, RunDescription
+from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.variants import technique
 
 
@@ -43,15 +44,19 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
     """
     said, asked, bands = data.settings, bands_of(data), found.bands
     classes, void_ids = said.get("classes"), said.get("void_ids")
-    grouped, turned = any(item.group for item in found.items), any(item.upright for item in found.items)
+    by, groups = said.get("groups"), [item.group for item in found.items]
+    ruled = groups if by in (None, COLUMN) else [GroupRule(by).group(item.id) for item in found.items]
+    ordered = said.get("ordered", False if by else found.ordered)
+    turned = "upright" if any(item.upright for item in found.items) else found.orientation
+    upright = photographs_upright(data)  # of predictions
     differ = {
         "channels": (asked.channels, bands.channels) if asked.channels != bands.channels else None,
         "range": (asked.range, bands.range) if asked.range != bands.range else None,
         "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
         "void_ids": (void_ids, found.void_ids) if isinstance(void_ids, list) and {*void_ids} != {*found.void_ids} else None,
-        "groups": (said.get("groups"), None) if said.get("groups") and found.items and not grouped else None,
-        "ordered": (True, False) if said.get("ordered") and not found.ordered else None,
-        "orientation": ("stored", "upright") if not photographs_upright(data) and turned else None,
+        "groups": (by, some(sorted({*groups})) or None) if ruled != groups or (by and not any(groups)) else None,
+        "ordered": (ordered, found.ordered) if ordered != found.ordered else None,
+        "orientation": (said.get("orientation"), turned) if turned == ("stored" if upright else "upright") else None,
     }
     for key, one in differ.items():
         if one is not None:
@@ -63,7 +68,7 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
 
 
 def _text(value: object) -> str:
-    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    return "null" if value is None else repr(list(value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _other(typed: str, found: object, split: str, wanted: str) -> ConfigError:
@@ -99,8 +104,16 @@ def photographs_upright(data: Option) -> bool:
 
 def bands_of(data: Option) -> Bands:
     """What is read of images of these data."""
-    span = data.settings.get("range")
-    return Bands(data.settings.get("channels", 3), (span[0], span[1]) if span else None)
+    channels, span = data.settings.get("channels", 3), data.settings.get("range")
+    if not isinstance(channels, int) or channels < 1:
+        raise ConfigError(f"data.channels={channels!r}: expected a whole number from 1.")
+    if span is not None and not (isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))):
+        raise ConfigError(f"data.range={span!r}: expected [LOW,HIGH], the values that become 0 and 255, or null.")
+    return Bands(channels, (span[0], span[1]) if span else None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_labelled_split(described: Described, split: str) -> LabelledSplit:

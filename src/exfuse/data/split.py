@@ -55,6 +55,7 @@ class Split:
         ordered: whether images that follow each other within a group do so in time or space too, as frames of a video.
         bands: what is read of the images.
         ids: of the classes in the mask files, in their order; empty where these are 0..C-1, as they are once they are read.
+        orientation: of images that their EXIF turns, see `make_split`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Split:
     ordered: bool = False
     bands: Bands = RGB
     ids: tuple[int, ...] = ()
+    orientation: Orientation = "refuse"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -152,8 +154,8 @@ def make_split(
                 "name that is the video's or scan's (data.groups='([^_]+)_'), or list groups beside them (data.groups=column)."
             )
         check_order([item.id for item in found], [*map(_group, found)])
-    kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "ids": tuple(ids)}
-    split = Split(name, found, tuple(classes), tuple(void_ids), **kept)
+    kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "orientation": orientation}
+    split = Split(name, found, tuple(classes), tuple(void_ids), ids=tuple(ids), **kept)
     check_class_names(split.classes, name)
     if ids and (len(split.ids) != len(split.classes) or len({*split.ids}) < len(split.ids)):
         raise DataError(
