@@ -92,7 +92,7 @@ def export(
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 
-    of = [f"run {record.key}"]
+    of = [f"run {record.key} for {sizes}"]
     with outputs([path], of=of) if output else nullcontext():  # what lies in a run's folder is written here
         write_atomically(path, write)
     console.print(

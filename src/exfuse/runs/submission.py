@@ -7,7 +7,7 @@ from typing import Literal
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_ids
-from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text
+from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text, plural
 from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Device, Positive
 from exfuse.palette import palette_image
@@ -60,7 +60,9 @@ def make_submission(
         write_archive(scratch, folder, masks)
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 
-    with outputs([path], of=[f"run {RunFolder.name_of(trained)} by {protocol.name} {dict(protocol.settings)}"]):
+    images = f"{plural(len(sizes), 'image')} of {data.settings['root']} for {folder}"
+    of = f"run {RunFolder.name_of(trained)} on {images} by {protocol.name} {dict(protocol.settings)}"
+    with outputs([path], of=[of]):
         write_atomically(path, write)
     console = Console()
     console.print(f"{path}: {len(sizes):,} masks in {folder}, checked, SHA-256 {sha256(path)[:16]}", soft_wrap=True)
