@@ -42,5 +42,5 @@ def test_classes_of_other_scripts_are_named_by_a_font_that_has_their_letters_or_
         warnings.simplefilter("error")
         save_overlay(tmp_path / "overlay.png", np.zeros((2, 3, 3), np.uint8), ids, classes)
     told = capsys.readouterr().err
-    assert ("overlay.png: no font that matplotlib knows has 自行车犬" in told) == (len(families()) == 1)
+    assert ("overlay.png: no font that is looked through has 自行车犬" in told) == (len(families()) == 1)
     assert told.count("\n") <= 1

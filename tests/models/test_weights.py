@@ -352,3 +352,8 @@ def test_an_absent_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_a_backbone_without_a_package_is_refused():
     with pytest.raises(ConfigError, match=r"no package carries weights of resnet18, only of \['tf_efficientnet_lite0'\]"):
         load_backbone_weights(tiny(), "package")
+
+
+def test_state_that_is_no_tensor_is_no_number_that_is_not_finite():
+    assert non_finite({"counter._extra_state": {"steps": 3}, "weight": torch.ones(2)}) == ""
+    assert non_finite({"counter._extra_state": {"steps": 3}, "weight": torch.tensor([1, float("nan")])}) == "weight"

@@ -73,7 +73,7 @@ def test_an_unknown_technique_is_answered_with_those_that_there_are():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("title: x\norder: 6\nbaseline: on\nplace: levels\n", "Expected `str`, got `bool` - at `\\$.baseline`"),
+        ("title: x\norder: 6\nbaseline: on\nplace: levels\n", "Expected `str`, got `bool` - at `\\$.baseline`.*: quote them"),
         ("title: x\norder: 6\nbaseline: none\nplace: middle\n", "Invalid enum value 'middle' - at `\\$.place`"),
         ("title: x\norder: 6\nbaseline: none\nplace: levels\npapr: y\n", "unknown field `papr`"),
         ("title: x\norder: 6\nplace: levels\n", "missing required field `baseline`"),

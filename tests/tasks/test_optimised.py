@@ -11,6 +11,7 @@ import torch
 from msgspec.structs import replace
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from exfuse.errors import ConfigError
@@ -117,7 +118,9 @@ class Plain:
 @pytest.mark.parametrize(
     ("schedule", "optimizer", "says"),
     [
-        (lambda step, steps: step < 3, torch.optim.SGD, r"recipe\.schedule is called with the optimiser and steps=, .*'<'"),
+        (lambda step, steps: step < 3, torch.optim.SGD, r"recipe\.schedule cannot be made of the optimiser and steps=: .*'<'"),
+        (lambda step, steps: int("a"), torch.optim.SGD, r"recipe\.schedule cannot be made of .*: invalid literal"),
+        (lambda one, steps: ReduceLROnPlateau(one), torch.optim.SGD, r"recipe\.schedule waits for a score"),
         (lambda optimizer: None, torch.optim.SGD, r"recipe\.schedule is called with .*unexpected keyword argument 'steps'"),
         (lambda optimizer, steps: None, torch.optim.SGD, r"recipe\.schedule made None, expected a torch LRScheduler"),
         (poly, lambda params: torch.optim.SGD(params), r"recipe\.optimizer is called with parameter groups and lr=.*'lr'"),

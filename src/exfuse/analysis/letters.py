@@ -43,7 +43,7 @@ def letters_told(name: str) -> Iterator[None]:
     if absent:
         letters = "".join(dict.fromkeys(absent))
         complain(
-            f"{name}: no font that matplotlib knows has {letters}: boxes stand for them. Install one, such as fonts-noto-cjk, "
-            f"and delete {get_cachedir()}, where matplotlib keeps the list of fonts.",
+            f"{name}: no font that is looked through has {letters}: boxes stand for them. Chinese, Japanese and Korean "
+            f"come with fonts-noto-cjk; delete {get_cachedir()} then, where matplotlib keeps the list of fonts.",
             "Warning",
         )

@@ -69,7 +69,8 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     except (ImportError, TypeError, ValueError, RecursionError, KeyError) as error:
         waits = "missing" in str(error) and "argument" in str(error) and isinstance(code, dict) and not code.get(_PARTIAL)
         hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
-        raise ConfigError(f"{group}={option.name} cannot be built: {error}.{hint}") from error
+        said = f"KeyError: {error}" if isinstance(error, KeyError) else error
+        raise ConfigError(f"{group}={option.name} cannot be built: {said}.{hint}") from error
 
 
 def check(group: str, option: Option) -> None:
@@ -201,4 +202,6 @@ def refusal(key: str, value: Any, kind: Any, written: Any) -> str:
         return f"{key}={value}: expected {expected(kind)}; no number but a seed may be larger than {limits.MOST:,}."
     close = nearest_word(value, kind)
     hint = f" Did you mean {close}?" if close else f" For example {key}{own}." if (own := key_of(kind)) else ""
+    if "text" in expected(kind) and any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+        hint = " YAML reads no, yes, on and off as false and true: quote them."
     return f"{key}={shown(value)}: expected {expected(kind)}.{hint}"

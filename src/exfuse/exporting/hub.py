@@ -43,6 +43,8 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     record = finished(run)
     model, trained, classes = load_checkpoint(Path(run))
     folder = Path(output or Path(run) / "export" / name.replace("/", "--"))
+    if odd := [name for name, value in model.state_dict().items() if not isinstance(value, torch.Tensor)]:
+        raise UserError(f"{odd[0]} of run {record.key} is no tensor, and the Hub takes tensors alone. Make it a buffer.")
     of = f"run {record.key}"
     if folder.exists():
         check_folder(folder, of)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -142,9 +143,10 @@ def read_state_dict(path: Path, key: str = "backbone.init") -> dict[str, Tensor]
     return tensors
 
 
-def non_finite(state: Mapping[str, Tensor]) -> str:
-    """Name of the first tensor with a NaN or an infinity among its numbers; "" if there is none."""
-    named = {name: value for name, value in state.items() if value.is_floating_point() or value.is_complex()}
+def non_finite(state: Mapping[str, Any]) -> str:
+    """Name of the first tensor with a NaN or an infinity among its numbers; "" if there is none. Other state is left alone."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    named = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
     wide = (value.float() if value.element_size() == 1 else value for value in named.values())  # torch asks no float8
     sound = [value.isfinite().all() for value in wide]
     found = torch.stack(sound).tolist() if sound else []  # one answer of the device's for all

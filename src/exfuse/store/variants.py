@@ -129,7 +129,10 @@ def _technique(path: Path) -> Technique:
         found = msgspec.yaml.decode(path.read_bytes(), type=Technique)
     except msgspec.MsgspecError as error:
         expected = ", ".join(Technique.__struct_fields__[:-1])
-        raise ConfigError(f"{path} is no technique ({error}). Expected the keys {expected}; see conf/slot/seb.yaml.") from error
+        hint = " YAML reads on, off, yes and no as true and false: quote them." if "got `bool`" in str(error) else ""
+        raise ConfigError(
+            f"{path} is no technique ({error}).{hint} Expected the keys {expected}; see conf/slot/seb.yaml."
+        ) from error
     if path.stem in _COLUMNS:
         raise ConfigError(f"{path}: tables have a column {path.stem} already. Call the technique, and so the file, otherwise.")
     return msgspec.structs.replace(found, name=path.stem, short=found.short or path.stem.upper())

@@ -113,7 +113,7 @@ def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN
         _grid("run", [(named[id(one)], f"seed {one.seed}", one) for one in finals]),
     ]
     failed = [one for one in outcomes if one.status not in (*_OPEN, *GOOD, BUSY)]
-    reasons = [Text(f"{one.row}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
+    reasons = [Text(f"{named[id(one)]}, seed {one.seed}: {one.status}. {one.reason}", "red") for one in failed[-1:]]
     return Group(*(grid for grid in grids if grid.row_count), *reasons, Text(summary(outcomes, runs, planned)))
 
 

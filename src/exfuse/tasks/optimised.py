@@ -10,7 +10,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import is_within
@@ -65,9 +65,14 @@ def _called(key: str, taken: str, wanted: type[T], make: Callable[..., T], *give
     """
     try:
         inspect.signature(make).bind(*given, **named)
-        made = make(*given, **named)
     except TypeError as error:
         raise ConfigError(f"{key} is called with {taken}, which does not do: {error}. See docs/extend.md.") from error
+    try:
+        made = make(*given, **named)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} cannot be made of {taken}: {error}. See docs/extend.md.") from error
+    if isinstance(made, ReduceLROnPlateau):
+        raise ConfigError(f"{key} waits for a score, and a schedule here is a rate for every step. See docs/extend.md.")
     if not isinstance(made, wanted):
         raise ConfigError(f"{key} made {made!r:.80}, expected a torch {wanted.__name__}. See docs/extend.md.")
     return made
