@@ -41,7 +41,10 @@ from tests.pace import patience
         ("recipe.augmentation.flip=2", "recipe.augmentation.flip=2: expected a number of at least 0 and of at most 1."),
         ("recipe.augmentation.scale=[1]", "recipe.augmentation.scale=[1]: expected a list, each a number above 0 of length 2."),
         ("data=folder data.classes=3", "data.classes=3: expected text or a list, each text."),
-        ("data=folder data.classes=[false,true]", "each text. YAML reads no, yes, on and off as false and true: quote them."),
+        (
+            "data=folder data.classes=[false,true]",
+            "data.classes=[false,true]: expected text or a list, each text. YAML reads no, yes, on and off as",
+        ),
         (
             "data=folder data.void_ids=[300]",
             "data.void_ids=[300]: expected a list, each a whole number of at least 0 and",
