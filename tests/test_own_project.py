@@ -206,7 +206,7 @@ def test_a_run_without_them_has_its_key_without_the_folder_and_published_studies
         ("ladder techniques=spatial,spatial", "spatial is listed twice"),
         ("factorial techniques=seb,seb=gate", "Only add_one"),
         ("add_one techniques=dap=lost", "Did you mean 'last'?"),
-        ("lader techniques=channel", "Did you mean 'ladder'?"),
+        ("lader techniques=channel", "Did you mean ladder?"),
         ("ladder techniques=", "techniques=: an empty text names nothing"),
         ("ladder", "techniques is not set"),
         ("ladder techniques=channel name=../x", "name=../x"),
