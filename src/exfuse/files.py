@@ -331,6 +331,11 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published:
             raise UserError(f"{path} is of {then}, this would be of {asked}. Choose another place, or remove it.")
 
 
+def seen_from(place: Path, path: Path) -> str:
+    """Where ``path`` lies from the folder of ``place``, for `outputs`: both may move together."""
+    return os.path.relpath(path.resolve(), place.resolve().parent)
+
+
 def _place(path: Path) -> Path:
     """Where a file is put, whose own name may be that of a link, which it then replaces."""
     return path.parent.resolve() / path.name

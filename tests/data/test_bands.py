@@ -152,24 +152,43 @@ def test_only_an_alpha_is_left_out(tmp_path: Path) -> None:
             Bands(3, (0, 255)).read(tmp_path / name)
 
 
-def test_an_alpha_beside_grey_of_16_bits_is_left_out(tmp_path: Path) -> None:
-    values, path = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000, tmp_path / "a.png"
+def write_png(path: Path, bits: int, colour: int, rows: list[bytes], width: int) -> None:
+    """A PNG of a kind that no library here writes."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+        (b"IEND", b""),
+    ]
     with path.open("wb") as file:
-        chunks = [
-            (b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, 4, 0, 0, 0)),
-            (
-                b"IDAT",
-                zlib.compress(b"".join(b"\0" + np.stack([row, 0 * row + 9], -1).astype(">u2").tobytes() for row in values)),
-            ),
-            (b"IEND", b""),
-        ]
         file.write(b"\x89PNG\r\n\x1a\n")
         for name, body in chunks:
             file.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
+
+
+def test_an_alpha_beside_grey_of_16_bits_is_left_out(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    rows = [np.stack([row, 0 * row + 9], -1).astype(">u2").tobytes() for row in values]
+    write_png(tmp_path / "a.png", 16, 4, rows, width=4)
     for channels in (1, 3):
-        found = Bands(channels, (0, 65535)).read(path)
+        found = Bands(channels, (0, 65535)).read(tmp_path / "a.png")
         assert (found == np.rint(values / 257)[..., None]).all()
         assert found.shape == (3, 4, channels)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits_is_read_as_written(tmp_path: Path, bits: int) -> None:
+    most = 2**bits - 1
+    values = np.arange(16, dtype=np.uint8).reshape(2, 8) % (most + 1)
+    packed = np.packbits(np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(2, -1), axis=1)
+    write_png(tmp_path / "a.png", bits, 0, [row.tobytes() for row in packed], width=8)
+    found = Bands(1, (0, most)).read(tmp_path / "a.png")[..., 0]
+    assert (found == np.rint(255 / most * values)).all()
+    assert (Bands(1, (0, 255)).read(tmp_path / "a.png")[..., 0] == values).all()
+
+
+def test_a_plain_bitmap_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.pbm").write_bytes(b"P1\n4 1\n0 1 1 0\n")
+    assert Bands(1, (0, 255)).read(tmp_path / "a.pbm")[0, :, 0].tolist() == [255, 0, 0, 255]
 
 
 def test_a_problem_that_was_seen_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the file say
     "channels, by the reader": ({}, {"bands": Bands(5)}),
     "range": ({"range": [0, 128]}, {}),
     "range, by the reader": ({"range": None}, {"bands": Bands(3, (0, 128))}),
+    "ordered, without": ({"ordered": True}, {"items": (GROUPED,)}),
     "range, another": ({"range": [0, 128]}, {"bands": Bands(3, (0, 255))}),
     "classes": ({"classes": ["a", "c"]}, {}),
     "void_ids": ({"void_ids": [7]}, {}),
@@ -38,27 +39,32 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"groups": "first_part"}, {"items": (Item("g_1", Path("a.png"), Path("b.png"), group="g"),)}),
     ({"groups": "column", "ordered": True}, {"items": (GROUPED,), "ordered": True}),
     ({}, {"items": (GROUPED,), "ordered": True}),
+    ({"ordered": None}, {}),
+    ({"groups": "column", "ordered": None}, {"items": (GROUPED,)}),
+    ({"range": [0, 128]}, {"bands": Bands(3, [0, 128])}),  # type: ignore[arg-type]  # as a YAML file has it
     ({"orientation": "upright"}, {"orientation": "upright"}),
     ({"orientation": "stored"}, {"orientation": "stored"}),
     ({"classes": "classes.txt", "void_ids": None}, {}),
 ]
 
 
-def read(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], given: dict[str, Any]) -> Split:
-    split = Split(**{"name": "own train", "items": (ITEM,), "classes": ("a", "b")} | given)
+def read(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], given: dict[str, Any], part: str = "val") -> Split:
+    split = Split(**{"name": "own val", "items": (ITEM,), "classes": ("a", "b")} | given)
     monkeypatch.setattr(reading, "build", lambda *_: split)
     monkeypatch.setattr(reading, "check_labels", lambda _: None)
-    return reading.read_split(Option("own", said), "train")
+    return reading.read_split(Option("own", said), part)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_does_not_reach_the_reader_is_named(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=rf"data=own: data\.{case.partition(',')[0]} is .*, its reader gave .* for train"):
+    with pytest.raises(ConfigError, match=rf"data=own: data\.{case.partition(',')[0]} is .*, its reader gave .* for val"):
         read(monkeypatch, *CASES[case])
 
 
 @pytest.mark.parametrize(
-    "said", [{"range": [0]}, {"range": 255}, {"range": ["0", 1]}, {"channels": "3"}, {"channels": 0}], ids=str
+    "said",
+    [{"range": [0]}, {"range": 255}, {"range": ["0", 1]}, {"channels": "3"}, {"channels": 0}, {"groups": False}],
+    ids=str,
 )
 def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     key, value = next(iter(said.items()))

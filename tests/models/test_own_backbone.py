@@ -16,9 +16,17 @@ class Net(nn.Module):
         super().__init__()
         self.spoil, self.channels = spoil, 8 if spoil == "channels" else (8, 8, 8, 8)
         self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.late = nn.LazyConv2d(8, 1) if spoil == "lazy" else nn.Identity()
         self.stages = nn.ModuleList(nn.Conv2d(8, 8, 3, stride=2, padding=1) for _ in range(3))
 
+    def get_extra_state(self) -> object:
+        return {"steps": 0} if self.spoil == "state" else torch.zeros(())
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
     def forward(self, image: torch.Tensor) -> object:
+        image -= 0.5  # in place, which is its own business
         if self.spoil == "sides" and image.shape[-1] % 32:
             raise RuntimeError("sides must be divisible by 32")
         maps = [self.stem(image)]
@@ -42,6 +50,8 @@ def test_four_maps_are_taken() -> None:
         ("none", r"in a NoneType, which is no list of tensors"),
         ("tensor", r"in a Tensor, which is no list of tensors"),
         ("few", r"expected four maps"),
+        ("lazy", r"late\.weight has no size before its first image"),
+        ("state", r"_extra_state is no tensor, and files of weights hold tensors alone"),
         ("chance", r"that differ each time, of one image in evaluation mode"),
         ("channels", r"says channels=8; expected four maps"),
         ("sides", r"stops at an image of 65x97 \(RuntimeError: sides must be divisible by 32\); expected .* any size"),

@@ -15,6 +15,7 @@ from exfuse.composition.segmentation import build_model
 from exfuse.config.slots import register_slots
 from exfuse.errors import ConfigError
 from exfuse.fusing.fuse import fuse
+from exfuse.models.gcn import BoundaryRefinement
 from exfuse.store import variants
 
 SLOT = "title: {name}\norder: {order}\nbaseline: none\nplace: {place}\n"
@@ -112,6 +113,24 @@ class FirstImage(nn.Module):
         return scores - self.shift
 
 
+class Closure(nn.Module):
+    """Reaches a part of itself through a function, of which a copy is that function."""
+
+    def __init__(self, name, classes):
+        super().__init__()
+        norm = self.norm = nn.BatchNorm2d(classes)
+        dropout = self.dropout = nn.Dropout()
+        self.function = lambda scores: dropout(norm(scores))
+
+    def forward(self, scores):
+        return self.function(scores)
+
+
+class InPlace(Halved):
+    def forward(self, scores):
+        return scores.sub_(0.5).mul_(2)
+
+
 class Lazy(nn.Module):
     def __init__(self, name, classes):
         super().__init__()
@@ -176,6 +195,37 @@ class Thrice(nn.Module):
         return nn.functional.interpolate(maps, scale_factor=3.0)
 
 
+class Adapted(nn.Module):
+    """Puts a layer that starts closed into the encoder."""
+
+    def __init__(self, backbone, name):
+        super().__init__()
+        self.backbone = backbone
+        self.channels, self.levels, self.reductions = backbone.channels, backbone.levels, backbone.reductions
+        backbone.adapter = nn.Conv2d(8, 8, 1)
+        nn.init.zeros_(backbone.adapter.weight)
+
+    def forward(self, image):
+        return self.backbone(image)
+
+
+class Pretrained(Adapted):
+    pretrained_parts = ("backbone",)
+
+    def __init__(self, backbone, name):
+        super().__init__(backbone, name)
+        for value in backbone.parameters():
+            nn.init.constant_(value, 0.125)
+
+
+class Renamed(Adapted):
+    def __init__(self, backbone, name):
+        super().__init__(backbone, name)
+        del self.backbone
+        self.net = nn.Sequential(backbone)
+        self.backbone = backbone
+
+
 class OwnDecoder(nn.Module):
     """As docs/own_project.md has it: of its first upsampling it says nothing but where its scores are supervised."""
 
@@ -188,6 +238,14 @@ class OwnDecoder(nn.Module):
     def forward(self, levels, size):
         first = self.first(self.narrow(levels[-1]))
         return nn.functional.interpolate(first, size=size), first
+
+
+class Smoothed(OwnDecoder):
+    def __init__(self, **given):
+        super().__init__(**given)
+        width = given["width"]
+        self.refine = BoundaryRefinement(width)
+        self.smooth, self.again = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
 
 class WideDecoder(OwnDecoder):
@@ -321,9 +379,21 @@ def test_a_trial_leaves_no_trace_of_its_image(add, compose_config):
     assert (mine.seen, float(mine.shift)) == (False, 0)
 
 
+def test_a_trial_runs_nothing_in_training_mode_through_a_function(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Closure")
+    mine = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine
+    assert not mine.norm.num_batches_tracked
+    assert mine.norm.training
+
+
+def test_a_module_may_change_what_it_is_given_in_place(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.InPlace")
+    build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+
+
 def test_a_layer_without_a_size_is_named(add, compose_config):
     add("mine", "scores", 9, "tests.models.test_places.Lazy")
-    with pytest.raises(ConfigError, match=r"technique/mine: late\.weight of .*Lazy has no size before"):
+    with pytest.raises(ConfigError, match=r"technique/mine: .*Lazy: late\.weight has no size before"):
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
 
 
@@ -434,6 +504,36 @@ def own_decoder(tmp_path, add):
     return added
 
 
+@pytest.fixture
+def tap(tmp_path, add, compose_config):
+    """A model whose encoder is tapped by one's own code: ``tap("Adapted")``."""
+
+    def tapped(code):
+        add("mine", "levels", 6)
+        (tmp_path / "technique" / "ss").mkdir()
+        text = f"# A test's.\n_target_: tests.models.test_places.{code}\n_partial_: true\nname: mine\n"
+        (tmp_path / "technique" / "ss" / "mine.yaml").write_text(text)
+        return build_model(compose_config("backbone=resnet_tiny", "technique/ss=mine"), 4)
+
+    return tapped
+
+
+def test_what_an_own_tap_puts_into_the_encoder_stays_and_the_encoder_starts_as_ever(tap, compose_config):
+    usual = build_model(compose_config("backbone=resnet_tiny"), 4).encoder.backbone.state_dict()
+    encoder = tap("Adapted").encoder.backbone
+    assert not encoder.adapter.weight.any()
+    assert all(torch.equal(value, usual[name]) for name, value in encoder.state_dict().items() if "adapter" not in name)
+
+
+def test_an_encoder_that_a_tap_calls_pretrained_stays(tap):
+    assert all((value == 0.125).all() for name, value in tap("Pretrained").encoder.named_parameters() if "adapter" not in name)
+
+
+def test_an_encoder_under_another_first_name_is_refused(tap):
+    with pytest.raises(ConfigError, match="whose first name for the encoder is backbone"):
+        tap("Renamed")
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -458,6 +558,17 @@ def test_an_own_decoder_draws_the_same_whatever_its_first_upsampling_draws(own_d
     chosen = own_decoder("OwnDecoder")
     models = [build_model(compose_config(*chosen, f"technique/ecre={option}"), 4) for option in ("deconv", "subpixel")]
     assert torch.equal(*(model.decoder.narrow.weight for model in models))
+
+
+def test_layers_of_one_shape_start_the_same_whatever_stands_before_them(own_decoder, compose_config):
+    """The decoder's last layer, and a block of the package in it, behind maps of other widths."""
+    chosen = own_decoder("Smoothed")
+    encoders = ([], ["backbone=timm", "backbone.name=lcnet_035"])
+    models = [build_model(compose_config(*chosen, *encoder), 4).decoder for encoder in encoders]
+    assert models[0].narrow.weight.shape != models[1].narrow.weight.shape
+    for name in ("smooth.weight", "refine.first.weight", "again.weight"):
+        assert torch.equal(*(attrgetter(name)(model) for model in models))
+    assert not torch.equal(models[0].smooth.weight, models[0].again.weight)
 
 
 def test_what_nobody_reads_of_an_own_decoder_may_be_anything(own_decoder, compose_config):

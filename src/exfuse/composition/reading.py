@@ -45,16 +45,20 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
     said, asked, bands = data.settings, bands_of(data), found.bands
     classes, void_ids = said.get("classes"), said.get("void_ids")
     by, groups = said.get("groups"), [item.group for item in found.items]
+    if not isinstance(by, str | None):
+        raise ConfigError(f"data.groups={by!r}: expected text or null. YAML reads no and off as false: quote them.")
+    grouped = any(groups) or split == "val"  # of some data the images to train on have none
     ruled = groups if by in (None, COLUMN) else [GroupRule(by).group(item.id) for item in found.items]
-    ordered = said.get("ordered", False if by else found.ordered)
+    ordered = said.get("ordered")
+    ordered = bool(ordered) if grouped and (by or ordered is not None) else found.ordered
     turned = "upright" if any(item.upright for item in found.items) else found.orientation
     upright = photographs_upright(data)  # of predictions
     differ = {
         "channels": (asked.channels, bands.channels) if asked.channels != bands.channels else None,
-        "range": (asked.range, bands.range) if asked.range != bands.range else None,
+        "range": (asked.range, bands.range) if asked.range != (bands.range and tuple(bands.range)) else None,
         "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
         "void_ids": (void_ids, found.void_ids) if isinstance(void_ids, list) and {*void_ids} != {*found.void_ids} else None,
-        "groups": (by, some(sorted({*groups})) or None) if ruled != groups or (by and not any(groups)) else None,
+        "groups": (by, some(sorted({*groups})) or None) if grouped and (ruled != groups or (by and not any(groups))) else None,
         "ordered": (ordered, found.ordered) if ordered != found.ordered else None,
         "orientation": (said.get("orientation"), turned) if turned == ("stored" if upright else "upright") else None,
     }

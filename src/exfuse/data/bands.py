@@ -192,9 +192,7 @@ def _stored(path: Path, upright: bool, bands: Bands) -> np.ndarray:
 
 def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int, as_written: bool) -> np.ndarray:
     refuse_frames(image)
-    largest: Any = None  # that a PGM or PPM may hold: Pillow scales its values so that this becomes white
-    if as_written and image.format == "PPM" and image.tile[0][0].startswith("ppm"):
-        largest = image.tile[0][3][1]  # type: ignore[index]
+    largest = _largest(image) if as_written else None
     orientation = orientation_of(image, path) if upright else 1
     if is_deep(image) and image.mode in _SIXTEEN:
         if orientation > 1:
@@ -219,6 +217,14 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
         white = np.iinfo(np.uint8 if values.dtype == np.uint8 else np.uint16).max
         values = np.rint(values * (largest / white)).astype(values.dtype)
     return values[..., : _seen(image, channels)] if pixels.mode == "RGBA" else values
+
+
+def _largest(image: ImageFile.ImageFile) -> int | None:
+    """What a PGM, a PPM or grey of 2 or 4 bits may hold at most: Pillow scales their values so that this becomes white."""
+    codec, _, _, stated = image.tile[0]
+    if image.format == "PPM" and codec.startswith("ppm") and isinstance(stated, tuple) and isinstance(stated[1], int):
+        return stated[1]
+    return {"L;2": 3, "L;4": 15}.get(str(stated))
 
 
 def _seen(image: ImageFile.ImageFile, channels: int) -> int | None:

@@ -45,7 +45,7 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     folder = Path(output or Path(run) / "export" / name.replace("/", "--"))
     if odd := [name for name, value in model.state_dict().items() if not isinstance(value, torch.Tensor)]:
         raise UserError(f"{odd[0]} of run {record.key} is no tensor, and the Hub takes tensors alone. Make it a buffer.")
-    of = f"run {record.key}"
+    of = f"run {record.key} as {name}"
     if folder.exists():
         check_folder(folder, of)
     layout = any(value.ndim == 4 and not value.is_contiguous() for value in model.state_dict().values())

@@ -1,9 +1,12 @@
 """First weights that depend on (seed, module name) alone, so that variants of one seed share what they share."""
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from exfuse.randomness import torch_seeded
 
@@ -23,12 +26,11 @@ def initialise(
         backbone: the name of that submodule, whose convolutions get He's initialisation and whose norms stay as timm set them;
             one that is ``foreign``, by an attribute, stays as it is.
         leave: names of submodules that stay as they are, with all that they contain.
-        foreign: submodules that keep what their constructors gave them, but for the backbone in one of them.
+        foreign: modules that keep what their constructors gave them.
     """
     encoder = model.get_submodule(backbone)
     in_encoder = {id(module) for module in encoder.modules()}
-    made = {id(part) for module in foreign for part in module.modules()} - in_encoder
-    made |= in_encoder if getattr(encoder, "foreign", False) else set()
+    made = {*map(id, foreign)} | (in_encoder if getattr(encoder, "foreign", False) else set())
     for name, module in sorted(model.named_modules(), key=lambda item: -item[0].count(".")):
         if id(module) in made or is_within(name, leave):
             continue
@@ -37,6 +39,38 @@ def initialise(
                 _he(module)
             elif hasattr(module, "reset_parameters") and not (id(module) in in_encoder and _is_norm(module)):
                 module.reset_parameters()
+
+
+@contextmanager
+def seeded_by_shape(seed: int, typed: str) -> Iterator[None]:
+    """What layers made inside draw follows from their kind, their shapes and how many like them were made before.
+
+    They have no names yet. A layer that two variants have in common starts the same, whatever else a constructor makes.
+    """
+    made = Counter[tuple[str, str]]()
+
+    def seeded(reset: Callable[[nn.Module], None]) -> Callable[[nn.Module], None]:
+        def reset_alike(layer: nn.Module) -> None:
+            shapes = [(name, *(() if is_lazy(value) else value.shape)) for name, value in layer.named_parameters()]
+            like = type(layer).__qualname__, str(shapes)
+            made[like] += 1
+            with torch_seeded(seed, "built", typed, *like, made[like]):
+                reset(layer)
+
+        return reset_alike
+
+    usual = {kind: vars(kind)["reset_parameters"] for kind in _kinds(nn.Module) if "reset_parameters" in vars(kind)}
+    for kind, reset in usual.items():
+        setattr(kind, "reset_parameters", seeded(reset))  # noqa: B010 - which types do not allow
+    try:
+        yield
+    finally:
+        for kind, reset in usual.items():
+            setattr(kind, "reset_parameters", reset)  # noqa: B010
+
+
+def _kinds(kind: type) -> set[type]:
+    return {kind}.union(*map(_kinds, kind.__subclasses__()))
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

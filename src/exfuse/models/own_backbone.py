@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
-from exfuse.models.modes import alike, tried
+from exfuse.models.modes import alike, check_sizes, tried
 from exfuse.randomness import torch_seeded
 
 _STRIDES = (4, 8, 16, 32)
@@ -57,6 +57,11 @@ class OwnBackbone(Backbone):
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
         if not isinstance(self.features, nn.Module):
             raise ConfigError(f"backbone={name}: expected a torch.nn.Module, it makes {self.features!r:.80}.")
+        check_sizes(self.features, f"backbone={name}")
+        if odd := [key for key, value in self.features.state_dict().items() if not isinstance(value, Tensor)]:
+            raise ConfigError(
+                f"backbone={name}: {odd[0]} is no tensor, and files of weights hold tensors alone. Make it a buffer."
+            )
         channels = getattr(self.features, "channels", None)
         listed = tuple(channels) if isinstance(channels, Sequence) else ()
         sizes = [tuple(-(-side // stride) for side in _TRIAL) for stride in _STRIDES]
@@ -76,7 +81,7 @@ class OwnBackbone(Backbone):
         try:
             with tried(self.features) as features, torch_seeded(0, "places"):
                 image = torch.randn(1, self.inputs, *_TRIAL)
-                maps, again = features(image), features(image)
+                maps, again = features(image.clone()), features(image.clone())  # which it may change
         except Exception as error:  # its own code may raise anything
             raise ConfigError(
                 f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: "

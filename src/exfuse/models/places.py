@@ -4,16 +4,17 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
-from exfuse.models.modes import alike, tried
+from exfuse.models.initialise import seeded_by_shape
+from exfuse.models.modes import alike, check_sizes, tried
 from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
@@ -51,7 +52,8 @@ def fill(
 ) -> Any:
     """Call an option with what its place gives it; one whose code is none of this package's goes to the ``foreign``.
 
-    What is drawn here follows from the seed and what names the technique, whatever else the model has.
+    What is drawn here follows from the seed and what names the technique, whatever else the model has; what a layer draws also
+    from its shapes, see `exfuse.models.initialise.seeded_by_shape`.
 
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
@@ -59,7 +61,8 @@ def fill(
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
-    with all_seeded(derive_seed(seed, "built", typed)):
+    by_shape = seeded_by_shape(seed, typed) if _is_foreign(option) else nullcontext()
+    with all_seeded(derive_seed(seed, "built", typed)), by_shape:
         module = _make(place, typed, option, *given, **named)
     if place == "blocks":
         return module
@@ -69,11 +72,7 @@ def fill(
             f"{typed}: place: {place} wants a module with {' and '.join(missing)}, which {_called(option)} lacks. {_SEE}"
         )
     if _is_foreign(option):
-        if lazy := [name for name, value in module.named_parameters() if is_lazy(value)]:
-            raise ConfigError(
-                f"{typed}: {lazy[0]} of {_called(option)} has no size before its first image. Make it of the sizes that its "
-                f"place tells it, not lazily. {_SEE}"
-            )
+        check_sizes(module, f"{typed}: {_called(option)}")
         foreign.append(Filled(module, place, typed, named))
     return module
 
@@ -205,7 +204,7 @@ def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> N
         for _ in gave:
             gave.reverse()
             try:
-                copied(image)
+                copied(image.clone())  # which an encoder may change
             except ConfigError:
                 raise
             except Exception:  # what came before it counts

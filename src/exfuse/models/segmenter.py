@@ -149,6 +149,7 @@ def build_segmenter(
     levels = tuple(settings["levels"])
     with all_seeded(derive_seed(seed, "weights", BACKBONE)):  # some of timm's parameters are drawn here and nowhere else
         taps = backbone(levels=levels, rearrange=one("blocks"))
+    its_own = {*map(id, taps.modules())}
     encoder = one("features")(taps)
     head = one("head")(classes=classes)
     model = Segmenter(
@@ -168,7 +169,13 @@ def build_segmenter(
         head,
         {name: option(classes=classes) for name, option in several("scores").items()},
     )
-    initialise(model, seed, BACKBONE, model.pretrained - {BACKBONE}, [one.module for one in foreign])
+    if next((name for name, module in model.named_modules() if module is taps), BACKBONE) != BACKBONE:
+        raise ConfigError(
+            "place: features wants a module whose first name for the encoder is backbone (self.backbone = ...): by it the "
+            "encoder learns at its own rate. See docs/extend.md."
+        )
+    made = [part for filled in foreign for part in filled.module.modules() if id(part) not in its_own]
+    initialise(model, seed, BACKBONE, _named_pretrained(model), made)
     check_auxiliary(model, *(f"technique/{technique.name}" for technique in placed if technique.place == "head"))
     if foreign:
         with torch_seeded(seed, "places"):

@@ -8,7 +8,7 @@ from PIL import Image
 from exfuse.analysis.formats import markdown
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError
-from exfuse.files import check_folder, write_folder
+from exfuse.files import check_folder, seen_from, write_folder
 from exfuse.limits import Text
 from exfuse.store.study import FIGURES, load_study
 from exfuse.terminal import Console
@@ -31,7 +31,7 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
         raise ConfigError(f"tensorboard is not installed ({error}): pip install -e '.[tensorboard]'.") from error
     study = load_study(Path(study_folder))
     place = Path(output or Path("outputs/reports/tensorboard") / study.folder.resolve().name)
-    of = f"study {study.folder.resolve()}"
+    of = f"study {seen_from(place, study.folder)}"
     check_folder(place, of)
     figures = [path for name in FIGURES if (path := study.folder / f"{name}.png").is_file()]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exfuse.errors import ConfigError, UserError, first_line, plural
-from exfuse.files import outputs, write_text
+from exfuse.files import outputs, seen_from, write_text
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
 from exfuse.terminal import Console
@@ -40,7 +40,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     report = wandb_document.build_report(view, entity or "", project)
     workspace = wandb_document.build_workspace(view, entity or "", project)
     folder = Path(output or Path("outputs/reports/wandb") / Path(study_folder).resolve().name)
-    of = f"study {Path(study_folder).resolve()}"
+    of = f"study {seen_from(folder, Path(study_folder))}"
     wandb_document.write_specs(report, workspace, folder, of)
     preview = folder / "preview.html"
     with outputs([preview], of=[of]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exfuse.analysis.summary import Variants, group_runs, summary_table, write_values
 from exfuse.errors import UserError, plural, some
-from exfuse.files import outputs
+from exfuse.files import outputs, seen_from
 from exfuse.store.consistency import unshared, untold
 from exfuse.store.folder import find_finished
 from exfuse.store.record import Record
@@ -51,7 +51,7 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
         table.caption = f"Not all of these runs share {some(others, _NAMED)}."
     Console().print(table)
     if csv is not None:
-        with outputs([Path(csv)], of=[f"runs in {Path(folder).resolve()}"]):
+        with outputs([Path(csv)], of=[f"runs in {seen_from(Path(csv), Path(folder))}"]):
             write_values(Path(csv), variants)
         Console().print(f"Single values: {csv}")
 

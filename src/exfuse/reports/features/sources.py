@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from exfuse.data.split import Split
-from exfuse.errors import ConfigError, DataError, UserError, repeated, some
+from exfuse.errors import ConfigError, DataError, UserError, repeated
 from exfuse.files import check_folder
 from exfuse.store.consistency import find_deviations
 from exfuse.store.features import FeatureRun
@@ -41,8 +41,8 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-def target_folder(output: str | None, study: str | None, name: str, of: str) -> Path:
-    """The folder that a report writes.
+def target_folder(output: str | None, study: str | None, name: str, of: str) -> tuple[Path, str]:
+    """The folder that a report writes, and what it says that it is of: ``of``, where somebody has chosen the place.
 
     Args:
         output: as the user says; None for the folder ``name`` inside the study's or outputs/.
@@ -53,9 +53,9 @@ def target_folder(output: str | None, study: str | None, name: str, of: str) -> 
     Raises:
         UserError: if replacing it would remove what is not this command's, or of other runs.
     """
-    folder = Path(output or Path(study or "outputs") / name)
+    folder, of = Path(output or Path(study or "outputs") / name), of if output else ""
     check_folder(folder, of)
-    return folder
+    return folder, of
 
 
 def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, runs: str) -> list[Source]:
@@ -95,8 +95,7 @@ def told(sources: Sequence[Source], study: str | None) -> str:
     """What a report on these is of: a study, which may grow, or runs."""
     if study:
         return f"study {Path(study).resolve().name}"
-    keys = sorted(source.run.key for source in sources)
-    return f"{'run' if len(keys) == 1 else 'runs'} {some(keys)}"
+    return f"{'run' if len(sources) == 1 else 'runs'} {', '.join(sorted(source.run.key[:8] for source in sources))}"
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from exfuse.analysis.rendering import Rendering
 from exfuse.errors import ConfigError, UserError, complain
-from exfuse.files import outputs, write_text
+from exfuse.files import outputs, seen_from, write_text
 from exfuse.limits import Device, Positive, PositiveFloat
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
@@ -67,7 +67,7 @@ def make(
 def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None, megabytes: float, console: Console) -> None:
     study = load_study(folder)
     beside = path.with_suffix("")  # what may not be published lies there
-    with outputs([path], of=[f"study {study.folder.resolve()}"]):
+    with outputs([path], of=[f"study {seen_from(path, study.folder)}"]):
         left_out = _gather(study, beside, *gathered, console) if gathered else {}
         data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
         text = render_page(data)

@@ -126,8 +126,7 @@ def probe_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    of = told(sources, study_folder)
-    folder = target_folder(output, study_folder, FOLDER, of)
+    folder, of = target_folder(output, study_folder, FOLDER, told(sources, study_folder))
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(data, name) if data else split_of(trained, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]
