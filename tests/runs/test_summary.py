@@ -134,8 +134,8 @@ def test_runs_of_a_search_are_left_out_where_others_are_there(tmp_path: Path, ca
     search = tmp_path / "search"  # of a study: what it passed over was scored on val
     write_run(search, "baseline", 1000, 0.3, more={"held_out": {"share": 0.2, "seed": 0}}, val="part")
     write_run(search, "baseline", 0, 0.3, more={"held_out": {"share": 0.0, "seed": 0}})
-    summarise(str(search), [], str(tmp_path / "values.csv"))
-    assert "baseline,1000," in (tmp_path / "values.csv").read_text().replace(" (share=0.2)", "")
+    summarise(str(search), [], str(tmp_path / "searched.csv"))
+    assert "baseline,1000," in (tmp_path / "searched.csv").read_text().replace(" (share=0.2)", "")
     said = capsys.readouterr()
     assert "Left out: 1 run scored on val." in said.err
     assert "things held out of train, 7 images" in said.out

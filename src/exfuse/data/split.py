@@ -340,7 +340,9 @@ def join_splits(parts: Sequence[Split], held_out: Split, name: str) -> Split:
                 kept.setdefault(item.id, item)
     if not kept:
         raise DataError(f"{name} has no image that is not held out.")
-    union = replace(parts[0], name=f"{name} train", items=tuple(kept.values()), left_out="", ordered=False, seen=False)
+    alike = len({part.orientation for part in parts}) == 1
+    asked: dict[str, Any] = {"orientation": parts[0].orientation if alike else "refuse", "ordered": False, "seen": False}
+    union = replace(parts[0], name=f"{name} train", items=tuple(kept.values()), left_out="", **asked)
     check_disjoint(union, held_out)
     return union
 

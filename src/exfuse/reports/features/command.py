@@ -13,7 +13,6 @@ from exfuse.composition.reading import bands_of, photographs_upright, read_split
 from exfuse.data.bands import Bands, as_rgb
 from exfuse.data.pixels import read_mask
 from exfuse.data.split import spread_evenly
-from exfuse.errors import some
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
@@ -83,8 +82,7 @@ def show_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    of = f"{told(sources, study_folder)}, {split} {some([*map(str, as_list(image))])}"
-    folder, of = target_folder(output, study_folder, store.FOLDER, of)
+    folder, of = target_folder(output, study_folder, store.FOLDER, told(sources, study_folder))
     where = choose_device(device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     counted = None
