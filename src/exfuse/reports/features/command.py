@@ -18,7 +18,7 @@ from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
 from exfuse.process import choose_device
 from exfuse.reports.features.drawing import Scene, Shown, draw_level, draw_overview, view
-from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder, told
+from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.statistics import Borders, find_borders, scale_to
 from exfuse.reports.features.summary import LEGEND, Collected, Numbers, name_runs, summary_tables, write_per_image
 from exfuse.reports.features.taps import load_sources, tap
@@ -82,7 +82,7 @@ def show_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder, of = target_folder(output, study_folder, store.FOLDER, told(sources, study_folder))
+    folder, of = target_folder(output, study_folder, store.FOLDER, sources)
     where = choose_device(device)
     _, trained, classes = load_checkpoint(sources[0].checkpoint)
     counted = None

@@ -10,7 +10,7 @@ import msgspec
 
 from exfuse.data.split import Split
 from exfuse.errors import ConfigError, DataError, UserError, repeated
-from exfuse.files import check_folder
+from exfuse.files import check_folder, seen_from
 from exfuse.store.consistency import find_deviations
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
@@ -41,21 +41,23 @@ class Chosen:
         return re.sub(r"[^\w.-]+", "_", self.name).strip(".") or "image"
 
 
-def target_folder(output: str | None, study: str | None, name: str, of: str) -> tuple[Path, str]:
-    """The folder that a report writes, and what it says that it is of: ``of``, where somebody has chosen the place.
+def target_folder(output: str | None, study: str | None, name: str, sources: Sequence[Source]) -> tuple[Path, str]:
+    """The folder that a report writes, and where somebody has chosen it what it is of: a study, which may grow, or runs.
 
     Args:
         output: as the user says; None for the folder ``name`` inside the study's or outputs/.
         study: the study's folder, if it is about one.
         name: of the folder.
-        of: what the report is of, see `told`.
+        sources: the runs.
 
     Raises:
         UserError: if replacing it would remove what is not this command's, or of other runs.
     """
-    folder, of = Path(output or Path(study or "outputs") / name), of if output else ""
-    check_folder(folder, of)
-    return folder, of
+    folder = Path(output or Path(study or "outputs") / name)
+    runs = f"{'run' if len(sources) == 1 else 'runs'} {', '.join(sorted(source.run.key[:8] for source in sources))}"
+    of = f"study {seen_from(folder, Path(study))}" if study else runs
+    check_folder(folder, of if output else "")
+    return folder, of if output else ""
 
 
 def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, runs: str) -> list[Source]:
@@ -89,13 +91,6 @@ def find_sources(checkpoint: str | list[str] | None, study_folder: str | None, r
     if twice := repeated(source.run.key for source in sources):
         raise UserError(f"Two checkpoints are of run {twice[0]}: its pictures would overwrite one another. Name one of them.")
     return _told_apart(sources)
-
-
-def told(sources: Sequence[Source], study: str | None) -> str:
-    """What a report on these is of: a study, which may grow, or runs."""
-    if study:
-        return f"study {Path(study).resolve().name}"
-    return f"{'run' if len(sources) == 1 else 'runs'} {', '.join(sorted(source.run.key[:8] for source in sources))}"
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

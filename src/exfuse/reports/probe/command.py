@@ -18,7 +18,7 @@ from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
 from exfuse.process import choose_device
-from exfuse.reports.features.sources import Source, find_sources, target_folder, told
+from exfuse.reports.features.sources import Source, find_sources, target_folder
 from exfuse.reports.features.taps import load_sources
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
@@ -126,7 +126,7 @@ def probe_features(
         UserError: see `find_sources`; or if the output folder holds something else, which is then left as it is.
     """
     sources = find_sources(checkpoint, study_folder, paths_runs)
-    folder, of = target_folder(output, study_folder, FOLDER, told(sources, study_folder))
+    folder, of = target_folder(output, study_folder, FOLDER, sources)
     _, trained, _ = load_checkpoint(sources[0].checkpoint)
     splits = [read_split(data, name) if data else split_of(trained, name) for name in ("train", "val")]
     positions = [spread_evenly(len(splits[0]), train_images), spread_evenly(len(splits[1]), test_images)]
