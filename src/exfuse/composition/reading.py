@@ -48,7 +48,7 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
     if not isinstance(by, str | None):
         raise ConfigError(f"data.groups={by!r}: expected text or null. YAML reads no and off as false: quote them.")
     grouped = any(groups) or split == "val"  # of some data the images to train on have none
-    ruled = groups if by in (None, COLUMN) else [GroupRule(by).group(item.id) for item in found.items]
+    ruled = groups if not grouped or by in (None, COLUMN) else [GroupRule(by).group(item.id) for item in found.items]
     ordered = said.get("ordered")
     ordered = bool(ordered) if grouped and (by or ordered is not None) else found.ordered
     turned = "upright" if any(item.upright for item in found.items) else found.orientation
@@ -58,7 +58,7 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
         "range": (asked.range, bands.range) if asked.range != (bands.range and tuple(bands.range)) else None,
         "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
         "void_ids": (void_ids, found.void_ids) if isinstance(void_ids, list) and {*void_ids} != {*found.void_ids} else None,
-        "groups": (by, some(sorted({*groups})) or None) if grouped and (ruled != groups or (by and not any(groups))) else None,
+        "groups": (by, some(sorted({*groups})) or None) if ruled != groups or (by and grouped and not any(groups)) else None,
         "ordered": (ordered, found.ordered) if ordered != found.ordered else None,
         "orientation": (said.get("orientation"), turned) if turned == ("stored" if upright else "upright") else None,
     }
