@@ -75,3 +75,9 @@ def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pyt
 @pytest.mark.parametrize(("said", "given"), SAME)
 def test_what_reaches_it_is_read(said: dict[str, Any], given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(monkeypatch, said, given).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("rule", ["first_part", "([0-9]+)_"])  # the latter fits no name of these
+def test_images_to_train_on_may_stand_alone(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of VOC's augmented set do, whose val has groups."""
+    assert not read(monkeypatch, {"groups": rule, "ordered": True}, {}, "train").ordered
