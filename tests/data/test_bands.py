@@ -186,6 +186,13 @@ def test_grey_of_few_bits_is_read_as_written(tmp_path: Path, bits: int) -> None:
     assert (Bands(1, (0, 255)).read(tmp_path / "a.png")[..., 0] == values).all()
 
 
+@pytest.mark.parametrize("end", [".png", ".jpg", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".tga", ".tif"])
+def test_a_range_is_taken_with_every_format(tmp_path: Path, end: str) -> None:
+    Image.fromarray(np.full((16, 16, 3), 51, np.uint8)).save(tmp_path / f"a{end}")
+    found = Bands(3, (0, 102)).read(tmp_path / f"a{end}")
+    assert np.abs(found.astype(int) - 128).max() <= 5  # some formats lose a level
+
+
 def test_a_plain_bitmap_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.pbm").write_bytes(b"P1\n4 1\n0 1 1 0\n")
     assert Bands(1, (0, 255)).read(tmp_path / "a.pbm")[0, :, 0].tolist() == [255, 0, 0, 255]

@@ -221,6 +221,8 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
 
 def _largest(image: ImageFile.ImageFile) -> int | None:
     """What a PGM, a PPM or grey of 2 or 4 bits may hold at most: Pillow scales their values so that this becomes white."""
+    if not image.tile:  # as of a WebP before it is read
+        return None
     codec, _, _, stated = image.tile[0]
     if image.format == "PPM" and codec.startswith("ppm") and isinstance(stated, tuple) and isinstance(stated[1], int):
         return stated[1]
