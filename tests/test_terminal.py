@@ -15,15 +15,15 @@ import exfuse
 from exfuse.analysis.console import per_class_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.errors import complain
-from exfuse.terminal import Console, Progress, Table, afterwards, track
-from exfuse.tracking.progress import ProgressBar
+from exfuse.terminal import Console, Lines, Progress, Table, afterwards, track
+from exfuse.tracking.progress import ProgressBar, ProgressLines
 
 PACKAGE = Path(exfuse.__file__).parent
 NAMES = ["[/bold]", "[red]", "[link=file:///etc/passwd]x", ":smile:", "$\\frac{", "\\", "<b>", "{0}", "%s", "\x1b[31m"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_text_of_data_is_shown_as_it_is(name: str, tmp_path: Path) -> None:
+def test_text_of_data_is_shown_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     console = Console(file=file, width=200)
     table = Table(name, title=name)
@@ -32,8 +32,9 @@ def test_text_of_data_is_shown_as_it_is(name: str, tmp_path: Path) -> None:
     console.print(f"about {name}")
     console.rule(name)
     console.print(per_class_table(np.eye(2, dtype=np.int64), [name, "background"], name))
+    monkeypatch.setattr("exfuse.terminal._EVERY", 0)
     with console.status(name), Progress(console=console, transient=True) as bar:
-        bar.update(bar.add_task(name), description=name)
+        bar.update(bar.add_task(name, total=2), description=name, advance=1)
         assert list(track([1], name, console=None, disable=True)) == [1]
     shown = name.replace("\x1b", "")
     assert file.getvalue().replace("\x1b", "").count(shown) >= 6
@@ -87,6 +88,51 @@ def test_progress_counts_epochs_from_1_and_says_the_time_left(monkeypatch: pytes
     trainer.progress_bar_metrics = {"train/loss": 2.5, "val/miou": 0.6412}
     trainer.loggers, trainer.logger = [Mock(version=3)], Mock(version=3)
     assert bar.get_metrics(trainer, Mock()) == {"loss": 2.5, "mIoU %": "64.1"}
+
+
+def test_where_a_bar_cannot_move_a_line_now_and_then_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, file = 100.0, io.StringIO()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    console = Console(file=file, width=200)
+    for _ in track(range(12), "Scoring [val]", console=console):
+        clock += 20
+    assert file.getvalue().splitlines() == [
+        f"Scoring [val]: {done / 12:.0%}, {left} left".replace("%", " %")
+        for done, left in ((2, "0:03:20"), (4, "0:02:40"), (6, "0:02:00"), (8, "0:01:20"), (10, "0:00:40"), (12, "0:00:00"))
+    ]
+    for _ in track(range(12), "silent", console=console, disable=True):
+        clock += 20
+    with Progress(console=console) as bar:  # of unknown length
+        task = bar.add_task("Downloading", total=None)
+        clock += 40
+        bar.update(task, completed=7)
+    assert file.getvalue().splitlines()[6:] == ["Downloading: 7, 0:00:40 so far"]
+    moving = io.StringIO()
+    for _ in track(range(2), "Scoring", console=Console(file=moving, force_terminal=True)):
+        clock += 40
+    assert "left" not in moving.getvalue()
+    assert "Scoring" in moving.getvalue()
+
+
+def test_a_training_without_a_terminal_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, file = 100.0, io.StringIO()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    trainer = Mock(max_epochs=12, current_epoch=2, global_step=30, estimated_stepping_batches=120, num_training_batches=20)
+    trainer.is_global_zero, trainer.callback_metrics = True, {"train/loss": 2.5, "val/miou": 0.6412, "train/other": 1.0}
+    lines = ProgressLines(Lines(Console(file=file, width=200)))
+    lines.on_train_start(trainer, Mock())
+    for batch in range(4):
+        clock += 10
+        trainer.global_step += 1
+        lines.on_train_batch_end(trainer, Mock(), None, None, batch)
+    assert file.getvalue() == "Epoch 3 of 12, 15 %: loss 2.500, mIoU 64.1 %, 0:14:30 left\n"
+    trainer.is_global_zero, trainer.callback_metrics = False, {}
+    clock += 100
+    lines.on_train_batch_end(trainer, Mock(), None, None, 4)
+    trainer.is_global_zero = True
+    lines.on_train_batch_end(trainer, Mock(), None, None, 4)
+    assert file.getvalue().count("\n") == 2
+    assert not Lines(Console(force_terminal=True)).wanted
 
 
 def test_what_cannot_be_shown_of_something_done_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

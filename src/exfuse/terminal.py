@@ -5,8 +5,10 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ from rich.text import Text
 from exfuse.errors import complain, user_error
 
 T = TypeVar("T")
+_EVERY = 30.0  # seconds between lines (chosen)
 
 
 class Console(rich.console.Console):
@@ -34,8 +37,39 @@ class Console(rich.console.Console):
         return super().status(Text(status) if isinstance(status, str) else status, **settings)
 
 
+class Lines:
+    """Says now and then how far a work is, where a bar cannot move: in a file or a pipe.
+
+    Attributes:
+        wanted: whether the console is such a place.
+    """
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self.wanted = not (console.is_terminal or console.is_jupyter)
+        self._console, self._last = console, time.monotonic()
+
+    def say(self, line: Callable[[], str]) -> None:
+        """Print the line, unless the last one, or the beginning, is less than `_EVERY` seconds ago."""
+        if self.wanted and (now := time.monotonic()) >= self._last + _EVERY:
+            self._last = now
+            self._console.print(line(), highlight=False, soft_wrap=True, markup=False)
+
+
 class Progress(rich.progress.Progress):
-    """Rich's, whose descriptions are text."""
+    """Rich's, whose descriptions are text; `Lines` where a bar cannot move."""
+
+    def __init__(
+        self,
+        *columns: rich.progress.ProgressColumn | str,
+        console: rich.console.Console | None = None,
+        disable: bool = False,
+        **settings: Any,
+    ) -> None:
+        console = console or Console()
+        self._lines, self._silent = Lines(console), disable
+        # a thread of Rich's counts for a bar alone
+        more: dict[str, Any] = {"auto_refresh": False, "get_time": time.monotonic} if self._lines.wanted else {}
+        super().__init__(*columns, console=console, disable=disable or self._lines.wanted, **settings | more)
 
     def add_task(self, description: str, *more: Any, **settings: Any) -> rich.progress.TaskID:
         return super().add_task(escape(description), *more, **settings)
@@ -44,11 +78,31 @@ class Progress(rich.progress.Progress):
         if isinstance(description := settings.get("description"), str):
             settings["description"] = escape(description)
         super().update(task_id, **settings)
+        self._say(task_id)
+
+    def advance(self, task_id: rich.progress.TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def _say(self, task_id: rich.progress.TaskID) -> None:
+        task = self._tasks[task_id]
+        if self._silent or not task.completed:
+            return
+
+        def line() -> str:
+            what, elapsed = Text.from_markup(task.description).plain, task.elapsed or 0.0
+            if not task.total:
+                return f"{what}: {task.completed:.0f}, {timedelta(seconds=int(elapsed))} so far"
+            left = timedelta(seconds=int(elapsed * (task.total - task.completed) / task.completed))
+            return f"{what}: {task.percentage:.0f} %, {left} left"
+
+        self._lines.say(line)
 
 
-def track(items: Iterable[T], description: str, total: float | None = None, **settings: Any) -> Iterable[T]:
-    """Rich's, whose description is text."""
-    return rich.progress.track(items, escape(description), total, **settings)
+def track(items: Iterable[T], description: str, total: float | None = None, **settings: Any) -> Iterator[T]:
+    """The items, with their `Progress` on the screen."""
+    with Progress(**settings) as progress:
+        yield from progress.track(items, total, description=description)
 
 
 class Table(rich.table.Table):

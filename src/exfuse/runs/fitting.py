@@ -33,8 +33,9 @@ from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.stopping import Stopping, TimeLimit, planned_steps
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
+from exfuse.terminal import Console, Lines
 from exfuse.tracking.loggers import Logging
-from exfuse.tracking.progress import ProgressBar
+from exfuse.tracking.progress import ProgressBar, ProgressLines
 from exfuse.tracking.run_info import run_info
 
 _LOOKS = 1000  # at most, along a schedule
@@ -113,7 +114,8 @@ def build_trainer(
     if limit := arguments.pop("max_time"):
         callbacks.append(TimeLimit(limit))
     if arguments["enable_progress_bar"]:
-        callbacks.append(ProgressBar(described.trainer.log_every_n_steps))
+        lines = Lines(Console())
+        callbacks.append(ProgressLines(lines) if lines.wanted else ProgressBar(described.trainer.log_every_n_steps))
     synchronised = arguments.pop("sync_batchnorm")  # Lightning's own refuses CPUs
     plugins: list[Any] = [InBackground(SealedCheckpointIO())]
     if synchronised:
