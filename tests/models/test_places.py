@@ -16,6 +16,7 @@ from exfuse.config.slots import register_slots
 from exfuse.errors import ConfigError
 from exfuse.fusing.fuse import fuse
 from exfuse.models.gcn import BoundaryRefinement
+from exfuse.models.modes import modes_kept
 from exfuse.store import variants
 
 SLOT = "title: {name}\norder: {order}\nbaseline: none\nplace: {place}\n"
@@ -162,6 +163,70 @@ class InTraining(Halved):
         return scores + torch.rand(()) if self.training else scores
 
 
+class Drawn(nn.Module):
+    """Draws as layers of all sorts do, and as a constructor may itself; behind another layer where ``more`` asks for one."""
+
+    def __init__(self, name, classes, more=0):
+        super().__init__()
+        self.before = nn.Conv2d(classes, more, 1) if more else nn.Identity()
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.given_by_init = nn.Parameter(nn.init.trunc_normal_(torch.empty(3, 5)))
+        self.itself = nn.Parameter(torch.randn(3, 5))
+        self.late = self._late()(classes)
+        own = torch.Generator().manual_seed(3)
+        self.register_buffer("own", torch.rand(4, generator=own))
+        torch.manual_seed(0)
+        self.first = nn.Linear(4, 4)
+        torch.manual_seed(0)
+        self.tied = nn.Linear(4, 4)
+
+    @staticmethod
+    def _late():
+        class Late(nn.Conv2d):
+            def __init__(self, classes):
+                super().__init__(classes, classes, 1)
+                self.reset_parameters(gain=2.0)
+
+            def reset_parameters(self, gain=1.0):
+                super().reset_parameters()
+                self.weight.data *= gain
+                return self
+
+        return Late
+
+    def forward(self, scores):
+        return scores
+
+
+class Merged(nn.Conv2d):
+    """As LoRA's layers: in evaluation mode the path beside is part of the weights."""
+
+    def __init__(self, classes):
+        self.merged = 0
+        super().__init__(classes, classes, 1)
+
+    def train(self, mode=True):
+        self.merged += (not mode) - self.merged
+        return super().train(mode)
+
+
+class Merging(nn.Module):
+    def __init__(self, name, classes):
+        super().__init__()
+        self.layer = Merged(classes)
+
+    def forward(self, scores):
+        return self.layer(scores)
+
+
+class HalvedInPlace(Halved):
+    """Changes the list that it was given, and gives that."""
+
+    def forward(self, maps):
+        maps[:] = [each[..., ::2, ::2] for each in maps]
+        return maps
+
+
 class Ready(nn.Module):
     """A file of it that lacks ``_partial_: true`` makes it at once."""
 
@@ -246,6 +311,14 @@ class Smoothed(OwnDecoder):
         width = given["width"]
         self.refine = BoundaryRefinement(width)
         self.smooth, self.again = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+
+class ByName(OwnDecoder):
+    """Calls its first upsampling by a keyword."""
+
+    def forward(self, levels, size):
+        first = self.first(maps=self.narrow(levels[-1]))
+        return nn.functional.interpolate(first, size=size), first
 
 
 class WideDecoder(OwnDecoder):
@@ -367,6 +440,36 @@ def test_the_values_that_a_constructor_gives_stay_and_follow_from_seed_and_name_
     assert not torch.equal(gate.factor, another.factor)
 
 
+def test_whatever_draws_draws_the_same_behind_another_layer_unless_it_has_a_seed_of_its_own(tmp_path, add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Drawn")
+    with (tmp_path / "technique" / "mine" / "on.yaml").open("a") as file:
+        file.write("more: 0\n")
+    chosen = ["backbone=resnet_tiny", "technique/mine=on"]
+    config = compose_config(*chosen)
+    models = [build_model(config, 4).technique_mine for _ in range(2)]
+    models.append(build_model(compose_config(*chosen, "technique.mine.more=4"), 4).technique_mine)
+    assert models[2].before.weight.shape == models[0].late.weight.shape
+    for name, value in models[0].state_dict().items():
+        others = models[1:2] if name.startswith("late") else models[1:]  # of the shape of that layer
+        assert all(torch.equal(value, other.state_dict()[name]) for other in others), name
+    assert torch.equal(models[0].first.weight, models[0].tied.weight)
+    assert torch.equal(models[0].own, torch.rand(4, generator=torch.Generator().manual_seed(3)))
+    assert not torch.equal(models[0].given_by_init, models[0].itself)
+    seeded = build_model(compose_config(*chosen, "technique.mine.more=4", "seed=1"), 4).technique_mine
+    drawn = {name for name, value in seeded.state_dict().items() if not torch.equal(value, models[2].state_dict()[name])}
+    assert {name.partition(".")[0] for name in drawn} == {"before", "attention", "given_by_init", "itself", "late"}
+
+
+def test_a_trial_leaves_a_module_that_learns_of_modes_as_it_was(add, compose_config):
+    add("mine", "scores", 9, "tests.models.test_places.Merging")
+    layer = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine.layer
+    assert (layer.training, layer.merged) == (True, 0)
+    with modes_kept(layer):
+        layer.eval()
+        assert layer.merged
+    assert (layer.training, layer.merged) == (True, 0)
+
+
 def test_what_a_block_would_reset_stays_as_its_constructor_gave_it(add, compose_config):
     add("mine", "scores", 9, "tests.models.test_places.Block")
     gate = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4).technique_mine
@@ -431,6 +534,7 @@ def test_where_one_technique_acts_a_second_is_refused(add, compose_config, place
     ("place", "code", "says"),
     [
         ("levels", "Halved", r"technique/mine gave \[\(2, 16, 9, 9\).* where place: levels wants \[\(2, 16, 18, 18\)"),
+        ("levels", "HalvedInPlace", r"technique/mine gave \[\(2, 16, 9, 9\).* where place: levels wants \[\(2, 16, 18, 18\)"),
         ("scores", "OfOneClass", r"technique/mine gave \(2, 1, 72, 72\) where place: scores wants \(2, 4, \*, \*\)"),
         ("scores", "Listed", r"technique/mine gave \[\(2, 4, 72, 72\)\] where place: scores wants \(2, 4, \*, \*\)"),
         ("levels", "Listed", r"technique/mine gave \(2, 16, 18, 18\) where place: levels wants \[\(2, 16, 18, 18\), "),
@@ -600,6 +704,12 @@ def test_an_upsampling_is_held_against_its_scale_in_any_decoder(own_option, own_
     chosen = [*(own_decoder(decoder) if decoder else ["backbone=resnet_tiny"]), "technique/ecre=mine"]
     with pytest.raises(ConfigError, match=r"technique/ecre gave \(2, 4, 9, 9\) where place: upsampling wants \(2, 4, 6, 6\)"):
         build_model(compose_config(*chosen), 4)
+
+
+def test_shapes_are_held_however_a_module_is_called(own_option, own_decoder, compose_config):
+    own_option("ecre", "Thrice")
+    with pytest.raises(ConfigError, match=r"technique/ecre gave \(2, 4, 9, 9\) where place: upsampling wants \(2, 4, 6, 6\)"):
+        build_model(compose_config(*own_decoder("ByName"), "technique/ecre=mine"), 4)
 
 
 @pytest.mark.parametrize(("slot", "asked"), [("dap", "decoder_channels"), ("ecre", "auxiliary_weight")])

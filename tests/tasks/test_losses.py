@@ -236,7 +236,10 @@ class Own(torch.nn.Module):
 
     def forward(self, scores, truth):
         loss = segmentation_loss(scores, truth)
-        return {"pixels": scores[:, 0], "number": 0.5, "nothing": None, "fixed": loss.detach()}.get(self.spoil, loss)
+        if self.spoil in ("scores", "truth"):
+            {"scores": scores.detach(), "truth": truth}[self.spoil].fill_(0)
+        spoilt = {"pixels": scores[:, 0], "number": 0.5, "nothing": None, "fixed": loss.detach(), "complex": loss * 1j}
+        return spoilt.get(self.spoil, loss)
 
 
 class OfScores(Own):
@@ -293,6 +296,10 @@ def test_a_trial_of_an_own_loss_leaves_no_trace(option):
         (Learnt, r".*Learnt has a parameter, weight, but the optimiser learns the model's alone"),
         (Own(COUNTS), r"its file makes a module before .* add _partial_: true"),
         *(
+            (functools.partial(Own, spoil=spoil), rf".*Own changes the {spoil} that it is given, which other losses have too")
+            for spoil in ("scores", "truth")
+        ),
+        *(
             (
                 functools.partial(Own, spoil=spoil),
                 rf"a loss gives a tensor of one number that has a gradient, but .*Own gave {found}",
@@ -302,6 +309,7 @@ def test_a_trial_of_an_own_loss_leaves_no_trace(option):
                 ("number", r"0\.5"),
                 ("nothing", "None"),
                 ("fixed", r"tensor\("),
+                ("complex", r"tensor\("),
             )
         ),
     ],

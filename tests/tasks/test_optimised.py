@@ -11,7 +11,7 @@ import torch
 from msgspec.structs import replace
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from exfuse.errors import ConfigError
@@ -106,6 +106,59 @@ def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup
         assert 0.03 < float(said[0].split()[-1].rstrip(".")) ** trainer.global_step <= 0.05  # of the start there is little left
 
 
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [
+        (lambda step: -float(step), r"recipe\.schedule: at step 1 the learning rate is -1\.0 of what"),
+        (lambda step: float("nan") if step == 2 else 1.0, r"recipe\.schedule: at step 2 the learning rate is nan"),
+        (lambda step: 1 / (2 - step), r"recipe\.schedule knows no learning rate of step 2: ZeroDivisionError"),
+    ],
+)
+def test_a_schedule_that_has_no_rate_for_a_step_is_refused_before_the_first(factor, says):
+    trainer = SimpleNamespace(estimated_stepping_batches=6, callbacks=[], is_global_zero=True)
+    trainer.lr_scheduler_configs = [
+        SimpleNamespace(scheduler=LambdaLR(SGD([OTHER]), lambda step: factor(step) if step else 1.0))
+    ]
+    with pytest.raises(ConfigError, match=says):
+        RateWarning().on_train_start(trainer, None)
+
+
+class _Merged(nn.Conv2d):
+    """Does something of its own where it is told of a mode."""
+
+    merged = 0
+
+    def train(self, mode: bool = True) -> "_Merged":
+        self.merged += (not mode) - self.merged
+        return super().train(mode)
+
+
+class _Told(_Regression):
+    def __init__(self) -> None:
+        super().__init__(fused=False)
+        self.model.append(_Merged(1, 1, 1)), self.model.append(nn.BatchNorm2d(1).eval())
+        self.seen: list[tuple[str, int, bool, bool]] = []
+
+    def _see(self, what: str) -> None:
+        self.seen.append((what, self.model[2].merged, self.model[3].training, self.training))
+
+    def training_step(self, batch: torch.Tensor, number: int) -> torch.Tensor:
+        self._see("train")
+        return super().training_step(batch, number)
+
+    def validation_step(self, *_: Any) -> None:
+        self._see("val")
+
+
+def test_after_a_validation_every_module_is_told_of_its_mode():
+    task = _Told()
+    loader = DataLoader(torch.ones(1, 3, 8, 8), batch_size=1)  # type: ignore[arg-type]
+    usual = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    pl.Trainer(accelerator="cpu", max_epochs=2, **usual).fit(task, loader, loader)
+    scored = ("val", 1, False, False)
+    assert task.seen == [scored, ("train", 0, False, True), scored, ("train", 0, False, True), scored]
+
+
 @pytest.mark.parametrize("steps", [3, 9, 600, 1_400_000, 80_000_000])
 def test_the_decay_that_is_advised_keeps_what_it_promises(steps):
     assert 0.03 < float(longest_decay(steps)) ** steps <= 0.05
@@ -113,6 +166,10 @@ def test_the_decay_that_is_advised_keeps_what_it_promises(steps):
 
 class Plain:
     pass
+
+
+SGD = partial(torch.optim.SGD, lr=1.0)
+OTHER = nn.Parameter(torch.ones(1))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +181,9 @@ class Plain:
         (lambda optimizer: None, torch.optim.SGD, r"recipe\.schedule is called with .*unexpected keyword argument 'steps'"),
         (lambda optimizer, steps: None, torch.optim.SGD, r"recipe\.schedule made None, expected a torch LRScheduler"),
         (poly, lambda params: torch.optim.SGD(params), r"recipe\.optimizer is called with parameter groups and lr=.*'lr'"),
+        (lambda one, steps: LambdaLR(SGD([OTHER]), float), torch.optim.SGD, r"recipe\.schedule made one of another optimiser"),
+        (poly, lambda params, lr: SGD([OTHER]), r"recipe\.optimizer made one that learns others than the parameters"),
+        (poly, lambda params, lr: SGD(params[:1]), r"recipe\.optimizer made one that learns others than the parameters"),
         (poly, lambda params, lr: Plain(), r"recipe\.optimizer made .*Plain.*, expected a torch Optimizer"),
     ],
 )  # fmt: skip

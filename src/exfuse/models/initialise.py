@@ -1,14 +1,14 @@
 """First weights that depend on (seed, module name) alone, so that variants of one seed share what they share."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from exfuse.randomness import torch_seeded
+from exfuse.randomness import derive_seed, torch_seeded
 
 
 def initialise(
@@ -41,36 +41,33 @@ def initialise(
                 module.reset_parameters()
 
 
-@contextmanager
-def seeded_by_shape(seed: int, typed: str) -> Iterator[None]:
-    """What layers made inside draw follows from their kind, their shapes and how many like them were made before.
+class DrawnByShape(TorchDispatchMode):
+    """Each draw made inside follows from what draws, its arguments' shapes, and how many like it were made before.
 
-    They have no names yet. A layer that two variants have in common starts the same, whatever else a constructor makes.
+    Somebody else's constructor has no names to seed by. So a layer that two variants have in common starts the same, whatever
+    else the constructor makes. It begins from the seed of torch's CPU generator; who seeds that anew inside, or draws from a
+    generator of their own, is left alone.
     """
-    made = Counter[tuple[str, str]]()
 
-    def seeded(reset: Callable[[nn.Module], None]) -> Callable[[nn.Module], None]:
-        def reset_alike(layer: nn.Module) -> None:
-            shapes = [(name, *(() if is_lazy(value) else value.shape)) for name, value in layer.named_parameters()]
-            like = type(layer).__qualname__, str(shapes)
-            made[like] += 1
-            with torch_seeded(seed, "built", typed, *like, made[like]):
-                reset(layer)
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = self._set = torch.initial_seed()
+        self._made = Counter[str]()
 
-        return reset_alike
-
-    usual = {kind: vars(kind)["reset_parameters"] for kind in _kinds(nn.Module) if "reset_parameters" in vars(kind)}
-    for kind, reset in usual.items():
-        setattr(kind, "reset_parameters", seeded(reset))  # noqa: B010 - which types do not allow
-    try:
-        yield
-    finally:
-        for kind, reset in usual.items():
-            setattr(kind, "reset_parameters", reset)  # noqa: B010
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {**(kwargs or {})}
+        if torch.Tag.nondeterministic_seeded in func.tags and not given.get("generator") and torch.initial_seed() == self._set:
+            like = f"{func} {[_shape_of(one) for one in (*args, *given.values())]}"
+            self._made[like] += 1
+            self._set = derive_seed(self._began, "drawn", like, self._made[like])
+            torch.default_generator.manual_seed(self._set)
+        return func(*args, **given)
 
 
-def _kinds(kind: type) -> set[type]:
-    return {kind}.union(*map(_kinds, kind.__subclasses__()))
+def _shape_of(given: Any) -> Any:
+    return tuple(given.shape) if isinstance(given, Tensor) else given
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

@@ -9,32 +9,54 @@ from torch.nn.parameter import is_lazy
 
 from exfuse.errors import ConfigError
 
+Modes = list[tuple[nn.Module, bool]]
+
+
+def modes_of(model: nn.Module) -> Modes:
+    """Each module with whether it is in training mode: one that keeps its statistics frozen says so by its own."""
+    return [(module, module.training) for module in model.modules()]
+
+
+def put_back(modes: Modes) -> None:
+    """Bring each module into the mode that it had; one that does something of its own in ``train()`` is told of it."""
+    for module, training in modes:
+        if training and type(module).train is not nn.Module.train:
+            module.train()
+    for module, training in modes:
+        module.training = training
+
 
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Afterwards each module is in the mode that it was in: one that keeps its statistics frozen says so by its own mode."""
-    before = [(module, module.training) for module in model.modules()]
+    """Afterwards each module is in the mode that it was in, see `put_back`."""
+    before = modes_of(model)
     try:
         yield
     finally:
-        for module, training in before:
-            module.training = training
+        put_back(before)
 
 
 @contextmanager
 def tried(model: nn.Module) -> Iterator[nn.Module]:
     """A copy in evaluation mode, since a module may keep something of the first image that it sees.
 
-    A model that cannot be copied, for tensors that are no leaves say, is tried itself. It is in evaluation mode meanwhile: a
-    copied function still calls the layers that it holds.
+    The model says of itself meanwhile that it is in that mode, too: a copied function still calls the layers that it holds. One
+    that cannot be copied, for tensors that are no leaves say, is tried itself.
     """
     try:
         copied = copy.deepcopy(model)
     except Exception:
-        copied = model
-    with modes_kept(model):
-        model.eval()
+        with modes_kept(model):
+            yield model.eval()
+        return
+    before = modes_of(model)
+    try:
+        for module, _ in before:
+            module.training = False
         yield copied.eval()
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def check_sizes(module: nn.Module, called: str) -> None:

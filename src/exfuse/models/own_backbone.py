@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
+from exfuse.models.initialise import DrawnByShape
 from exfuse.models.modes import alike, check_sizes, tried
 from exfuse.randomness import torch_seeded
 
@@ -52,7 +53,8 @@ class OwnBackbone(Backbone):
         self.arguments, self.reductions = dict(arguments or {}), _STRIDES[-len(levels) :]
         try:
             rearrange(None)
-            self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
+            with DrawnByShape():
+                self.features = make(**self.arguments, **({} if inputs == 3 else {"inputs": inputs}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"backbone={name} cannot be made with arguments={self.arguments}: {error}") from error
         if not isinstance(self.features, nn.Module):

@@ -4,16 +4,16 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
-from exfuse.models.initialise import seeded_by_shape
+from exfuse.models.initialise import DrawnByShape
 from exfuse.models.modes import alike, check_sizes, tried
 from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 
@@ -52,8 +52,8 @@ def fill(
 ) -> Any:
     """Call an option with what its place gives it; one whose code is none of this package's goes to the ``foreign``.
 
-    What is drawn here follows from the seed and what names the technique, whatever else the model has; what a layer draws also
-    from its shapes, see `exfuse.models.initialise.seeded_by_shape`.
+    What is drawn here follows from the seed and what names the technique, whatever else the model has, see
+    `exfuse.models.initialise.DrawnByShape`.
 
     Raises:
         ConfigError: naming the technique, if it does not take that, or what it gives lacks what is asked of it later.
@@ -61,8 +61,7 @@ def fill(
     settings = option.keywords if isinstance(option, partial) else {}
     if twice := sorted(settings.keys() & named.keys()):
         raise ConfigError(f"{typed}.{twice[0]}: the model itself says it: take it out of the option's file. {_SEE}")
-    by_shape = seeded_by_shape(seed, typed) if _is_foreign(option) else nullcontext()
-    with all_seeded(derive_seed(seed, "built", typed)), by_shape:
+    with all_seeded(derive_seed(seed, "built", typed)), DrawnByShape():
         module = _make(place, typed, option, *given, **named)
     if place == "blocks":
         return module
@@ -108,10 +107,15 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
                 f"{typed}: a loss is called with scores and truth, but {_called(option)}.forward is not: {error}. {_SEE}"
             ) from error
         try:
-            found = _tried(loss, len(counts))
+            found, changed = _tried(loss, len(counts))
         except Exception:  # of the small maps alone, or the training says it
             return loss
-        if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad):
+        if changed:
+            raise ConfigError(
+                f"{typed}: {_called(option)} changes the {changed} that it is given, which other losses have too. Let it work "
+                f"on a copy. {_SEE}"
+            )
+        if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and found.is_floating_point()):
             gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) and found.ndim else f"{found!r:.60}"
             raise ConfigError(
                 f"{typed}: a loss gives a tensor of one number that has a gradient, but {_called(option)} gave {gave}. {_SEE}"
@@ -119,11 +123,14 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
     return loss
 
 
-def _tried(loss: nn.Module, classes: int) -> Any:
-    """What a copy of a loss makes of small random scores and a truth of all classes; nobody's numbers change."""
+def _tried(loss: nn.Module, classes: int) -> tuple[Any, str]:
+    """What a copy of a loss makes of small random scores and a truth of all classes, and which of them it changes, if any."""
     with torch_seeded(0, "places"):
         scores = torch.randn(_IMAGES, classes, _SIDE, _SIDE, requires_grad=True) * 1
-        return copy.deepcopy(loss)(scores, torch.randint(classes, (_IMAGES, _SIDE, _SIDE), dtype=torch.uint8))
+        truth = torch.randint(classes, (_IMAGES, _SIDE, _SIDE), dtype=torch.uint8)
+        before = {"scores": (scores, scores.detach().clone()), "truth": (truth, truth.clone())}
+        found = copy.deepcopy(loss)(scores, truth)
+    return found, next((name for name, (now, then) in before.items() if not torch.equal(now, then)), "")
 
 
 def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -195,11 +202,10 @@ def check_places(model: nn.Module, classes: int, foreign: Sequence[Filled]) -> N
     gave: list[list[Any]] = [[], []]  # what each gives in turn, in either pass
     with tried(model) as copied, torch.no_grad():
         hooks = [
-            copied.get_submodule(named[id(one.module)]).register_forward_hook(
-                partial(_hold, _expected(one, model, classes), one.typed, one.place, gave)
-            )
+            hook
             for one in foreign
             if id(one.module) in named  # one that nobody registered is asked by the training
+            for hook in _held(copied.get_submodule(named[id(one.module)]), one, _expected(one, model, classes), gave)
         ]
         for _ in gave:
             gave.reverse()
@@ -244,24 +250,33 @@ def _check_repeats(second: list[Any], first: list[Any]) -> None:
             )
 
 
-def _hold(
-    expected: Callable[[Any], list[Shape] | Shape],
-    typed: str,
-    place: str,
-    gave: list[list[Any]],
-    _: nn.Module,
-    given: tuple[Any, ...],
-    found: Any,
-) -> None:
-    gave[0].append((typed, [one.clone() for one in _tensors(found) if isinstance(one, Tensor)]))
-    wanted, given_dtype = expected(given[0]), _tensors(given[0])[0].dtype
-    shapes = [_shape(each) for each in found] if isinstance(found, list | tuple) else _shape(found)
-    if not _fit(shapes, wanted):
-        raise ConfigError(
-            f"{typed} gave {_told(shapes)} where place: {place} wants {_told(wanted)}, (batch, channels, height, width). {_SEE}"
-        )
-    if other := next((one.dtype for one in _tensors(found) if isinstance(one, Tensor) and one.dtype != given_dtype), None):
-        raise ConfigError(f"{typed} gave {other} where place: {place} wants {given_dtype}, which it was given. {_SEE}")
+def _held(
+    module: nn.Module, filled: Filled, expected: Callable[[Any], list[Shape] | Shape], gave: list[list[Any]]
+) -> list[RemovableHandle]:
+    """Hooks by which a module is held against its place, however it is called; what it gives is taken down in ``gave[0]``."""
+    typed, place = filled.typed, filled.place
+    wanted: list[tuple[list[Shape] | Shape, torch.dtype]] = []
+
+    def given(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        first = next(iter([*args, *named.values()]))
+        wanted.append((expected(first), _tensors(first)[0].dtype))  # before it may change a list in place
+
+    def found(_: nn.Module, __: Any, ___: Any, result: Any) -> None:
+        gave[0].append((typed, [one.clone() for one in _tensors(result) if isinstance(one, Tensor)]))
+        form, dtype = wanted.pop()
+        shapes = [_shape(each) for each in result] if isinstance(result, list | tuple) else _shape(result)
+        if not _fit(shapes, form):
+            raise ConfigError(
+                f"{typed} gave {_told(shapes)} where place: {place} wants {_told(form)}, (batch, channels, height, width). "
+                f"{_SEE}"
+            )
+        if other := next((one.dtype for one in _tensors(result) if isinstance(one, Tensor) and one.dtype != dtype), None):
+            raise ConfigError(f"{typed} gave {other} where place: {place} wants {dtype}, which it was given. {_SEE}")
+
+    return [
+        module.register_forward_pre_hook(given, with_kwargs=True),
+        module.register_forward_hook(found, with_kwargs=True),
+    ]
 
 
 def _tensors(found: Any) -> Sequence[Any]:

@@ -168,7 +168,11 @@ class _OnceAnEpoch(Callback):
 
 
 class RateWarning(Callback):
-    """Says before the first step where a schedule never comes near the learning rate that was asked for."""
+    """Says before the first step where a schedule never comes near the learning rate that was asked for, or is none.
+
+    Raises:
+        ConfigError: of a rate that is negative or no number.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's interface
         steps = planned_steps(trainer)
@@ -176,12 +180,26 @@ class RateWarning(Callback):
             if not isinstance(schedule, LambdaLR):
                 continue
             looked_at = {round(place * (steps - 1) / _LOOKS) for place in range(_LOOKS + 1)}
-            if (peak := max(map(schedule.lr_lambdas[0], looked_at))) < _LEAST_PEAK:
+            factors = {step: _factor(schedule, step) for step in sorted(looked_at)}
+            if wrong := next((step for step, factor in factors.items() if not 0 <= factor < math.inf), None):
+                raise ConfigError(
+                    f"recipe.schedule: at step {wrong} the learning rate is {factors[wrong]} of what the recipe says. Expected "
+                    "0 or more."
+                )
+            if (peak := max(factors.values())) < _LEAST_PEAK:
                 complain(
                     f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for "
                     f"most of this training's {plural(steps, 'step')}. Train longer, or shorten the schedule's warm-up.",
                     "Warning",
                 )
+
+
+def _factor(schedule: LambdaLR, step: int) -> float:
+    try:
+        return float(schedule.lr_lambdas[0](step))
+    except Exception as error:  # somebody's own
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"recipe.schedule knows no learning rate of step {step}: {why}") from error
 
 
 class _Heartbeat(Callback):

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from exfuse.errors import ConfigError
 from exfuse.models.initialise import is_within
+from exfuse.models.modes import modes_of, put_back
 from exfuse.tasks.layout import faster_layout, is_worth_measuring
 
 T = TypeVar("T")
@@ -122,8 +123,13 @@ class OptimisedTask(pl.LightningModule):
 
     def build_optimizer(self) -> Optimizer:
         """The recipe's optimiser over the model's parameters, without a schedule."""
+        key = "recipe.optimizer"
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone)
-        return _called("recipe.optimizer", "parameter groups and lr=", Optimizer, self.optimizer_factory, groups, lr=self.lr)
+        given = {id(one) for group in groups for one in group["params"]}
+        made = _called(key, "parameter groups and lr=", Optimizer, self.optimizer_factory, groups, lr=self.lr)
+        if given != {id(one) for group in made.param_groups for one in group["params"]}:
+            raise ConfigError(f"{key} made one that learns others than the parameters that it was given. See docs/extend.md.")
+        return made
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer()
@@ -131,6 +137,8 @@ class OptimisedTask(pl.LightningModule):
         schedule = _called(
             "recipe.schedule", "the optimiser and steps=", LRScheduler, self.schedule_factory, optimizer, steps=steps
         )
+        if schedule.optimizer is not optimizer:
+            raise ConfigError("recipe.schedule made one of another optimiser than it was given. See docs/extend.md.")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def use_layout(self, channels_last: bool) -> None:
@@ -142,6 +150,14 @@ class OptimisedTask(pl.LightningModule):
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.open_layout and is_worth_measuring(self, self.trainer.strategy.root_device):
             self.use_layout(faster_layout(self))
+
+    def on_validation_model_eval(self) -> None:
+        self._modes = modes_of(self)
+        super().on_validation_model_eval()
+
+    def on_validation_model_train(self) -> None:
+        """Lightning sets flags alone, of which a module that does something of its own in ``train()`` learns nothing."""
+        put_back(self._modes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.use_layout(checkpoint["description"]["channels_last"])  # a resumed run keeps the one that it began in
