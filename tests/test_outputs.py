@@ -133,3 +133,7 @@ def test_what_was_written_of_something_else_stays(
     assert contents(folder) == before
     status, said, told = typed(first, "one", "single_scale")  # its own are written again
     assert status == 0, said + told
+    if case == "features":  # nor that of another command
+        words = ANOTHERS["probe"].replace("FOLDER/probe", "FOLDER/maps")
+        status, said, told = typed(first, "one", "single_scale")
+        assert (status, "maps is of features of run" in told) == (1, True), said + told

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import ctypes
 import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -25,12 +26,14 @@ Kind = TypeVar("Kind")
 # The config files: a folder of the installed package; in a checkout a link to conf/ at its top.
 CONFIG_DIR = (Path(__file__).parent / "conf").resolve()
 _added: list[Path] = []
-_outputs: dict[Path, str] = {}  # that are being written now, and of what they are: see `outputs`
+_outputs: dict[Path, tuple[str, str]] = {}  # written now: of what they are, and the hash of what is there: see `outputs`
 _PART = ".part-"  # in the name of a file or folder that is being written
+_NOTES = "outputs/written"  # below the folder of the process: what files were written from there
 _WRITTEN = ".written"  # file in a folder that was written whole: the hash of all else in it, and what it is of
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
+_LONGEST = 200  # bytes of a name, of which systems take 255
 os.umask(_UMASK := os.umask(0o077))  # which can be asked by setting it alone
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
@@ -54,17 +57,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: that names ``path``, whatever the system named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path, path.stem):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_PART}", suffix=path.suffix)
+    with _named(path, beside := _beginning(path.stem)):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=beside, suffix=path.suffix)
         scratch = Path(name)
         with _held(handle):
             try:
                 _ask_the_system(write, scratch)
                 scratch.chmod(0o666 & ~_UMASK)  # mkstemp's files are private
-                digest = sha256(scratch) if (place := _place(path)) in _outputs else None
+                place = _place(path)
+                of, there = _outputs.get(place, ("", None))
+                if there is not None and there != sha256(place):
+                    raise UserError(f"{path} was put there or changed meanwhile. Move it, or choose another place.")
+                written = sha256(scratch) if there is not None else ""
                 scratch.replace(path)
-                if digest is not None:
-                    _note(place, f"{digest}\n{_outputs[place]}")
+                if there is not None:
+                    _outputs[place] = of, written
+                    _note(place, f"{written}\n{of}")
             finally:
                 scratch.unlink(missing_ok=True)
 
@@ -72,7 +80,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_new(path: Path, text: str) -> bool:
     """Write a text file at once and whole, unless there is one; whether it was written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path, path.stem), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}{_PART}") as scratch:
+    with (
+        _named(path, beside := _beginning(path.stem)),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=beside) as scratch,
+    ):
         whole = Path(scratch) / path.name
         whole.write_text(text, encoding="utf-8")
         try:
@@ -107,10 +118,15 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def _beginning(name: str) -> str:
+    """How the name begins of what is written beside a file or folder; whatever follows, no longer than systems take."""
+    return f".{os.fsencode(name)[:_LONGEST].decode(errors='ignore')}{_PART}"
+
+
 @contextlib.contextmanager
 def _named(path: Path, temporary: str) -> Iterator[None]:
     """Let the system's errors name ``path``, not what is written beside it under a name that begins with ``temporary``."""
-    beside = str(path.parent.resolve() / f".{temporary}{_PART}")
+    beside = str(path.parent.resolve() / temporary)
     try:
         yield
     except OSError as error:
@@ -144,19 +160,22 @@ def write_folder(path: Path, write: Callable[[Path], object], checked: bool = Fa
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of whatever folder is there.
 
     If ``write`` fails, the folder that was there stays as it was. With ``checked`` the folder says what was written, and what
-    it is made ``of``, for `check_folder`, which is asked before the work starts.
+    it is made ``of``, for `check_folder`, which is asked before the work starts, and here again after it.
 
     Raises:
         OSError: that names ``path``, whatever the system named.
+        UserError: if ``checked``, see `check_folder`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path, path.name), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_PART}") as name:
+    remove_abandoned(path.parent, beside := _beginning(path.name))
+    with _named(path, beside), tempfile.TemporaryDirectory(dir=path.parent, prefix=beside) as name:
         scratch = Path(name) / "new"
         scratch.mkdir()
         with _held(os.open(name, os.O_RDONLY)):
             write(scratch)
             if checked:
-                (scratch / _WRITTEN).write_text(f"{_held_by(scratch)}\n{of}".rstrip("\n"))
+                (scratch / _WRITTEN).write_bytes(os.fsencode(f"{_held_by(scratch)}\n{of}".rstrip("\n")))
+                check_folder(path, of)
             if not path.exists():
                 scratch.replace(path)
             elif not _exchange(scratch, path):
@@ -174,7 +193,7 @@ def check_folder(path: Path, of: str = "") -> None:
     if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
         return
     note = path / _WRITTEN
-    digest, _, then = note.read_text(errors="replace").partition("\n") if note.is_file() else ("", "", "")
+    digest, _, then = os.fsdecode(note.read_bytes()).partition("\n") if note.is_file() else ("", "", "")
     if path.is_symlink() or digest != _held_by(path):
         raise UserError(
             f"{path} is there, not written by exfuse or changed since. Move it, or choose another place (output=...)."
@@ -190,9 +209,9 @@ def _held_by(folder: Path) -> str:
     return hashlib.sha256(os.fsencode(held)).hexdigest()
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove from ``folder`` what killed processes were writing there; what a live one is writing stays."""
-    for path in folder.glob(f".*{_PART}*"):
+def remove_abandoned(folder: Path, beginning: str = "") -> None:
+    """Remove from ``folder`` what killed processes were writing there, under names that begin so; what lives stays."""
+    for path in folder.glob(f"{glob.escape(beginning)}*" if beginning else f".*{_PART}*"):
         with contextlib.suppress(OSError), _held(os.open(path, os.O_RDONLY), wait=False):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -287,7 +306,7 @@ def outputs(
 ) -> Iterator[None]:
     """Refuse outputs that would take the place of what this project did not write, or wrote of another run.
 
-    What `write_atomically` writes there is remembered by its content, under ``outputs/written``: the same command may write it
+    What `write_atomically` writes there is remembered by its content, under `_NOTES`: the same command may write it
     again, also after it failed halfway, and a file that somebody has changed since, or put there meanwhile, is theirs.
 
     Args:
@@ -301,7 +320,7 @@ def outputs(
     """
     check_outputs(paths, inputs, published, of)
     made_of = zip(map(_place, paths), of or [""] * len(paths), strict=True)
-    added = {place: asked for place, asked in made_of if place not in _outputs}
+    added = {place: (asked, sha256(place)) for place, asked in made_of if place not in _outputs}
     _outputs.update(added)
     try:
         yield
@@ -326,7 +345,10 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published:
         digest, _, then = (_note(place) or "").partition("\n")
         ours = sha256(place) == digest or (published and _is_committed(place))
         if place.is_dir() or (os.path.lexists(place) and not ours):
-            raise UserError(f"{path} is there, not written by exfuse or changed since. Move it, or choose another place.")
+            raise UserError(
+                f"{path} is there, not written by exfuse or changed since, as far as {Path.cwd() / _NOTES} knows. Move it, or "
+                "choose another place."
+            )
         if os.path.lexists(place) and asked and then and asked != then:
             raise UserError(f"{path} is of {then}, this would be of {asked}. Choose another place, or remove it.")
 
@@ -352,9 +374,11 @@ def _is_committed(place: Path) -> bool:
 
 def _note(place: Path, text: str | None = None) -> str | None:
     """Remember what was written to a place; what is remembered of it."""
-    note = Path("outputs/written") / hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
-    with contextlib.suppress(OSError, UnicodeError):  # forgotten, a file is asked about
+    here = Path.cwd()
+    named = place.relative_to(here) if place.is_relative_to(here) else place  # a project may move
+    note = here / _NOTES / hashlib.sha256(os.fsencode(named)).hexdigest()[:32]
+    with contextlib.suppress(OSError):  # forgotten, a file is asked about
         if text is not None:
-            write_text(note, text)
-        return note.read_text()
+            write_atomically(note, lambda scratch: scratch.write_bytes(os.fsencode(text)))
+        return os.fsdecode(note.read_bytes())
     return None

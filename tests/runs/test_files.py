@@ -12,14 +12,17 @@ from filelock import FileLock
 from exfuse.errors import UserError, user_error
 from exfuse.files import (
     check_folder,
+    check_outputs,
     folder_name,
     is_locked,
+    outputs,
     remove_abandoned,
     sha256,
     write_atomically,
     write_csv,
     write_folder,
     write_json,
+    write_text,
 )
 
 
@@ -171,6 +174,81 @@ def test_what_killed_writers_left_goes_and_what_live_ones_write_stays(tmp_path: 
 
     write_atomically(tmp_path / "last.ckpt", write)
     assert files_in(tmp_path) == {"last.ckpt": "whole", ".notes.txt": "a user's own"}
+
+
+def test_a_folder_takes_away_what_killed_writers_of_it_left_alone(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        if (child := os.fork()) == 0:
+            write_folder(tmp_path / name, lambda _: os._exit(0))
+        os.waitpid(child, 0)
+    write_folder(tmp_path / "mine", lambda scratch: (scratch / "a.txt").write_text("whole"))
+    assert sorted(path.name.partition(".part-")[0] for path in tmp_path.iterdir()) == [".other", "mine"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_somebody_puts_there_during_the_work_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, file = tmp_path / "pictures", tmp_path / "a.png"
+
+    def write(meanwhile: bool) -> None:
+        def fill(scratch: Path) -> None:
+            (scratch / "a.txt").write_text("ours")
+            if meanwhile:
+                folder.mkdir(exist_ok=True)
+                (folder / "thesis.txt").write_text("mine")
+
+        write_folder(folder, fill, checked=True)
+
+    if before:
+        write(False), write(False)
+        with outputs([file]):
+            for _ in range(2):  # a file may be written several times inside
+                write_atomically(file, lambda scratch: scratch.write_text("ours"))
+    with pytest.raises(UserError, match="pictures is there, not written by exfuse or changed since"):
+        write(True)
+    assert (folder / "thesis.txt").read_text() == "mine"
+    with outputs([file]):
+        file.write_text("mine")
+        with pytest.raises(UserError, match=r"a\.png was put there or changed meanwhile"):
+            write_atomically(file, lambda scratch: scratch.write_text("ours"))
+    assert file.read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
+
+
+def test_what_was_written_is_known_after_its_project_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    with outputs([Path("table.csv")]):
+        write_text(Path("table.csv"), "ours")
+    project.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    with outputs([tmp_path / "moved" / "table.csv"]):
+        pass
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"changed since, as far as {tmp_path}/outputs/written knows"):
+        check_outputs([tmp_path / "moved" / "table.csv"])
+
+
+@pytest.mark.parametrize("of", ["run a\rb", os.fsdecode(b"study \xff"), "Übung\nzwei"])
+def test_of_what_an_output_is_may_be_named_by_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        check_folder(tmp_path / "pictures", of)
+        write_folder(tmp_path / "pictures", lambda scratch: (scratch / "a.txt").write_text("ours"), checked=True, of=of)
+        with outputs([tmp_path / "a.png"], of=[of]):
+            write_text(tmp_path / "a.png", "ours")
+    with pytest.raises(UserError, match="this would be of"):
+        check_folder(tmp_path / "pictures", "something else")
+    with pytest.raises(UserError, match="this would be of"):
+        check_outputs([tmp_path / "a.png"], of=["something else"])
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "ü" * 125])
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path: Path, stem: str) -> None:
+    write_atomically(tmp_path / f"{stem}.png", lambda scratch: scratch.write_text("whole"))
+    write_folder(tmp_path / stem, lambda scratch: (scratch / "a.txt").write_text("whole"))
+    assert {path.name for path in tmp_path.iterdir()} == {stem, f"{stem}.png"}
 
 
 def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _TRIANGLE = 6  # numbers: what covers an area has no fewer
 _CIRCLE = 64  # corners of the polygon that stands for one
 _FARTHEST = 1e5  # pixels from the origin that a corner may lie
 _ANY = Bands(1, (0.0, 1.0))  # images of any bits are taken: by which rule they are read is said where they are trained on
+_CONVERTED = "converted annotations"  # see `exfuse.files.check_folder`
 _BACKGROUND, _IGNORED = "_background_", "__ignore__"  # labelme's words
 
 
@@ -66,7 +67,7 @@ def convert(
         UserError: if the split's folder was written by somebody else, or changed.
     """
     source, place = Path(annotations), Path(output) / split
-    check_folder(place)
+    check_folder(place, _CONVERTED)
     drawn = [*(_of_coco if format == "coco" else _of_labelme)(source, Path(images) if images else None)]
     if not drawn:
         raise DataError(f"{source} annotates no image.")
@@ -112,7 +113,7 @@ def convert(
 
     there, began = Path(output).exists(), _begin(listed, names)
     try:
-        write_folder(place, write, checked=True)
+        write_folder(place, write, checked=True, of=_CONVERTED)
     except BaseException:
         if began and [*Path(output).iterdir()] == [listed]:
             listed.unlink()

@@ -46,8 +46,7 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     if odd := [name for name, value in model.state_dict().items() if not isinstance(value, torch.Tensor)]:
         raise UserError(f"{odd[0]} of run {record.key} is no tensor, and the Hub takes tensors alone. Make it a buffer.")
     of = f"run {record.key} as {name}"
-    if folder.exists():
-        check_folder(folder, of)
+    check_folder(folder, of)
     layout = any(value.ndim == 4 and not value.is_contiguous() for value in model.state_dict().values())
     about = Published(
         key=record.key,

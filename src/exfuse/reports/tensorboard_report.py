@@ -31,7 +31,7 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
         raise ConfigError(f"tensorboard is not installed ({error}): pip install -e '.[tensorboard]'.") from error
     study = load_study(Path(study_folder))
     place = Path(output or Path("outputs/reports/tensorboard") / study.folder.resolve().name)
-    of = f"study {seen_from(place, study.folder)}"
+    of = f"TensorBoard's report of study {seen_from(place, study.folder)}"
     check_folder(place, of)
     figures = [path for name in FIGURES if (path := study.folder / f"{name}.png").is_file()]
 

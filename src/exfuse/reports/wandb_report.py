@@ -40,7 +40,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     report = wandb_document.build_report(view, entity or "", project)
     workspace = wandb_document.build_workspace(view, entity or "", project)
     folder = Path(output or Path("outputs/reports/wandb") / Path(study_folder).resolve().name)
-    of = f"study {seen_from(folder, Path(study_folder))}"
+    of = f"W&B report of study {seen_from(folder, Path(study_folder))}"
     wandb_document.write_specs(report, workspace, folder, of)
     preview = folder / "preview.html"
     with outputs([preview], of=[of]):

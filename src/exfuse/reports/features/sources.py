@@ -55,7 +55,7 @@ def target_folder(output: str | None, study: str | None, name: str, sources: Seq
     """
     folder = Path(output or Path(study or "outputs") / name)
     runs = f"{'run' if len(sources) == 1 else 'runs'} {', '.join(sorted(source.run.key[:8] for source in sources))}"
-    of = f"study {seen_from(folder, Path(study))}" if study else runs
+    of = f"{name} of " + (f"study {seen_from(folder, Path(study))}" if study else runs)
     check_folder(folder, of if output else "")
     return folder, of if output else ""
 

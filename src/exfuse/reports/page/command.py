@@ -67,7 +67,7 @@ def make(
 def _make_one(folder: Path, path: Path, gathered: tuple[Path, str, Wish] | None, megabytes: float, console: Console) -> None:
     study = load_study(folder)
     beside = path.with_suffix("")  # what may not be published lies there
-    with outputs([path], of=[f"study {seen_from(path, study.folder)}"]):
+    with outputs([path], of=[f"page of study {seen_from(path, study.folder)}"]):
         left_out = _gather(study, beside, *gathered, console) if gathered else {}
         data = PageData(Rendering(study), find_examples(study, beside), left_out, bound=int(megabytes * 1e6))
         text = render_page(data)
