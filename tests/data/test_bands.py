@@ -186,6 +186,35 @@ def test_grey_of_few_bits_is_read_as_written(tmp_path: Path, bits: int) -> None:
     assert (Bands(1, (0, 255)).read(tmp_path / "a.png")[..., 0] == values).all()
 
 
+@pytest.mark.parametrize("bits", [4, 12])
+def test_jpeg_2000_of_bits_that_fill_no_byte_is_read_as_written(tmp_path: Path, bits: int) -> None:
+    """As no program at hand writes such a file, one of 8 or 16 bits says that it has fewer."""
+    path, whole = tmp_path / "a.jp2", 8 if bits < 8 else 16
+    most, offset = 2**bits - 1, 2 ** (whole - 1) - 2 ** (bits - 1)  # values are stored around the middle of what may be
+    values = np.linspace(0, most, 64 * 64).astype(np.uint8 if bits < 8 else np.uint16).reshape(64, 64)
+    Image.fromarray(values + offset).save(path, irreversible=False)
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"\xff\x4f\xff\x51", 42), (b"ihdr", 14)):
+        content[content.find(mark) + place] = bits - 1
+    path.write_bytes(content)
+    assert (Bands(1, (0, most)).read(path)[..., 0] == np.rint(values * (255 / most))).all()
+
+
+def test_a_tiff_of_luminance_and_colour_differences_is_not_taken_for_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(EIGHT[..., :3]).convert("YCbCr").save(path)
+    for bands in (Bands(3, (0, 255)), Bands(1, (0, 255))):
+        with pytest.raises(DataError, match=r"is a TIFF of YCBCR, .* Save it as RGB"):
+            bands.read(path)
+
+
+def test_an_array_of_one_bit_is_numbers_where_a_range_says_of_what(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=bool))
+    assert np.array_equal(Bands(1, (0, 1)).read(tmp_path / "a.npy")[..., 0], 255 * np.eye(4))
+    with pytest.raises(DataError, match="holds values of bool"):
+        Bands(1).read(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("end", [".png", ".jpg", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".tga", ".tif"])
 def test_a_range_is_taken_with_every_format(tmp_path: Path, end: str) -> None:
     Image.fromarray(np.full((16, 16, 3), 51, np.uint8)).save(tmp_path / f"a{end}")

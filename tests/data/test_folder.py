@@ -27,6 +27,17 @@ def test_images_of_any_format_come_in_the_order_of_their_names(root, ids_map):
         np.testing.assert_array_equal(read_image(item.image), np.asarray(Image.open(item.image).convert("RGB")))
 
 
+def test_pgm_is_read_where_a_range_says_what_its_values_mean(tmp_path, ids_map, write_folder):
+    root = write_folder(tmp_path / "mine", "train", {f"{name}.jpg": ids_map(2, 3) for name in "ab"})
+    (root / "train" / "images" / "b.jpg").unlink()
+    (root / "train" / "images" / "b.pgm").write_bytes(b"P5 3 2 100\n" + bytes([0, 20, 40, 60, 80, 100]))
+    with pytest.raises(DataError, match=r"not read for their format, e\.g\. b\.pgm\. Convert them to one of \.bmp \.jpeg"):
+        read_folder(root, "train", CLASSES)
+    split = read_folder(root, "train", CLASSES, channels=1, range=(0, 100))
+    assert [item.id for item in split.items] == ["a", "b"]
+    assert split.bands.read(split.items[1].image)[..., 0].tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
 def test_class_names_come_from_a_list_or_from_a_file_in_order(root):
     path = root / "classes.txt"
     path.write_text("\n".join(CLASSES) + "\n\n")

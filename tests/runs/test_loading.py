@@ -15,6 +15,7 @@ from exfuse.errors import DataError, UserError
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.folder import RunFolder
 from exfuse.store.seal import write_sealed
+from tests.data.test_bands import write_png
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,28 @@ def test_a_range_holds_for_pictures_of_pil_as_for_files(loaded, tmp_path, kind, 
     image.save(tmp_path / "grey.png")
     np.testing.assert_array_equal(model.scores(image), model.scores(tmp_path / "grey.png"))
     assert not np.array_equal(model.scores(image), loaded.scores(np.repeat(grey[..., None], 3, 2).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("name", ["grey.pgm", "grey.png", "grey.jp2"])
+def test_a_picture_whose_values_pillow_scales_is_refused_where_a_range_means_them_as_written(loaded, tmp_path, name):
+    """Its file is read as it is."""
+    path, most = tmp_path / name, 15
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) % 16
+    if name == "grey.pgm":
+        path.write_bytes(b"P5 8 8 15\n" + values.tobytes())
+    elif name == "grey.png":
+        write_png(path, 4, 0, [(16 * row[::2] + row[1::2]).tobytes() for row in values], width=8)
+    else:  # of 4 bits, stored around the middle
+        Image.fromarray(values + 120).save(path, irreversible=False)
+        content = bytearray(path.read_bytes())
+        for mark, place in ((b"\xff\x4f\xff\x51", 42), (b"ihdr", 14)):
+            content[content.find(mark) + place] = 3
+        path.write_bytes(content)
+    model = exfuse.TrainedModel(loaded.model, loaded.transform, loaded.classes, bands=Bands(3, (0, most)))
+    whole = np.repeat((17 * values)[..., None], 3, 2)
+    np.testing.assert_array_equal(model.scores(path), loaded.scores(whole))
+    with Image.open(path) as image, pytest.raises(DataError, match=r"Pillow scales the values of this .*Give its file"):
+        model.scores(image)
 
 
 def test_weights_of_a_run_that_has_not_ended_are_told_of(finished_run, tmp_path, capsys):

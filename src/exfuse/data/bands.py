@@ -19,6 +19,7 @@ from exfuse.data.pixels import (
     TURNS,
     Facts,
     Unfit,
+    bits_of_jpeg_2000,
     image_size,
     is_deep,
     look_through_image,
@@ -33,8 +34,10 @@ from exfuse.errors import DataError
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
+_NETPBM = {".pgm", ".ppm"}  # whose values mean something where a range says what
 _OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 _NO_BRIGHTNESS = ("PALETTE", "MINISWHITE", "CIELAB", "ICCLAB", "ITULAB")  # TIFF's photometric interpretations
+_JPEG = "JPEG"  # in the name of a TIFF's compression, whose decoder gives red, green and blue
 _SMALLER_OR_MASK = 0b101  # bits of its NewSubfileType: a reduced copy of the image, a mask of it
 _SIXTEEN = ("RGB", "RGBA")  # Pillow would halve their bits
 
@@ -63,7 +66,7 @@ class Bands(NamedTuple):
     @property
     def formats(self) -> set[str]:
         """Ends of the names of images that are read."""
-        return FORMATS if self.usual else {*FORMATS, _ARRAY}
+        return FORMATS if self.usual else {*FORMATS, _ARRAY, *(_NETPBM if self.range else ())}
 
     def read(self, path: Path, upright: bool = False) -> np.ndarray:
         """An image as (H, W, channels) uint8.
@@ -100,7 +103,7 @@ class Bands(NamedTuple):
                 return Facts(problem=str(error).removeprefix(f"{path} "))
             return _header(path)
 
-        look.__name__ = f"look_at_bands {self.channels} {self.range}"
+        look.__name__ = f"look_at_bands 2 {self.channels} {self.range}"
         return look
 
     def eight_bits(self, image: np.ndarray) -> np.ndarray:
@@ -185,6 +188,8 @@ def _stored(path: Path, upright: bool, bands: Bands) -> np.ndarray:
     else:
         with opened(path) as image:
             values = _pictured(image, path, upright, channels, as_written=bands.range is not None)
+    if values.dtype.kind == "b" and bands.range:  # of one bit: false and true are 0 and 1
+        values = values.astype(np.uint8)
     if values.dtype.kind not in "uif":
         raise Unfit(f"holds values of {values.dtype}, expected numbers.")
     return values.reshape(_checked(values.shape))
@@ -192,7 +197,7 @@ def _stored(path: Path, upright: bool, bands: Bands) -> np.ndarray:
 
 def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: int, as_written: bool) -> np.ndarray:
     refuse_frames(image)
-    largest = _largest(image) if as_written else None
+    unscale = _unscaled(image) if as_written else None
     orientation = orientation_of(image, path) if upright else 1
     if is_deep(image) and image.mode in _SIXTEEN:
         if orientation > 1:
@@ -213,20 +218,36 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
     elif channels in (1, 3) and image.mode in _OTHER_COLOURS:
         raise Unfit(f"holds colours as {image.mode}, which are no red, green and blue. Save it as RGB.")
     values = np.asarray(pixels.transpose(TURNS[orientation]) if orientation > 1 else pixels)
-    if largest:
-        white = np.iinfo(np.uint8 if values.dtype == np.uint8 else np.uint16).max
-        values = np.rint(values * (largest / white)).astype(values.dtype)
+    if unscale:
+        values = unscale(values)
     return values[..., : _seen(image, channels)] if pixels.mode == "RGBA" else values
 
 
-def _largest(image: ImageFile.ImageFile) -> int | None:
-    """What a PGM, a PPM or grey of 2 or 4 bits may hold at most: Pillow scales their values so that this becomes white."""
+def _unscaled(image: ImageFile.ImageFile) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What undoes Pillow's scaling of values to its own white; None where it does not scale.
+
+    So it does with a PGM or PPM of another brightest value, grey of 2 or 4 bits, and JPEG 2000 of bits that fill no byte.
+    """
+    if image.format == "JPEG2000":
+        bits = bits_of_jpeg_2000(image)
+        return (lambda values: values >> -bits % 8) if bits % 8 else None
     if not image.tile:  # as of a WebP before it is read
         return None
     codec, _, _, stated = image.tile[0]
+    largest = {"L;2": 3, "L;4": 15}.get(str(stated), 0)
     if image.format == "PPM" and codec.startswith("ppm") and isinstance(stated, tuple) and isinstance(stated[1], int):
-        return stated[1]
-    return {"L;2": 3, "L;4": 15}.get(str(stated))
+        largest = stated[1]
+
+    def unscale(values: np.ndarray) -> np.ndarray:
+        white = np.iinfo(np.uint8 if values.dtype == np.uint8 else np.uint16).max
+        return np.rint(values * (largest / white)).astype(values.dtype)
+
+    return unscale if largest else None
+
+
+def is_scaled(image: Image.Image) -> bool:
+    """Whether Pillow scales the values of an image's file, see `_unscaled`, or has done so."""
+    return image.format == "PPM" or (isinstance(image, ImageFile.ImageFile) and _unscaled(image) is not None)
 
 
 def _seen(image: ImageFile.ImageFile, channels: int) -> int | None:
@@ -256,7 +277,8 @@ def _tiff(path: Path) -> Iterator[Any]:
         series = file.series[0]
         if others := [one for one in file.series[1:] if not one.keyframe.subfiletype & _SMALLER_OR_MASK]:
             raise Unfit(f"holds {1 + len(others)} images of unlike sizes, expected one. Save each in a file of its own.")
-        if (kind := getattr(series.keyframe.photometric, "name", "")) in _NO_BRIGHTNESS:
+        kind, packed = (getattr(one, "name", "") for one in (series.keyframe.photometric, series.keyframe.compression))
+        if kind in _NO_BRIGHTNESS or (kind == "YCBCR" and _JPEG not in packed):
             raise Unfit(f"is a TIFF of {kind}, whose numbers are no brightness. Save it as RGB, or as grey with 0 for black.")
         if (tag := series.keyframe.tags.get(ORIENTATION)) is not None and tag.value > 1:
             raise Unfit(f"is a TIFF to be turned (orientation {tag.value}), which programs do or do not. Save it upright.")

@@ -174,7 +174,7 @@ def _anonymous_file(size: int) -> int:
 
 # Another release may decode or scale to other values.
 _DECODERS = ("pillow", "opencv-python-headless", "albumentations", "numpy")
-_FORMAT = 2
+_FORMAT = 3
 
 
 class DiskCache:

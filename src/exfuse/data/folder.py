@@ -1,7 +1,7 @@
 """Anyone's own data, and CamVid: <root>/<split>/{images,labels}/ with index masks and a list of class names."""
 
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from exfuse.data.bands import Bands
@@ -52,7 +52,7 @@ def read_folder(
     images, others = _by_format(folder / "images", bands.formats)
     masks, strangers = _by_format(folder / "labels", {".png"})
     alone = {*masks} - {*images}  # what lies beside an image, such as a world file, belongs to it
-    refuse_other_formats([path for path in others if path.stem in alone or is_picture(path)], folder / "images")
+    refuse_other_formats([path for path in others if path.stem in alone or is_picture(path)], folder / "images", bands.formats)
     left_out = [*others, *strangers, *(masks[stem] for stem in sorted(masks.keys() - images.keys()))]
     return make_split(
         f"{name} {split}",
@@ -73,8 +73,8 @@ def is_picture(path: Path) -> bool:
     return (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
 
 
-def refuse_other_formats(paths: Sequence[Path], folder: Path) -> None:
-    """Refuse images that would be passed over for their format.
+def refuse_other_formats(paths: Sequence[Path], folder: Path, formats: Iterable[str] = FORMATS) -> None:
+    """Refuse images that would be passed over since they have none of these formats.
 
     Raises:
         DataError: naming one of them.
@@ -82,8 +82,7 @@ def refuse_other_formats(paths: Sequence[Path], folder: Path) -> None:
     if paths:
         raise DataError(
             f"{folder} holds {plural(len(paths), 'image')} that are not read for their format, e.g. "
-            f"{min(paths).name}. Convert them to "
-            f"one of {' '.join(sorted(FORMATS))}, or take them away."
+            f"{min(paths).name}. Convert them to one of {' '.join(sorted(formats))}, or take them away."
         )
 
 

@@ -280,12 +280,12 @@ def is_deep(image: ImageFile.ImageFile) -> bool:
         arguments = image.tile[0].args
         return isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255  # its brightest value
     if image.format == "JPEG2000":
-        return _bits_of_jpeg_2000(image) > 8
+        return bits_of_jpeg_2000(image) > 8
     raw = raw_mode(image)
     return ";16" in raw and not raw.startswith("BGR;16")  # 5, 6 and 5 bits, of a BMP
 
 
-def _bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
+def bits_of_jpeg_2000(image: ImageFile.ImageFile) -> int:
     """Of the deepest channel, from the marker SIZ with which a codestream begins; 0 where the file is closed or has none."""
     if (file := image.fp) is None:
         return 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config import search_path
-from exfuse.data.bands import RGB, Bands
+from exfuse.data.bands import RGB, Bands, is_scaled
 from exfuse.data.pixels import ORIENTATION, Unfit, is_deep
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import DataError, UserError
@@ -91,8 +91,10 @@ class TrainedModel:
                     f"an image of Pillow's mode {image.mode} has more than 8 bits in its file, which would be cut off. "
                     "Give its file, or an array of uint8."
                 )
-            if by_range and image.format == "PPM":
-                raise DataError("Pillow scales the values of a PGM or PPM, which data.range means as written. Give its file.")
+            if by_range and is_scaled(image):
+                raise DataError(
+                    f"Pillow scales the values of this {image.format}, which data.range means as written. Give its file."
+                )
             if not self.upright and unread and image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 1:
                 raise DataError(
                     "Pillow turns a TIFF with an orientation, and this model takes it as it is stored. Give its file."
