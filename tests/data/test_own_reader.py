@@ -8,8 +8,8 @@ import pytest
 
 from exfuse.composition import reading
 from exfuse.data.bands import Bands
-from exfuse.data.split import Item, Split
-from exfuse.errors import ConfigError
+from exfuse.data.split import Item, Split, make_split
+from exfuse.errors import ConfigError, DataError
 from exfuse.store.description import Option
 
 ITEM = Item("a", Path("a.png"), Path("a_mask.png"))
@@ -23,6 +23,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the file say
     "range, another": ({"range": [0, 128]}, {"bands": Bands(3, (0, 255))}),
     "classes": ({"classes": ["a", "c"]}, {}),
     "void_ids": ({"void_ids": [7]}, {}),
+    "ids": ({"ids": [1, 0]}, {}),
+    "counts": ({"counts": {"train": 1, "val": 99}}, {}),
     "groups": ({"groups": "first_part"}, {}),
     "groups, others": ({"groups": "first_part"}, {"items": (GROUPED,)}),
     "ordered": ({"ordered": True}, {}),
@@ -40,6 +42,8 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"groups": "column", "ordered": True}, {"items": (GROUPED,), "ordered": True}),
     ({}, {"items": (GROUPED,), "ordered": True}),
     ({"ordered": None}, {}),
+    ({"ids": None, "counts": {"train": 99, "val": 1}}, {}),
+    ({"ids": [7, 2], "counts": {"val": None}}, {"ids": (7, 2)}),
     ({"groups": "column", "ordered": None}, {"items": (GROUPED,)}),
     ({"range": [0, 128]}, {"bands": Bands(3, [0, 128])}),  # type: ignore[arg-type]  # as a YAML file has it
     ({"orientation": "upright"}, {"orientation": "upright"}),
@@ -63,13 +67,48 @@ def test_what_does_not_reach_the_reader_is_named(case: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     "said",
-    [{"range": [0]}, {"range": 255}, {"range": ["0", 1]}, {"channels": "3"}, {"channels": 0}, {"groups": False}],
+    [
+        {"range": [0]},
+        {"range": 255},
+        {"range": ["0", 1]},
+        {"channels": "3"},
+        {"channels": 0},
+        {"groups": False},
+        {"channels": True},
+        {"range": [5, 5]},
+        {"range": [0, float("nan")]},
+        {"void_ids": 255},
+        {"orientation": "sideways"},
+    ],
     ids=str,
 )
 def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     key, value = next(iter(said.items()))
     with pytest.raises(ConfigError, match=rf"data\.{key}={re.escape(repr(value))}: expected "):
         read(monkeypatch, said, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"items": [{"id": "a"}]}, r"was given \{'id': 'a'\} in items, expected exfuse\.data\.split\.Item"),
+        ({"items": "a.png"}, r"was given items='a\.png', expected a list"),
+        ({"classes": [0, 1]}, "was given 0 in classes, expected text"),
+        ({"classes": "ab"}, "was given classes='ab', expected a list"),
+        ({"void_ids": [300]}, "was given 300 in void_ids, expected a number from 0 to 255"),
+        ({"void_ids": ["255"]}, "was given '255' in void_ids, expected a number"),
+        ({"void_ids": 255}, "was given void_ids=255, expected a list"),
+        ({"ids": [0, 1.5]}, r"was given 1\.5 in ids, expected a number"),
+        ({"bands": (3, None)}, r"was given \(3, None\) in bands, expected exfuse\.data\.bands\.Bands"),
+        ({"bands": None}, "was given None in bands, expected"),
+        ({"bands": Bands(3, (5, 5))}, r"was given bands of range=\[5, 5\]: expected \[LOW,HIGH\], the first smaller"),
+        ({"orientation": "sideways"}, "was given 'sideways' in orientation, expected refuse or "),
+    ],
+    ids=str,
+)
+def test_a_reader_that_gives_make_split_something_else_is_told_so(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=f"own val: make_split {says}"):
+        make_split(**{"name": "own val", "items": (ITEM,), "classes": ("a", "b")} | given)
 
 
 @pytest.mark.parametrize(("said", "given"), SAME)

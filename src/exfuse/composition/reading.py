@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from exfuse.config import search_path
 from exfuse.config.options import build
@@ -12,6 +12,7 @@ from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split, divide
 from exfuse.errors import ConfigError, DataError, some
+from exfuse.limits import Orientation
 from exfuse.store.description import NOTHING, Described, HeldOut, Option, RunDescription
 from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.variants import technique
@@ -43,7 +44,14 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
         ConfigError: naming the first key in which they differ.
     """
     said, asked, bands = data.settings, bands_of(data), found.bands
-    classes, void_ids = said.get("classes"), said.get("void_ids")
+    classes, void_ids, ids = said.get("classes"), said.get("void_ids"), said.get("ids")
+    count = counts.get(split) if isinstance(counts := said.get("counts"), dict) else None
+    for key in ("void_ids", "ids"):
+        if not isinstance(said.get(key), list | tuple | None):
+            raise ConfigError(f"data.{key}={said[key]!r}: expected a list of numbers from 0 to 255.")
+    if said.get("orientation") not in (None, *get_args(Orientation)):
+        choices = ", ".join(get_args(Orientation))
+        raise ConfigError(f"data.orientation={said['orientation']!r}: expected one of {choices}.")
     by, groups = said.get("groups"), [item.group for item in found.items]
     if not isinstance(by, str | None):
         raise ConfigError(f"data.groups={by!r}: expected text or null. YAML reads no and off as false: quote them.")
@@ -58,6 +66,8 @@ def _check_reader(data: Option, found: Split, split: str) -> None:
         "range": (asked.range, bands.range) if asked.range != (bands.range and tuple(bands.range)) else None,
         "classes": (classes, found.classes) if isinstance(classes, list) and [*found.classes] != classes else None,
         "void_ids": (void_ids, found.void_ids) if isinstance(void_ids, list) and {*void_ids} != {*found.void_ids} else None,
+        "ids": (ids, found.ids) if isinstance(ids, list) and [*found.ids] != ids else None,
+        "counts": (count, len(found)) if count not in (None, len(found)) else None,
         "groups": (by, some(sorted({*groups})) or None) if ruled != groups or (by and grouped and not any(groups)) else None,
         "ordered": (ordered, found.ordered) if ordered != found.ordered else None,
         "orientation": (said.get("orientation"), turned) if turned == ("stored" if upright else "upright") else None,
@@ -108,16 +118,11 @@ def photographs_upright(data: Option) -> bool:
 
 def bands_of(data: Option) -> Bands:
     """What is read of images of these data."""
-    channels, span = data.settings.get("channels", 3), data.settings.get("range")
-    if not isinstance(channels, int) or channels < 1:
-        raise ConfigError(f"data.channels={channels!r}: expected a whole number from 1.")
-    if span is not None and not (isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))):
-        raise ConfigError(f"data.range={span!r}: expected [LOW,HIGH], the values that become 0 and 255, or null.")
-    return Bands(channels, (span[0], span[1]) if span else None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    span = data.settings.get("range")
+    found = Bands(data.settings.get("channels", 3), tuple(span) if isinstance(span, list) else span)  # type: ignore[arg-type]
+    if found.problem:
+        raise ConfigError(f"data.{found.problem}")
+    return found
 
 
 def read_labelled_split(described: Described, split: str) -> LabelledSplit:

@@ -5,6 +5,7 @@ of any number of bands, and what Pillow and OpenCV read. Channels come last; val
 becomes 0 to 255.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,18 @@ class Bands(NamedTuple):
 
     channels: int = 3
     range: tuple[float, float] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be read so; empty if it can."""
+        channels, span = self.channels, [*self.range] if isinstance(self.range, tuple) else self.range
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+            return f"channels={channels!r}: expected a whole number from 1."
+        if span is not None and not (isinstance(span, list) and len(span) == 2 and all(map(_is_number, span))):
+            return f"range={span!r}: expected [LOW,HIGH], the values that become 0 and 255, or null."
+        if span is not None and span[0] >= span[1]:
+            return f"range={span}: expected [LOW,HIGH], the first smaller."
+        return ""
 
     @property
     def usual(self) -> bool:
@@ -136,6 +149,10 @@ class Bands(NamedTuple):
         if not np.isfinite(values).all():
             raise Unfit("holds values that are no numbers. Fill them, or leave the image out.")
         return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 RGB = Bands()

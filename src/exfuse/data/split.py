@@ -1,10 +1,11 @@
 """What every reader hands on: the listed images of one split, checked before anything trains on them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def make_split(
         DataError: on an empty split, a wrong count, names that are none or occur twice, a missing or unreadable file, a mask
             that holds colours, unknown ids or a palette in another order, or an image and a mask of different sizes.
     """
-    found = tuple(items)
+    found = _checked(name, items, classes, void_ids, ids, bands, orientation)
     if groups is not None:
         found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
     if ordered:
@@ -186,6 +187,34 @@ def make_split(
         more = f" {len(problems) - 1} more of its files cannot be used either." if len(problems) > 1 else ""
         raise DataError(f"{name}: {problems[0]}{more}")
     return replace(split, items=tuple(replace(item, upright=True) if item.id in turned else item for item in split.items))
+
+
+def _checked(name: str, items: Any, classes: Any, void_ids: Any, ids: Any, bands: Any, orientation: Any) -> tuple[Item, ...]:
+    """The items, where all of this is what `make_split` says of it: somebody's reader may give anything."""
+    lists = {"items": items, "classes": classes, "void_ids": void_ids, "ids": ids}
+    for key, given in lists.items():
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise DataError(f"{name}: make_split was given {key}={given!r:.80}, expected a list. See docs/extend.md.")
+    lists = {key: [*given] for key, given in lists.items()}
+    lists |= {"bands": [bands], "orientation": [orientation]}
+    expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "items": ("exfuse.data.split.Item", lambda one: isinstance(one, Item)),
+        "classes": ("text", lambda one: isinstance(one, str)),
+        "void_ids": ("a number from 0 to 255", _is_id),
+        "ids": ("a number from 0 to 255", _is_id),
+        "bands": ("exfuse.data.bands.Bands", lambda one: isinstance(one, Bands)),
+        "orientation": (" or ".join(get_args(Orientation)), lambda one: one in get_args(Orientation)),
+    }
+    for key, (wanted, fits) in expected.items():
+        if wrong := [one for one in lists[key] if not fits(one)]:
+            raise DataError(f"{name}: make_split was given {wrong[0]!r:.80} in {key}, expected {wanted}. See docs/extend.md.")
+    if bands.problem:
+        raise DataError(f"{name}: make_split was given bands of {bands.problem}")
+    return tuple(lists["items"])
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 256
 
 
 def check_folders(name: str, folders: Iterable[Path], hint: str) -> None:
