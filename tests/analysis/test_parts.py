@@ -140,6 +140,18 @@ def test_the_trimap_figure_shows_every_band_and_each_rows_gain(tmp_path):
     check_study(folder)
 
 
+def test_ticks_of_differences_are_told_with_the_decimals_that_they_need(tmp_path):
+    axes = trimap.draw(load_study(two_rows(tmp_path))).axes[1]
+    for ticks, told in (
+        ([-0.5, -0.25, 0, 0.25], ["-0.50", "-0.25", "0", "+0.25"]),
+        ([-1, 0, 1.5], ["-1.0", "0", "+1.5"]),
+        ([0, 10, 20], ["0", "+10.0", "+20.0"]),
+    ):
+        axes.set_yticks(ticks)
+        shown = axes.yaxis.get_major_formatter().format_ticks(ticks)
+        assert [one.replace("\N{MINUS SIGN}", "-") for one in shown] == told
+
+
 def test_records_without_areas_have_no_trimap_figure(tmp_path):
     builder = StudyBuilder(tmp_path)
     builder.row("baseline", 0.6, areas=(0,))

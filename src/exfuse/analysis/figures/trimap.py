@@ -3,6 +3,7 @@
 import statistics
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
             of_gains = lines[0][1] is not None
             if of_gains:
                 axes.axhline(0, color=style.GREY, linewidth=1, zorder=1)
-                axes.yaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True) if round(value, 6) else "0")
+                axes.yaxis.set_major_formatter(partial(_points, axes))
             base_name = f"\nabove {called[lines[0][1].name]}" if lines[0][1] and len(lines) == 1 else ""
             axes.set_ylabel(
                 "points above the row built on" if few and of_gains else "points" if of_gains else "mIoU in the band (%)"
@@ -111,6 +112,12 @@ def _line(axes: Axes, points: Curve, look: tuple[str, str], name: str) -> bool:
         high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
         axes.fill_between(radii, low, high, color=colour, alpha=0.12, linewidth=0)
     return several
+
+
+def _points(axes: Axes, value: float, _: object = None) -> str:
+    """A tick of differences, all of them with as many decimals as the finest needs."""
+    finest = max(len(f"{tick:.4f}".rstrip("0").partition(".")[2]) for tick in axes.get_yticks())
+    return number(value, max(1, finest), signed=True) if round(value, 6) else "0"
 
 
 def _radius_axis(axes: Axes, radii: Sequence[int]) -> None:
