@@ -132,7 +132,10 @@ def test_a_training_without_a_terminal_says_a_line_now_and_then(monkeypatch: pyt
     trainer.is_global_zero = True
     lines.on_train_batch_end(trainer, Mock(), None, None, 4)
     assert file.getvalue().count("\n") == 2
+    monkeypatch.setenv("TERM", "xterm")
     assert not Lines(Console(force_terminal=True)).wanted
+    monkeypatch.setenv("TERM", "dumb")
+    assert Lines(Console(force_terminal=True)).wanted  # in which Rich draws nothing
 
 
 def test_what_cannot_be_shown_of_something_done_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +34,9 @@ _WRITTEN = ".written"  # file in a folder that was written whole: the hash of al
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is none
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
-_LONGEST = 200  # bytes of a name, of which systems take 255
+_LONGEST = 239  # bytes of a name, of which systems take 255: with what `_beginning` and tempfile put around it
+_RANDOM = re.compile(r"[a-z0-9_]{8}")  # what tempfile does
+_FRESH = 60.0  # seconds in which a folder may have no lock yet
 os.umask(_UMASK := os.umask(0o077))  # which can be asked by setting it alone
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
 
@@ -57,7 +60,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: that names ``path``, whatever the system named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path, beside := _beginning(path.stem)):
+    with _named(path, beside := _beginning(path.stem, path.suffix)):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=beside, suffix=path.suffix)
         scratch = Path(name)
         with _held(handle):
@@ -66,9 +69,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 scratch.chmod(0o666 & ~_UMASK)  # mkstemp's files are private
                 place = _place(path)
                 of, there = _outputs.get(place, ("", None))
-                if there is not None and there != sha256(place):
-                    raise UserError(f"{path} was put there or changed meanwhile. Move it, or choose another place.")
                 written = sha256(scratch) if there is not None else ""
+                if there is not None and os.path.lexists(place) and sha256(place) not in (there, written):
+                    raise UserError(f"{path} was put there or changed meanwhile. Move it, or choose another place.")
                 scratch.replace(path)
                 if there is not None:
                     _outputs[place] = of, written
@@ -118,9 +121,10 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _beginning(name: str) -> str:
+def _beginning(name: str, end: str = "") -> str:
     """How the name begins of what is written beside a file or folder; whatever follows, no longer than systems take."""
-    return f".{os.fsencode(name)[:_LONGEST].decode(errors='ignore')}{_PART}"
+    room = max(0, _LONGEST - len(os.fsencode(end)))
+    return f".{os.fsencode(name)[:room].decode(errors='ignore')}{_PART}"
 
 
 @contextlib.contextmanager
@@ -210,13 +214,24 @@ def _held_by(folder: Path) -> str:
 
 
 def remove_abandoned(folder: Path, beginning: str = "") -> None:
-    """Remove from ``folder`` what killed processes were writing there, under names that begin so; what lives stays."""
+    """Remove from ``folder`` what killed processes were writing there; what lives stays.
+
+    With ``beginning`` under such names alone, and what is not of this moment, whose writer may not have its lock yet.
+    """
     for path in folder.glob(f"{glob.escape(beginning)}*" if beginning else f".*{_PART}*"):
+        if beginning and (_is_fresh(path) or not _RANDOM.fullmatch(path.name.removeprefix(beginning))):
+            continue
         with contextlib.suppress(OSError), _held(os.open(path, os.O_RDONLY), wait=False):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def _is_fresh(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.lstat().st_mtime < _FRESH
+    return True  # and gone
 
 
 @contextlib.contextmanager
@@ -376,9 +391,9 @@ def _note(place: Path, text: str | None = None) -> str | None:
     """Remember what was written to a place; what is remembered of it."""
     here = Path.cwd()
     named = place.relative_to(here) if place.is_relative_to(here) else place  # a project may move
-    note = here / _NOTES / hashlib.sha256(os.fsencode(named)).hexdigest()[:32]
+    notes = [here / _NOTES / hashlib.sha256(os.fsencode(one)).hexdigest()[:32] for one in (named, place)]  # as before, too
     with contextlib.suppress(OSError):  # forgotten, a file is asked about
         if text is not None:
-            write_atomically(note, lambda scratch: scratch.write_bytes(os.fsencode(text)))
-        return os.fsdecode(note.read_bytes())
+            write_atomically(notes[0], lambda scratch: scratch.write_bytes(os.fsencode(text)))
+        return os.fsdecode(next(filter(Path.is_file, notes), notes[0]).read_bytes())
     return None

@@ -45,7 +45,7 @@ class Lines:
     """
 
     def __init__(self, console: rich.console.Console) -> None:
-        self.wanted = not (console.is_terminal or console.is_jupyter)
+        self.wanted = console.is_dumb_terminal or not (console.is_terminal or console.is_jupyter)
         self._console, self._last = console, time.monotonic()
 
     def say(self, line: Callable[[], str]) -> None:

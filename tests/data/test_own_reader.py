@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from exfuse.composition import reading
 from exfuse.data.bands import Bands
@@ -102,6 +104,8 @@ def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pyt
         ({"bands": (3, None)}, r"was given \(3, None\) in bands, expected exfuse\.data\.bands\.Bands"),
         ({"bands": None}, "was given None in bands, expected"),
         ({"bands": Bands(3, (5, 5))}, r"was given bands of range=\[5, 5\]: expected \[LOW,HIGH\], the first smaller"),
+        ({"items": [Item(7, Path("a.png"), Path("b.png"))]}, r"was given Item\(id=7, .* expected exfuse\.data\.split\.Item of"),  # type: ignore[arg-type]
+        ({"bands": Bands(3, (0, 10**400))}, r"was given bands of range=\[0, 10+\]: expected"),
         ({"orientation": "sideways"}, "was given 'sideways' in orientation, expected refuse or "),
     ],
     ids=str,
@@ -109,6 +113,27 @@ def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pyt
 def test_a_reader_that_gives_make_split_something_else_is_told_so(given: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=f"own val: make_split {says}"):
         make_split(**{"name": "own val", "items": (ITEM,), "classes": ("a", "b")} | given)
+
+
+def test_make_split_takes_iterators_and_numpys_numbers_as_it_takes_lists(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((4, 5), 7, np.uint8)).save(tmp_path / "a_mask.png")
+
+    def split(**given: Any) -> Split:
+        given = {"classes": ["a", "b"], "void_ids": [7, 255], "ids": [0, 1], "bands": Bands(3, (0, 128))} | given
+        return make_split("own val", [Item("a", tmp_path / "a.png", tmp_path / "a_mask.png")], **given)
+
+    plain = split()
+    others = [
+        {"classes": iter("ab"), "void_ids": map(int, ["7", "255"]), "ids": iter(range(2))},
+        {"classes": np.array(["a", "b"]), "void_ids": np.array([7, 255]), "ids": np.array([0, 1])},
+        {"bands": Bands(np.int64(3), tuple(np.array([0, 128])))},  # type: ignore[arg-type]
+        {"bands": Bands(3, [0, 128])},  # type: ignore[arg-type]
+    ]
+    for other in others:
+        found = split(**other)
+        assert found.manifest() == plain.manifest()
+        assert found.mask(0).tolist() == plain.mask(0).tolist() == [[255] * 5] * 4
 
 
 @pytest.mark.parametrize(("said", "given"), SAME)

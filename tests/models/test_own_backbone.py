@@ -62,6 +62,27 @@ def test_what_gives_something_else_is_refused(spoil: str, says: str) -> None:
         OwnBackbone(Net, "mine", arguments={"spoil": spoil})
 
 
+class Hooked(Net):
+    """Collects its maps by hooks, which in a copy still write to what they were made with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[torch.Tensor] = []
+        for stage in (self.stem, *self.stages):
+            stage.register_forward_hook(lambda _, __, maps: self.found.append(maps))
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        self.found.clear()
+        super().forward(image)
+        return [self.found[place] for place in range(4)]
+
+
+def test_maps_may_be_collected_by_hooks() -> None:
+    encoder = OwnBackbone(Hooked, "mine", levels=(2, 3, 4, 5))
+    assert len(encoder(torch.zeros(1, 3, 64, 96))) == 4
+    assert all(module.training for module in encoder.modules())
+
+
 class Weighed(Net):
     """Brings weights of its own."""
 

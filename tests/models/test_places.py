@@ -173,6 +173,9 @@ class Drawn(nn.Module):
         self.given_by_init = nn.Parameter(nn.init.trunc_normal_(torch.empty(3, 5)))
         self.itself = nn.Parameter(torch.randn(3, 5))
         self.late = self._late()(classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.rand(3)  # as an isolated trial does
+        self.after = nn.Conv2d(3, 5, 1)
         own = torch.Generator().manual_seed(3)
         self.register_buffer("own", torch.rand(4, generator=own))
         torch.manual_seed(0)
@@ -457,7 +460,7 @@ def test_whatever_draws_draws_the_same_behind_another_layer_unless_it_has_a_seed
     assert not torch.equal(models[0].given_by_init, models[0].itself)
     seeded = build_model(compose_config(*chosen, "technique.mine.more=4", "seed=1"), 4).technique_mine
     drawn = {name for name, value in seeded.state_dict().items() if not torch.equal(value, models[2].state_dict()[name])}
-    assert {name.partition(".")[0] for name in drawn} == {"before", "attention", "given_by_init", "itself", "late"}
+    assert {name.partition(".")[0] for name in drawn} == {"before", "attention", "given_by_init", "itself", "late", "after"}
 
 
 def test_a_trial_leaves_a_module_that_learns_of_modes_as_it_was(add, compose_config):

@@ -176,13 +176,21 @@ def test_what_killed_writers_left_goes_and_what_live_ones_write_stays(tmp_path: 
     assert files_in(tmp_path) == {"last.ckpt": "whole", ".notes.txt": "a user's own"}
 
 
-def test_a_folder_takes_away_what_killed_writers_of_it_left_alone(tmp_path: Path) -> None:
+def test_a_folder_takes_away_what_killed_writers_of_it_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write() -> None:
+        write_folder(tmp_path / "mine", lambda scratch: (scratch / "a.txt").write_text("whole"))
+
+    (tmp_path / ".mine.part-notes").mkdir()  # a user's own
     for name in ("mine", "other"):
         if (child := os.fork()) == 0:
             write_folder(tmp_path / name, lambda _: os._exit(0))
         os.waitpid(child, 0)
-    write_folder(tmp_path / "mine", lambda scratch: (scratch / "a.txt").write_text("whole"))
-    assert sorted(path.name.partition(".part-")[0] for path in tmp_path.iterdir()) == [".other", "mine"]
+    write()
+    assert len([*tmp_path.iterdir()]) == 4  # of this moment: its writer may be about to take its lock
+    monkeypatch.setattr("exfuse.files._FRESH", 0)
+    write()
+    assert sorted(path.name.partition(".part-")[0] for path in tmp_path.iterdir()) == [".mine", ".other", "mine"]
+    assert (tmp_path / ".mine.part-notes").is_dir()
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -212,6 +220,14 @@ def test_what_somebody_puts_there_during_the_work_stays(tmp_path: Path, monkeypa
         with pytest.raises(UserError, match=r"a\.png was put there or changed meanwhile"):
             write_atomically(file, lambda scratch: scratch.write_text("ours"))
     assert file.read_text() == "mine"
+    file.unlink()
+    with outputs([file]):
+        write_text(file, "ours")
+        file.unlink()  # which loses nobody anything
+        write_text(file, "ours")
+        file.write_text("the same")
+        write_text(file, "the same")
+    assert file.read_text() == "the same"
     assert not [path for path in tmp_path.iterdir() if ".part-" in path.name]
 
 
@@ -244,7 +260,15 @@ def test_of_what_an_output_is_may_be_named_by_anything(tmp_path: Path, monkeypat
         check_outputs([tmp_path / "a.png"], of=["something else"])
 
 
-@pytest.mark.parametrize("stem", ["a" * 251, "ü" * 125])
+def test_what_was_noted_by_its_absolute_place_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("ours")
+    note = tmp_path / "outputs" / "written" / hashlib.sha256(os.fsencode(tmp_path / "a.csv")).hexdigest()[:32]
+    write_text(note, f"{sha256(tmp_path / 'a.csv')}\n")
+    check_outputs([Path("a.csv")])
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "ü" * 125, "x" * 100 + "." + "y" * 150])
 def test_a_name_may_be_as_long_as_the_system_takes(tmp_path: Path, stem: str) -> None:
     write_atomically(tmp_path / f"{stem}.png", lambda scratch: scratch.write_text("whole"))
     write_folder(tmp_path / stem, lambda scratch: (scratch / "a.txt").write_text("whole"))

@@ -169,6 +169,10 @@ def test_a_picture_whose_values_pillow_scales_is_refused_where_a_range_means_the
     model = exfuse.TrainedModel(loaded.model, loaded.transform, loaded.classes, bands=Bands(3, (0, most)))
     whole = np.repeat((17 * values)[..., None], 3, 2)
     np.testing.assert_array_equal(model.scores(path), loaded.scores(whole))
+    with Image.open(path) as image:
+        image.load()
+    with pytest.raises(DataError, match=r"Pillow scales"):
+        model.scores(image)
     with Image.open(path) as image, pytest.raises(DataError, match=r"Pillow scales the values of this .*Give its file"):
         model.scores(image)
 

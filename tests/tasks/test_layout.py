@@ -1,7 +1,9 @@
 """The memory layout that a training takes where nobody knows which is faster."""
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,14 +45,22 @@ def test_the_faster_layout_is_taken_and_kept_by_those_who_score(train_small: Tra
     assert {is_channels_last(kernel) for kernel in kernels if kernel.shape[1] > 1} == {faster}
 
 
-def test_measuring_leaves_no_trace_in_what_is_trained(train_small: TrainSmall, measured, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: model], ids=["a copy", "functions that hold on to it"])
+def test_measuring_leaves_no_trace_in_what_is_trained(train_small: TrainSmall, measured, tmp_path, monkeypatch, copied) -> None:
     measured[:] = [1.0, 2.0]
+    monkeypatch.setattr(layout, "copy", SimpleNamespace(deepcopy=copied))
     found = train_small(runs=tmp_path / "measured")
     monkeypatch.setattr(optimised, "is_worth_measuring", lambda *_: False)
     usual = train_small(runs=tmp_path / "usual")
     weights = [torch.load(run.last, weights_only=True)["state_dict"] for run in (found, usual)]
     for name, value in weights[1].items():
         assert torch.equal(weights[0][name], value), name
+
+
+def test_a_model_of_which_no_copy_learns_stays_contiguous(train_small: TrainSmall, measured, monkeypatch) -> None:
+    measured[:] = [1.0, 2.0]
+    monkeypatch.setattr(layout, "median_ms", lambda *_: [][0])  # as where a hook writes to what it was made with
+    assert torch.load(train_small().last, weights_only=True)["description"]["channels_last"] is False
 
 
 def test_a_resumed_run_keeps_its_layout_and_measures_nothing(train_small: TrainSmall, measured, monkeypatch) -> None:

@@ -111,16 +111,35 @@ def test_a_training_too_short_for_its_schedule_or_average_says_so(epochs, warmup
     [
         (lambda step: -float(step), r"recipe\.schedule: at step 1 the learning rate is -1\.0 of what"),
         (lambda step: float("nan") if step == 2 else 1.0, r"recipe\.schedule: at step 2 the learning rate is nan"),
+        ((lambda step: 1.0, lambda step: -1.0), r"recipe\.schedule: at step 0 the learning rate is -1\.0 of what"),
         (lambda step: 1 / (2 - step), r"recipe\.schedule knows no learning rate of step 2: ZeroDivisionError"),
     ],
 )
 def test_a_schedule_that_has_no_rate_for_a_step_is_refused_before_the_first(factor, says):
     trainer = SimpleNamespace(estimated_stepping_batches=6, callbacks=[], is_global_zero=True)
-    trainer.lr_scheduler_configs = [
-        SimpleNamespace(scheduler=LambdaLR(SGD([OTHER]), lambda step: factor(step) if step else 1.0))
-    ]
+    groups = [{"params": [nn.Parameter(torch.ones(1))]} for _ in range(2 if isinstance(factor, tuple) else 1)]
+    schedule = LambdaLR(SGD(groups), lambda _: 1.0)
+    schedule.lr_lambdas = [*factor] if isinstance(factor, tuple) else [factor]
+    trainer.lr_scheduler_configs = [SimpleNamespace(scheduler=schedule)]
     with pytest.raises(ConfigError, match=says):
         RateWarning().on_train_start(trainer, None)
+
+
+@pytest.mark.parametrize("factors", [[lambda step: 1 - sum([1 / 49] * step)], [lambda _: 0.0, lambda _: 1.0]])
+def test_a_schedule_may_end_at_zero_and_keep_a_group_frozen(factors, capsys):
+    schedule = LambdaLR(SGD([{"params": [nn.Parameter(torch.ones(1))]} for _ in factors]), factors)
+    trainer = SimpleNamespace(estimated_stepping_batches=50, callbacks=[], is_global_zero=True)
+    trainer.lr_scheduler_configs = [SimpleNamespace(scheduler=schedule)]
+    RateWarning().on_train_start(trainer, None)
+    assert not capsys.readouterr().err
+
+
+def test_an_optimiser_may_leave_out_what_is_frozen():
+    task = _Regression(fused=False)
+    task.model[0].weight.requires_grad_(False)
+    trainable = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    task.optimizer_factory = lambda groups, lr: SGD(trainable)
+    assert len(task.build_optimizer().param_groups[0]["params"]) == 3
 
 
 class _Merged(nn.Conv2d):
@@ -128,19 +147,36 @@ class _Merged(nn.Conv2d):
 
     merged = 0
 
-    def train(self, mode: bool = True) -> "_Merged":
+    def train(self, mode: bool) -> "_Merged":  # type: ignore[override]
         self.merged += (not mode) - self.merged
         return super().train(mode)
+
+
+class _Parent(nn.Identity):
+    """Tells a child that stays frozen, as all parents do, of its own mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = _Merged(1, 1, 1)
+        self.frozen.train(False)
+
+    def train(self, mode: bool = True) -> "_Parent":
+        return super().train(mode)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps
 
 
 class _Told(_Regression):
     def __init__(self) -> None:
         super().__init__(fused=False)
         self.model.append(_Merged(1, 1, 1)), self.model.append(nn.BatchNorm2d(1).eval())
+        self.model.append(_Parent())
         self.seen: list[tuple[str, int, bool, bool]] = []
 
     def _see(self, what: str) -> None:
         self.seen.append((what, self.model[2].merged, self.model[3].training, self.training))
+        assert self.model[4].frozen.merged == 1
 
     def training_step(self, batch: torch.Tensor, number: int) -> torch.Tensor:
         self._see("train")

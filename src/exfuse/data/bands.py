@@ -5,9 +5,9 @@ of any number of bands, and what Pillow and OpenCV read. Channels come last; val
 becomes 0 to 255.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from exfuse.data.pixels import (
     turned_size,
 )
 from exfuse.errors import DataError
+from exfuse.limits import MOST
 
 _TIFF = {".tif", ".tiff"}
 _ARRAY = ".npy"
@@ -64,13 +65,19 @@ class Bands(NamedTuple):
     def problem(self) -> str:
         """Why nothing can be read so; empty if it can."""
         channels, span = self.channels, [*self.range] if isinstance(self.range, tuple) else self.range
-        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        if not isinstance(channels, Integral) or isinstance(channels, bool) or channels < 1:
             return f"channels={channels!r}: expected a whole number from 1."
         if span is not None and not (isinstance(span, list) and len(span) == 2 and all(map(_is_number, span))):
             return f"range={span!r}: expected [LOW,HIGH], the values that become 0 and 255, or null."
         if span is not None and span[0] >= span[1]:
             return f"range={span}: expected [LOW,HIGH], the first smaller."
         return ""
+
+    @property
+    def plain(self) -> "Bands":
+        """The same in Python's own numbers, of which manifests are made."""
+        one, *span = (value.item() if hasattr(value, "item") else value for value in (self.channels, *(self.range or ())))
+        return Bands(one, (span[0], span[1]) if span else None)
 
     @property
     def usual(self) -> bool:
@@ -152,7 +159,7 @@ class Bands(NamedTuple):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(-MOST <= value <= MOST)  # type: ignore[operator]
 
 
 RGB = Bands()
@@ -264,7 +271,12 @@ def _unscaled(image: ImageFile.ImageFile) -> Callable[[np.ndarray], np.ndarray] 
 
 def is_scaled(image: Image.Image) -> bool:
     """Whether Pillow scales the values of an image's file, see `_unscaled`, or has done so."""
-    return image.format == "PPM" or (isinstance(image, ImageFile.ImageFile) and _unscaled(image) is not None)
+    if image.format == "PPM" or not isinstance(image, ImageFile.ImageFile):
+        return image.format == "PPM"
+    if image.fp is None and image.filename:  # it is read, and only its file still says it
+        with suppress(OSError), Image.open(image.filename) as unread:
+            return _unscaled(unread) is not None
+    return _unscaled(image) is not None
 
 
 def _seen(image: ImageFile.ImageFile, channels: int) -> int | None:

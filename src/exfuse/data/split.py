@@ -145,7 +145,7 @@ def make_split(
         DataError: on an empty split, a wrong count, names that are none or occur twice, a missing or unreadable file, a mask
             that holds colours, unknown ids or a palette in another order, or an image and a mask of different sizes.
     """
-    found = _checked(name, items, classes, void_ids, ids, bands, orientation)
+    found, classes, void_ids, ids, bands = _checked(name, items, classes, void_ids, ids, bands, orientation)
     if groups is not None:
         found = tuple(replace(item, group=_named_group(item.id, groups, name)) for item in found)
     if ordered:
@@ -156,7 +156,7 @@ def make_split(
             )
         check_order([item.id for item in found], [*map(_group, found)])
     kept: dict[str, Any] = {"left_out": left_out, "ordered": ordered, "bands": bands, "orientation": orientation}
-    split = Split(name, found, tuple(classes), tuple(void_ids), ids=tuple(ids), **kept)
+    split = Split(name, found, classes, void_ids, ids=ids, **kept)
     check_class_names(split.classes, name)
     if ids and (len(split.ids) != len(split.classes) or len({*split.ids}) < len(split.ids)):
         raise DataError(
@@ -189,8 +189,10 @@ def make_split(
     return replace(split, items=tuple(replace(item, upright=True) if item.id in turned else item for item in split.items))
 
 
-def _checked(name: str, items: Any, classes: Any, void_ids: Any, ids: Any, bands: Any, orientation: Any) -> tuple[Item, ...]:
-    """The items, where all of this is what `make_split` says of it: somebody's reader may give anything."""
+def _checked(
+    name: str, items: Any, classes: Any, void_ids: Any, ids: Any, bands: Any, orientation: Any
+) -> tuple[tuple[Item, ...], tuple[str, ...], tuple[int, ...], tuple[int, ...], Bands]:
+    """What `make_split` works with, where all of this is what it says of it: somebody's reader may give anything."""
     lists = {"items": items, "classes": classes, "void_ids": void_ids, "ids": ids}
     for key, given in lists.items():
         if isinstance(given, str) or not isinstance(given, Iterable):
@@ -198,7 +200,7 @@ def _checked(name: str, items: Any, classes: Any, void_ids: Any, ids: Any, bands
     lists = {key: [*given] for key, given in lists.items()}
     lists |= {"bands": [bands], "orientation": [orientation]}
     expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        "items": ("exfuse.data.split.Item", lambda one: isinstance(one, Item)),
+        "items": ("exfuse.data.split.Item of a text id", lambda one: isinstance(one, Item) and isinstance(one.id, str)),
         "classes": ("text", lambda one: isinstance(one, str)),
         "void_ids": ("a number from 0 to 255", _is_id),
         "ids": ("a number from 0 to 255", _is_id),
@@ -210,7 +212,8 @@ def _checked(name: str, items: Any, classes: Any, void_ids: Any, ids: Any, bands
             raise DataError(f"{name}: make_split was given {wrong[0]!r:.80} in {key}, expected {wanted}. See docs/extend.md.")
     if bands.problem:
         raise DataError(f"{name}: make_split was given bands of {bands.problem}")
-    return tuple(lists["items"])
+    void_ids, ids = (tuple(map(int, lists[key])) for key in ("void_ids", "ids"))
+    return tuple(lists["items"]), tuple(map(str, lists["classes"])), void_ids, ids, bands.plain
 
 
 def _is_id(value: object) -> bool:

@@ -49,20 +49,25 @@ class DrawnByShape(TorchDispatchMode):
     generator of their own, is left alone.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
-        self._began = self._set = torch.initial_seed()
+        self._began = torch.initial_seed()
+        self._ours = {self._began}  # seeds; a generator that was put back has one of them again
         self._made = Counter[str]()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = {**(kwargs or {})}
-        if torch.Tag.nondeterministic_seeded in func.tags and not given.get("generator") and torch.initial_seed() == self._set:
+        draws = torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        if draws and not given.get("generator") and torch.initial_seed() in self._ours:
             like = f"{func} {[_shape_of(one) for one in (*args, *given.values())]}"
             self._made[like] += 1
-            self._set = derive_seed(self._began, "drawn", like, self._made[like])
-            torch.default_generator.manual_seed(self._set)
+            seed = derive_seed(self._began, "drawn", like, self._made[like])
+            self._ours.add(seed)
+            torch.default_generator.manual_seed(seed)
         return func(*args, **given)
 
 

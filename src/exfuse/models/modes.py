@@ -19,9 +19,9 @@ def modes_of(model: nn.Module) -> Modes:
 
 def put_back(modes: Modes) -> None:
     """Bring each module into the mode that it had; one that does something of its own in ``train()`` is told of it."""
-    for module, training in modes:
-        if training and type(module).train is not nn.Module.train:
-            module.train()
+    for module, training in modes:  # parents first, who tell all that they contain
+        if type(module).train is not nn.Module.train:
+            module.train(training)
     for module, training in modes:
         module.training = training
 

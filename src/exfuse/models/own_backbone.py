@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from exfuse.errors import ConfigError, first_line
 from exfuse.models.backbone import Backbone, Depths, check_levels
 from exfuse.models.initialise import DrawnByShape
-from exfuse.models.modes import alike, check_sizes, tried
+from exfuse.models.modes import alike, check_sizes, modes_kept, tried
 from exfuse.randomness import torch_seeded
 
 _STRIDES = (4, 8, 16, 32)
@@ -81,9 +81,12 @@ class OwnBackbone(Backbone):
     def _trial(self) -> list[tuple[int, ...]] | str:
         """The maps' shapes; what else it makes, in words."""
         try:
-            with tried(self.features) as features, torch_seeded(0, "places"):
-                image = torch.randn(1, self.inputs, *_TRIAL)
-                maps, again = features(image.clone()), features(image.clone())  # which it may change
+            try:
+                with tried(self.features) as features:
+                    maps, again = self._two_looks(features)
+            except Exception:  # a copied function may hold on to what it was made with
+                with modes_kept(self.features):
+                    maps, again = self._two_looks(self.features.eval())
         except Exception as error:  # its own code may raise anything
             raise ConfigError(
                 f"backbone={self.name} stops at an image of {_TRIAL[0]}x{_TRIAL[1]} ({type(error).__name__}: "
@@ -95,6 +98,12 @@ class OwnBackbone(Backbone):
         if not all(map(alike, found, again)):
             return "that differ each time, of one image in evaluation mode"
         return [tuple(each.shape[1:]) for each in found]
+
+    def _two_looks(self, features: nn.Module) -> list[Any]:
+        """What is made of one image twice."""
+        with torch_seeded(0, "places"):
+            image = torch.randn(1, self.inputs, *_TRIAL)
+            return [features(image.clone()) for _ in range(2)]  # which it may change
 
     def create(self, **_: Any) -> nn.Module:
         """There are no public weights of it.

@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ from exfuse.errors import ConfigError
 from exfuse.models.backbone import image_channels
 from exfuse.models.initialise import DrawnByShape
 from exfuse.models.modes import alike, check_sizes, tried
+from exfuse.palette import VOID
 from exfuse.randomness import all_seeded, derive_seed, torch_seeded
 
 _SIDE, _IMAGES = 72, 2  # of the image, no multiple of the usual strides; batch norms want more than one
 _SEE = "See docs/extend.md."
+_FAILED = object()
 Shape = tuple[int | None, ...] | None  # None: whatever it is
 
 
@@ -106,15 +109,14 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
             raise ConfigError(
                 f"{typed}: a loss is called with scores and truth, but {_called(option)}.forward is not: {error}. {_SEE}"
             ) from error
-        try:
-            found, changed = _tried(loss, len(counts))
-        except Exception:  # of the small maps alone, or the training says it
-            return loss
+        found, changed = _tried(loss, len(counts))
         if changed:
             raise ConfigError(
                 f"{typed}: {_called(option)} changes the {changed} that it is given, which other losses have too. Let it work "
                 f"on a copy. {_SEE}"
             )
+        if found is _FAILED:
+            return loss
         if not (isinstance(found, Tensor) and found.ndim == 0 and found.requires_grad and found.is_floating_point()):
             gave = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) and found.ndim else f"{found!r:.60}"
             raise ConfigError(
@@ -124,13 +126,21 @@ def make_loss(typed: str, option: Callable[..., Any], counts: Sequence[int]) -> 
 
 
 def _tried(loss: nn.Module, classes: int) -> tuple[Any, str]:
-    """What a copy of a loss makes of small random scores and a truth of all classes, and which of them it changes, if any."""
-    with torch_seeded(0, "places"):
-        scores = torch.randn(_IMAGES, classes, _SIDE, _SIDE, requires_grad=True) * 1
-        truth = torch.randint(classes, (_IMAGES, _SIDE, _SIDE), dtype=torch.uint8)
-        before = {"scores": (scores, scores.detach().clone()), "truth": (truth, truth.clone())}
-        found = copy.deepcopy(loss)(scores, truth)
-    return found, next((name for name, (now, then) in before.items() if not torch.equal(now, then)), "")
+    """What a copy of a loss makes of small random scores and a truth, and which of them it changes, if any.
+
+    `_FAILED` where its own code raises: of the small maps alone, or the training says it.
+    """
+    found, changed = _FAILED, ""
+    for void in (True, False):
+        with torch_seeded(0, "places"):
+            scores = torch.randn(_IMAGES, classes, _SIDE, _SIDE, requires_grad=True) * 1
+            truth = torch.randint(classes, (_IMAGES, _SIDE, _SIDE), dtype=torch.uint8)
+            truth[:, : _SIDE // 4 if void else 0] = VOID
+            given = {"scores": (scores, scores.detach().clone()), "truth": (truth, truth.clone())}
+            with suppress(Exception):
+                found = copy.deepcopy(loss)(scores, truth)
+        changed = changed or next((name for name, (now, then) in given.items() if not torch.equal(now, then)), "")
+    return found, changed
 
 
 def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -254,6 +264,8 @@ def _held(
     module: nn.Module, filled: Filled, expected: Callable[[Any], list[Shape] | Shape], gave: list[list[Any]]
 ) -> list[RemovableHandle]:
     """Hooks by which a module is held against its place, however it is called; what it gives is taken down in ``gave[0]``."""
+    if isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+        return []
     typed, place = filled.typed, filled.place
     wanted: list[tuple[list[Shape] | Shape, torch.dtype]] = []
 

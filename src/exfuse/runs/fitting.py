@@ -5,7 +5,7 @@ import math
 import os
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -40,6 +40,7 @@ from exfuse.tracking.run_info import run_info
 
 _LOOKS = 1000  # at most, along a schedule
 _LEAST_PEAK = 0.5  # of the recipe's rate, that a schedule reaches at some step
+_ROUNDED = -1e-6  # what a factor that ends at 0 may come to
 _Described = RunDescription | PretrainingDescription
 # What Lightning says against what was chosen here.
 _ADVICE = (
@@ -180,12 +181,13 @@ class RateWarning(Callback):
             if not isinstance(schedule, LambdaLR):
                 continue
             looked_at = {round(place * (steps - 1) / _LOOKS) for place in range(_LOOKS + 1)}
-            factors = {step: _factor(schedule, step) for step in sorted(looked_at)}
-            if wrong := next((step for step, factor in factors.items() if not 0 <= factor < math.inf), None):
-                raise ConfigError(
-                    f"recipe.schedule: at step {wrong} the learning rate is {factors[wrong]} of what the recipe says. Expected "
-                    "0 or more."
-                )
+            factors = {(step, one): _factor(one, step) for step in sorted(looked_at) for one in {*schedule.lr_lambdas}}
+            for (step, _), factor in factors.items():
+                if not _ROUNDED <= factor < math.inf:
+                    raise ConfigError(
+                        f"recipe.schedule: at step {step} the learning rate is {factor} of what the recipe says. Expected 0 or "
+                        "more."
+                    )
             if (peak := max(factors.values())) < _LEAST_PEAK:
                 complain(
                     f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for "
@@ -194,9 +196,9 @@ class RateWarning(Callback):
                 )
 
 
-def _factor(schedule: LambdaLR, step: int) -> float:
+def _factor(factor: Callable[[int], float], step: int) -> float:
     try:
-        return float(schedule.lr_lambdas[0](step))
+        return float(factor(step))
     except Exception as error:  # somebody's own
         why = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"recipe.schedule knows no learning rate of step {step}: {why}") from error

@@ -25,7 +25,7 @@ def is_worth_measuring(task: pl.LightningModule, device: torch.device) -> bool:
 def faster_layout(task: Any) -> bool:
     """Whether steps are faster in channels_last than contiguous; the same answer in all processes.
 
-    The steps are those of a copy of the model; one that cannot be copied stays contiguous. Random numbers are afterwards what
+    The steps are those of a copy of the model; one of which no copy learns stays contiguous. Random numbers are afterwards what
     they were, and the task is on its device.
 
     Args:
@@ -37,10 +37,7 @@ def faster_layout(task: Any) -> bool:
     batch = data.train_batch([place % images for place in range(share)], device)
     task.to(device)
     model = task.model
-    try:
-        copied = copy.deepcopy(model)  # a module may keep more of a step than a buffer
-    except Exception:  # its own code may raise anything
-        return False
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
     task.log = task.log_dict = lambda *_, **__: None  # nothing of this belongs into a curve
 
     def step() -> None:
@@ -50,12 +47,17 @@ def faster_layout(task: Any) -> bool:
         loss.backward()
 
     try:
-        task.model = copied
+        task.model = copy.deepcopy(model)  # a module may keep more of a step than a buffer
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             faster = is_faster_in_channels_last(step, task.use_layout, device)
+    except Exception:  # of somebody's code, which cannot be copied, or of a copy alone; else the training raises it again
+        faster = False
     finally:
         del task.log, task.log_dict
         task.model = model
+        task.zero_grad(set_to_none=True)
+        for name, value in model.named_buffers():  # a copied function still calls the layers that it was made with
+            value.copy_(buffers[name])
     return bool(trainer.strategy.broadcast(faster))
 
 

@@ -125,9 +125,10 @@ class OptimisedTask(pl.LightningModule):
         """The recipe's optimiser over the model's parameters, without a schedule."""
         key = "recipe.optimizer"
         groups = parameter_groups(self.model, self.lr, self.encoder_lr_factor, self.weight_decay, self.backbone)
-        given = {id(one) for group in groups for one in group["params"]}
+        given = {id(one): one.requires_grad for group in groups for one in group["params"]}
         made = _called(key, "parameter groups and lr=", Optimizer, self.optimizer_factory, groups, lr=self.lr)
-        if given != {id(one) for group in made.param_groups for one in group["params"]}:
+        learnt = {id(one) for group in made.param_groups for one in group["params"]}
+        if learnt - given.keys() or any(learns and one not in learnt for one, learns in given.items()):
             raise ConfigError(f"{key} made one that learns others than the parameters that it was given. See docs/extend.md.")
         return made
 
@@ -137,7 +138,7 @@ class OptimisedTask(pl.LightningModule):
         schedule = _called(
             "recipe.schedule", "the optimiser and steps=", LRScheduler, self.schedule_factory, optimizer, steps=steps
         )
-        if schedule.optimizer is not optimizer:
+        if getattr(schedule, "optimizer", optimizer) is not optimizer:
             raise ConfigError("recipe.schedule made one of another optimiser than it was given. See docs/extend.md.")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
