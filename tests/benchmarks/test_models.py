@@ -1,5 +1,7 @@
 """Both sides of every benchmark calculate the same; their times are for quiet machines."""
 
+import re
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -68,6 +70,7 @@ def test_a_benchmark_of_models_runs_through(device, monkeypatch):
         *("the public ExFuse's layers", "plain composition of the same layers"),
     }
     assert all(line.profile for line in found[:7] if line.target and not line.met)
+    assert all(re.search(r"; \d+ / \d+ GFLOP, \d\.\d\d of its arithmetic$", line.details) for line in found[:6])
     for line in found:
         consistent(line)
 

@@ -56,17 +56,19 @@ def _steps(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     taken = dict(zip(models, best_steps([*models.values()], device), strict=True))
     progress("operations and profiles")
     image, truth = batch(device, _SIZE)
+    steps = {name: partial(training_step, model, image, truth, FORMATS[taken[name][1]]) for name, model in models.items()}
+    work = {name: gflops(step) for name, step in steps.items()}
 
     def against(ours: str, other: str, target: str) -> Measurement:
         (mine, mine_in), (theirs, theirs_in) = taken[ours], taken[other]
-        step = partial(training_step, models[ours], image, truth, FORMATS[mine_in])
-        details = f"{mine_in} / {theirs_in}; batch 2, {_SIZE}x{_SIZE}"
-        return hold(f"training step: {ours} / {other}", mine, theirs, "ms", target, details, profile=lambda: profile_of(step))
+        counts = f"{work[ours]:.0f} / {work[other]:.0f} GFLOP, {work[ours] / work[other]:.2f} of its arithmetic"
+        details = f"{mine_in} / {theirs_in}; batch 2, {_SIZE}x{_SIZE}; {counts}"
+        item = f"training step: {ours} / {other}"
+        return hold(item, mine, theirs, "ms", target, details, profile=lambda: profile_of(steps[ours]))
 
     baseline, last, wide = VARIANTS
     wide_ms, wide_in = taken[wide]
-    step = partial(training_step, models[wide], image, truth, FORMATS[wide_in])
-    reached, peak = gflops(step) / wide_ms * 1e3, _convolution_peak(device, FORMATS[wide_in])
+    reached, peak = work[wide] / wide_ms * 1e3, _convolution_peak(device, FORMATS[wide_in])
     counted = "2 per multiply-add, FlopCounterMode"
     return [
         against(baseline, fpn, "<= 0.97"),
@@ -82,7 +84,7 @@ def _steps(device: str, progress: Callable[[str], None]) -> list[Measurement]:
             "GFLOP/s",
             ">= 0.70",
             f"{wide_in}; {counted}, forward and backward; peak: the fastest of {len(_LARGE_CONVOLUTIONS)} 3x3 convolutions",
-            profile=lambda: profile_of(step),
+            profile=lambda: profile_of(steps[wide]),
         ),
         hold(
             "ExFuse (DAP last, SEB, ECRE), forward operations of one image",
