@@ -158,6 +158,11 @@ def plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
+def rounded(value: float, digits: int = 2) -> str:
+    """``0.12``, ``1.2``, ``1,234``: to significant digits, but never fewer than stand before the point."""
+    return f"{value:,.0f}" if round(abs(value)) >= 10**digits else f"{value:.{digits}g}"
+
+
 def some(names: Sequence[str], most: int = 4, separator: str = ", ") -> str:
     """``a, b, c, d and 3 more``: the first of a list."""
     return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,7 +12,7 @@ from exfuse.analysis.document import Table
 from exfuse.analysis.effects import factorial_effects
 from exfuse.analysis.paper import VOC_CLASSES
 from exfuse.analysis.table import build_effects_table, build_table
-from exfuse.errors import UserError
+from exfuse.errors import UserError, rounded
 from exfuse.files import sha256
 from exfuse.store.study import load_study
 from tests.analysis.resampled import additive
@@ -385,7 +385,7 @@ def test_footnotes_say_what_was_measured_on_what(tmp_path):
         "(absent: absent_thing; VOC's devkit",
         "Recipe scenes: 12 epochs, batches of 8, crops of 128 px, AdamW, learning rate 0.003, precision 32-true; seeds 0, 1, 2",
         "Backbone: resnet18, output stride 32; weights: pretrained on objects of generated scenes, plain.",
-        "Trained on one CPU and another CPU, threads: 1, torch 2.14.1 or 2.15.0, commit ccccccc.",
+        "Trained on one CPU and another CPU, threads: 1, 6 runs of 1 min in all, torch 2.14.1 or 2.15.0, commit ccccccc.",
         "3 runs of 6 ran with uncommitted changes.",
         "Runs used different devices: their costs in time are not comparable.",
         "Package versions differ: torch 2.14.1 or 2.15.0.",
@@ -454,3 +454,10 @@ def test_baseline_is_not_compared_with_anything(tmp_path):
     study = load_study(two_rows(tmp_path).finish())
     assert list(compare_rows(study)) == ["seb"]
     assert study.row("baseline").options == BASELINE
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.01234, "0.012"), (9.96, "10"), (99.4, "99"), (99.6, "100"), (103.0, "103"), (12345.6, "12,346")]
+)
+def test_large_numbers_are_told_without_exponents(value, told):
+    assert rounded(value) == told

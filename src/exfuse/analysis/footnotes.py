@@ -14,7 +14,7 @@ from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
-from exfuse.errors import plural, some
+from exfuse.errors import plural, rounded, some
 from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
@@ -280,8 +280,8 @@ def _looks(study: Study) -> list[str]:
     return [
         f"Sequential: seeds were added in the order {', '.join(map(str, rule.seeds))}, most useful comparison first, until "
         f"each was told from zero{size}; {plural(len(sequential.looks), 'look')} after {rule.first} seeds or more, "
-        f"{plural(sequential.runs, 'run')}, {sequential.hours:.2g} h. p counts every look and every comparison (5 % over all "
-        f"of them); [low, high] does not. Ended: {sequential.ended or 'not yet'}. Decided: {'; '.join(told) or 'none'}."
+        f"{plural(sequential.runs, 'run')}, {rounded(sequential.hours)} h. p counts every look and every comparison (5 % over "
+        f"all of them); [low, high] does not. Ended: {sequential.ended or 'not yet'}. Decided: {'; '.join(told) or 'none'}."
     ]
 
 
@@ -302,7 +302,6 @@ def _search(study: Study) -> list[str]:
         between = f"from {space.low:g} to {space.high:g}" if isinstance(space, Space) else f"of {_values_text(space)}"
         grids.append(f"{key} {between}")
     asked = f"{plural(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
-    hours = sum(record.seconds for record in records) / 3600
     failed = [
         f"{study.row(row).title} {_settings_text(one)}" for row, trials in tuning.trials.items() for one in trials if one.failed
     ]
@@ -317,7 +316,7 @@ def _search(study: Study) -> list[str]:
     sentences = [
         f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the "
         f"epochs, scored on {_percent(declared.held_out)} of train{of}, never on val; its runs here take "
-        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {hours:.2g} h."
+        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {_taken(records)}."
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")
@@ -443,6 +442,7 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
     versions = {name: _values(records, _version_of(name)) for name in packages}
     differing = [f"{name} {' or '.join(found)}" for name, found in versions.items() if len(found) > 1]
     text = f"Trained on {_distinct(records, of('device'), ' and ')}, threads: {_distinct(records, of('threads'))}"
+    text += f", {plural(len(records), 'run')} of {_taken(records)} in all"
     text += f", torch {_distinct(records, _version_of('torch'))}"
     text += f", commit {_distinct(records, lambda record: record.environment.short_commit)}."
     if dirty := sum(bool(record.environment.uncommitted_changes) for record in records):
@@ -454,6 +454,12 @@ def _machine(study: Study, records: Sequence[Record]) -> str:
     if len(_values(records, of("device"))) > 1 and study.measured is None:
         text += " Runs used different devices: their costs in time are not comparable."
     return text + (f" Package versions differ: {'; '.join(differing)}." if differing else "")
+
+
+def _taken(records: Iterable[Record]) -> str:
+    """Time of their trainings, one after the other."""
+    seconds = sum(record.seconds for record in records)
+    return f"{rounded(seconds / 3600)} h" if seconds >= 3600 else f"{rounded(seconds / 60)} min"
 
 
 def _version_of(package: str) -> Callable[[Record], Any]:

@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from exfuse.analysis.formats.markdown import table_lines
+from exfuse.errors import rounded
 from exfuse.files import write_csv, write_json, write_text
 from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
@@ -131,6 +132,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
 
 # What the benchmarks say: one table in the terminal, and files to publish.
 
+_DIGITS = 3
 _COLUMNS = ("item", "ours", "reference", "ratio", "target", "met", "details")
 
 
@@ -173,21 +175,16 @@ def missed(measurement: Measurement) -> bool:
 
 
 def _cells(measurement: Measurement) -> list[str]:
-    reference = "" if measurement.reference is None else f"{_number(measurement.reference)} {measurement.unit}"
+    reference = "" if measurement.reference is None else f"{rounded(measurement.reference, _DIGITS)} {measurement.unit}"
     return [
         measurement.item,
-        f"{_number(measurement.ours)} {measurement.unit}",
+        f"{rounded(measurement.ours, _DIGITS)} {measurement.unit}",
         reference,
-        _number(measurement.ratio),
+        rounded(measurement.ratio, _DIGITS),
         measurement.target,
         "MISSED" if missed(measurement) else "met" if measurement.target else "",
         measurement.details,
     ]
-
-
-def _number(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], failed: Sequence[str]) -> str:
@@ -209,6 +206,11 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
     short = [one for one in bounded if missed(one)]
     lines += ["", f"{len(bounded) - len(short)} of {len(bounded)} targets are met."]
     for one in short:
-        lines += ["", f"## Missed: {one.item}", "", f"{_number(one.ratio)}, where {one.target} is the target. {one.details}."]
+        lines += [
+            "",
+            f"## Missed: {one.item}",
+            "",
+            f"{rounded(one.ratio, _DIGITS)}, where {one.target} is the target. {one.details}.",
+        ]
         lines += ["", one.profile] if one.profile else []
     return "\n".join(lines) + "\n"

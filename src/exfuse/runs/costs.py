@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from exfuse.errors import rounded
 from exfuse.models.backbone import image_channels
 from exfuse.models.modes import modes_kept
 from exfuse.process import time_ms
@@ -192,11 +193,9 @@ class PretrainingCost:
         return 3 * 2 * self.gigamacs * 1e9 * self.images / 1e18
 
     def __str__(self) -> str:
-        total = f"{self.exaflops:.1f} EFLOP" if self.exaflops >= 0.1 else f"{1e3 * self.exaflops:.2g} PFLOP"
-        return (
-            f"{self.parameters / 1e6:.2f} M parameters, {self.gigamacs:.3g} GMACs an image at {self.size} px, {self.images:,} "
-            f"images in all, {total}"
-        )
+        total = f"{self.exaflops:.1f} EFLOP" if self.exaflops >= 0.1 else f"{rounded(1e3 * self.exaflops)} PFLOP"
+        image = f"{rounded(self.gigamacs, 3)} GMACs an image at {self.size} px"
+        return f"{self.parameters / 1e6:.2f} M parameters, {image}, {self.images:,} images in all, {total}"
 
 
 def count_cost(model: nn.Module, size: int, images: int) -> PretrainingCost:

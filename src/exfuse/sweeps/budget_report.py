@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE
 
 from exfuse.analysis.formats.markdown import table_lines
-from exfuse.errors import plural
+from exfuse.errors import plural, rounded
 from exfuse.files import write_csv, write_text
 from exfuse.sweeps.budget import Budget, Training
 from exfuse.terminal import Table, columns
@@ -136,4 +136,4 @@ def _sum(budget: Budget) -> list[str]:
 def _hours(hours: float | None) -> str:
     if hours is None:
         return ""
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" if hours >= 0.001 else "<0.001"
+    return rounded(hours) if hours >= 0.001 else "<0.001"

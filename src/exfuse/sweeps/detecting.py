@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING
-from exfuse.errors import plural
+from exfuse.errors import plural, rounded
 from exfuse.terminal import Table, columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
@@ -51,7 +51,7 @@ def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], k
     runs = sum(needed.values())
     of = f"{kind} hours, counted".lstrip() if all_counted and counted else "hours, as the pilot's runs took"
     scope = "all that can be told" if unknown else "all"
-    footers = [scope, "", f"{plural(runs, 'run')}, {hours:.2g} {of}", *("" for _ in _SEEDS)]
+    footers = [scope, "", f"{plural(runs, 'run')}, {rounded(hours)} {of}", *("" for _ in _SEEDS)]
     title = f"To tell {points:g} points with {100 * POWER:.0f} % power"
     table = Table(*columns(names, names, footers), title=title, show_footer=True)
     for line in lines:

@@ -9,6 +9,7 @@ from exfuse.analysis.cells import number
 from exfuse.analysis.comparisons import why_not
 from exfuse.analysis.figures import style
 from exfuse.analysis.printed import labels
+from exfuse.errors import rounded
 from exfuse.store.study import Study, StudyRow
 
 
@@ -82,7 +83,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         absent = len(every_class) - len(classes)
         left = f", without {absent} absent from val" if absent else ""
         pale = "" if sure.all() else "; pale: seeds do not agree"
-        clipped = f"; colours end at ±{largest:.2g}" if beyond else ""
+        clipped = f"; colours end at ±{rounded(largest)}" if beyond else ""
         style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}{clipped}")
     return figure
 
