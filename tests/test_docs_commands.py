@@ -16,7 +16,7 @@ from exfuse.files import CONFIG_DIR
 from tests.conftest import REPOSITORY
 from tests.test_docs import TEXTS
 
-STARTS = ("exfuse ", "make ", "python -m src.", "python -m exfuse", "pip install -e ")
+STARTS = ("exfuse ", "make ", "python -m src.", "python -m exfuse", "pip install -e ", "pip install 'exfuse")
 CHANGED = REPOSITORY / "docs" / "changed_spellings.md"
 
 

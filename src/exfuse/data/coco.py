@@ -19,7 +19,7 @@ from PIL import Image
 from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
 from exfuse.data.text import check_ids
-from exfuse.errors import DataError, repeated
+from exfuse.errors import DataError, needing, repeated
 from exfuse.files import decoded, sha256, write_atomically, write_json
 from exfuse.limits import NonNegative, Orientation
 from exfuse.palette import VOID, palette_image
@@ -139,10 +139,8 @@ def pycocotools_mask() -> ModuleType:
     Raises:
         DataError: if it is not installed.
     """
-    try:
+    with needing("coco", "drawing COCO's masks", DataError):
         from pycocotools import mask
-    except ImportError as error:
-        raise DataError("COCO's masks are drawn by pycocotools, which is missing: pip install -e '.[coco]'") from error
     return mask
 
 

@@ -68,7 +68,7 @@ def export(
     if size is not None:
         check_view(*size)
     if missing := [package for package in form.needs if find_spec(package) is None]:
-        raise UserError(f"format={format} needs the package {missing[0]}: pip install -e '.[export]'.")
+        raise UserError(f"format={format} needs the package {missing[0]}: pip install 'exfuse[export]'.")
     folder = Path(run)
     record = finished(run)
     choose_device("cpu")
@@ -111,7 +111,7 @@ def agreement(model: Segmenter, exported: Scoring, images: Sequence[NDArray[np.f
 
     Args:
         model: unfused, in evaluation mode on the CPU.
-        exported: from (B, 3, H, W) to (B, C, H, W).
+        exported: from (B, channels, H, W) to (B, C, H, W).
         images: (3, H, W) each, normalised.
 
     Raises:

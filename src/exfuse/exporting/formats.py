@@ -19,7 +19,7 @@ from exfuse.limits import Size
 from exfuse.palette import voc_palette
 from exfuse.store.record import Record
 
-Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B, 3, H, W) to scores (B, C, H, W)
+Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B, channels, H, W) to scores (B, C, H, W)
 _DESCRIPTION = "description.json"
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from exfuse.errors import CheckpointError, ConfigError, some
+from exfuse.errors import CheckpointError, ConfigError, needing, some
 from exfuse.models.backbone import Backbone
 from exfuse.models.sources import weights_file
 from exfuse.store.description import Normalisation
@@ -182,13 +182,8 @@ def _from_package(backbone: Backbone, key: str) -> dict[str, Tensor]:
     if backbone.name not in _PACKAGES:
         raise ConfigError(f"{key}=package: no package carries weights of {backbone.name}, only of {[*_PACKAGES]}.")
     module, holder = _PACKAGES[backbone.name]
-    try:
+    with needing("efficientnet", f"{key}=package"):
         path = getattr(importlib.import_module(module), holder).get_model_file_path()
-    except ImportError as error:
-        raise ConfigError(
-            f"{key}=package: the package {module.replace('_', '-')} is not installed. "
-            "Install it with: pip install -e '.[efficientnet]'"
-        ) from error
     # The package names its layers differently but lists them in timm's order: match by position, shape by shape.
     source = read_state_dict(Path(path))
     target = timm.create_model(backbone.name).state_dict()

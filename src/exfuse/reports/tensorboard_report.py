@@ -7,7 +7,7 @@ from PIL import Image
 
 from exfuse.analysis.formats import markdown
 from exfuse.analysis.rendering import Rendering
-from exfuse.errors import ConfigError
+from exfuse.errors import needing
 from exfuse.files import check_folder, seen_from, write_folder
 from exfuse.limits import Text
 from exfuse.store.study import FIGURES, load_study
@@ -25,10 +25,8 @@ def report_to_tensorboard(study_folder: Text, output: Text | None) -> None:
         ConfigError: if TensorBoard is not installed.
         UserError: if the study cannot be read, or somebody else's files lie there.
     """
-    try:
+    with needing("tensorboard", "report tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(f"tensorboard is not installed ({error}): pip install -e '.[tensorboard]'.") from error
     study = load_study(Path(study_folder))
     place = Path(output or Path("outputs/reports/tensorboard") / study.folder.resolve().name)
     of = f"TensorBoard's report of study {seen_from(place, study.folder)}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from exfuse.errors import ConfigError, UserError, first_line, plural
+from exfuse.errors import UserError, first_line, needing, plural
 from exfuse.files import outputs, seen_from, write_text
 from exfuse.reports.wandb_study import view_study
 from exfuse.store.study import load_study
@@ -27,11 +27,9 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
         UserError: if the study cannot be read, or W&B does not take it.
     """
     view = view_study(Path(study_folder))
-    try:
+    with needing("workspaces", "report wandb"):
         from exfuse.reports import wandb_document
         from exfuse.reports.wandb_preview import render_preview
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"W&B reports need {error.name}, which is not installed: pip install -e '.[workspaces]'") from error
     console = Console()
     if publish and not wandb_document.has_key():
         raise UserError("W&B has no API key on this machine: run `wandb login`, or set WANDB_API_KEY. Nothing was published.")

@@ -27,7 +27,7 @@ _WARM_UP, _REPEATS, _SECONDS = 3, 30, 5.0
 
 
 def gigamacs(model: nn.Module, size: int) -> float:
-    """Multiply-adds in 10^9 of one evaluation of a (1, 3, size, size) image, by `COUNTER`; norms and sums are left out.
+    """Multiply-adds in 10^9 of one evaluation of one image of size x size, by `COUNTER`; norms and sums are left out.
 
     Args:
         model: its mode is left as it was.
@@ -39,7 +39,7 @@ def gigamacs(model: nn.Module, size: int) -> float:
 
 
 def latency_ms(model: nn.Module, size: int) -> float:
-    """Median milliseconds of one evaluation of a (1, 3, size, size) image in float32, on the model's device.
+    """Median milliseconds of one evaluation of one image of size x size in float32, on the model's device.
 
     Args:
         model: left in evaluation mode.
@@ -57,7 +57,7 @@ def latency_ms(model: nn.Module, size: int) -> float:
 
 
 def evaluation(model: nn.Module, size: int) -> Callable[[], object]:
-    """What `latency_ms` times: one evaluation of a (1, 3, size, size) image in float32, on the model's device.
+    """What `latency_ms` times: one evaluation of one image of size x size in float32, on the model's device.
 
     Args:
         model: left in evaluation mode.
@@ -199,7 +199,7 @@ class PretrainingCost:
 
 
 def count_cost(model: nn.Module, size: int, images: int) -> PretrainingCost:
-    """Count one forward pass of ``model`` for a (1, 3, size, size) image.
+    """Count one forward pass of ``model`` for one image of size x size.
 
     Args:
         model: its mode is left as it was.

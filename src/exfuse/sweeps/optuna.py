@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, needing
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
 from exfuse.store.record import Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
@@ -30,10 +30,8 @@ class OptunaSearch(Search):
     """
 
     def _resolved(self, tune: DeclaredTune) -> DeclaredTune:
-        try:
+        with needing("search", "study.tune.search=optuna"):
             import optuna
-        except ModuleNotFoundError as error:
-            raise ConfigError("study.tune.search=optuna needs Optuna: pip install -e '.[search]'.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         check_free(tune.space)
         if tune.trials is None:

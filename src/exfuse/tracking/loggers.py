@@ -1,15 +1,14 @@
 """Where training curves go: always into the run's folder, and to the trackers that are chosen."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, needing
 from exfuse.limits import NonNegative, Positive, PositiveFloat
 from exfuse.tracking.showing import ExamplePictures, GradientNorms
 from exfuse.tracking.tracker import RunInfo, Tracker, TrackerLogger
@@ -71,7 +70,7 @@ def tensorboard_logging(
     Raises:
         ConfigError: if TensorBoard is not installed.
     """
-    with _needed("tensorboard"):
+    with needing("tensorboard", "logger=tensorboard"):
         from exfuse.tracking.tensorboard_tracker import TensorBoardTracker
 
     return _logging(info, gradients, TensorBoardTracker(info, examples, timeout), examples_every)
@@ -96,7 +95,7 @@ def mlflow_logging(
     Raises:
         ConfigError: if MLflow is not installed.
     """
-    with _needed("mlflow"):
+    with needing("mlflow", "logger=mlflow"):
         from exfuse.tracking.mlflow_tracker import MlflowTracker
 
     return _logging(info, gradients, MlflowTracker(info, uri, experiment, examples, timeout), examples_every)
@@ -152,11 +151,3 @@ def _logging(info: RunInfo, gradients: int | None, tracker: Tracker, every: int)
     shows = info.stage == "train" and tracker.examples > 0
     pictures: list[Callback] = [ExamplePictures(tracker.examples, every)] if shows else []
     return Logging([*local.loggers, TrackerLogger(tracker, info)], [*local.callbacks, *pictures])
-
-
-@contextmanager
-def _needed(extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(f"{extra} is not installed ({error}): pip install -e '.[{extra}]'.") from error

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from exfuse.analysis.document import TIMES
 from exfuse.analysis.rendering import check_study
+from exfuse.composition.segmentation import build_model
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.costs import command, turns
 from exfuse.reports.costs.command import measure_costs
@@ -202,6 +203,17 @@ def test_memory_that_is_too_small_is_said(study, monkeypatch):
     monkeypatch.setattr("exfuse.reports.costs.turns.TrainingStep", full)
     with pytest.raises(UserError, match="Row baseline does not fit on cpu with 2 images a step"):
         subject.turn(CPU, 1)
+
+
+def test_shapes_have_the_channels_of_the_data(study):
+    variant = variants_of(study)[0]
+    settings = variant.record.config["data"] | {"channels": 4, "range": [0, 255]}
+    run = from_plain(variant.record.config | {"data": settings}, RunDescription)
+    parameters = sum(one.numel() for one in build_model(run, len(variant.record.classes)).parameters())
+    record = replace(variant.record, config=to_plain(run), parameters=parameters)
+    subject = Subject(replace(variant, record=record), size=48, images=3)
+    costs = subject.summarise([subject.turn(CPU, repeats=1)], 1.0)
+    assert (costs.input, costs.batch) == ([1, 4, 48, 48], [3, 4, 32, 32])
 
 
 def test_weighing_knows_what_the_process_held(study):

@@ -12,6 +12,7 @@ import torch
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
 from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.models.backbone import image_channels
 from exfuse.process import keep_freed_memory, median_ms, training_formats
 from exfuse.runs.costs import evaluation, resident_mib
 from exfuse.runs.step import TrainingStep
@@ -99,12 +100,12 @@ class Subject:
 
     def summarise(self, turns: Sequence[Turn], peak: float) -> RowCosts:
         """What all turns say together; ``peak`` is that of memory in MiB."""
-        crop = self.run.recipe.augmentation.crop
+        crop, channels = self.run.recipe.augmentation.crop, image_channels(self.task.model)
         return RowCosts(
             rows=self.variant.rows,
             identity=self.variant.identity,
-            input=[1, 3, self.size, self.size],
-            batch=[self.images, 3, crop, crop],
+            input=[1, channels, self.size, self.size],
+            batch=[self.images, channels, crop, crop],
             precision=self.run.trainer.precision,
             layout="channels_last" if self.task.memory_format is torch.channels_last else "contiguous",
             latency_ms=quartiles([turn.latency_ms for turn in turns]),
