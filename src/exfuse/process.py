@@ -2,19 +2,25 @@
 
 import contextlib
 import ctypes
+import math
 import os
+import signal
 import statistics
+import subprocess
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import pynvml
 
-from exfuse.errors import ConfigError, plural
+from exfuse.errors import ConfigError, UserError, plural
 
 if TYPE_CHECKING:
     import torch
@@ -269,6 +275,45 @@ def gpus_for(accelerator: str) -> list[str]:
     return [] if accelerator in ("cpu", "mps") else visible_gpus()
 
 
+@contextmanager
+def handling(kinds: Sequence[signal.Signals], handler: Callable[..., object]) -> Iterator[None]:
+    """Inside, the main thread has these signals handled by ``handler``; Python lets no other thread handle any."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {kind: signal.signal(kind, handler) for kind in kinds} if is_main else {}
+    try:
+        yield
+    finally:
+        for kind, former in before.items():
+            signal.signal(kind, former)
+
+
+def in_own_process(module: str, asked: Any, what: str, advice: str = "") -> Any:
+    """What ``module``, run as a program that `answers`, makes of plain data, as plain data.
+
+    Args:
+        module: its dotted name.
+        asked: for it.
+        what: that process was to do, for the message.
+        advice: a sentence that follows it.
+
+    Raises:
+        UserError: if the process fails, with the last line that it said.
+    """
+    command = [sys.executable, "-m", module]
+    done = subprocess.run(command, input=msgspec.json.encode(asked).decode(), capture_output=True, text=True)
+    try:
+        return msgspec.json.decode(done.stdout.splitlines()[-1])
+    except (IndexError, msgspec.DecodeError) as error:
+        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        ended = f"The process that was to {what} ended with status {done.returncode}: {said}. {advice}"
+        raise UserError(ended.rstrip()) from error
+
+
+def answers(work: Callable[[Any], Any]) -> None:
+    """Be such a process: print, last of all, what ``work`` makes of what standard input asks."""
+    print(msgspec.json.encode(work(msgspec.json.decode(sys.stdin.buffer.read()))).decode())
+
+
 def time_ms(call: Callable[[], object], device: "torch.device") -> float:
     """Milliseconds that ``call`` takes on ``device``: by CUDA's events there, by the clock on a CPU."""
     if device.type != "cuda":
@@ -286,7 +331,13 @@ def time_ms(call: Callable[[], object], device: "torch.device") -> float:
     return before.elapsed_time(after)
 
 
-def median_ms(calls: Sequence[Callable[[], object]], repeats: int, warm_up: int, device: "torch.device") -> list[float]:
+def median_ms(
+    calls: Sequence[Callable[[], object]],
+    repeats: int = 7,
+    warm_up: int = 2,
+    device: "torch.device | str" = "cpu",
+    most: float = math.inf,
+) -> list[float]:
     """Median milliseconds of each call, the calls taking turns so that a drift of the machine hits all alike.
 
     Args:
@@ -294,6 +345,24 @@ def median_ms(calls: Sequence[Callable[[], object]], repeats: int, warm_up: int,
         repeats: timed calls of each.
         warm_up: calls of each that are thrown away.
         device: that does the work.
+        most: seconds of timed calls after which no more are made.
     """
-    taken = [[time_ms(call, device) for call in calls] for _ in range(warm_up + repeats)]
-    return [statistics.median(times) for times in zip(*taken[warm_up:], strict=True)]
+    import torch
+
+    device, taken = torch.device(device), list[list[float]]()
+    for turn in range(-warm_up, repeats):
+        times = [time_ms(call, device) for call in calls]
+        if turn >= 0:
+            taken.append(times)
+        if sum(map(sum, taken)) > 1e3 * most:
+            break
+    return [statistics.median(times) for times in zip(*taken, strict=True)]
+
+
+def now(device: "torch.device") -> float:
+    """The clock's seconds, once a GPU has done what it was sent."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,4 +1,4 @@
-"""The sentences below a study's table: what was measured on what, how, and what the numbers do not say."""
+"""The sentences below a study's table: what was measured on what, how, at what cost, and what the numbers do not say."""
 
 import itertools
 import re

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtri, ndtr
 
+from exfuse.analysis.comparisons import ALPHA
 from exfuse.analysis.resampling import NOTHING, Noise, Resampled, Units
 from exfuse.errors import UserError
 from exfuse.store.consistency import find_deviations, processes_of
@@ -19,7 +20,7 @@ from exfuse.store.metric import MIOU
 from exfuse.store.record import Record
 from exfuse.store.study import FILE, Run, load_study
 
-POWER, ALPHA = 0.8, 0.05
+POWER = 0.8
 MOST_SEEDS, MOST_TIMES = 200, 1000  # beyond which nothing is looked for: seeds, and how often as many images
 _LEAST = 1e-12  # variance that is rounding's alone
 _POINTS = (np.arange(400) + 0.5) / 400  # at which the spread over seeds, a chi-squared variable, is averaged over

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
+from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.composition.precision import resolve_precision
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config.overrides import describe_run
 from exfuse.palette import VOID
-from exfuse.process import keep_freed_memory
+from exfuse.process import keep_freed_memory, median_ms
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.step import TrainingStep
 from exfuse.tasks.losses import CrossEntropy, segmentation_loss
@@ -60,7 +60,7 @@ def _loss(device: str, classes: int, crop: int) -> list[Measurement]:
         loss(scores, truth).backward()
 
     sides: list[Callable[[], object]] = [step, *(partial(both_ways, one) for one in (segmentation_loss, *forms.values()))]
-    whole, ours, *others = alternate(sides, _REPEATS, 2, device)
+    whole, ours, *others = median_ms(sides, _REPEATS, 2, device)
     where = f"{step.images} images, {classes} classes, {crop}x{crop}, {str(scores.dtype).removeprefix('torch.')}, one thread"
     share = "loss, forward and backward / a tiny model's training step"
     return [
@@ -77,7 +77,7 @@ def _rate() -> Measurement:
     classes, crop = _SHAPES[0]
     now, before = _step("cpu", classes, crop, *_NOW), _step("cpu", classes, crop, *_BEFORE)
     before.task.loss = _Rows(())
-    ours, former = (1e3 * now.images / taken for taken in alternate([now, before], _REPEATS, 2, "cpu"))
+    ours, former = (1e3 * now.images / taken for taken in median_ms([now, before], _REPEATS, 2, "cpu"))
     return hold(
         "demo's training on one core / as it was",
         ours,

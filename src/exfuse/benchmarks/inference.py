@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
+from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.benchmarks.variants import VARIANTS, batch, build
 from exfuse.fusing.fuse import fuse
 from exfuse.models.segmenter import ScoresAlone, Segmenter
+from exfuse.process import median_ms
 
 _SIZES = (256, 512)
 _REPEATS = 9
@@ -57,7 +58,7 @@ def _compare(
         if (compiled := make(model, image)) is not None:
             sides[compiler], made[compiler] = compiled, time.perf_counter() - started
     progress(f"{name}: {len(sides)} forms in turns")
-    times = alternate([lambda run=run: run(image) for run in sides.values()], _REPEATS, device=device)  # type: ignore[misc]
+    times = median_ms([lambda run=run: run(image) for run in sides.values()], _REPEATS, device=device)  # type: ignore[misc]
     taken = dict(zip(sides, times, strict=True))
     lines = [
         hold(
@@ -96,7 +97,7 @@ def _new_sizes(name: str, model: Segmenter, fused: Segmenter) -> Measurement:
         return lambda: run(torch.zeros(1, 3, next(heights), _SIZES[0]).contiguous(memory_format=torch.channels_last))
 
     with torch.inference_mode():
-        ours, theirs = alternate([all_new(fused), all_new(traced)], _REPEATS)
+        ours, theirs = median_ms([all_new(fused), all_new(traced)], _REPEATS)
     item = f"inference of {name} at ever new sizes: oneDNN's graph / fused"
     return hold(item, ours, theirs, "ms", details=f"{_DETAILS}; {_SIZES[0]} px wide", faster=True)
 

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import default_collate
 
 from exfuse.benchmarks.models import forward_gflops
-from exfuse.benchmarks.report import Measurement, alternate, hold, table_of_shares
+from exfuse.benchmarks.report import Measurement, hold, table_of_shares
 from exfuse.benchmarks.variants import build
 from exfuse.data.device_augmentation import DeviceTransform, collate
 from exfuse.data.scenes import generate_scenes
@@ -21,6 +21,7 @@ from exfuse.data.scenes_drawing import CLASSES
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.transforms import TrainTransform
 from exfuse.data.voc import read_voc
+from exfuse.process import median_ms
 
 _IMAGES, _SIDE, _CROP = 24, 500, 512  # as large as VOC's
 _BATCH, _REPEATS = 16, 5
@@ -64,7 +65,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
             "transfer of cuts": partial(transfer, collate, cuts),
         }
         progress("decoding, augmentation and transfer")
-        times = alternate([*stages.values()], _REPEATS, 1, "cpu")
+        times = median_ms([*stages.values()], _REPEATS, 1, "cpu")
     taken = {name: time / (_BATCH if "transfer" in name else _IMAGES) for name, time in zip(stages, times, strict=True)}  # ms
     share = eaten * _GPUS / _CORES
     spent = table_of_shares([(time, name) for name, time in taken.items()], "an image on one core")

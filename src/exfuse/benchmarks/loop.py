@@ -3,7 +3,6 @@
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config.overrides import describe_run
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
-from exfuse.process import loader_workers
+from exfuse.process import loader_workers, now
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
@@ -107,11 +106,11 @@ class _BareStep(TrainingStep):
 
     def rate(self) -> float:
         """Images a second of a block of steps."""
-        steps, started = _BARE_STEPS[self.device.type], _now(self.device)
+        steps, started = _BARE_STEPS[self.device.type], now(self.device)
         for number in range(steps):
             self.batch = self.batches[number % len(self.batches)]  # type: ignore[assignment]
             self()
-        return steps * self.images / (_now(self.device) - started)
+        return steps * self.images / (now(self.device) - started)
 
 
 class _Watch(Callback):
@@ -124,25 +123,19 @@ class _Watch(Callback):
         self._started: float | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        ended = _now(trainer.strategy.root_device)
+        ended = now(trainer.strategy.root_device)
         if self._started is not None:
             self.epochs.append(int(trainer.num_training_batches) * self.batch_size / (ended - self._started))
         else:
             self.bare_step.rate()  # its own warm-up
         with torch.enable_grad():
             self.bare.append(self.bare_step.rate())
-        self._started = _now(trainer.strategy.root_device)  # Lightning writes checkpoints after this: the next epoch pays
+        self._started = now(trainer.strategy.root_device)  # Lightning writes checkpoints after this: the next epoch pays
 
 
 def _repeated(split: Split, images: int) -> Split:
     """The split, its images listed again and again until there are so many."""
     return replace_fields(split, items=split.items * -(-images // len(split)))
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _choose_data() -> tuple[str, str]:

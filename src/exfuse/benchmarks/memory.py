@@ -1,17 +1,14 @@
-"""Memory of one training step at 512x512, in a process of its own:  python -m exfuse.benchmarks.memory NAME DEVICE SIZE"""
+"""Memory of one training step at 512x512, in a process of its own, see `exfuse.process.in_own_process`."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement, hold
 from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
-from exfuse.process import choose_device, keep_freed_memory
+from exfuse.process import answers, choose_device, in_own_process, keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2
@@ -22,8 +19,7 @@ _AGAINST = {_WIDE: _PLAIN, _CHECKPOINTED: _WIDE}
 _ORDER = (*(name for name in VARIANTS if name != _WIDE), _PLAIN, _WIDE, _CHECKPOINTED)
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Of one training step, in MiB: what autograd keeps for the backward pass (parameters apart), and the peak.
 
     The peak is the process's resident set on a CPU and the allocator's on CUDA, weights and gradients included.
@@ -39,7 +35,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     found: dict[str, Memory] = {}
     for name in _ORDER:
         progress(f"memory at 512x512: {name}")
-        found[name] = _in_own_process(name, device)
+        found[name] = Memory(*in_own_process("exfuse.benchmarks.memory", (name, device, _SIZE), f"weigh {name}"))
         reference = found.get(_AGAINST.get(name, ""))
         lines.append(
             hold(
@@ -86,11 +82,5 @@ class _Kept:
         return tensor
 
 
-def _in_own_process(name: str, device: str) -> Memory:
-    command = [sys.executable, "-m", "exfuse.benchmarks.memory", name, device, str(_SIZE)]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Memory(**json.loads(outcome.stdout.splitlines()[-1]))
-
-
 if __name__ == "__main__":
-    print(json.dumps(asdict(memory_of(sys.argv[1], sys.argv[2], int(sys.argv[3])))))
+    answers(lambda asked: memory_of(*asked))

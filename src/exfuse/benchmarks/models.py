@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks.public import PublicExFuse
-from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
+from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.benchmarks.variants import CLASSES, FORMATS, VARIANTS, batch, build, training_step
 from exfuse.fusing.training import accelerate
-from exfuse.process import keep_freed_memory
+from exfuse.process import keep_freed_memory, median_ms
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction
 from exfuse.techniques.embedding_branch import ProductEmbedding
 
@@ -105,7 +105,7 @@ def _convolution_peak(device: str, half: bool) -> float:
         layer = nn.Conv2d(channels, channels, 3, padding=1).to(device, dtype).to(memory_format=torch.channels_last)
         maps = torch.randn(2, channels, side, side, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            (taken,) = alternate([partial(layer, maps)], _REPEATS, 2, device)
+            (taken,) = median_ms([partial(layer, maps)], _REPEATS, 2, device)
         rates.append(2 * 9 * channels**2 * 2 * side**2 / taken / 1e6)
     return max(rates)
 
@@ -120,7 +120,7 @@ def _embedding(device: str, progress: Callable[[str], None]) -> list[Measurement
     ]
     progress("SEB alone")
     sides = [embedding, accelerate(copy.deepcopy(embedding))]
-    times = [alternate([partial(_embed, side, maps, half) for side in sides], _REPEATS, 2, device) for half in FORMATS.values()]
+    times = [median_ms([partial(_embed, side, maps, half) for side in sides], _REPEATS, 2, device) for half in FORMATS.values()]
     plain, fast = (min(taken) for taken in zip(*times, strict=True))
     details = "maps of a ResNet50 at batch 2, 256x256; the better of float32 and bfloat16"
     return [hold("SEB, forward and backward / one convolution after the other", fast, plain, "ms", "<= 1.00", details)]
@@ -144,7 +144,7 @@ def _averaging(device: str, progress: Callable[[str], None]) -> list[Measurement
             progress(f"DAP's averaging, {name}")
             scores = torch.randn(_AVERAGED, device=device).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
             sides = [accelerate(AdjacentPrediction(CLASSES, _WINDOW)), AdjacentPrediction(CLASSES, _WINDOW)]
-            ours, plain = alternate([partial(_both_ways, side, scores) for side in sides], 9, 2, device)
+            ours, plain = median_ms([partial(_both_ways, side, scores) for side in sides], 9, 2, device)
             bounded = (layout, dtype) == ("contiguous", torch.float32)
             lines.append(
                 hold(
@@ -172,7 +172,7 @@ def _layouts(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         taken = {}
         for layout, memory_format in _LAYOUTS.items():
             model, image = model.to(memory_format=memory_format), image.contiguous(memory_format=memory_format)
-            (taken[layout],) = alternate([partial(training_step, model, image, truth, True)], _REPEATS, 3, device)
+            (taken[layout],) = median_ms([partial(training_step, model, image, truth, True)], _REPEATS, 3, device)
         ours, plain = taken["channels_last"], taken["contiguous"]
         details = f"bfloat16, batch {_MANY}, {_LARGE}x{_LARGE}"
         item = f"training step in channels_last / contiguous: {what}"
@@ -189,9 +189,9 @@ def best_steps(models: list[nn.Module], device: str) -> list[tuple[float, str]]:
     """For each model the median milliseconds of a training step in its better number format, and that one's name."""
     image, truth = batch(device, _SIZE)
     steps = [{name: partial(training_step, model, image, truth, half) for name, half in FORMATS.items()} for model in models]
-    tried = iter(alternate([step for both in steps for step in both.values()], 1, 1, device))
+    tried = iter(median_ms([step for both in steps for step in both.values()], 1, 1, device))
     better = [min((next(tried), name) for name in both)[1] for both in steps]
-    times = alternate([both[name] for both, name in zip(steps, better, strict=True)], _REPEATS, 0, device)
+    times = median_ms([both[name] for both, name in zip(steps, better, strict=True)], _REPEATS, 0, device)
     return list(zip(times, better, strict=True))
 
 

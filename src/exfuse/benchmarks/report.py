@@ -1,4 +1,4 @@
-"""What one line of a benchmark says, and how two things are timed against each other."""
+"""What a line of the benchmarks says, on which machine, and their report."""
 
 import operator
 import os
@@ -13,7 +13,6 @@ import torch
 from exfuse.analysis.formats.markdown import table_lines
 from exfuse.errors import rounded
 from exfuse.files import write_csv, write_json, write_text
-from exfuse.process import median_ms
 from exfuse.runs.environment import describe_environment, version_of
 from exfuse.store.checked import plain
 from exfuse.store.record import changes
@@ -96,11 +95,6 @@ def table_of_shares(taken: Sequence[tuple[float, str]], of: str) -> str:
     longest = sorted(taken, reverse=True)[:_PROFILED]
     body = [(what, f"{time:.1f}", f"{time / total:.1%}") for time, what in longest]
     return "\n".join(table_lines((of, "ms", "share"), body, (":---", "---:", "---:")))
-
-
-def alternate(sides: Sequence[Callable[[], object]], repeats: int = 7, warm_up: int = 2, device: str = "cpu") -> list[float]:
-    """See `exfuse.process.median_ms`."""
-    return median_ms(sides, repeats, warm_up, torch.device(device))
 
 
 # Which machine, versions and commit a benchmark was taken with.

@@ -11,10 +11,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from exfuse.analysis.rendering import Rendering
-from exfuse.benchmarks.report import Measurement, alternate, hold, table_of_shares
+from exfuse.benchmarks.report import Measurement, hold, table_of_shares
 from exfuse.config.overrides import describe_run
 from exfuse.files import sha256
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
+from exfuse.process import median_ms
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, Record, Scores
@@ -40,7 +41,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         for number, folder in folders.items():
             progress(f"a table of {number:,} records")
             tabulate = partial(_tabulate, folder)
-            (taken,) = alternate([tabulate], 3, 1, device)
+            (taken,) = median_ms([tabulate], 3, 1, device)
             seconds, details = taken / 1e3, f"{_IMAGES} images and {len(_CLASSES)} classes each, {len(_ROWS)} rows, no figures"
             last = number == _RECORDS[-1]
             told = partial(_profile, tabulate)

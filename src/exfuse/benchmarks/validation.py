@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from exfuse.benchmarks.report import Measurement, alternate, hold, profile_of
+from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import describe_run
 from exfuse.metrics.boundary import count_image, find_edges
 from exfuse.models.segmenter import Segmenter
-from exfuse.process import loader_workers
+from exfuse.process import loader_workers, median_ms
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.tasks.confusion import confusion_counts, plain_confusion_counts
 from exfuse.tasks.scoring import score
@@ -48,7 +48,7 @@ def _counting(model: Segmenter, name: str, where: str, device: str) -> list[Meas
     on_device = torch.from_numpy(truth).to(device)[None]
     ids = predict_ids(model, image, _SIZE)
     predicted, edges = ids[0].byte().cpu().numpy(), find_edges(truth)
-    forward, counts, plain, areas, preparing = alternate(
+    forward, counts, plain, areas, preparing = median_ms(
         [
             lambda: model(image),
             lambda: confusion_counts(ids, on_device, _CLASSES),
@@ -88,7 +88,7 @@ def _scoring(model: Segmenter, name: str, where: str, device: str) -> list[Measu
         with redirect_stdout(StringIO()):  # its progress
             score(model, dataset, torch.device(device), workers)
 
-    forward, scoring, new = alternate(
+    forward, scoring, new = median_ms(
         [
             lambda: [model(there) for _ in range(images)],
             scored_in_silence,

@@ -15,7 +15,7 @@ from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, RunFolder, list_runs, size_of
-from exfuse.store.record import RUNNING
+from exfuse.store.record import RECORD
 from exfuse.terminal import Console, Table
 
 _WIDE = 100  # characters, from which there is room for a time of day
@@ -108,7 +108,7 @@ def show(run: str, json: bool) -> None:
     if found is None or others != [None]:
         raise UserError(f"{run} is no run's folder: it holds no record.json. exfuse runs lists them.")
     if json:
-        print((found.folder.path / "record.json").read_text(encoding="utf-8"), end="")
+        print((found.folder.path / RECORD).read_text(encoding="utf-8"), end="")
         return
     if found.record is None:
         raise UserError(found.damage)
@@ -208,7 +208,7 @@ def _row(run: Listed) -> Row:
     place: dict[str, Any] = {"date": date, "size": run.size, "key": run.folder.key, "path": str(run.folder.path)}
     if record is None:
         return Row("", "", None, 0, "damaged", None, **place, why=run.damage)
-    status = "interrupted" if record.status == RUNNING and not run.folder.is_held() else record.status
+    status = run.folder.status(record)
     miou = record.scored.miou if record.scored else None
     recipe = record.choices.get("recipe")
     place |= {"why": record.why, "diverged": record.done and record.diverged, "old": record.old}

@@ -18,7 +18,7 @@ from exfuse.config.signatures import signature
 from exfuse.config.words import expected, nearest_key, shown
 from exfuse.errors import CONTROL, ConfigError, plural
 from exfuse.store import variants
-from exfuse.store.checked import at
+from exfuse.store.checked import at, leaves
 from exfuse.store.description import (
     NO_STOP,
     Option,
@@ -213,8 +213,9 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
         ConfigError: if a value is missing or refers to none, or a number is not finite.
     """
     written = OmegaConf.to_container(config, resolve=False)
-    check_numbers(written)
-    for key, value in _leaves(written):
+    for key, value in leaves(written, into_lists=True):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: expected a finite number.")
         if isinstance(value, str) and CONTROL.search(value):
             raise ConfigError(f"{key}={value}: expected text of this locale's encoding, without control characters.")
     try:
@@ -224,28 +225,6 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
     return content, written
-
-
-def check_numbers(content: Any) -> None:
-    """Refuse numbers that are not finite, wherever they stand.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    for key, value in _leaves(content):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: expected a finite number.")
-
-
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _leaves(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _leaves(value, key)
-    else:
-        yield key, node
 
 
 def _is_ours(group: str, name: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Decoded samples as one flat buffer: what they are read from, and where each lies."""
+"""Decoded samples in one flat buffer, in memory that a loader's workers share or in a file that later runs map, too."""
 
 import hashlib
 import json

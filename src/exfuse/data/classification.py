@@ -1,4 +1,4 @@
-"""What happens to an image on its way to the classifier; the only file that knows timm's augmentation."""
+"""Labelled images as data set and LightningDataModule; the only file that knows timm's augmentation."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""From COCO's instances to a mask of VOC's classes; the only file that knows pycocotools."""
+"""COCO's instances as segmentation of VOC's classes: annotations read, masks drawn and written once, images read with them.
+
+The only file that knows pycocotools.
+"""
 
 import json
 import multiprocessing

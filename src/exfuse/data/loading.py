@@ -1,4 +1,4 @@
-"""Which samples a process sees, and in which order."""
+"""What every LightningDataModule here shares: which samples a process sees in which order, in batches that a resume keeps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple

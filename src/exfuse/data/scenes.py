@@ -1,4 +1,4 @@
-"""Writing the scenes as a PASCAL VOC devkit folder, once and completely."""
+"""The embedded default as a split: scenes are written as a PASCAL VOC devkit folder, once and whole, and read as one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""From files to tensors: what a loader's workers run."""
+"""Segmentation's data set, from files to tensors in a loader's workers, and its LightningDataModule."""
 
 from typing import Any, TypedDict
 

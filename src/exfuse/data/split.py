@@ -1,4 +1,4 @@
-"""What every reader hands on: the listed images of one split, checked before anything trains on them."""
+"""What every reader hands on: the listed images of a split, of one data set or several, checked before any training."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

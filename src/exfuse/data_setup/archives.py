@@ -1,4 +1,7 @@
-"""What an unpacked folder held when it was whole: names and sizes in a file beside it, and one hash that stands for them."""
+"""From an archive's address to a folder: fetched, checked, unpacked safely and listed, each only if it is not done.
+
+The list stands beside the folder: names and sizes of what it held when it was whole, and one hash that stands for them.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whether a folder is ImageNet-1k in torchvision's layout; its licence lets nobody but its owners hand it out."""
+"""`exfuse data prepare` and `exfuse data check`: data sets fetched and checked; ImageNet is only checked."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

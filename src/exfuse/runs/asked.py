@@ -10,8 +10,8 @@ from pathlib import Path
 
 from exfuse.errors import CheckpointError, DataError, UserError
 from exfuse.files import check_outputs
-from exfuse.store.folder import RECORD, RunFolder, find_finished, find_runs
-from exfuse.store.record import RUNNING, Record
+from exfuse.store.folder import RunFolder, find_finished, find_runs
+from exfuse.store.record import RECORD, Record
 from exfuse.store.seal import check_sealed, last_of
 from exfuse.store.study import load_study
 
@@ -32,7 +32,7 @@ def say_if_unfinished(path: Path) -> None:
     folder = RunFolder.of(path)
     record = folder.record()
     if record is not None and not record.done:
-        status = "interrupted" if record.status == RUNNING and not folder.is_held() else record.status
+        status = folder.status(record)
         print(f"Note: run {folder.key} is not finished ({status}): these are weights of an earlier epoch.", file=sys.stderr)
 
 
@@ -85,11 +85,12 @@ def finished(run: str) -> Record:
     """
     if not Path(run).is_dir():
         raise CheckpointError(f"No run's folder {run}. Give outputs/runs/KEY of a finished run.")
-    record = RunFolder.of(Path(run)).record()
+    folder = RunFolder.of(Path(run))
+    record = folder.record()
     if record is None or record.pretraining:
         raise CheckpointError(f"{run} holds no record of a run. Give outputs/runs/KEY of a finished run.")
     if not record.done:
-        raise CheckpointError(f"Run {record.key} is not finished ({record.status}): train it to its end first.")
+        raise CheckpointError(f"Run {record.key} is not finished ({folder.status(record)}): train it to its end first.")
     return record
 
 

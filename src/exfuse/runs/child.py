@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 from exfuse.config import search_path
 from exfuse.errors import HELD, complain, reason_of
-from exfuse.process import HEARTBEAT
+from exfuse.process import HEARTBEAT, handling
 from exfuse.runs.server import SHARED, Forked, Server, share
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
@@ -197,21 +197,17 @@ def _wait(process: "subprocess.Popen[bytes] | Forked", watch: _Watch, signals: S
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.killpg(process.pid, kind)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # Python lets no other handle them
-    before = {kind: signal.signal(kind, hand_on) for kind in signals} if in_main_thread else {}
-    try:
-        while True:
-            try:
-                process.wait(watch.every)
-                break
-            except subprocess.TimeoutExpired:
-                watch.look()
-    except BaseException:  # a launcher's own signal handler: nobody would wait for the child any more
-        hand_on()
-        raise
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+    with handling(signals, hand_on):
+        try:
+            while True:
+                try:
+                    process.wait(watch.every)
+                    break
+                except subprocess.TimeoutExpired:
+                    watch.look()
+        except BaseException:  # a launcher's own signal handler: nobody would wait for the child any more
+            hand_on()
+            raise
     return interrupted > 0, watch.ended
 
 

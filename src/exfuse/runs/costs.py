@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from exfuse.errors import rounded
 from exfuse.models.backbone import image_channels
 from exfuse.models.modes import modes_kept
-from exfuse.process import time_ms
+from exfuse.process import median_ms, now
 from exfuse.store.costs import Costs
 
 COUNTER = "torch FlopCounterMode / 2: convolutions and matrix products of one forward pass"
@@ -45,15 +45,8 @@ def latency_ms(model: nn.Module, size: int) -> float:
         model: left in evaluation mode.
         size: side of the image in pixels.
     """
-    call, device = evaluation(model, size), next(model.parameters()).device
-    taken: list[float] = []
-    for repeat in range(_WARM_UP + _REPEATS):
-        milliseconds = time_ms(call, device)
-        if repeat >= _WARM_UP:
-            taken.append(milliseconds)
-        if sum(taken) > 1e3 * _SECONDS:
-            break
-    return statistics.median(taken)
+    device = next(model.parameters()).device
+    return median_ms([evaluation(model, size)], _REPEATS, _WARM_UP, device, _SECONDS)[0]
 
 
 def evaluation(model: nn.Module, size: int) -> Callable[[], object]:
@@ -99,13 +92,12 @@ class TrainingCosts(Callback):
         batch_idx, batches = arguments[-1], int(trainer.num_training_batches)
         if batch_idx not in (0, batches - 1) or batches == 1:
             return
-        _synchronise(trainer.strategy.root_device)
-        now = time.perf_counter()
+        ended = now(trainer.strategy.root_device)
         if batch_idx == 0:
-            self._started = now
+            self._started = ended
         else:
             images = (batches - 1) * self.batch_size / trainer.accumulate_grad_batches
-            self.rates.append(images / (now - self._started))
+            self.rates.append(images / (ended - self._started))
 
     def on_fit_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         device = trainer.strategy.root_device
@@ -164,11 +156,6 @@ def resident_mib() -> float:
 
 def _image(model: nn.Module, size: int) -> torch.Tensor:
     return torch.zeros(1, image_channels(model), size, size, device=next(model.parameters()).device)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)

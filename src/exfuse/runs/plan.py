@@ -1,6 +1,5 @@
 """What a run or a backbone will be, known without torch: its key, and the data and weights that the key stands for."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,9 @@ from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder, straight
 from exfuse.store.key import backbone_key, devices_of, run_key
+from exfuse.store.record import KEY
 
 PRETRAINED = "pretrained"
-_KEY = re.compile(r"[0-9a-f]{16}")
 ReadSplits = Callable[[Option, HeldOut], dict[str, Split]]
 ReadLabelled = Callable[[Described, str], LabelledSplit]
 
@@ -78,7 +77,7 @@ def plan_run(run: RunDescription, read: ReadSplits = read_splits, read_labelled:
     manifests = {name: split.manifest() for name, split in splits.items()}
     if start is not None:
         manifests["init_from"] = start.key
-        if not _KEY.fullmatch(Path(str(run.init_from)).name):  # a name or a link, which may be another run's one day
+        if not KEY.fullmatch(Path(str(run.init_from)).name):  # a name or a link, which may be another run's one day
             here = start.root.resolve() == Path(run.paths.runs).resolve()
             run = msgspec.structs.replace(run, init_from=start.key if here else str(start.path))
     elif init == PRETRAINED:
@@ -177,12 +176,12 @@ def start_folder(run: RunDescription) -> RunFolder | None:
     if run.init_from is None:
         return None
     path = straight(Path(run.init_from))
-    if not _KEY.fullmatch(path.name):
+    if not KEY.fullmatch(path.name):
         try:
             path = find_run(run.init_from, Path(run.paths.runs))
         except UserError as error:
             raise ConfigError(f"init_from={run.init_from}: expected a run's folder, key or name. {error}") from error
-        if not _KEY.fullmatch(path.name):
+        if not KEY.fullmatch(path.name):
             raise ConfigError(f"init_from={run.init_from}: expected a run's folder, .../KEY.")
     return RunFolder(path.parent if len(path.parts) > 1 else Path(run.paths.runs), path.name)
 

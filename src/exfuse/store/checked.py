@@ -176,11 +176,14 @@ def with_texts(node: Any, change: Callable[[str], Any]) -> Any:
     return change(node) if isinstance(node, str) else node
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested mappings by its full key; lists and empty mappings are values."""
+def leaves(node: Any, path: str = "", into_lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings by its full key. Empty mappings are values, and lists unless theirs are asked for."""
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
-            yield from leaves(value, f"{path}.{name}" if path else str(name))
+            yield from leaves(value, f"{path}.{name}" if path else str(name), into_lists)
+    elif into_lists and isinstance(node, list):
+        for value in node:
+            yield from leaves(value, path, into_lists)
     else:
         yield path, node
 

@@ -21,11 +21,11 @@ from exfuse.errors import UserError
 from exfuse.files import write_atomically
 from exfuse.palette import VOID, palette_image
 from exfuse.store.checked import Index, read_index
-from exfuse.store.record import Record
+from exfuse.store.record import KEY, Record
 
 INDEX, SCHEMA = "index.json", 1
 FOLDER = "examples"
-_KEY, _NAME = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9]{5,9}")
+_NAME = re.compile(r"[0-9]{5,9}")
 _QUALITY = 88  # of JPEG; chosen
 Ids = NDArray[np.uint8]
 
@@ -103,7 +103,7 @@ def load_examples(folder: Path) -> Examples | None:
     what, remedy = "a whole index of examples", f"Delete {folder} and gather the examples again."
     found = read_index(folder, Examples, what, remedy, SCHEMA)
     images = found.images
-    if not all(_NAME.fullmatch(image.name) for image in images) or not all(map(_KEY.fullmatch, found.runs)):
+    if not all(_NAME.fullmatch(image.name) for image in images) or not all(map(KEY.fullmatch, found.runs)):
         raise UserError(f"{path} is not {what}: it holds a name that is no number or a run that is no key. {remedy}")
     return found
 

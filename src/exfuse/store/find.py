@@ -7,7 +7,8 @@ from pathlib import Path
 
 from exfuse.errors import UserError, plural, some
 from exfuse.store.consistency import told_apart
-from exfuse.store.folder import RECORD, Listed, list_runs, straight
+from exfuse.store.folder import Listed, list_runs, straight
+from exfuse.store.record import RECORD
 
 _DIGITS = re.compile(r"[0-9a-f]{3,16}")
 _SHOWN = 8  # digits of a key
@@ -67,5 +68,5 @@ def _about(run: Listed, apart: str) -> str:
     record = run.record
     if record is None:
         return "damaged"
-    told = (record.title, record.data, record.choices.get("recipe"), f"seed {record.seed}", apart, record.status)
+    told = (record.title, record.data, record.choices.get("recipe"), f"seed {record.seed}", apart, run.folder.status(record))
     return ", ".join(one for one in told if one)

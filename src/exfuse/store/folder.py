@@ -16,19 +16,28 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from exfuse.errors import HeldError, UserError
-from exfuse.files import is_locked, remove_abandoned, sha256
+from exfuse.files import is_locked, remove_abandoned
 from exfuse.metrics.boundary_areas import BoundaryAreas
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping, grouping_of, rule_of
-from exfuse.store.record import Record, read_record, write_record
+from exfuse.store.record import INTERRUPTED, RECORD, RUNNING, Record, read_record, write_record
+from exfuse.store.seal import CHECKPOINTS, LAST
 
-RECORD = "record.json"
 COUNTS = "confusion.npz"
 IMPORTED = "scores.npz"
 BOUNDARY = "boundary.npz"
 WEIGHTS = "backbone.safetensors"
 _READERS = 4  # threads: they overlap waiting for the disk
+_AGAIN = "add overwrite=true to train this run anew"
+
+
+class Scored(NamedTuple):
+    """What each image of a run contributes to its score, the images' ids, and which are not independent: None where all are."""
+
+    additive: Areas | Means
+    ids: list[str]
+    grouping: Grouping | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class RunFolder:
         if not path.is_dir():
             path = path.resolve() if ".." in path.parts else path if len(path.parts) > 2 else path.absolute()
             path = path.parent
-            path = path.parent if path.name == "checkpoints" else path
+            path = path.parent if path.name == CHECKPOINTS else path
         place = straight(path)
         return cls(place.parent, place.name)
 
@@ -74,11 +83,11 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def last(self) -> Path:
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / LAST
 
     def record(self) -> Record | None:
         """What the run says of itself, or None before its first start.
@@ -116,8 +125,10 @@ class RunFolder:
         arrays = self._counted(record or self.record())
         return arrays["counts"].astype(np.int64), arrays["ids"].tolist()
 
-    def additive(self, record: Record | None = None) -> tuple[Areas | Means, list[str]]:
-        """What each image contributes to the score, and the images' ids.
+    def scored(self, record: Record | None = None) -> "Scored":
+        """What each image contributes to the score; which are not independent is as the file says.
+
+        Files of a version that knew no groups are read by what the config of their data set says today.
 
         Args:
             record: the run's, if it is known already.
@@ -125,13 +136,20 @@ class RunFolder:
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        arrays = self._counted(record or self.record())
-        ids = arrays["ids"].tolist()
+        record = record or self.record()
+        arrays = self._counted(record)
+        ids: list[str] = arrays["ids"].tolist()
+        if "groups" in arrays:
+            grouping: Grouping | None = Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
+        else:
+            data = (record and record.setting("data")) or {}
+            rule = None if "groups" in data else rule_of(data.get("name", ""))
+            grouping = grouping_of(ids, rule) if rule else None
         if "scores" in arrays:
-            return Means(arrays["scores"].astype(np.float64)), ids
+            return Scored(Means(arrays["scores"].astype(np.float64)), ids, grouping)
         if "counts" in arrays:
-            return Areas.of_counts(arrays["counts"].astype(np.int64)), ids
-        return Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)), ids
+            return Scored(Areas.of_counts(arrays["counts"].astype(np.int64)), ids, grouping)
+        return Scored(Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)), ids, grouping)
 
     def counted_in(self, record: Record | None) -> tuple[str, str | None]:
         """The file of what each image contributes to the score, and the hash that the record knows of it."""
@@ -140,32 +158,18 @@ class RunFolder:
         return COUNTS, record.confusion_sha256 if record is not None else None
 
     def _counted(self, record: Record | None) -> dict[str, NDArray[Any]]:
-        name, expected = self.counted_in(record)
+        again = "import it anew" if record and record.imported else _AGAIN
+        return self._arrays(*self.counted_in(record), "confusion counts or scores", again)
+
+    def _arrays(self, name: str, expected: str | None, what: str, again: str) -> dict[str, NDArray[Any]]:
         content = path.read_bytes() if (path := self.path / name).is_file() else b""
         if expected != hashlib.sha256(content).hexdigest():
-            again = "import it anew" if record and record.imported else "add overwrite=true to train this run anew"
             raise UserError(
-                f"{path} does not hold the confusion counts or scores that its record describes: it was cut short, altered or "
-                f"removed. Copy it anew, or {again}."
+                f"{path} does not hold the {what} that its record describes: it was cut short, altered or removed. Copy it "
+                f"anew, or {again}."
             )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-
-    def grouping(self, record: Record) -> Grouping | None:
-        """Which of the images that `counts` counted are not independent; None where all are.
-
-        As the counts say; those of a version that knew no groups by what the config of their data set says today.
-
-        Args:
-            record: of the finished run.
-        """
-        arrays = self._counted(record)
-        if "groups" in arrays:
-            return Grouping(tuple(map(str, arrays["groups"])), bool(arrays["ordered"]))
-        ids = [str(id) for id in arrays["ids"]]
-        data = record.setting("data") or {}
-        rule = None if "groups" in data else rule_of(data.get("name", ""))
-        return grouping_of(ids, rule) if rule else None
 
     def boundary_areas(self, record: Record) -> BoundaryAreas | None:
         """Areas near borders and inside objects, of the images and in the order of `counts`; None for a run without them.
@@ -178,15 +182,9 @@ class RunFolder:
         """
         if (expected := record.boundary_sha256) is None:
             return None
-        path = self.path / BOUNDARY
-        if expected != sha256(path):
-            raise UserError(
-                f"{path} does not hold the areas near borders that its record describes: it was cut short, altered or removed. "
-                "Copy it anew, or add overwrite=true to train this run anew."
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            radii = tuple(int(radius) for radius in arrays["radii"])
-            return BoundaryAreas(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
+        arrays = self._arrays(BOUNDARY, expected, "areas near borders", _AGAIN)
+        radii = tuple(int(radius) for radius in arrays["radii"])
+        return BoundaryAreas(radii, Areas(*(arrays[name].astype(np.int64) for name in Areas._fields)))
 
     def clear(self) -> None:
         """Forget everything of an earlier start; of a folder that is a link, what it leads to.
@@ -233,6 +231,10 @@ class RunFolder:
     def is_held(self) -> bool:
         """Whether a process holds the run at this moment."""
         return is_locked(self._lock_file)
+
+    def status(self, record: Record) -> str:
+        """What the record says, but that a run which nobody holds does not go on."""
+        return INTERRUPTED if record.status == RUNNING and not self.is_held() else record.status
 
     @property
     def _lock_file(self) -> Path:

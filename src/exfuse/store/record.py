@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from exfuse.store.description import encoder_name
 from exfuse.store.metric import MIOU, Metric
 
 SCHEMA = 3
+RECORD = "record.json"  # its file
+KEY = re.compile(r"[0-9a-f]{16}")  # of a run
 OLD = 2  # of keys and configs that hold import paths; read, shown and marked, never made again
 DONE, RUNNING, INTERRUPTED, FAILED, KILLED = "done", "running", "interrupted", "failed", "killed"
 _PUBLIC = ("random", "timm", "package", "pretrained")

@@ -11,8 +11,9 @@ from typing import IO
 
 from exfuse.errors import CheckpointError
 from exfuse.files import write_atomically
-from exfuse.store.record import read_record
+from exfuse.store.record import RECORD, read_record
 
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"  # where a run keeps the latest
 _WORD = b"exfuse-sha256:"
 _LENGTH = (len(_WORD) + 64).to_bytes(2, "little")  # of the comment, as a zip file's last bytes before it say
 _TAIL = 2 + len(_WORD) + 64
@@ -48,7 +49,7 @@ def write_sealed(path: Path, save: Callable[[IO[bytes]], object]) -> None:
 
 def last_of(path: Path) -> Path:
     """A checkpoint, which stands for itself; of a run's folder its last one."""
-    return path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    return path / CHECKPOINTS / LAST if path.is_dir() else path
 
 
 def check_sealed(path: Path) -> str:
@@ -84,8 +85,8 @@ def check_sealed(path: Path) -> str:
 
 def _recorded(path: Path) -> str | None:
     """What the record of a finished run says of its last checkpoint; None where there is no such record."""
-    record = path.absolute().parent.parent / "record.json"
-    if path.name != "last.ckpt" or path.absolute().parent.name != "checkpoints" or not record.is_file():
+    record = path.absolute().parent.parent / RECORD
+    if path.name != LAST or path.absolute().parent.name != CHECKPOINTS or not record.is_file():
         return None
     found = read_record(record)
     return found.checkpoint_sha256 if found.done else None

@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,11 +25,11 @@ from exfuse.store import variants
 from exfuse.store.checked import plain, read_json, read_plain, sealed
 from exfuse.store.consistency import Deviation, find_deviations, refuse
 from exfuse.store.costs import MEASURED, TIMED
-from exfuse.store.folder import RunFolder
+from exfuse.store.folder import RunFolder, Scored
 from exfuse.store.grouping import Grouping, GroupRule, grouping_of
 from exfuse.store.measured_costs import MeasuredCosts, read_costs
 from exfuse.store.metric import MIOU, Metric
-from exfuse.store.record import Record
+from exfuse.store.record import KEY, RECORD, Record
 from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import FOLDER as SEARCH, Trial, Tuning, best
 
@@ -38,7 +37,6 @@ FILE, RECORDS, SCHEMA = "study.json", "records", 1
 MISSING = "missing"
 SETTINGS = "settings"  # where a record's config holds those of other code
 _REMEDY = "Run the study's sweep again to write it anew."
-_KEY = re.compile(r"[0-9a-f]{16}")
 _READERS = 4  # threads: they overlap waiting for the disk, not parsing
 TOLERANCE = 0.05  # between times of one architecture: a column with more is not shown
 
@@ -166,7 +164,7 @@ class Run:
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        return self._counted[0]
+        return self._counted
 
     def additive(self) -> Areas | Means:
         """What each image contributes to a finished run's score, read when first asked for.
@@ -174,16 +172,16 @@ class Run:
         Raises:
             UserError: if the file is not the one that the record describes.
         """
-        return self._additive[0]
+        return self._scored.additive
 
     def image_ids(self) -> list[str]:
         """Which images `additive` holds, in its order."""
-        return self._additive[1]
+        return self._scored.ids
 
-    @cached_property
+    @property
     def grouping(self) -> Grouping | None:
-        """Which of a finished run's images are not independent, see `RunFolder.grouping`."""
-        return self.folder.grouping(self.done) if self.done else None
+        """Which of a finished run's images are not independent, see `RunFolder.scored`."""
+        return self._scored.grouping if self.done else None
 
     @cached_property
     def boundary_areas(self) -> BoundaryAreas | None:
@@ -195,12 +193,12 @@ class Run:
         return self.folder.boundary_areas(self.done) if self.done else None
 
     @cached_property
-    def _counted(self) -> tuple[NDArray[np.int64], list[str]]:
-        return self.folder.counts(self.record)
+    def _counted(self) -> NDArray[np.int64]:
+        return self.folder.counts(self.record)[0]
 
     @cached_property
-    def _additive(self) -> tuple[Areas | Means, list[str]]:
-        return self.folder.additive(self.record)
+    def _scored(self) -> Scored:
+        return self.folder.scored(self.record)
 
 
 @dataclass(frozen=True)
@@ -550,8 +548,8 @@ def _row(
 
 def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: str = RECORDS) -> None:
     """Refuse a record that is not of the variant and seed that its row says."""
+    path = study.parent / folder / record.key / RECORD
     if record.done and not record.has_score:
-        path = study.parent / folder / record.key / "record.json"
         raise UserError(f"{path} is not the record of a run that was scored, but {study} names it in row {row.name}.")
     claimed = {f"technique/{name}": option for name, option in row.options.items()} | {"decoder": row.decoder}
     differing = [
@@ -562,7 +560,6 @@ def _check_claim(record: Record, row: RowFile, seed: int, study: Path, folder: s
     if record.seed != seed:
         differing.append(f"seed is {record.seed}, the row says {seed}")
     if differing:
-        path = study.parent / folder / record.key / "record.json"
         raise UserError(
             f"{path} contradicts row {row.name} of {study}: {'; '.join(differing)}. One of them was exchanged: run the "
             "study's sweep again to write study.json anew."
@@ -576,7 +573,7 @@ def _check(study: StudyFile, path: Path) -> None:
     if twice := repeated(row.name for row in study.rows):
         raise UserError(f"{path}: two rows are called {twice[0]}. Names must differ.")
     for row in study.rows:
-        if wrong := [key for key in row.runs.values() if key and not _KEY.fullmatch(key)]:
+        if wrong := [key for key in row.runs.values() if key and not KEY.fullmatch(key)]:
             raise UserError(f"{path}: row {row.name} names {wrong[0]!r}, which is no run's key (16 hexadecimal digits).")
     techniques = [name for row in study.rows for name in row.options]
     slots = dict.fromkeys(techniques or map(setting_name, study.varies))

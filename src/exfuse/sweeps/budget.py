@@ -1,4 +1,4 @@
-"""What a training step costs a device, from its operations alone: a roofline over each, and memory, without running any."""
+"""What a training step costs a device by a roofline over its operations, none of which runs, and so what a study does."""
 
 import dataclasses
 import json

@@ -158,7 +158,7 @@ def chain_table(stages: Sequence[Stage]) -> Table:
         record = stage.folder.record()
         score = f"{100 * record.scores.miou:.1f}" if record and record.scored else ""
         paper = f"\n{_PAPER[stage.name]}" if stage.name in _PAPER else ""
-        status = record.status if record else "to do"
+        status = stage.folder.status(record) if record else "to do"
         table.add_row(stage.name, stage.data, f"{stage.images:,}{paper}", str(stage.epochs), stage.folder.key, status, score)
     return table
 

@@ -16,10 +16,10 @@ from exfuse.files import write_atomically
 from exfuse.store import variants
 from exfuse.store.checked import plain, typed, with_texts
 from exfuse.store.consistency import differences
-from exfuse.store.folder import BOUNDARY, COUNTS, RECORD, RunFolder
+from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
-from exfuse.store.record import Record
+from exfuse.store.record import RECORD, Record
 from exfuse.store.sequential import Sequential
 from exfuse.store.study import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH

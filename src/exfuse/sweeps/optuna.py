@@ -12,7 +12,7 @@ from exfuse.errors import ConfigError, needing
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
 from exfuse.store.record import Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
-from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free, failed_by_settings, key_of
+from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free, failed_by_settings, key_of, named
 
 _DIGITS = 3  # of a number that is asked for
 
@@ -71,18 +71,18 @@ class OptunaSearch(Search):
             for row, trials in asked.items():
                 self._asked[row] += [self._rounded(trial.params) for trial in trials]
             new = {row: self._asked[row][begun:] for row in going}
-            keys = dict.fromkeys((row, tuple(settings.values())) for row in going for settings in new[row])
+            points = {named(row, settings): (row, settings) for row in going for settings in new[row]}
             bounds = [floors([record.looks for record in self._finished(row)]) for row in range(len(self.rows))]
-            yield from self._launch([key for key in keys if key not in self.outcomes], floors=bounds)
+            yield from self._launch([point for name, point in points.items() if name not in self.outcomes], floors=bounds)
             hopeless = {row for row in going if all(one.status == FAILED_BEFORE for one in self._of(row))}
-            yield from self._launch([key for key in keys if key[0] in hopeless], ["overwrite=true"], bounds)
+            yield from self._launch([point for point in points.values() if point[0] in hopeless], ["overwrite=true"], bounds)
             going = [row for row in going if all(self._tell(row, *pair) for pair in zip(asked[row], new[row], strict=True))]
 
     def _tell(self, row: int, trial: Any, settings: dict[str, Value]) -> bool:
         """Tell Optuna how a run ended; whether it did."""
         from optuna.trial import TrialState
 
-        outcome = self.outcomes[row, tuple(settings.values())]
+        outcome = self.outcomes[named(row, settings)]
         record = outcome.record()
         if outcome.status in GOOD and record is not None and record.scored is not None:
             if is_pruned(record):

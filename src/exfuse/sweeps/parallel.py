@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
-from exfuse.process import gpus_for, memory_limit, usable_cores
+from exfuse.process import gpus_for, handling, memory_limit, usable_cores
 from exfuse.runs.child import INTERRUPTIONS, share_server
 from exfuse.store.outcome import WAITING, read_outcomes
 
@@ -163,13 +163,8 @@ def _handing_on(sweep: Path) -> Iterator[None]:
         if asked > 1:
             raise KeyboardInterrupt
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # Python lets no other handle them
-    before = {kind: signal.signal(kind, hand_on) for kind in INTERRUPTIONS} if in_main_thread else {}
-    try:
+    with handling(INTERRUPTIONS, hand_on):
         yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
     if asked:
         raise KeyboardInterrupt
 

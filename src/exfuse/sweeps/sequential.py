@@ -143,11 +143,9 @@ class Additions:
 
         with console.status("Looking: resampling images"):
             first = next(run for runs in cells.values() for run in runs.values())
-            record = first.record()
-            grouping = first.grouping(record) if record else None
-            if self.groups is not None:
-                grouping = grouping_of(first.counts()[1], self.groups)
-            areas = {name: {seed: run.additive()[0] for seed, run in runs.items()} for name, runs in cells.items()}
+            scored = first.scored()
+            grouping = scored.grouping if self.groups is None else grouping_of(scored.ids, self.groups)
+            areas = {name: {seed: run.scored().additive for seed, run in runs.items()} for name, runs in cells.items()}
             drawn = Resampled(areas, grouping=grouping)
 
         def bounds(pair: Pair, number: int, level: float) -> tuple[float, float]:

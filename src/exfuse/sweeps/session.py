@@ -27,8 +27,10 @@ from exfuse.errors import ConfigError, UserError, complain, plural, repeated, us
 from exfuse.process import SWEEP
 from exfuse.runs.micro_batch import AUTO, images_of, settle
 from exfuse.store.checked import read_plain
+from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.grouping import COLUMN, GroupRule
+from exfuse.store.key import count_devices
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
@@ -37,7 +39,7 @@ from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declared_name, read_study, split
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
-from exfuse.sweeps.stages import Plan
+from exfuse.sweeps.stages import Plan, row_and_seed
 from exfuse.sweeps.supervisor import plan_folder, row_name
 from exfuse.sweeps.tuning import Job, key_of
 from exfuse.sweeps.watching import Planned, is_searched, names_of, sweeping, watched
@@ -111,7 +113,7 @@ class StagedSweeper(BasicSweeper):
             check_variants(sweep.study, rows, [(row_name(run), run) for run in described])
         described += [self._describe(job) for job in seeds]
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
-        most = _at_once(config) if here else 1
+        most = _at_once(described[0]) if here else 1
         if together := [one for one in described if one.runtime.micro_batch == AUTO]:
             if sweep.queued:
                 raise ConfigError(f"{_PARTS}=auto asks this machine, and SLURM starts the runs on others: say a number.")
@@ -134,9 +136,8 @@ class StagedSweeper(BasicSweeper):
             tune = sweep.study.tune if sweep.tabulates else None
             usual = self.config.get("seed", 0) if self.config else 0
             until = bool(self.config and "sweep" in self.config and self.config.sweep.until)
-            sweep.plan = Plan(
-                sorted(sweep.jobs, key=_seed_typed), tune, usual, self._describe, self._additions if until else None
-            )
+            jobs = sorted(sweep.jobs, key=lambda job: row_and_seed(job, usual)[1])  # soon there is a table of all rows
+            sweep.plan = Plan(jobs, tune, usual, self._describe, self._additions if until else None)
             self._started, self._batch = 0, list[list[str]]()
             self._stages = sweep.plan.stages(console)
             answer: list[Outcome] | None = None
@@ -205,13 +206,11 @@ def _with_images(job: Job, images: int) -> Job:
     return [*(one for one in job if one not in typed), f"{_PARTS}={images}"]
 
 
-def _at_once(config: DictConfig) -> int:
-    """How many runs are trained at the same time; 1 where what is said of it is a mistake, which each run then says."""
-    asked, trainer = OmegaConf.select(config, "sweep.parallel"), config.trainer
-    if asked != "auto" and not (isinstance(asked, int) and asked > 0):
-        return 1
-    alone = OmegaConf.select(trainer, "devices") not in (1, "1", [0]) or OmegaConf.select(trainer, "num_nodes") != 1
-    return at_once(asked, str(OmegaConf.select(trainer, "accelerator")), alone)
+def _at_once(run: RunDescription) -> int:
+    """How many runs like this one are trained at the same time."""
+    trainer, sweep = run.trainer, run.sweep
+    alone = count_devices(trainer.devices) != 1 or trainer.num_nodes != 1
+    return at_once(sweep.parallel if sweep else "auto", trainer.accelerator, alone)
 
 
 def _elsewhere(config: DictConfig) -> int:
@@ -322,12 +321,6 @@ def _wait(outcome: Outcome, console: Console) -> None:
     ):
         finished = outcome.folder.finished()
     outcome.status, outcome.reason = (ELSEWHERE, "") if finished else (INTERRUPTED, "the other sweep did not finish it")
-
-
-def _seed_typed(job: Sequence[str]) -> int:
-    """By which jobs are sorted: all rows with one seed make a table before the first row has all of them."""
-    seeds = [override.partition("=")[2] for override in job if override.startswith("seed=")]
-    return int(seeds[-1]) if seeds and seeds[-1].isdigit() else 0
 
 
 def _groups(config: DictConfig) -> GroupRule | None:

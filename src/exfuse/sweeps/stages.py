@@ -35,7 +35,7 @@ class Plan:
         describe: Describe,
         additions: Callable[[list[Job], list[int], "Plan"], tuple[Additions, list[str], Save]] | None = None,
     ) -> None:
-        self.cells = [_row_and_seed(job, usual_seed) for job in jobs]
+        self.cells = [row_and_seed(job, usual_seed) for job in jobs]
         self.rows = [list(row) for row in dict.fromkeys(row for row, _ in self.cells)]
         self.search: Search | None = None
         self.left_out: list[str] = []  # of what the study would search
@@ -143,7 +143,12 @@ class Plan:
         return Outcome(-1, [*self.jobs[place]], first.row, seed, first.choices, status=MISSING, reason=why)
 
 
-def _row_and_seed(job: Job, usual: int) -> tuple[tuple[str, ...], int]:
+def row_and_seed(job: Job, usual: int) -> tuple[tuple[str, ...], int]:
+    """A job's row, as it was typed, and its seed; ``usual`` where none was typed.
+
+    Raises:
+        ConfigError: if its seed is no number.
+    """
     typed = [override for override in job if key_of(override) == "seed"]
     try:
         seed = int(typed[-1].partition("=")[2]) if typed else usual

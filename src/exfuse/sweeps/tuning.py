@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from exfuse.store.tuning import DeclaredTune, Trial, Tuning, Value, best, beyond
 
 _LOOKS = 4  # validations of a run that may be given up
 Job = list[str]  # the overrides of one run
+Point = tuple[int, dict[str, Value]]  # a row's place and settings that it tries
 Describe = Callable[[Sequence[str]], RunDescription]
 Stages = Generator[list[Job], list[Outcome], None]  # jobs that may run side by side; how they ended is sent back
 
@@ -48,7 +50,7 @@ class Search:
         self.left_out = [key for key in searched if key_of(key) in self.settled]
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
-        self.outcomes: dict[tuple[int, tuple[Value, ...]], Outcome] = {}
+        self.outcomes: dict[tuple[int, str], Outcome] = {}  # see `named`
         self.widened = 0  # times
         self.passed_over: list[tuple[int, dict[str, Value], Outcome]] = []  # row, settings, a run of its own that diverged
 
@@ -80,7 +82,7 @@ class Search:
 
     def jobs(self) -> list[Job]:
         """Every run of the grid as it is, see `job`."""
-        return [self.job(row, dict(zip(self.grid, values, strict=True))) for row, values in self._points()]
+        return [self.job(row, settings) for row, settings in self._points()]
 
     def job(self, row: int, settings: dict[str, Value], floors: Sequence[float] | None = None) -> Job:
         """One run of the search: the row's, with a part of train held out and its schedule as long as its epochs.
@@ -124,10 +126,10 @@ class Search:
             yield from self._explore()
 
     def _explore(self) -> Stages:
-        yield from self._launch([key for key in self._points() if key not in self.outcomes])
+        yield from self._launch([point for point in self._points() if named(*point) not in self.outcomes])
         hopeless = {row for row in range(len(self.rows)) if all(one.status == FAILED_BEFORE for one in self._of(row))}
         if hopeless:
-            yield from self._launch([key for key in self._points() if key[0] in hopeless], ["overwrite=true"])
+            yield from self._launch([point for point in self._points() if point[0] in hopeless], ["overwrite=true"])
 
     def chosen(self, row: int) -> dict[str, Value] | None:
         """The row's best settings; None while its search is not finished."""
@@ -169,25 +171,20 @@ class Search:
                 passed_over.setdefault(names[row], []).append(_trial(settings, outcome))
         return Tuning(declared=self.declared, grid=self.grid, trials=trials, chosen=chosen, passed_over=passed_over)
 
-    def _launch(
-        self, wanted: Sequence[tuple[int, tuple[Value, ...]]], more: Sequence[str] = (), floors: Sequence[Sequence[float]] = ()
-    ) -> Stages:
+    def _launch(self, wanted: Sequence[Point], more: Sequence[str] = (), floors: Sequence[Sequence[float]] = ()) -> Stages:
         """Run settings that rows try, and learn how that ended; ``floors`` are those of every row."""
         if wanted:
-            ended = yield [
-                [*self.job(row, dict(zip(self.keys, values, strict=True)), floors[row] if floors else None), *more]
-                for row, values in wanted
-            ]
-            self.outcomes |= dict(zip(wanted, ended, strict=True))
+            ended = yield [[*self.job(row, settings, floors[row] if floors else None), *more] for row, settings in wanted]
+            self.outcomes |= dict(zip(starmap(named, wanted), ended, strict=True))
 
-    def _points(self) -> list[tuple[int, tuple[Value, ...]]]:
-        return [(row, tuple(settings.values())) for row in range(len(self.rows)) for settings in points(self.grid)]
+    def _points(self) -> list[Point]:
+        return [(row, settings) for row in range(len(self.rows)) for settings in points(self.grid)]
 
     def _of(self, row: int) -> Iterable[Outcome]:
         return [outcome for (number, _), outcome in self.outcomes.items() if number == row]
 
     def _outcome(self, row: int, settings: dict[str, Value]) -> Outcome | None:
-        return self.outcomes.get((row, tuple(settings.values())))
+        return self.outcomes.get(named(row, settings))
 
     def _widen(self) -> bool:
         """Add a value at each end where a row's best lies; whether there was one to add."""
@@ -214,7 +211,7 @@ class Search:
             raise ConfigError(f"study.tune.{place}.{key}: {error}. Give the values as they are.") from error
         if any(one != found[0] for one in found):
             raise ConfigError(f"study.tune.{place}.{key}: rows differ in what {values} multiply. Give the values.")
-        return list(dict.fromkeys(found[0]))
+        return [*{as_typed(value): value for value in found[0]}.values()]  # True is no 1
 
 
 def check_free(keys: Iterable[str]) -> None:
@@ -241,6 +238,11 @@ _ITS_OWN = re.compile(r"recipe\.(epochs|val_every)|recipe\.schedule\.\w+_steps|s
 def key_of(override: str) -> str:
     """``recipe.lr`` of ``++recipe.lr=0.1``."""
     return override.partition("=")[0].lstrip("+~")
+
+
+def named(row: int, settings: Mapping[str, Value]) -> tuple[int, str]:
+    """What tells runs of a search apart: a row's place and its settings as they are typed."""
+    return row, " ".join(as_overrides(settings))
 
 
 def as_overrides(settings: Mapping[str, Any]) -> Job:

@@ -1,4 +1,4 @@
-"""Which parameters learn at which rate and decay."""
+"""What both LightningModules share: rates and decay by parameter, layout, optimiser, schedule, clipping and checkpoints."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How a model's scores become one decision per pixel: at a single scale, over several scales and flips, or window by window.
+"""Score a model on a split; its scores become a decision per pixel at one scale, over scales and flips, or window by window.
 
 Every protocol looks at one image at a time and at one view of it per forward pass. Convolutions of a batch are not bit for bit
 those of its images (libraries choose other kernels for other shapes), so a recorded score that came out of batches would

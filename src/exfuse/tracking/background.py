@@ -1,4 +1,4 @@
-"""Calls one after another in a thread of their own, so that whoever asks for them never waits for a network."""
+"""A tracker whose calls run one after another in a thread of their own, so that no training waits for a network."""
 
 import queue
 import threading
@@ -72,6 +72,10 @@ class QueuedTracker(Tracker):
             self._say(TimeoutError(f"it did not answer within {self._timeout:g} s"))
         self._background = None
 
+    def later(self) -> str:
+        """The command that does what was not done."""
+        return f"exfuse runs log {self._info.key} tracker=..."
+
     @abstractmethod
     def open(self) -> None:
         """Begin, or go on with what an earlier start of the same run began."""
@@ -87,6 +91,5 @@ class QueuedTracker(Tracker):
     def _say(self, error: Exception) -> None:
         if not self.failed:
             self.failed = True
-            later = f"exfuse runs log {self._info.key} tracker=..."
-            text = f"{self.place}: {first_line(error)}. The run goes on and is kept locally; later: {later}"
+            text = f"{self.place}: {first_line(error)}. The run goes on and is kept locally; later: {self.later()}"
             Console(stderr=True).print(text, soft_wrap=True, highlight=False)

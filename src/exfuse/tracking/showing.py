@@ -1,4 +1,4 @@
-"""What trackers show of a run's end."""
+"""What trackers show: a run's end, predictions while it trains, and norms of gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""W&B as a tracker of runs: the only place that knows wandb's runs."""
+"""W&B as a tracker of runs: the only place that knows wandb's runs, and mends the file of one that was killed."""
 
 import os
 import shutil
@@ -11,12 +11,11 @@ import numpy as np
 import wandb
 from numpy.typing import NDArray
 
-from exfuse.errors import first_line
+from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
-from exfuse.terminal import Console
-from exfuse.tracking.background import Background
-from exfuse.tracking.tracker import RunInfo, Tracker
+from exfuse.tracking.background import Background, QueuedTracker
+from exfuse.tracking.tracker import RunInfo
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -30,7 +29,7 @@ _DATA_DIR = "WANDB_DATA_DIR"
 _SIDE = 512  # pixels, the longest side of a picture (chosen)
 
 
-class WandbTracker(Tracker):
+class WandbTracker(QueuedTracker):
     """A W&B run whose id is the run's key, so that a resumed run continues its own.
 
     The optimiser's step is logged as ``step``, the axis of training curves; W&B's own count only grows. Offline, each start of
@@ -48,6 +47,8 @@ class WandbTracker(Tracker):
         examples: see `Tracker`.
     """
 
+    place = "W&B"
+
     def __init__(
         self,
         info: RunInfo,
@@ -58,13 +59,12 @@ class WandbTracker(Tracker):
         timeout: float,
         examples: int,
     ) -> None:
-        self._info, self._project, self._entity, self._group = info, project, entity, group
-        self._mode, self._timeout, self.examples = mode, timeout, examples
+        super().__init__(info, examples, 2 * timeout + _GRACE)  # twice: it may first have to take what was logged before
+        self._project, self._entity, self._group, self._mode, self._answers = project, entity, group, mode, timeout
         self._run: wandb.Run | None = None
         self._first_step = self._last_step = 0
         self._places_data = self._online = False
         self._outcome: list[Callable[[Any], object]] = []
-        self._background: Background | None = None
 
     def start(self) -> None:
         """See `Tracker.start`; W&B asks for no key: who has none is told how to log in."""
@@ -75,11 +75,20 @@ class WandbTracker(Tracker):
         if self._mode == "online" and (why := self._start_online()):
             self._say(why)
         try:
-            self._run = self._run or self._begin("offline")
-            self._choose_axes(self._run)
-            self._background = Background(lambda error: self._say(first_line(error)))
+            self.open()  # in this thread, as W&B wants it
+            self._background = Background(self._say)
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
-            self._say(first_line(error))
+            self._say(error)
+
+    def open(self) -> None:
+        """See `QueuedTracker.open`."""
+        self._run = self._run or self._begin("offline")
+        self._choose_axes(self._run)
+
+    def later(self) -> str:
+        """See `QueuedTracker.later`."""
+        online = " --include-online" if list(self._folder.glob("run-*")) else ""
+        return f"wandb sync{online} {self._folder}"
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Tracker.log`. Steps that W&B has from before an interruption are not sent again: they have the same values."""
@@ -113,19 +122,21 @@ class WandbTracker(Tracker):
 
     def finish(self, exit_code: int) -> None:
         """See `Tracker.finish`."""
-        self._do(lambda run: run.finish(exit_code=exit_code))
-        # twice: W&B may first have to take what was logged before
-        if self._background is not None and not self._background.finish(2 * self._timeout + _GRACE):
-            self._say("it did not answer")
+        super().finish(exit_code)
         if self._online and self.failed and self._outcome:
             self._keep_outcome(exit_code)
-        self._background = self._run = None
+        self._run = None
         if self._places_data:
             os.environ.pop(_DATA_DIR, None)
 
+    def close(self, exit_code: int) -> None:
+        """See `QueuedTracker.close`."""
+        assert self._run is not None
+        self._run.finish(exit_code=exit_code)
+
     def _end_with(self, call: Callable[[Any], object]) -> None:
         self._outcome.append(call)
-        self._do(call)
+        self._tell(call)
 
     def _keep_outcome(self, exit_code: int) -> None:
         """Tell what the run ended with to an offline start, which `wandb sync` sends behind the one that was cut off."""
@@ -136,23 +147,23 @@ class WandbTracker(Tracker):
                 call(run)
             run.finish(exit_code=exit_code)
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
-            self._say(first_line(error))
+            self._say(error)
 
-    def _start_online(self) -> str:
+    def _start_online(self) -> Exception | None:
         """Start; or say why not, with nothing left of the attempt."""
         before = set(self._folder.glob("run-*"))
         try:
             wandb.setup(wandb.Settings(silent=True))
             if not wandb.login(prompt=False, verify=False):
-                return "no API key is configured (`wandb login` asks for one)"
+                return ConfigError("no API key is configured (`wandb login` asks for one)")
             self._run = self._begin("online")
             self._online = True
-            return ""
+            return None
         except Exception as error:  # wandb raises all sorts, and none of them is worth a training
             wandb.teardown()  # its service would hold the id of the run that failed
             for folder in set(self._folder.glob("run-*")) - before:
                 shutil.rmtree(folder, ignore_errors=True)
-            return first_line(error)
+            return error
 
     def _begin(self, mode: Any) -> Any:
         info = self._info
@@ -171,8 +182,8 @@ class WandbTracker(Tracker):
             settings=wandb.Settings(
                 silent=True,
                 console="off",  # the folder has the output; progress bars would flood W&B's page
-                init_timeout=self._timeout,
-                finish_timeout=self._timeout,
+                init_timeout=self._answers,
+                finish_timeout=self._answers,
                 finish_timeout_raises=True,
                 x_transaction_log_flush_interval=_FLUSHED,
             ),
@@ -187,25 +198,12 @@ class WandbTracker(Tracker):
 
     def _log(self, make: Callable[[], dict[str, Any]], step: int) -> None:
         self._last_step = last = max(step, self._last_step)  # W&B drops what comes with an earlier one
-        self._do(lambda run: run.log(make(), step=last))
+        self._tell(lambda run: run.log(make(), step=last))
 
-    def _do(self, call: Callable[[Any], object]) -> None:
+    def _tell(self, call: Callable[[Any], object]) -> None:
         """Have W&B do something in its own time; a failure is said once and ends no training."""
-        if self._background is not None:
-            run = self._run
-            self._background.do(lambda: call(run))
-
-    def _say(self, why: str) -> None:
-        if self.failed:
-            return
-        self.failed = True
-        console = Console(stderr=True)
-        online = " --include-online" if list(self._folder.glob("run-*")) else ""
-        console.print(
-            f"W&B: {why}. The run goes on and is kept locally; later: wandb sync{online} {self._folder}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        run = self._run
+        self._do(lambda: call(run))
 
     @property
     def _folder(self) -> Path:

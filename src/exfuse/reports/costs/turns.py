@@ -1,9 +1,7 @@
-"""The models and recipes of a study, built from records alone, taking turns: evaluations and training steps are timed."""
+"""The models and recipes of a study, built from records alone, taking turns to be timed, and weighed each by itself."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -13,7 +11,7 @@ from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
 from exfuse.errors import CheckpointError, ConfigError, UserError
 from exfuse.models.backbone import image_channels
-from exfuse.process import keep_freed_memory, median_ms, training_formats
+from exfuse.process import answers, in_own_process, keep_freed_memory, median_ms, training_formats
 from exfuse.runs.costs import evaluation, resident_mib
 from exfuse.runs.step import TrainingStep
 from exfuse.store.costs import Quartiles, RowCosts
@@ -194,7 +192,7 @@ def take_rounds(
 
 # Peak memory of training on a CPU: a process's peak never sinks, so one process weighs one model.
 #
-# It reads a variant as JSON from its standard input:  python -m exfuse.reports.costs.turns
+# See `exfuse.process.in_own_process`.
 
 _STEPS = 3  # the first makes the optimiser's state, the others hold it
 _MODULE = "exfuse.reports.costs.turns"
@@ -211,18 +209,10 @@ def peak_mib(variant: Variant, images: int, threads: int) -> float:
     Raises:
         UserError: if that process fails, as for want of memory.
     """
-    asked = msgspec.json.encode(
-        {"variant": variant, "images": images, "threads": threads, "folders": [*map(str, search_path.added())]}
-    ).decode()
-    done = subprocess.run([sys.executable, "-m", _MODULE], input=asked, capture_output=True, text=True)
-    try:
-        return float(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise UserError(
-            f"The process that was to weigh row {variant.rows[0]} ended with status {done.returncode}: {said}. Choose "
-            "batch_size= if memory was short."
-        ) from error
+    folders = [*map(str, search_path.added())]
+    asked = {"variant": variant, "images": images, "threads": threads, "folders": folders}
+    advice = "Choose batch_size= if memory was short."
+    return float(in_own_process(_MODULE, asked, f"weigh row {variant.rows[0]}", advice))
 
 
 def weigh(variant: Variant, images: int, threads: int) -> float:
@@ -236,7 +226,10 @@ def weigh(variant: Variant, images: int, threads: int) -> float:
     return resident_mib()
 
 
-if __name__ == "__main__":
-    asked = msgspec.json.decode(sys.stdin.buffer.read())
+def _weigh(asked: dict[str, Any]) -> float:
     search_path.use(asked["folders"])
-    print(weigh(msgspec.convert(asked["variant"], Variant), asked["images"], asked["threads"]))
+    return weigh(msgspec.convert(asked["variant"], Variant), asked["images"], asked["threads"])
+
+
+if __name__ == "__main__":
+    answers(_weigh)

@@ -1,4 +1,4 @@
-"""From a tapped level to the arrays that its picture shows; before and after always share basis and scale."""
+"""Pictures of maps before and after SEB, and the arrays that they show: both always share basis and scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The truth at a map's size: which cells lie at class borders, and of which class each cell is. See the package's docstring."""
+"""Numbers of one map in one image and their sums over images, by the truth at the map's size. See the package's docstring."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The seam to Plotly: figures as plain data, and the library's script packed for a page. Nothing else imports plotly."""
+"""The seam to Plotly: figures as plain data, a colour a variant, the script packed for a page. Nothing else imports it."""
 
 import base64
 import gzip

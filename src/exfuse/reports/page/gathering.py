@@ -14,6 +14,7 @@ from exfuse.store.examples import FOLDER, Examples, load_examples
 from exfuse.store.folder import RunFolder
 from exfuse.store.history import HISTORY, merge_logs, write_history
 from exfuse.store.record import Record
+from exfuse.store.seal import last_of
 from exfuse.store.study import Study
 
 PUBLISHED = "experiments"  # name of the folder whose studies are meant for others
@@ -101,7 +102,7 @@ def gather_examples(study: Study, runs: Path, folder: Path, beside: Path, wish: 
     if anew:
         there = None
     wanted = {key: record for key, record in records.items() if there is None or not there.holds(key, record)}
-    wanted = {key: record for key, record in wanted.items() if (runs / key / "checkpoints" / "last.ckpt").is_file()}
+    wanted = {key: record for key, record in wanted.items() if last_of(runs / key).is_file()}
     others = [key for key, record in wanted.items() if not is_same_training(RunFolder(runs, key), record)]
     reasons = dict.fromkeys(others, "its folder holds another training than the record")
     wanted = {key: record for key, record in wanted.items() if key not in reasons}

@@ -1,4 +1,4 @@
-"""What a page cannot show, and why: said at its head instead of being left to be missed."""
+"""From a study to the text of its page; what the page cannot show, and why, is said at its head."""
 
 import json
 from collections import Counter

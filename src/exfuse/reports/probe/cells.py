@@ -1,4 +1,4 @@
-"""Cells of one level's maps, drawn from images: what the probes learn from and are scored on."""
+"""Cells of one level's maps, drawn from images, and the probe that learns from them: scikit-learn's logistic regression."""
 
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Scores of all probes, one line each, and what several seeds say together."""
+"""`exfuse report probe`: draw cells from each run's maps, teach and score probes, say what several seeds say together."""
 
 import math
 import statistics
