@@ -6,11 +6,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,10 @@ import yaml
 from PIL import Image
 
 from exfuse.config import search_path
+from exfuse.files import sha256
 from exfuse.runs.loading import load
+from exfuse.store.consistency import find_deviations
+from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
 from exfuse.sweeps.rows import read_study, split
 from tests import entry_points
@@ -152,6 +157,49 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(place: Place) -> None:
     place.run(command)
     expected, resumed = place.state("channel+spatial"), place.state("channel+spatial", "again")
     assert all(torch.equal(value, resumed[name]) for name, value in expected.items())
+
+
+def test_code_that_changed_since_is_told_and_no_run_mixes_two(
+    place: Place, monkeypatch: pytest.MonkeyPatch, command: Command, tmp_path: Path
+) -> None:
+    copy = Place(tmp_path / "mine")
+    shutil.copytree(place.folder, copy.folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(copy.folder)
+    monkeypatch.syspath_prepend(str(copy.folder))
+    monkeypatch.delitem(sys.modules, "cbam", raising=False)
+    source, folder = Path("cbam.py"), RunFolder(Path("outputs/runs"), copy.key_of("channel+spatial"))
+    record = folder.record()
+    assert record is not None
+    assert record.environment.code == {"cbam": sha256(source)}
+    baseline = RunFolder(folder.root, copy.key_of("baseline")).record()
+    assert baseline is not None
+    assert baseline.environment.code == {}
+
+    was, run, own = source.read_text(), str(folder.path), ("--config-dir", "conf")
+    source.write_text(f"{was}\n# other\n")
+    options = ("technique/channel=cbam", "technique/spatial=cbam", *QUICK)
+    train = [*(word for word in shlex.split(SMALL)[1:] if not word.startswith(("+study", "seed"))), *options]
+    status, _, complaint = command(*train)
+    assert (status, "cbam has changed since" in complaint) == (0, True), complaint  # it shows what was trained
+    Image.new("RGB", (64, 48)).save("photo.png")
+    status, _, complaint = command("predict", run, "photo.png", "output=masks", "device=cpu", *own)
+    assert (status, "cbam has changed since" in complaint) == (0, True), complaint
+    status, _, complaint = command("runs", "rescore", run, "device=cpu", "workers=0", *own)
+    assert (status, "cbam has changed since it was trained" in complaint) == (1, True), complaint
+    table = load_study(Path(STUDY))
+    runs = [(row.name, seed, run.record) for row in table.rows for seed, run in row.runs.items() if run.record]
+    assert not find_deviations(runs)
+    environment = msgspec.structs.replace(record.environment, code={"cbam": sha256(source)})
+    mixed = [(*one[:2], msgspec.structs.replace(one[2], environment=environment)) if one is runs[-1] else one for one in runs]
+    (differing,) = find_deviations(mixed)
+    assert differing.setting == "code.cbam"
+
+    folder.write(msgspec.structs.replace(record, status="interrupted"))  # begun by what was there before
+    status, _, complaint = command(*train)
+    assert status == 1
+    assert "began with other code of cbam" in complaint
+    source.write_text(was)
+    assert command(*train)[0] == 0
 
 
 def test_every_verb_that_loads_a_run_takes_the_folder(place: Place, here: Path, command: Command) -> None:

@@ -129,6 +129,7 @@ def show(run: str, json: bool) -> None:
     about |= {f"{split} images": number for split, number in record.images.items()}
     about |= {
         "commit": record.environment.short_commit,
+        "own code": ", ".join(record.environment.code) or None,
         "device": record.environment.device,
         "minutes": round(record.seconds / 60, 1),
     }

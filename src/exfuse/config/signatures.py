@@ -92,7 +92,7 @@ def signature(target: str) -> Signature:
 def _as_written(target: str) -> Signature:
     *parents, name = target.split(".")
     for depth in range(len(parents), 0, -1):
-        if path := _file(".".join(parents[:depth])):
+        if path := source_of(".".join(parents[:depth])):
             if depth == len(parents) and (found := _find(path, name)) and (written := _signature(*found)) is not None:
                 return written
             break
@@ -210,20 +210,25 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _imported(path: Path, statement: ast.ImportFrom) -> Path | None:
     if statement.level == 0:
-        return _file(statement.module or "")
+        return source_of(statement.module or "")
     folder = path.parent
     for _ in range(statement.level - 1):
         folder = folder.parent
     return _below(folder, (statement.module or "").split("."))
 
 
-def _file(module: str) -> Path | None:
+def source_of(module: str) -> Path | None:
     """The source file of a module, which is not imported."""
     top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None or not spec.origin:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # of a module that is there without a file
         return None
-    return _below(Path(spec.origin).parent, rest) if spec.submodule_search_locations else None if rest else Path(spec.origin)
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return Path(spec.origin) if spec.origin and not rest else None
+    return next(filter(None, (_below(Path(place), rest) for place in spec.submodule_search_locations)), None)
 
 
 def _below(folder: Path, names: list[str]) -> Path | None:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from exfuse.errors import CheckpointError, DataError, UserError
+from exfuse.config.own_code import changed_code
+from exfuse.errors import CheckpointError, DataError, UserError, complain
 from exfuse.files import check_outputs
 from exfuse.store.folder import RunFolder, find_finished, find_runs
 from exfuse.store.record import RECORD, Record
@@ -34,6 +35,12 @@ def say_if_unfinished(path: Path) -> None:
     if record is not None and not record.done:
         status = folder.status(record)
         print(f"Note: run {folder.key} is not finished ({status}): these are weights of an earlier epoch.", file=sys.stderr)
+
+
+def warn_of_code(record: Record) -> None:
+    """Say on standard error which code outside this package is no longer that of a run or backbone."""
+    if changed := changed_code(record.environment.code):
+        complain(f"{changed} {record.title}, seed {record.seed}, was trained: it may calculate something else now.", "Warning")
 
 
 def evaluate(checkpoint: str, output: str | None) -> None:

@@ -13,7 +13,9 @@ from exfuse.composition.segmentation import build_model
 from exfuse.errors import CheckpointError, UserError, some
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.weights import non_finite
+from exfuse.runs.asked import warn_of_code
 from exfuse.store.description import RunDescription, from_plain
+from exfuse.store.folder import RunFolder
 from exfuse.store.published import WEIGHTS, is_published, read_published
 from exfuse.store.seal import check_sealed, last_of, write_sealed
 from exfuse.techniques.embedding_branch import FusingEmbedding, take_unscaled
@@ -64,6 +66,8 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     except Exception as error:  # what no config says may fail anywhere in a model's making
         raise CheckpointError(f"{path} describes a model that cannot be built ({type(error).__name__}: {error}).") from error
     _load(model, content, path)
+    if not is_published(path) and (record := RunFolder.of(path).record()) is not None:
+        warn_of_code(record)
     if content["description"].get("channels_last", run.runtime.channels_last):  # the layout in which its training scored it
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval(), run, classes

@@ -3,8 +3,10 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -23,8 +25,10 @@ _PACKAGES = (
 )
 
 
-def describe_environment(device: torch.device, processes: int | None = None) -> Environment:
-    """Package versions, machine, device and the commit of this code; what git cannot say is None, unknown."""
+def describe_environment(
+    device: torch.device, processes: int | None = None, code: Mapping[str, str] = MappingProxyType({})
+) -> Environment:
+    """Package versions, machine, device, the commit of this code and that of others; what git cannot say is None, unknown."""
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     changes = _git("status", "--porcelain") if tracked else None
     return Environment(
@@ -38,6 +42,7 @@ def describe_environment(device: torch.device, processes: int | None = None) -> 
         cuda=torch.version.cuda if device.type == "cuda" else None,
         commit=_git("rev-parse", "HEAD") if tracked else None,
         uncommitted_changes=None if changes is None else bool(changes),
+        code=dict(code),
     )
 
 

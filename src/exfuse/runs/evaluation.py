@@ -16,6 +16,7 @@ from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import read_split, split_of, split_scored_on
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
+from exfuse.config.own_code import changed_code
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, UserError, classes_text, complain, first_line, plural
@@ -150,10 +151,12 @@ def _rescore(run: RunFolder, device: torch.device, workers: Workers) -> str:
     with run.locked():
         record = run.finished()
         assert record is not None
+        if changed := changed_code(record.environment.code):
+            raise UserError(f"{run.path}: {changed} it was trained, and would be scored as another model. Put it back first.")
         before = _counts(run, record)
         model, trained, _ = load_checkpoint(run.path)
         split = split_scored_on(trained, record.manifests["val"], run.path)
-        origin = replace(record, scored_by=describe_environment(device))
+        origin = replace(record, scored_by=describe_environment(device, code=record.environment.code))
         dataset = SegmentationDataset(split, build_eval_transform(trained))
         record = report_outcome(run, origin, model, dataset, device, workers)
         if before is None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from exfuse.analysis.console import per_class_table
+from exfuse.runs.asked import warn_of_code
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import RunFolder
@@ -20,9 +21,15 @@ def show_finished(run: RunDescription, console: Console) -> bool:
     record = folder.finished() if folder else None
     if folder is None or record is None:
         return False
-    console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
-    show_outcome(folder, record, console)
+    show_trained(folder, record, console)
     return True
+
+
+def show_trained(folder: RunFolder, record: Record, console: Console) -> None:
+    """Say that a run is finished, and show it."""
+    console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
+    warn_of_code(record)
+    show_outcome(folder, record, console)
 
 
 def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
+from exfuse.config.own_code import own_code
 from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, plural, user_error
 from exfuse.files import write_atomically
 from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
@@ -27,7 +28,7 @@ from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import D, PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Progress
-from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Health, Record
+from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Environment, Health, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
 from exfuse.tasks.step_seeds import StepSeeds
@@ -79,6 +80,22 @@ def keep_threads(described: D, folder: RunFolder) -> D:
     threads = began or asked or torch.get_num_threads()
     torch.set_num_threads(threads)
     return replace(described, runtime=replace(described.runtime, threads=threads))
+
+
+def keep_code(described: D, folder: RunFolder) -> Environment:
+    """What a record says of code outside this package from a run's first start on, which no later one may change.
+
+    Raises:
+        UserError: if the run began with other code.
+    """
+    before, code = folder.record(), own_code(described)
+    began = before.environment.code if before and folder.last.exists() and not described.overwrite else {}
+    if other := sorted({name for name, _ in began.items() ^ code.items() if began}):
+        raise UserError(
+            f"Run {folder.key} began with other code of {', '.join(other)}. Put that back, or add overwrite=true to train this "
+            "run anew."
+        )
+    return Environment(code=code)
 
 
 def build_trainer(

@@ -23,10 +23,11 @@ from exfuse.errors import plural
 from exfuse.files import sha256, write_atomically, write_json
 from exfuse.models.weights import save_backbone_weights
 from exfuse.process import is_first_process
+from exfuse.runs.asked import warn_of_code
 from exfuse.runs.backbones import backbone_label, resolve_normalisation
 from exfuse.runs.costs import TrainingTime, count_cost
 from exfuse.runs.environment import describe_environment
-from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
+from exfuse.runs.fitting import build_trainer, fit, keep_code, keep_threads, prepare_process, recorded
 from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
 from exfuse.store.checked import plain as as_plain
 from exfuse.store.description import Normalisation, PretrainingDescription, to_plain
@@ -67,6 +68,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
             folder.clear()
         if not wanted.overwrite and (record := folder.finished()):  # see `exfuse.runs.training.train`
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
+            warn_of_code(record)
             if first:
                 _exclude_more(folder, record, train, held_out, console)
             _show(folder, record, console)
@@ -84,6 +86,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
             manifests=manifests,
             config=to_plain(wanted),
             pretraining=Backbone(train.name, list(train.classes), excludes=[held_out.manifest()]),
+            environment=keep_code(wanted, folder),
         )
         with recorded(folder, origin):
             _make(wanted, folder, origin, train, val, console)
@@ -119,7 +122,7 @@ def _make(
         if not trainer.is_global_zero:
             return
         # Lightning has put the task back on the CPU
-        environment = describe_environment(trainer.strategy.root_device, trainer.world_size)
+        environment = describe_environment(trainer.strategy.root_device, trainer.world_size, origin.environment.code)
         write_json(folder.path / "environment.json", as_plain(environment))
         scaling = Normalisation(**normalisation(wanted))
         branches = model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}

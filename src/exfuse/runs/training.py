@@ -19,8 +19,8 @@ from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normali
 from exfuse.runs.checkpoint import load_weights
 from exfuse.runs.costs import TrainingCosts, TrainingTime, describe_costs
 from exfuse.runs.environment import describe_environment
-from exfuse.runs.finished import show_outcome
-from exfuse.runs.fitting import build_trainer, fit, keep_threads, prepare_process, recorded
+from exfuse.runs.finished import show_outcome, show_trained
+from exfuse.runs.fitting import build_trainer, fit, keep_code, keep_threads, prepare_process, recorded
 from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
 from exfuse.runs.start import Start, check_unseen, find_start
@@ -61,8 +61,7 @@ def train(run: RunDescription) -> None:
         if run.overwrite and first:
             folder.clear()
         if not run.overwrite and (record := folder.finished()):  # overwritten: another process may not have cleared it yet
-            console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
-            show_outcome(folder, record, console)
+            show_trained(folder, record, console)
             return
         run = keep_threads(run, folder)
         plan = plan._replace(run=run)
@@ -79,6 +78,7 @@ def train(run: RunDescription) -> None:
             images={name: len(split) for name, split in splits.items()},
             config=to_plain(run),
             init_from=start.describe() if start else None,
+            environment=keep_code(run, folder),
         )
         with recorded(folder, origin):
             costs, taken, health = TrainingCosts(run.recipe.batch_size), TrainingTime(), TrainingHealth()
@@ -102,7 +102,9 @@ def train(run: RunDescription) -> None:
                 task.model.float()  # in which it is scored, whatever it was trained in
                 if trainer.is_global_zero:
                     # Lightning has put the task back on the CPU
-                    environment = describe_environment(trainer.strategy.root_device, trainer.world_size)
+                    environment = describe_environment(
+                        trainer.strategy.root_device, trainer.world_size, origin.environment.code
+                    )
                     write_json(folder.path / "environment.json", plain(environment))
                     seconds = round(taken.seconds, 1)
                     device = trainer.strategy.root_device

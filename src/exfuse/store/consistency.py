@@ -185,7 +185,7 @@ def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, di
     found: dict[str, dict[str, Any]] = {row: {} for row in rows}
     groups = {re.split(r"[./@]", key)[0] for key in keys}
     reads = any(group in _READ for group in groups)
-    left = {"commit", *(setting for setting, group in _RESOLVED.items() if group not in groups)}
+    left = {"commit", "code", *(setting for setting, group in _RESOLVED.items() if group not in groups)}
     for setting in sorted({name for one in flat.values() for name in one} - left):
         known = {row: one.get(setting, ABSENT) for row, one in flat.items() if setting in one or not _is_of_a_few(setting)}
         if len({*map(str, known.values())}) > 1 and (reads or not setting.startswith("manifests.")):
@@ -195,8 +195,8 @@ def differences(rows: Mapping[str, Record], keys: Iterable[str]) -> dict[str, di
 
 
 def _is_of_a_few(setting: str) -> bool:
-    """Whether only some runs have it, which ``backbone.init`` says of them."""
-    return setting.startswith("pretraining.")
+    """Whether only some runs have it, which ``backbone.init``, or an option of one's own, says of them."""
+    return setting.startswith(("pretraining.", "code"))
 
 
 def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
@@ -228,6 +228,7 @@ def _compared(record: Record, ignored: Mapping[str, set[str] | None]) -> dict[st
     config = _as_today(record.config)
     settings: dict[str, Any] = {
         "commit": record.environment.commit,
+        "code": record.environment.code,
         "metric": msgspec.structs.astuple(record.metric),
         "threads": None if record.environment.cuda else record.environment.threads,  # they order the sums of a CPU
         "processes": _sharing(record),

@@ -35,6 +35,7 @@ class Environment(msgspec.Struct, frozen=True):
     Attributes:
         packages: their versions by name.
         commit: of the code; ``uncommitted_changes`` says whether it was what ran.
+        code: SHA-256 of the source files outside this package that the run's options name, by module; empty where none do.
         processes: that shared every batch; None where records did not say it.
     """
 
@@ -48,6 +49,7 @@ class Environment(msgspec.Struct, frozen=True):
     cuda: str | None = None
     commit: str | None = None
     uncommitted_changes: bool | None = None
+    code: dict[str, str] = {}
 
     @property
     def short_commit(self) -> str:

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from msgspec.structs import replace
 
 from exfuse.composition.reading import labelled_split
+from exfuse.config.own_code import changed_code
 from exfuse.config.read import variant_name
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.split import Split
@@ -93,7 +94,9 @@ def _bring_to_an_end(
 ) -> bool:
     """Fill in status and reason; whether Ctrl-C came meanwhile."""
     if is_finished(described, folder) and not described.overwrite:
-        outcome.status = SKIPPED
+        outcome.status, record = SKIPPED, folder.record()
+        if record and (changed := changed_code(record.environment.code)):
+            outcome.reason = f"{changed} it was trained: overwrite=true trains it anew"
     elif described.sweep and described.sweep.missing == "skip":
         outcome.status, outcome.reason = _as_recorded(folder.record())
     elif folder.is_held() and not described.overwrite:

@@ -1,0 +1,105 @@
+"""Code outside this package that the options of a run name: its source files, and those that they import, by content."""
+
+import ast
+import functools
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import exfuse
+from exfuse.config.options import code_of
+from exfuse.config.read import own_backbone
+from exfuse.config.signatures import source_of
+from exfuse.files import sha256
+from exfuse.store.description import Described, RunDescription
+
+_PATHS = sysconfig.get_paths()
+_INSTALLED = {Path(_PATHS[kind]).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}  # versions tell of it
+_OURS = Path(exfuse.__file__).resolve().parent
+
+
+def own_code(described: Described) -> dict[str, str]:
+    """SHA-256 of each source file, by the name of its module.
+
+    Of what is installed, and of this package, versions and commits tell. What code loads otherwise than by ``import`` is not
+    found.
+
+    Args:
+        described: a run or a pretraining.
+
+    Raises:
+        ConfigError: if the search path does not hold one of its options.
+    """
+    found: dict[str, Path] = {}
+    wanted = [target for target in _targets(described) if not target.startswith("exfuse.")]
+    while wanted:
+        parts = wanted.pop().split(".")
+        for depth in range(1, len(parts) + 1):  # importing a module runs its packages, too
+            module = ".".join(parts[:depth])
+            path = source_of(module)
+            if module in found or path is None or not path.is_file():
+                continue
+            if _is_others(path):
+                break
+            found[module] = path
+            wanted += _imports(module, path)
+    return {module: sha256(path) for module, path in sorted(found.items())}
+
+
+def changed_code(code: Mapping[str, str]) -> str:
+    """What to say of modules that are no longer what they were; empty if all are.
+
+    Args:
+        code: of a record, see `own_code`.
+    """
+    now = {module: source_of(module) for module in code}
+    other = [name for name, path in now.items() if path is None or not path.is_file() or sha256(path) != code[name]]
+    return f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since" if other else ""
+
+
+def _targets(described: Described) -> Iterator[str]:
+    """Every ``_target_`` of the options that decide what a run computes."""
+    recipe = described.recipe if isinstance(described, RunDescription) else described.pretraining.recipe
+    groups = {"decoder": described.decoder, "data": described.data, "optimizer": recipe.optimizer, "schedule": recipe.schedule}
+    groups |= {f"technique/{slot}": option for slot, option in described.technique.items()}
+    groups |= {"loss": described.loss} if isinstance(described, RunDescription) else {}
+    for group, option in groups.items():
+        yield from _named(code_of(group, option.name))
+    if target := own_backbone(described.choices.get("backbone"), described.backbone.name):
+        yield target
+
+
+def _named(code: Any) -> Iterator[str]:
+    if isinstance(code, dict):
+        for key, value in code.items():
+            if key == "_target_":
+                yield str(value)
+            yield from _named(value)
+    elif isinstance(code, list):
+        for part in code:
+            yield from _named(part)
+
+
+@functools.cache
+def _is_others(path: Path) -> bool:
+    place = path.resolve()
+    return place.is_relative_to(_OURS) or any(place.is_relative_to(folder) for folder in _INSTALLED)
+
+
+def _imports(module: str, path: Path) -> list[str]:
+    """Dotted names that a source file imports, wherever in it; what it takes from a package may be a module."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # whoever imports it says so
+        return []
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    found = []
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.Import):
+            found += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            above = package[: len(package) - statement.level + 1] if statement.level else []
+            base = [*above, *([statement.module] if statement.module else [])]
+            found += [".".join([*base, alias.name]) for alias in statement.names]
+    return found
