@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from exfuse.data.contents import contents
-from exfuse.data.pixels import look_at_mask
+from exfuse.data.pixels import class_table, look_at_mask
 from exfuse.data.split import Split
 from exfuse.errors import DataError, plural, some
 from exfuse.palette import VOID
@@ -44,14 +44,14 @@ def count_classes(split: Split) -> Census:
     """Count the pixels of every mask of a split, by class; each mask is read once, see `exfuse.data.contents`."""
     pixels, images = np.zeros((2, len(split.classes)), dtype=np.int64)
     void, ids = 0, set[int]()
+    table = class_table(len(split.classes), split.void_ids, split.ids)
     for mask in contents([item.mask for item in split.items], look_at_mask):
         counts = mask.looks[look_at_mask.__name__].counts
         ids |= counts.keys()
         for id, number in counts.items():
-            if id in split.void_ids or id == VOID:
+            if (place := table[id]) == VOID:
                 void += number
             else:
-                place = split.ids.index(id) if split.ids else id
                 pixels[place] += number
                 images[place] += 1
     return Census(pixels, images, void, frozenset(ids))
@@ -71,9 +71,7 @@ def check_labels(split: Split) -> None:
     if census.ids == {0, VOID}:
         raise DataError(
             f"{split.name}: its masks hold 0 and 255 alone, as usual for masks of one class against the rest, but 255 is void "
-            f"here: nothing but {split.classes[0]} would be learnt. Write 1 in the place of 255, for example with\n"
-            '  python -c "import sys, numpy as np; from PIL import Image; [Image.fromarray((np.array(Image.open(p)) > 0)'
-            '.astype(np.uint8)).save(p) for p in sys.argv[1:]]" MASK.png ...'
+            f"here: nothing but {split.classes[0]} would be learnt. Say that it is a class: data.ids=[0,255] data.void_ids=[]."
         )
     only = f"{split.classes[census.labelled[0]]} alone" if census.labelled else "nothing, all pixels are void"
     raise DataError(

@@ -26,13 +26,14 @@ def read_folder(
     ordered: bool = False,
     channels: Positive = 3,
     range: Interval | None = None,
+    ids: Sequence[Id] = (),
 ) -> Split:
     """Read the images of one folder; a mask has its image's name and ends in .png.
 
     Args:
         root: holds a folder per split, each with images/ and labels/.
         split: name of that folder.
-        classes: names of the ids 0..C-1, or a text file that lists one a line.
+        classes: names of the classes in the order of their ids, or a text file that lists one a line.
         void_ids: ids in the label files that mean void.
         counts: how many images each split of a complete copy has, to be asserted.
         name: of the data set, for messages.
@@ -40,6 +41,7 @@ def read_folder(
         groups, ordered: which images are not independent, see `exfuse.store.grouping.GroupRule`; ``column`` is the second of
             ``groups.txt`` in the split's folder, whose first names the images.
         channels, range: see `Bands`.
+        ids: of the classes in the label files, in the order of their names; empty where these are 0..C-1.
 
     Raises:
         DataError: see `make_split`; or if a folder or the class list is missing, or an image could not be read for its format.
@@ -65,6 +67,7 @@ def read_folder(
         read_groups(folder / "groups.txt", "Write an image's name and its group a line.") if groups == COLUMN else groups,
         ordered,
         bands,
+        ids,
     )
 
 

@@ -154,14 +154,16 @@ def read_mask(path: Path, classes: int, void_ids: Sequence[int] = (VOID,), ids: 
     present[mask] = True
     if problem := unknown_ids(np.flatnonzero(present).tolist(), classes, void_ids, ids):
         raise DataError(f"{path} {problem}")
-    if ids:
-        table = np.full(256, VOID, np.uint8)
-        table[[*ids]] = range(classes)
-        return table[mask]
-    for id in {*void_ids} - {VOID}:
-        if present[id]:
-            mask[mask == id] = VOID
-    return mask
+    table = class_table(classes, void_ids, ids)
+    return mask if np.array_equal(table[present], np.flatnonzero(present)) else table[mask]
+
+
+def class_table(classes: int, void_ids: Sequence[int], ids: Sequence[int]) -> np.ndarray:
+    """(256,) uint8, the class of each id in a mask file; 255 for void and for what is neither. See `read_mask`."""
+    table = np.full(256, VOID, np.uint8)
+    table[[*(ids or range(classes))]] = range(classes)
+    table[[*void_ids]] = VOID
+    return table
 
 
 def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int], ids: Sequence[int] = ()) -> str:

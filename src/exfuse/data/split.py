@@ -163,6 +163,11 @@ def make_split(
             f"{name}: data.ids has {len({*split.ids})} different ids for {plural(len(split.classes), 'class')} (data.classes): "
             "expected one of each, in the order of the names."
         )
+    if both := sorted({*split.ids} & {*split.void_ids}):
+        raise DataError(
+            f"{name}: data.ids and data.void_ids both name {both[0]}: is it a class, or void? Leave it out of one of them "
+            f"({'data.void_ids=[]' if len(split.void_ids) == 1 else 'data.void_ids=[...]'} makes it a class)."
+        )
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")
     check_ids((item.id for item in split.items), name)
