@@ -378,9 +378,11 @@ def test_footnotes_say_what_was_measured_on_what(tmp_path):
     def other(record: dict[str, Any]) -> None:
         packages = {"torch": "2.15.0", "numpy": "2.4.6"}
         record["environment"] |= {"device": "another CPU", "packages": packages, "uncommitted_changes": True}
+        record["seen_groups"] = ["p00", "p07"]
 
     found = notes(table_of(two_rows(tmp_path, change=other)))
     for part in (
+        "Train has images of 2 groups of val, too: p00, p07.",
         "Data: generated scenes, 40 images to train on, 12 to score on; mIoU is over the 3 classes present in val "
         "(absent: absent_thing; VOC's devkit",
         "Recipe scenes: 12 epochs, batches of 8, crops of 128 px, AdamW, learning rate 0.003, precision 32-true; seeds 0, 1, 2",

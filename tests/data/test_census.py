@@ -11,7 +11,7 @@ from PIL import Image
 
 from exfuse.composition.reading import read_split
 from exfuse.data import contents
-from exfuse.data.census import census_lines, census_table, check_labels, count_classes, padding_lines
+from exfuse.data.census import census_lines, census_table, check_labels, count_classes, group_lines, padding_lines
 from exfuse.data.contents import hashed_anew
 from exfuse.data.folder import read_folder
 from exfuse.data.split import check_disjoint
@@ -125,6 +125,19 @@ def test_what_is_counted_is_what_is_read(root: Path, ids: tuple[int, ...], void_
     assert counted.pixels.tolist() == [int((masks == place).sum()) for place in range(len(CLASSES))]
     assert counted.void == int((masks == VOID).sum())
     assert int(counted.pixels.sum()) > 0
+
+
+def test_groups_of_which_training_sees_images_are_told(tmp_path: Path, write_folder) -> None:
+    ids = np.tile(np.array([0, 1], np.uint8), (8, 4))
+    for split, names in (("train", "ab"), ("val", "bc")):
+        write_folder(tmp_path / "mine", split, {f"{name}_{split}.png": ids for name in names})
+    train, val = (read_folder(tmp_path / "mine", split, CLASSES[:2], groups="first_part") for split in ("train", "val"))
+    assert group_lines(train, val) == [
+        "Warning: 1 group of folder val has images in folder train, too (b): scores are of groups that training saw, and may "
+        "be better than of new ones."
+    ]
+    alone = read_folder(tmp_path / "mine", "train", CLASSES[:2])
+    assert group_lines(alone, val) == group_lines(train, replace(train, seen=True)) == []
 
 
 def test_an_id_is_a_class_or_void(root: Path) -> None:

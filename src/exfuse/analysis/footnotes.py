@@ -222,7 +222,9 @@ def _paper(study: Study) -> list[str]:
 def _data(records: Sequence[Record]) -> str:
     names = _distinct(records, lambda record: record.data)
     train, val = (_range(record.images[split] for record in records) for split in ("train", "val"))
-    return f"Data: {names}, {train} images to train on, {val} to score on; {_classes(records[0], 'val')}."
+    seen = sorted({group for record in records for group in record.seen_groups})
+    told = f" Train has images of {plural(len(seen), 'group')} of val, too: {some(seen)}." if seen else ""
+    return f"Data: {names}, {train} images to train on, {val} to score on; {_classes(records[0], 'val')}.{told}"
 
 
 def _classes(record: Record, where: str) -> str:

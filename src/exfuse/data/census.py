@@ -9,7 +9,7 @@ from rich.text import Text
 
 from exfuse.data.contents import contents
 from exfuse.data.pixels import class_table, look_at_mask
-from exfuse.data.split import Split
+from exfuse.data.split import Split, seen_groups
 from exfuse.errors import DataError, plural, some
 from exfuse.palette import VOID
 from exfuse.terminal import Table, columns
@@ -96,6 +96,16 @@ def census_lines(split: Split) -> list[str]:
     if split.left_out:
         lines.append(f"Warning: {split.name} leaves out {split.left_out}.")
     return lines
+
+
+def group_lines(train: Split, scored: Split) -> list[str]:
+    """A line if images that are scored are of groups that training sees; else none."""
+    if not (seen := seen_groups(train, scored)):
+        return []
+    return [
+        f"Warning: {plural(len(seen), 'group')} of {scored.name} {'has' if len(seen) == 1 else 'have'} images in {train.name}, "
+        f"too ({some(seen)}): scores are of groups that training saw, and may be better than of new ones."
+    ]
 
 
 def padding_lines(split: Split, crop: int, scale: Sequence[float], long_side: int | None) -> list[str]:

@@ -444,6 +444,11 @@ def _named_group(id: str, groups: str | Mapping[str, str], name: str) -> str:
     return groups[id]
 
 
+def seen_groups(train: Split, scored: Split) -> list[str]:
+    """The groups of a split that is scored of which ``train`` has images, too; none of train itself."""
+    return [] if scored.seen else sorted({item.group for item in train.items} & {item.group for item in scored.items} - {""})
+
+
 def spread_evenly(total: int, wanted: int | None) -> list[int]:
     """Positions of ``wanted`` images, or of all for None, spread evenly over a split of ``total``, its ends among them."""
     number = total if wanted is None else min(wanted, total)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exfuse.composition.reading import read_split
-from exfuse.data.census import census_lines, census_table
+from exfuse.data.census import census_lines, census_table, group_lines
 from exfuse.data.coco import annotation_file, convert_split, read_annotations
 from exfuse.data.contents import hashed_anew
 from exfuse.data.pixels import read_image
@@ -151,6 +151,8 @@ def check_data(data: Option) -> None:
             console.print(census_table(split))
             for line in (*census_lines(split), f"manifest {split.manifest()[:16]}"):
                 console.print(line, soft_wrap=True, highlight=False)
+        for line in group_lines(*splits):
+            console.print(line, soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from pytorch_lightning.callbacks import Callback
 
 from exfuse.composition.segmentation import build_data, build_eval_transform, build_model, build_task
-from exfuse.data.census import census_lines, count_classes, padding_lines
+from exfuse.data.census import census_lines, count_classes, group_lines, padding_lines
 from exfuse.data.segmentation import SegmentationData, SegmentationDataset
-from exfuse.data.split import spread_evenly
+from exfuse.data.split import seen_groups, spread_evenly
 from exfuse.errors import plural
 from exfuse.files import sha256, write_json
 from exfuse.process import is_first_process
@@ -79,6 +79,7 @@ def train(run: RunDescription) -> None:
             config=to_plain(run),
             init_from=start.describe() if start else None,
             environment=keep_code(run, folder),
+            seen_groups=seen_groups(splits["train"], splits["val"]),
         )
         with recorded(folder, origin):
             costs, taken, health = TrainingCosts(run.recipe.batch_size), TrainingTime(), TrainingHealth()
@@ -95,7 +96,8 @@ def train(run: RunDescription) -> None:
             console.print(_headline(origin, plan, task), soft_wrap=True)
             recipe = run.recipe
             crops = recipe.augmentation.crop, recipe.augmentation.scale, recipe.long_side
-            for line in (*itertools.chain(*map(census_lines, splits.values())), *padding_lines(splits["train"], *crops)):
+            lines = [*itertools.chain(*map(census_lines, splits.values())), *padding_lines(splits["train"], *crops)]
+            for line in (*lines, *group_lines(splits["train"], splits["val"])):
                 console.print(line, soft_wrap=True, highlight=False)
             with tracked(trainer.loggers) as trackers:
                 fit(trainer, task, data_module, folder, run.runtime.tf32)

@@ -197,6 +197,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         weights: what the encoder started from, in words.
         manifests: of the data's splits and the weights, as the key knows them.
         images: how many each split has.
+        seen_groups: of val's groups of images that are not independent those of which train has images, too.
         config: plain.
         pretrained_with: of a pretrained backbone what its key does not say and its weights depend on.
         seconds: of its training over all starts; in records of earlier versions of its last start alone.
@@ -223,6 +224,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     weights: str = ""
     manifests: dict[str, str] = {}
     images: dict[str, int] = {}
+    seen_groups: list[str] = []
     config: dict[str, Any] = {}
     init_from: InitFrom | None = None
     pretrained_with: dict[str, Any] = {}
