@@ -16,9 +16,10 @@ from exfuse.composition.reading import read_split
 from exfuse.errors import UserError
 from exfuse.files import sha256
 from exfuse.metrics.iou import Areas
-from exfuse.runs.evaluation import evaluate, rescore
+from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.runs.evaluation import _say_what_is_read_otherwise, evaluate, rescore
 from exfuse.runs.prediction import predict
-from exfuse.store.description import RunDescription, from_plain
+from exfuse.store.description import Option, RunDescription, from_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import BoundaryScores
 from exfuse.store.seal import write_sealed
@@ -163,3 +164,27 @@ def test_a_run_scored_again_keeps_its_training_and_gets_its_scores_back(finished
     np.testing.assert_array_equal(copy.counts()[0], counts)
     with pytest.raises(UserError, match="holds no finished run"):
         rescore([str(tmp_path / "nowhere")], "cpu", workers=0)
+
+
+def test_it_is_said_where_the_runs_own_data_have_changed(
+    varied_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = varied_run.record()
+    assert record is not None
+    evaluate(**evaluation(varied_run, f"output={tmp_path / 'same'}"))
+    assert "have changed since" not in capsys.readouterr().err
+    copy = RunFolder(tmp_path / "runs", varied_run.key)
+    shutil.copytree(varied_run.path, copy.path)
+    copy.write(replace(record, manifests=record.manifests | {"val": "0" * 64}))
+    evaluate(**evaluation(copy, f"output={tmp_path / 'other'}"))
+    assert f"is not what run {copy.key} was scored on: images or masks have changed since" in capsys.readouterr().err
+
+
+def test_it_is_said_where_values_mean_something_else_than_in_training(
+    varied_run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, trained, _ = load_checkpoint(varied_run.path)
+    _say_what_is_read_otherwise(trained, trained.data)
+    assert not capsys.readouterr().err
+    _say_what_is_read_otherwise(trained, Option("folder", {"range": [0, 4000]}))
+    assert "data.range=[0,4000], and the model was trained with null" in capsys.readouterr().err

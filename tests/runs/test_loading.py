@@ -64,7 +64,8 @@ def test_a_file_is_turned_as_its_camera_says(loaded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind"), [((4, 5), np.uint8), ((4, 5, 3), np.float32), ((3, 4, 5), np.uint8), ((0, 5, 3), np.uint8)]
+    ("shape", "kind"),
+    [((4,), np.uint8), ((4, 5, 3), np.float32), ((4, 5, 2), np.uint8), ((3, 4, 5), np.uint8), ((0, 5, 3), np.uint8)],
 )
 def test_what_is_no_image_is_refused(loaded, shape, kind):
     with pytest.raises(DataError, match=r"expected an image \(height, width, 3\) of uint8, got"):
@@ -148,7 +149,25 @@ def test_a_range_holds_for_pictures_of_pil_as_for_files(loaded, tmp_path, kind, 
     image = Image.fromarray(grey)
     image.save(tmp_path / "grey.png")
     np.testing.assert_array_equal(model.scores(image), model.scores(tmp_path / "grey.png"))
+    for values in (grey, grey[..., None], np.repeat(grey[..., None], 3, 2), grey.astype(np.float32)):
+        np.testing.assert_array_equal(model.scores(values), model.scores(image))
     assert not np.array_equal(model.scores(image), loaded.scores(np.repeat(grey[..., None], 3, 2).astype(np.uint8)))
+
+
+def test_an_array_of_other_values_than_the_range_is_of_is_refused(loaded):
+    model = exfuse.TrainedModel(loaded.model, loaded.transform, loaded.classes, bands=Bands(3, (8000.0, 36000.0)))
+    with pytest.raises(DataError, match=r"has 8 bits a channel, which data\.range=\[8000,36000\] would make all but black"):
+        model.predict(picture())
+    with pytest.raises(DataError, match=r"of values from 0 to 0\.\d+ is all one colour in this model's data\.range=\[8000"):
+        model.predict(picture() / 256)
+    assert model.predict(np.full((40, 40, 3), 100, np.uint16)).shape == (40, 40)  # a black image is one
+
+
+def test_grey_is_taken_as_files_of_grey_are(loaded, tmp_path):
+    grey = picture()[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    for values in (grey, grey[..., None], Image.fromarray(grey)):
+        np.testing.assert_array_equal(loaded.scores(values), loaded.scores(tmp_path / "grey.png"))
 
 
 @pytest.mark.parametrize("name", ["grey.pgm", "grey.png", "grey.jp2"])

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from exfuse.config.own_code import changed_code
-from exfuse.errors import CheckpointError, DataError, UserError, complain
+from exfuse.errors import CheckpointError, DataError, UserError, complain, some
 from exfuse.files import check_outputs
+from exfuse.store.consistency import unshared
 from exfuse.store.folder import RunFolder, find_finished, find_runs
 from exfuse.store.record import RECORD, Record
 from exfuse.store.seal import check_sealed, last_of
@@ -123,7 +124,11 @@ def compared(runs: list[str]) -> list[tuple[RunFolder, Record]]:
             raise UserError(f"{where} are the same run: {record.title}, seed {record.seed}. Name one of them.")
     if len({record.manifests["val"] for _, record in found}) > 1:
         names = sorted({record.data for _, record in found})
-        raise UserError(f"These runs were scored on different images ({', '.join(names)}). Name runs of the same images.")
+        read = [one for one in unshared([record for _, record in found]) if one.startswith("data.")]
+        otherwise = f", which were read otherwise: {some(read)}" if read else ""
+        raise UserError(
+            f"These runs were scored on different images ({', '.join(names)}{otherwise}). Name runs of the same images."
+        )
     return sorted(found, key=lambda run: (run[1].label != "baseline", run[1].label, run[1].seed))
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from exfuse.analysis.console import per_class_table
-from exfuse.composition.reading import read_split, split_of, split_scored_on
+from exfuse.composition.reading import bands_of, read_split, split_of, split_scored_on
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
 from exfuse.config.own_code import changed_code
@@ -77,6 +77,10 @@ def evaluate(
     decide = build_protocol(protocol, trained)
     if data is not None:
         _say_what_was_seen(trained, scored_on)
+        _say_what_is_read_otherwise(trained, data)
+    elif (record := RunFolder.of(path).record()) and record.manifests.get(split) not in (None, scored_on.manifest()):
+        was = "scored on" if split == "val" else "trained on"
+        complain(f"{scored_on.name} is not what run {record.key} was {was}: images or masks have changed since.", "Warning")
     where = choose_device(device)
     run = RunFolder.of(path).path
     name = folder_name(scored_on.name)
@@ -112,6 +116,13 @@ def _say_what_was_seen(trained: RunDescription, split: Split) -> None:
         return
     if shared:
         complain(f"the model has learnt from {plural(len(shared), 'image')} of {split.name}, e.g. {shared[0]}.", "Warning")
+
+
+def _say_what_is_read_otherwise(trained: RunDescription, data: Option) -> None:
+    ours, theirs = bands_of(data), bands_of(trained.data)
+    if ours.range != theirs.range:
+        ranges = [f"[{bands.range[0]:g},{bands.range[1]:g}]" if bands.range else "null" for bands in (ours, theirs)]
+        complain(f"data.range={ranges[0]}, and the model was trained with {ranges[1]}: values mean something else.", "Warning")
 
 
 def _place(folder: Path, origin: Mapping[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from exfuse.tasks.confusion import check_decided
 from exfuse.tasks.segmentation import decided
 
 _HUB = "hf-hub:"
-Picture = Image.Image | NDArray[np.uint8] | str | Path
+Picture = Image.Image | NDArray[Any] | str | Path
 
 
 class TrainedModel:
@@ -58,8 +59,8 @@ class TrainedModel:
         """Class ids (H, W) at the image's own size.
 
         Args:
-            image: of PIL or a file, of which the data's range holds; or (H, W, C) uint8, usually RGB, as ``bands`` reads files.
-                See ``upright`` for photographs of PIL and files.
+            image: of PIL, a file, or an array (H, W, C) or (H, W) of the values that a file holds: uint8, usually RGB, or where
+                the run's data have a range any numbers, which it makes uint8. See ``upright`` for photographs of PIL and files.
 
         Raises:
             DataError: if it is no such image.
@@ -81,7 +82,8 @@ class TrainedModel:
     def _pixels(self, image: Picture) -> NDArray[np.uint8]:
         if isinstance(image, (str, Path)):
             return self.bands.read(Path(image), self.upright)
-        by_range = self.bands.range is not None
+        span = self.bands.range
+        by_range = span is not None
         if not isinstance(image, (Image.Image, np.ndarray)):
             raise DataError(f"expected a file's path, an image of Pillow's or an array, got {type(image).__name__}.")
         if isinstance(image, Image.Image):
@@ -101,16 +103,23 @@ class TrainedModel:
                 )
             turned = ImageOps.exif_transpose(image) if self.upright else image
             mode = turned.mode if deep else {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
-            image = np.atleast_3d(np.asarray(turned.convert(mode)))
-            try:
-                image = self.bands.eight_bits(image) if by_range else image
-            except Unfit as unfit:
-                raise DataError(f"an image {unfit}") from unfit
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.bands.channels or not image.size:
+            image = np.asarray(turned.convert(mode))
+        values, channels = image[..., None] if image.ndim == 2 else image, self.bands.channels
+        known = {channels, 1} if channels == 3 else {channels, 3} if channels == 1 else {channels}  # as files may have
+        fits = values.ndim == 3 and values.size and values.shape[2] in known
+        if not fits or not (values.dtype.kind in "uif" if by_range else values.dtype == np.uint8):
+            kind = "numbers" if by_range else "uint8"
+            raise DataError(f"expected an image (height, width, {channels}) of {kind}, got {image.shape} of {image.dtype}.")
+        try:
+            read = self.bands.eight_bits(values)
+        except Unfit as unfit:
+            raise DataError(f"an image {unfit}") from unfit
+        if span and read.min() == read.max() and image.min() < image.max():
             raise DataError(
-                f"expected an image (height, width, {self.bands.channels}) of uint8, got {image.shape} of {image.dtype}."
+                f"an image of values from {image.min():g} to {image.max():g} is all one colour in this model's data.range="
+                f"[{span[0]:g},{span[1]:g}]. Give values as the files of its data hold them."
             )
-        return image
+        return read
 
 
 def _fetched(name: str) -> Path:
