@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
 from exfuse.cli.help import help_of
+from exfuse.data.bands import Bands
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError, user_error
 from exfuse.exporting.command import agreement, export
@@ -279,3 +280,21 @@ def test_the_sample_that_help_prints_scales_as_training_did():
     known["about"] |= {"long_side": None, "size": [75, 115]}
     exec("\n".join(lines[first : last + 1]), known)
     assert known["pixels"].shape == (75, 115, 3)
+
+
+@pytest.mark.parametrize(("channels", "span"), [(3, None), (1, None), (3, (8000.0, 36000.0)), (1, (8000.0, 36000.0))])
+def test_the_sample_that_help_prints_reads_channels_and_range_as_training_did(channels, span, tmp_path):
+    text = (Path(__file__).parents[2] / "conf" / "export.yaml").read_text()
+    lines = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    first, last = (
+        next(place for place, line in enumerate(lines) if line.startswith(name)) for name in ("image = I", "pixels =")
+    )
+    random, path = np.random.default_rng(0), tmp_path / "image.png"
+    pixels = random.integers(0, 40_000, (40, 60), dtype=np.uint16) if span else random.integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    settings = {name: values[:channels] for name, values in NORMALISATION.items()}
+    about = {"upright": True, "size": None, "long_side": None, "channels": channels, "range": span and [*span], **settings}
+    known = {"Image": Image, "ImageOps": ImageOps, "numpy": np, "about": about}
+    exec("\n".join(lines[first : last + 1]).replace("photo.jpg", str(path)), known)
+    expected = EvalTransform(None, **settings)(Bands(channels, span).read(path)).numpy().transpose(1, 2, 0)
+    assert np.abs(known["pixels"] - expected).max() < 1e-5

@@ -30,10 +30,10 @@ def describe(record: Record, classes: Sequence[str], sizes: str, size: Size | No
     """What travels inside a file; every value is text, as JSON.
 
     ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,
-    null where git was not at hand; ``classes`` names the scores' channels; ``mean`` and ``std`` are per channel, of pixels
-    in [0, 1]; ``upright`` says whether a photograph is turned first as its camera says; an image is then scaled, by
-    ``scaling``, to ``size`` (height, width), or where that is null so that its longer side has ``long_side`` pixels, null
-    leaves it as it is;
+    null where git was not at hand; ``classes`` names the scores' channels; ``channels`` are those of the image, ``mean`` and
+    ``std`` per channel, of pixels in [0, 1]; ``range``, the stored values that become 0 and 255, is null for images of 8 bits;
+    ``upright`` says whether a photograph is turned first as its camera says; an image is then scaled, by ``scaling``, to
+    ``size`` (height, width), or where that is null so that its longer side has ``long_side`` pixels, null leaves it as it is;
     ``palette`` is RGB of each class, 0..255, one after another, as PIL's ``putpalette`` takes them.
 
     Args:
@@ -51,6 +51,8 @@ def describe(record: Record, classes: Sequence[str], sizes: str, size: Size | No
         "label": record.label,
         "commit": record.environment.commit,
         "classes": list(classes),
+        "channels": channels,
+        "range": list(span) if span else None,
         "mean": list(normalisation["mean"]),
         "std": list(normalisation["std"]),
         "upright": settings.get("orientation") != "stored",
