@@ -237,6 +237,25 @@ def test_a_study_is_watched_by_its_own_folder(
     assert "outputs/sweeps/first" in capsys.readouterr().out
 
 
+def test_of_two_sweeps_that_share_runs_a_study_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):  # the latter's table is not there yet
+        sweep = Path("outputs/sweeps") / name
+        with sweeping(sweep) as tell:
+            tell(Planned(2, 1.0, f"outputs/studies/{name}"))
+            Outcome(0, [], "seb", 0, {"study": "declared"}, key="abc", began=1.0).write(sweep)
+        time.sleep(0.02)  # by which the latest is told
+    (tmp_path / "outputs/studies/mine").mkdir(parents=True)
+    (tmp_path / "outputs/studies/mine/study.json").write_text('{"runs": {"0": "abc"}}')
+    for name in ("mine", "other"):
+        watch(f"outputs/studies/{name}")
+        told = capsys.readouterr().out
+        assert f"outputs/sweeps/{name}" in told
+        assert "seb, seed 0: interrupted. the same command goes on" in told  # nobody is at it any more
+
+
 def test_a_sweep_is_watched_as_long_as_its_process_is_at_it(tmp_path: Path) -> None:
     assert not is_swept(tmp_path)
     with sweeping(tmp_path) as tell:

@@ -151,7 +151,7 @@ class StagedSweeper(BasicSweeper):
             return True
         if sweep.tell:
             known = self._started + len(self._batch) + sweep.plan.to_come(self._batch)
-            sweep.tell(Planned(known, sweep.plan.longer))
+            sweep.tell(Planned(known, sweep.plan.longer, str(_place(sweep.study, sweep.output))))
         return False
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:

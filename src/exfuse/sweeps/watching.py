@@ -17,7 +17,8 @@ from rich.text import Text
 from exfuse.errors import UserError
 from exfuse.files import is_locked
 from exfuse.store.checked import read_plain, write_sealed_json
-from exfuse.store.outcome import BUSY, GOOD, STARTED, WAITING, Outcome, read_outcomes
+from exfuse.store.outcome import BUSY, GOOD, MISSING, STARTED, WAITING, Outcome, read_outcomes
+from exfuse.store.record import INTERRUPTED
 from exfuse.store.study import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
 from exfuse.terminal import Console, Table, columns
@@ -34,10 +35,12 @@ class Planned(NamedTuple):
     Attributes:
         jobs: how many there are, those included that follow a search.
         longer: how many times as long as a run of the search one of those takes.
+        study: the folder of its table, as seen from where it was started.
     """
 
     jobs: int = 0
     longer: float = 1.0
+    study: str = ""
 
 
 _UNKNOWN = Planned()
@@ -225,9 +228,20 @@ def _duration(seconds: float) -> str:
 
 def _show(show: Callable[[Group], None], sweep: Path, runs: int | None = None) -> None:
     """The sweep as it is now; without ``runs`` as many are trained at once as have begun."""
-    outcomes = read_outcomes(sweep)
+    outcomes = _outcomes(sweep)
     begun = sum(one.status == STARTED and one.began > 0 for one in outcomes)
     show(view(outcomes, begun if runs is None else runs, _planned(sweep)))
+
+
+def _outcomes(sweep: Path) -> list[Outcome]:
+    """As `read_outcomes`, but that what nobody is at any more does not go on."""
+    outcomes = read_outcomes(sweep)
+    if not is_swept(sweep):
+        for one in outcomes:
+            if one.status in _OPEN and not one.is_held():
+                one.status = INTERRUPTED if one.status == STARTED and one.began else MISSING
+                one.reason = one.reason or "the same command goes on"
+    return outcomes
 
 
 def _planned(sweep: Path) -> Planned:
@@ -235,7 +249,7 @@ def _planned(sweep: Path) -> Planned:
     if not path.is_file():
         return _UNKNOWN
     told = read_plain(path, "how many jobs a sweep has", "Start the sweep again.")
-    return Planned(told["jobs"], told.get("longer", 1.0))
+    return Planned(told["jobs"], told.get("longer", 1.0), told.get("study", ""))
 
 
 def _show_live(console: Console, sweep: Path, runs: int | None, ended: Callable[[], bool]) -> None:
@@ -270,13 +284,14 @@ def _sweeps() -> list[Path]:
 
 
 def _of_study(folder: Path) -> Path:
-    """The latest sweep of the study in ``folder``: of its name, or with a run of its rows."""
+    """The latest sweep whose table is in ``folder``; else, since that may have been copied here, with a run of its rows."""
     file = folder / STUDY_FILE
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    for sweep in reversed(_sweeps()) if folder.is_dir() else []:
-        outcomes = read_outcomes(sweep)
-        if any(one.choices.get("study") == folder.name or (one.key and one.key in text) for one in outcomes):
-            return sweep
+    sweeps = [*reversed(_sweeps())]
+    of_it = (sweep for sweep in sweeps if (study := _planned(sweep).study) and Path(study).resolve() == folder.resolve())
+    alike = (sweep for sweep in sweeps if any(one.key and one.key in text for one in read_outcomes(sweep)))
+    if (found := next(of_it, None) or next(alike, None)) is not None:
+        return found
     raise UserError(
         f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps or a study's that "
         "was swept from here."
