@@ -211,11 +211,14 @@ def test_every_verb_that_loads_a_run_takes_the_folder(place: Place, here: Path, 
         ("predict", run, "photo.png", "output=masks", "device=cpu"),
         ("evaluate", run, "device=cpu", "workers=0"),
         ("compare", run, other, "images=1", "picture=compared.png"),
+        ("report", "features", run, "image=photo.png", "statistics.images=0", "device=cpu", "output=features"),
         ("export", run, "format=torch", "size=[64,64]", "output=model.pt2"),
         tuple(shlex.split(REPORT)[1:-2]),
     ):
         status, told, complaint = command(*words, *own)
         assert status == 0, (words, told, complaint)
+        if "features" in words:
+            assert "has no SEB, so its maps are the same before and after: what channel attention and spatial" in told
         if words[0] == "export":
             assert "Checked on" in told  # the fused and exported model says what the trained one says
     assert Image.open("masks/photo.png").size == (64, 48)

@@ -14,6 +14,7 @@ from exfuse.analysis.paper import VOC_CLASSES
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError, rounded
 from exfuse.files import sha256
+from exfuse.store.record import read_record, write_record
 from exfuse.store.study import load_study
 from tests.analysis.resampled import additive
 from tests.analysis.synthetic import BASELINE, IMAGES, StudyBuilder, make_counts
@@ -463,3 +464,12 @@ def test_baseline_is_not_compared_with_anything(tmp_path):
 )
 def test_large_numbers_are_told_without_exponents(value, told):
     assert rounded(value) == told
+
+
+def test_a_score_that_the_counts_do_not_give_is_refused(tmp_path):
+    folder = two_rows(tmp_path).finish()
+    path = next(iter(sorted(folder.glob("records/*/record.json"))))
+    record = read_record(path)
+    write_record(path, replace(record, scored=replace(record.scores, miou=0.9)))  # sealed anew
+    with pytest.raises(UserError, match=r"its record says 90\.00 % mIoU, and what was counted of its images gives \d+\.\d+ %"):
+        build_table(load_study(folder))

@@ -333,3 +333,8 @@ def test_a_module_of_ones_own_that_is_no_python_is_named_with_its_line(tmp_path:
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"halfway_done\.py, line 2 is no Python: "):
         signature("halfway_done.f")
+
+
+def test_a_study_file_that_reaches_no_run_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"study=None: its file lacks its first line, '# @package _global_'"):
+        describe_run(["+study.study.name=mine"])  # as such a file's part `study` comes

@@ -198,7 +198,18 @@ class Run:
 
     @cached_property
     def _scored(self) -> Scored:
-        return self.folder.scored(self.record)
+        found, said = self.folder.scored(self.record), self.done
+        if said is not None:
+            shared, own = (part.sum(0).astype(np.float64) for part in (found.additive.shared, found.additive.own))
+            counted = float(found.additive.score(shared, own))
+            if not math.isclose(counted, said.score, rel_tol=1e-6, abs_tol=1e-6):
+                precisely = said.metric.precisely
+                raise UserError(
+                    f"{self.folder.path}: its record says {precisely(said.score)} {said.metric.name}, and what was counted of "
+                    f"its images gives {precisely(counted)}: one of them was altered. Copy it anew, or train it with "
+                    "overwrite=true."
+                )
+        return found
 
 
 @dataclass(frozen=True)

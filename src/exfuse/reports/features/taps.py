@@ -15,6 +15,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.reports.features.sources import Source
 from exfuse.runs.checkpoint import load_checkpoint
+from exfuse.store.variants import techniques
 from exfuse.terminal import Console
 
 _TOLERANCE = 1e-3  # of the largest value: what float32 leaves between one order of multiplying and another
@@ -58,6 +59,11 @@ def load_sources(
             )
         if len(model.encoder.levels) > 1:  # type: ignore[arg-type]
             found = True
+            own = [one.title for one in techniques() if one.place == "levels" and one.name in trained.technique]
+            if own and "seb" not in trained.technique:
+                same = f"{source.run.title} has no SEB, so its maps are the same before and after"
+                said = f"{same}: what {' and '.join(own)} does to them later is not looked at here."
+                console.print(said, soft_wrap=True, highlight=False)
             yield source, model.to(device), build_eval_transform(trained)
             continue
         problem = f"{source.checkpoint} feeds its decoder from res-5 alone: it has no low-level map."
