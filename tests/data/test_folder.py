@@ -65,7 +65,7 @@ def test_two_images_of_one_name_are_refused(root):
 @pytest.mark.parametrize("part", ["images", "labels"])
 def test_a_missing_folder_is_named_with_what_to_set(root, part):
     (root / "train" / part).rename(root / "train" / "elsewhere")
-    with pytest.raises(DataError, match=rf"no folder .*mine/train/{part}\. Set data\.root"):
+    with pytest.raises(DataError, match=rf"no folder .*mine/train/{part}\. .*train has elsewhere, .*\. Set data\.root"):
         read_folder(root, "train", CLASSES)
 
 

@@ -23,6 +23,7 @@ from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
+from exfuse.sweeps.tuning import named
 from tests.analysis.synthetic import edit_study
 from tests.data.conftest import save_image, save_mask
 from tests.records import SCORES, leave_record
@@ -231,6 +232,8 @@ def test_what_is_typed_is_not_searched_and_multiples_are_of_the_recipes_rate():
         (DeclaredTune(grid={"recipe.lr": []}), "recipe.lr has no value"),
         (DeclaredTune(space={"recipe.lr": [0.001]}, trials=20), r"study\.tune\.grid is empty.*study\.tune\.search=optuna"),
         (DeclaredTune(grid={"recipe.optimizer": ["2x"]}), "no number"),
+        (DeclaredTune(grid={"recipe.lrr": ["0.3x", "1x"]}), r"grid\.recipe\.lrr: there is no such key\. Did you mean 'lr'"),
+        (DeclaredTune(grid={"recipe.lrr": [0.1]}), r"grid\.recipe\.lrr: there is no such key\. Did you mean 'lr'"),
         (DeclaredTune(grid={"recipe.epochs": [10, 20]}), r"recipe\.epochs cannot be searched"),
         (DeclaredTune(grid={"recipe.schedule.warmup_steps": [1, 2]}), r"recipe\.schedule\.warmup_steps cannot be searched"),
         (DeclaredTune(grid={"+stop.epochs": [1, 2]}), r"\+stop\.epochs cannot be searched"),
@@ -514,3 +517,10 @@ def test_whole_groups_are_held_out_of_what_is_learnt_and_pretrained(tmp_path, ov
         assert checked <= scored
         parts.append(frozenset(scored))
     assert len({*parts}) > 1  # the seed draws which
+
+
+def test_true_and_one_are_two_values_of_a_grid(tmp_path):
+    searched = plan(DeclaredTune(grid={"+settings.flag": [1, True, 1]})).search
+    assert searched is not None
+    assert searched.grid == {"+settings.flag": [1, True]}
+    assert len({named(0, settings) for settings in searched.tried(0)}) == 2

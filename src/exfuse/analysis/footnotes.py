@@ -23,6 +23,7 @@ from exfuse.store.study import SETTINGS, TOLERANCE, Study
 from exfuse.store.tuning import Space, Trial, is_pruned
 
 FEW = 200
+_FEW_SEARCHED = 30  # images, chosen: below, a search says that its choice is partly chance
 FEW_IMAGES = f"One seed and fewer than {FEW} images: up to 10 % of such intervals missed in simulations, not 5 %."
 _PLAIN = "cross_entropy"
 IMAGES_ONLY = "interval from one seed: over images only, it says nothing about the noise of training."
@@ -315,10 +316,13 @@ def _search(study: Study) -> list[str]:
     ]
     scored, learnt = ([one[split] for one in images] for split in ("val", "train"))
     of = f" ({_range(scored)} images; the other {_range(learnt)} were learnt)" if images else ""
+    luck = (
+        f" Of {max(scored)} images which settings are best is partly chance." if images and max(scored) < _FEW_SEARCHED else ""
+    )
     sentences = [
         f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {_percent(declared.epochs)} of the "
         f"epochs, scored on {_percent(declared.held_out)} of train{of}, never on val; its runs here take "
-        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {_taken(records)}."
+        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {_taken(records)}.{luck}"
     ]
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")

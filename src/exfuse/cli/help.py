@@ -4,6 +4,7 @@ import itertools
 import re
 import signal
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,8 @@ def answer(words: Sequence[str]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may read no more
     if words[:1] == ["--complete"]:
         print("\n".join(complete(words[1])))
+    elif words[:1] == ["--version"]:
+        print(f"exfuse {version('exfuse')}")
     elif words[:1] == ["--completion"]:
         print(_BASH, end="")
     else:

@@ -107,7 +107,7 @@ def split_scored_on(described: Described, manifest: str, run: Path) -> Split:
     """
     split = split_of(described, "val")
     if split.manifest() != manifest:
-        raise DataError(f"{run}: {split.name} val is not what this run was scored on. Restore its files, or train it anew.")
+        raise DataError(f"{run}: {split.name} is not what this run was scored on. Restore its files, or train it anew.")
     return split
 
 

@@ -69,7 +69,8 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     except (ImportError, TypeError, ValueError, RecursionError, KeyError) as error:
         waits = "missing" in str(error) and "argument" in str(error) and isinstance(code, dict) and not code.get(_PARTIAL)
         hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
-        said = f"KeyError: {error}" if isinstance(error, KeyError) else error
+        cause = error.__cause__ if isinstance(error, ImportError) else None  # Hydra's own words ask for an installed module
+        said = f"KeyError: {error}" if isinstance(error, KeyError) else f"{type(cause).__name__}: {cause}" if cause else error
         raise ConfigError(f"{group}={option.name} cannot be built: {said}.{hint}") from error
 
 

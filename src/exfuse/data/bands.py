@@ -182,6 +182,8 @@ def or_unfit(path: Path, work: Callable[[], Any]) -> Any:
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory. Scale it down, or cut it up.") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from error
         raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
 
 

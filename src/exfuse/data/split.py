@@ -13,7 +13,7 @@ from exfuse.data.bands import RGB, Bands
 from exfuse.data.contents import Content, content_hashes, contents
 from exfuse.data.pixels import Facts, look_at_mask, read_mask, turned_size, unknown_ids
 from exfuse.data.text import check_class_names, check_ids
-from exfuse.errors import DataError, UserError, plural
+from exfuse.errors import DataError, UserError, plural, some
 from exfuse.limits import Orientation
 from exfuse.palette import VOID, voc_palette
 from exfuse.randomness import derive_seed
@@ -233,7 +233,9 @@ def check_folders(name: str, folders: Iterable[Path], hint: str) -> None:
     """
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(f"{name} data not found: no folder {folder}.{hint}")
+            there = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+            others = f" {folder.parent} has {some(there)}." if there else ""
+            raise DataError(f"{name} data not found: no folder {folder}.{others}{hint}")
 
 
 def check_disjoint(train: Split, val: Split) -> None:

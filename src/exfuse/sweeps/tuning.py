@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from exfuse.config.words import as_typed
+from exfuse.config.words import as_typed, nearest_key
 from exfuse.errors import ConfigError
 from exfuse.store.checked import at
 from exfuse.store.description import NO_STOP, RunDescription, to_plain
@@ -204,7 +204,15 @@ class Search:
         return True
 
     def _resolve(self, place: str, key: str, values: Sequence[Value]) -> list[Value]:
-        usual = [at(to_plain(self._describe(row)), key.lstrip("+")) for row in self.rows]
+        rows, (parent, _, leaf) = [to_plain(self._describe(row)) for row in self.rows], key.rpartition(".")
+        beside = [at(row, parent) if parent else row for row in rows]
+        if (
+            "/" not in key
+            and not key.startswith("+")
+            and all(isinstance(one, dict) and one and leaf not in one for one in beside)
+        ):
+            raise ConfigError(f"study.tune.{place}.{key}: there is no such key. {nearest_key(leaf, beside[0], parent)}")
+        usual = [at(row, key.lstrip("+")) for row in rows]
         try:
             found = [[resolved(value, one) for value in values] for one in usual]
         except ValueError as error:
