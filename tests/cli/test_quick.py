@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig  # noqa: F401 - registers Hydra'
 
 from exfuse.config.overrides import describe_run
 from exfuse.files import sha256
+from exfuse.metrics.iou import Areas
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import label_of, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
@@ -32,7 +33,7 @@ def finish(row: str, seed: int, root: Path) -> RunFolder:
     counts = np.stack([np.roll(np.diag(np.arange(len(classes))), ROWS.index(row) > image, 1) for image in range(images)])
     folder.path.mkdir(parents=True)
     np.savez_compressed(folder.path / COUNTS, counts=counts.astype(np.int32), ids=[item.id for item in splits["val"].items])
-    scores = Scores(0.5, 0.5, dict.fromkeys(classes, 0.5), images, counts.sum(0).tolist())
+    scores = Scores.of(Areas.of_counts(counts), classes, counts.sum(0))
     record = Record(
         key=folder.key,
         status="done",

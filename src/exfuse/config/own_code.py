@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import exfuse
 from exfuse.config.options import code_of
 from exfuse.config.read import own_backbone
 from exfuse.config.signatures import source_of
@@ -16,7 +15,7 @@ from exfuse.store.description import Described, RunDescription
 
 _PATHS = sysconfig.get_paths()
 _INSTALLED = {Path(_PATHS[kind]).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}  # versions tell of it
-_OURS = Path(exfuse.__file__).resolve().parent
+_OURS = Path(__file__).resolve().parents[1]
 
 
 def own_code(described: Described) -> dict[str, str]:
