@@ -58,6 +58,12 @@ class Areas(NamedTuple):
         """Those of some images, in this order."""
         return Areas(*(area[places] for area in self))
 
+    @property
+    def whole(self) -> float:
+        """`score` of all images together."""
+        total = self.total()
+        return float(self.score(total.true.astype(np.float64), total.own.astype(np.float64)))
+
     def total(self) -> "Areas":
         """Summed over the first dimension, such as the images."""
         return Areas(*(area.sum(0) for area in self))

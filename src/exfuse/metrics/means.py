@@ -26,6 +26,11 @@ class Means(NamedTuple):
         """The scores: (images, 1)."""
         return self.scores[:, None]
 
+    @property
+    def whole(self) -> float:
+        """Their mean."""
+        return float(self.scores.mean())
+
     def at(self, places: Sequence[int]) -> "Means":
         """Those of some images, in this order."""
         return Means(self.scores[places])

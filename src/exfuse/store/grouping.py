@@ -1,9 +1,11 @@
 """Which images are not independent: frames of a video, tiles of one scan, photographs of one patient."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
@@ -122,9 +124,16 @@ def rule_of(data: str) -> GroupRule | None:
 
     For records of versions that knew no groups: their counts name the images all the same.
     """
-    for folder in reversed(config_dirs()):
-        for path in sorted(folder.glob("data/*.yaml")):
-            content = msgspec.yaml.decode(path.read_bytes())
-            if isinstance(content, dict) and content.get("name") == data and content.get("groups") not in (None, COLUMN):
-                return GroupRule(str(content["groups"]), bool(content.get("ordered", False)))
-    return None
+    stated = _stated(config_dirs()).get(data)
+    return GroupRule(*stated) if stated else None
+
+
+@functools.cache
+def _stated(folders: tuple[Path, ...]) -> dict[str, tuple[str, bool]]:
+    """Groups, and whether they are ordered, by the name of the data set; of several files the first in the last folder."""
+    found: dict[str, tuple[str, bool]] = {}
+    for path in [path for folder in reversed(folders) for path in sorted(folder.glob("data/*.yaml"))]:
+        content = msgspec.yaml.decode(path.read_bytes())
+        if isinstance(content, dict) and content.get("groups") not in (None, COLUMN):
+            found.setdefault(str(content.get("name")), (str(content["groups"]), bool(content.get("ordered", False))))
+    return found

@@ -200,8 +200,7 @@ class Run:
     def _scored(self) -> Scored:
         found, said = self.folder.scored(self.record), self.done
         if said is not None:
-            shared, own = (part.sum(0).astype(np.float64) for part in (found.additive.shared, found.additive.own))
-            counted = float(found.additive.score(shared, own))
+            counted = found.additive.whole
             if not math.isclose(counted, said.score, rel_tol=1e-6, abs_tol=1e-6):
                 precisely = said.metric.precisely
                 raise UserError(
