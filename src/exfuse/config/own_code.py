@@ -60,9 +60,10 @@ def changed_code(code: Mapping[str, str]) -> str:
 def _targets(described: Described) -> Iterator[str]:
     """Every ``_target_`` of the options that decide what a run computes."""
     recipe = described.recipe if isinstance(described, RunDescription) else described.pretraining.recipe
-    groups = {"decoder": described.decoder, "data": described.data, "optimizer": recipe.optimizer, "schedule": recipe.schedule}
+    groups = {"data": described.data, "optimizer": recipe.optimizer, "schedule": recipe.schedule}
     groups |= {f"technique/{slot}": option for slot, option in described.technique.items()}
-    groups |= {"loss": described.loss} if isinstance(described, RunDescription) else {}
+    if isinstance(described, RunDescription):
+        groups |= {"decoder": described.decoder, "loss": described.loss}
     for group, option in groups.items():
         yield from _named(code_of(group, option.name))
     if target := own_backbone(described.choices.get("backbone"), described.backbone.name):

@@ -18,6 +18,7 @@ from exfuse.files import sha256
 from exfuse.models.backbone import check_name
 from exfuse.models.sources import PUBLIC
 from exfuse.models.weights import weights_normalisation
+from exfuse.runs.asked import warn_of_code
 from exfuse.runs.child import run_child
 from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs
 from exfuse.store.checked import at, leaves
@@ -168,6 +169,7 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
             f"  {as_command([*pretrain_overrides(run), 'overwrite=true'])}"
         )
+    warn_of_code(record)
     held_out = split_of(run, "val")
     if held_out.manifest() not in record.backbone.excludes:
         console.print(
