@@ -10,12 +10,13 @@ from exfuse.files import sha256
 
 FILES = {
     "mine_too/__init__.py": "",
-    "mine_too/attention.py": "from . import helper\nfrom .deep.more import thing\nimport json, torch\n"
+    "mine_too/attention.py": "from . import helper\nfrom .deep.more import thing\nimport json, torch, of_the_system\n"
     "def late():\n    import aside\n",
     "mine_too/helper.py": "from mine_too import attention\n",  # a circle
     "mine_too/deep/more.py": "thing = 1\n",  # in a folder that is no package
     "mine_too/unused.py": "",
     "aside.py": "this is no Python",
+    "dist-packages/of_the_system.py": "x = 1",
 }
 
 
@@ -24,6 +25,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path / "dist-packages"))
     monkeypatch.syspath_prepend(str(tmp_path))
     named = ["mine_too.attention.Attention", "exfuse.models.gcn.GlobalConvolution", "torch.optim.AdamW", "no.such.thing"]
     monkeypatch.setattr(own_code, "_targets", lambda _: iter(named))

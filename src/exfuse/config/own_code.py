@@ -13,8 +13,8 @@ from exfuse.config.signatures import source_of
 from exfuse.files import sha256
 from exfuse.store.description import Described, RunDescription
 
-_PATHS = sysconfig.get_paths()
-_INSTALLED = {Path(_PATHS[kind]).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}  # versions tell of it
+_STANDARD = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")}
+_INSTALLED = {"site-packages", "dist-packages"}  # of the environment, the user or the system: versions tell of it
 _OURS = Path(__file__).resolve().parents[1]
 
 
@@ -84,7 +84,7 @@ def _named(code: Any) -> Iterator[str]:
 @functools.cache
 def _is_others(path: Path) -> bool:
     place = path.resolve()
-    return place.is_relative_to(_OURS) or any(place.is_relative_to(folder) for folder in _INSTALLED)
+    return not _INSTALLED.isdisjoint(place.parts) or any(place.is_relative_to(folder) for folder in (_OURS, *_STANDARD))
 
 
 def _imports(module: str, path: Path) -> list[str]:
