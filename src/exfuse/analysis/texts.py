@@ -9,14 +9,10 @@ A block stands between two lines, ``<!-- KIND of FOLDER -->`` and ``<!-- end -->
 """
 
 import csv
-import math
 import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-
-from scipy.special import stdtr, stdtrit
 
 from exfuse.analysis import cells
 from exfuse.analysis.cells import number, p_text, points_text
@@ -25,6 +21,7 @@ from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope, where
 from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.analysis.printed import added
+from exfuse.analysis.student import student
 from exfuse.analysis.table import Parts, compare_parts
 from exfuse.errors import UserError, plural
 from exfuse.files import write_text
@@ -203,7 +200,7 @@ def _probes(folder: Path) -> list[str]:
     tested = [
         (key, row) for key, by_row in changes.items() for row, values in by_row.items() if any(values) and len(values) > 1
     ]
-    adjusted = dict(zip(tested, holm([_student(changes[key][row])[2] for key, row in tested]), strict=True))
+    adjusted = dict(zip(tested, holm([student(changes[key][row]).p for key, row in tested]), strict=True))
     rows = list(dict.fromkeys(row for by_row in changes.values() for row in by_row))
     body = [
         [f"{question}, {level}", *(_probe_cell(by_row.get(row, []), adjusted.get(((question, level), row))) for row in rows)]
@@ -216,20 +213,12 @@ def _probes(folder: Path) -> list[str]:
     return [*table_lines(["", *rows], body), "", note]
 
 
-def _student(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, half the 95 % interval and p of a few values."""
-    mean, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, 1 - ALPHA / 2)) * error
-    return mean, half, float(2 * stdtr(len(values) - 1, -abs(mean) / error)) if error else float(mean == 0)
-
-
 def _probe_cell(values: Sequence[float], adjusted: float | None) -> str:
     if not any(values):
         return "as before" if values else ""
     if adjusted is None:
         return number(100 * values[0], signed=True)
-    mean, half, _ = _student(values)
-    mean, low, high = (number(100 * value, signed=True) for value in (mean, mean - half, mean + half))  # type: ignore[assignment]
+    mean, low, high = (number(100 * value, signed=True) for value in student(values)[:3])
     text = f"{mean} [{low}, {high}], p {p_text(adjusted)}"
     return f"**{text}**" if adjusted < ALPHA else text
 

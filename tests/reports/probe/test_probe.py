@@ -94,7 +94,9 @@ def test_values_that_cannot_be_used_are_refused(override, name):
 
 
 @pytest.mark.slow
-def test_two_trained_runs_are_probed_into_one_folder(baseline_run, finished_run, tmp_path, capsys):
+def test_two_trained_runs_are_probed_into_one_folder(baseline_run, train_small, tmp_path, capsys):
+    # at the full rate from its first step, so that SEB moves away from the network without it
+    finished_run = train_small("+ablation=seb_ecre", "recipe.lr=0.05", "recipe.schedule.warmup_steps=0")
     output = tmp_path / "probe"
     overrides = [f"checkpoint=[{baseline_run.path},{finished_run.path}]", f"output={output}", "train_images=8", "device=cpu"]
     probe_features(**config(*overrides))

@@ -1,6 +1,5 @@
 """`exfuse report probe`: draw cells from each run's maps, teach and score probes, say what several seeds say together."""
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 from rich import box
-from scipy import stats
 
 from exfuse.analysis.figures import probe as figure, style
+from exfuse.analysis.student import student
 from exfuse.composition.reading import read_split, split_of
 from exfuse.data.split import spread_evenly
 from exfuse.errors import UserError, plural
@@ -40,10 +39,7 @@ def summarise(results: Sequence[ProbeResult]) -> list[ProbeSummary]:
 def _summary(group: Sequence[ProbeResult]) -> ProbeSummary:
     before, after = [one.before for one in group], [one.after for one in group]
     differences = [one.after - one.before for one in group]
-    difference, low, high = statistics.mean(differences), None, None
-    if len(group) > 1:
-        reach = stats.t.ppf(0.975, len(group) - 1) * statistics.stdev(differences) / math.sqrt(len(group))
-        low, high = difference - reach, difference + reach
+    difference, low, high = student(differences)[:3] if len(group) > 1 else (differences[0], None, None)
     first = group[0]
     return ProbeSummary(
         first.row,
