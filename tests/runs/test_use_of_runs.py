@@ -86,13 +86,17 @@ def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder
     assert np.array_equal(np.asarray(mask), expected)
 
 
-def test_a_photograph_is_turned_as_its_camera_says(finished_run: RunFolder, tmp_path: Path) -> None:
+def test_a_photograph_is_turned_as_its_camera_says(
+    finished_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     image = Image.fromarray(np.zeros((40, 64, 3), np.uint8))
     exif = image.getexif()
     exif[0x0112] = 6  # to be turned by a quarter
-    image.save(tmp_path / "photo.jpg", exif=exif)
-    predict(str(finished_run.path), [str(tmp_path / "photo.jpg")], str(tmp_path / "out"), "cpu")
-    assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (64, 40)
+    image.save("photo.jpg", exif=exif)
+    predict(str(finished_run.path), ["photo.jpg"], None, "cpu")
+    written = tmp_path / "outputs" / "predictions" / finished_run.key / "photo.png"  # each run's in a place of its own
+    assert np.asarray(Image.open(written)).shape == (64, 40)
 
 
 def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def scores_of(folder: Path) -> list[Path]:
     return [folder / name for name in ("confusion.npz", "boundary.npz", "per_class.csv", "predictions.png", "scores.json")]
 
 
-def predict(run: str, images: list[str], output: str) -> None:
+def predict(run: str, images: list[str], output: str | None) -> None:
     """See `weights`; every image is there, and no mask takes its or another file's place.
 
     Raises:
@@ -70,8 +70,13 @@ def predict(run: str, images: list[str], output: str) -> None:
             if missing[0].is_dir()
             else f"No image {missing[0]}. Check the path."
         )
-    check_outputs(masks_of(paths, Path(output)), paths, of=masks_made_of(run, paths))
+    check_outputs(masks_of(paths, masks_folder(run, output)), paths, of=masks_made_of(run, paths))
     weights(run)
+
+
+def masks_folder(run: str, output: str | None) -> Path:
+    """Where a prediction's files go: one run's apart from another's, unless somebody says where."""
+    return Path(output or f"outputs/predictions/{RunFolder.name_of(Path(run))}")
 
 
 def masks_of(images: Iterable[Path], folder: Path) -> list[Path]:

@@ -14,13 +14,13 @@ from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Device
 from exfuse.process import choose_device
-from exfuse.runs.asked import masks_made_of, masks_of
+from exfuse.runs.asked import masks_folder, masks_made_of, masks_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction
 from exfuse.terminal import Console, track
 
 
-def predict(run: str, images: list[str], output: str, device: Device) -> None:
+def predict(run: str, images: list[str], output: str | None, device: Device) -> None:
     """Write ``NAME.png`` (palette mask) and ``NAME_overlay.png`` for every image, at its own size.
 
     Raises:
@@ -28,10 +28,10 @@ def predict(run: str, images: list[str], output: str, device: Device) -> None:
         DataError: if an image is missing, or cannot be decoded; the ones before it are written.
         UserError: if a mask would take the place of an image, of another one's mask or of what was not written here.
     """
-    paths, folder, where = [Path(image) for image in images], Path(output), choose_device(device)
+    paths, folder, where = [Path(image) for image in images], masks_folder(run, output), choose_device(device)
     with outputs(masks_of(paths, folder), paths, of=masks_made_of(run, paths)):
         _predict(Path(run), paths, folder, where)
-    Console().print(f"{plural(len(images), 'mask')} and {plural(len(images), 'overlay')}: {output}", soft_wrap=True)
+    Console().print(f"{plural(len(images), 'mask')} and {plural(len(images), 'overlay')}: {folder}", soft_wrap=True)
 
 
 def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device) -> None:
