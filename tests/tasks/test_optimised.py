@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from exfuse.errors import ConfigError
-from exfuse.runs.fitting import RateWarning
+from exfuse.runs.fitting import GradientWarning, RateWarning
 from exfuse.store.description import NO_STOP
 from exfuse.tasks.optimised import Learning, OptimisedTask
 from exfuse.tasks.schedule import poly
@@ -132,6 +132,27 @@ def test_a_schedule_may_end_at_zero_and_keep_a_group_frozen(factors, capsys):
     trainer.lr_scheduler_configs = [SimpleNamespace(scheduler=schedule)]
     RateWarning().on_train_start(trainer, None)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_module_that_nobody_calls_is_named_before_the_first_update(frozen, parts, capsys):
+    task = _Regression(fused=False)
+    task.model[0].idle = nn.Linear(2, 2).requires_grad_(not frozen)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        accumulate_grad_batches=parts,
+        callbacks=[GradientWarning()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, DataLoader(torch.ones(4, 3, 8, 8), batch_size=1))  # type: ignore[arg-type]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning:")]
+    assert len(said) == (not frozen)
+    assert "2 parameters, which will not learn: 0.idle.weight, 0.idle.bias. Call" in "".join(said) or frozen
 
 
 def test_an_optimiser_may_leave_out_what_is_frozen():

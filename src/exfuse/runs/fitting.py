@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
 from exfuse.config.own_code import own_code
-from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, plural, user_error
+from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, plural, some, user_error
 from exfuse.files import write_atomically
 from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
 from exfuse.runs.checkpoint import SealedCheckpointIO
@@ -125,6 +125,7 @@ def build_trainer(
         FiniteNumbers(),
         _OnceAnEpoch(),
         RateWarning(),
+        GradientWarning(),
         *extra,
         *logging_to.callbacks,
     ]
@@ -219,6 +220,23 @@ def _factor(factor: Callable[[int], float], step: int) -> float:
     except Exception as error:  # somebody's own
         why = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"recipe.schedule knows no learning rate of step {step}: {why}") from error
+
+
+class GradientWarning(Callback):
+    """Says before the first update which parameters the loss does not depend on, as those of a module that nobody calls."""
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step or not trainer.is_global_zero:
+            return
+        lacking = [
+            name.removeprefix("model.") for name, one in pl_module.named_parameters() if one.requires_grad and one.grad is None
+        ]
+        if lacking:
+            complain(
+                f"the loss does not depend on {plural(len(lacking), 'parameter')}, which will not learn: {some(lacking)}. "
+                "Call the module in forward, leave it out, or freeze it (requires_grad_(False)).",
+                "Warning",
+            )
 
 
 class _Heartbeat(Callback):
