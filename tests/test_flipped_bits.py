@@ -30,7 +30,7 @@ from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.history import read_history, write_history
 from exfuse.store.measured_costs import read_costs, write_costs
 from exfuse.store.outcome import Outcome, read_outcomes
-from exfuse.store.record import DONE, RUNNING, Backbone, Record
+from exfuse.store.record import DONE, RUNNING, BackboneRecord, Record
 from exfuse.store.seal import check_sealed, write_sealed
 from exfuse.store.sequential import Look, Rule, Sequential
 from exfuse.store.study import load_study
@@ -220,7 +220,7 @@ def backbone(folder: Path, overrides: list[str]) -> Iterator[tuple[str, Victim]]
     found, manifests = find_backbone(run)
     found.path.mkdir(parents=True)
     (found.path / WEIGHTS).write_bytes(random.Random(0).randbytes(4000))
-    about = Backbone("objects", ["a", "b"], accuracy={"main": 0.5}, sha256=sha256(found.path / WEIGHTS))
+    about = BackboneRecord("objects", ["a", "b"], accuracy={"main": 0.5}, sha256=sha256(found.path / WEIGHTS))
     found.write(Record(key=found.key, status=DONE, manifests=manifests, pretraining=about))
     quiet = Console(quiet=True)
     yield "backbone", Victim([found.path / WEIGHTS, found.path / "record.json"], lambda: choose_weights(run, quiet))

@@ -15,7 +15,7 @@ import exfuse
 from exfuse.analysis.console import per_class_table
 from exfuse.analysis.pictures import save_comparison
 from exfuse.errors import complain
-from exfuse.terminal import Console, Lines, Progress, Table, afterwards, track
+from exfuse.terminal import Console, Lines, Progress, RichTable, afterwards, track
 from exfuse.tracking.progress import ProgressBar, ProgressLines
 
 PACKAGE = Path(exfuse.__file__).parent
@@ -26,7 +26,7 @@ NAMES = ["[/bold]", "[red]", "[link=file:///etc/passwd]x", ":smile:", "$\\frac{"
 def test_text_of_data_is_shown_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     console = Console(file=file, width=200)
-    table = Table(name, title=name)
+    table = RichTable(name, title=name)
     table.add_row(name)
     console.print(table)
     console.print(f"about {name}")
@@ -63,7 +63,7 @@ def test_everybody_prints_by_this_terminal() -> None:
 
 def test_a_title_is_not_squeezed_into_a_narrow_table() -> None:
     file = io.StringIO()
-    table = Table(
+    table = RichTable(
         "a", "b", title="ss+lr, seed 0: objects of generated scenes", caption="1200 images to train on, 200 to score on"
     )
     Console(file=file, width=80).print(table)

@@ -288,7 +288,7 @@ def handling(kinds: Sequence[signal.Signals], handler: Callable[..., object]) ->
 
 
 def in_own_process(module: str, asked: Any, what: str, advice: str = "") -> Any:
-    """What ``module``, run as a program that `answers`, makes of plain data, as plain data.
+    """What ``module``, run as a program that calls `answer_request`, makes of plain data, as plain data.
 
     Args:
         module: its dotted name.
@@ -309,7 +309,7 @@ def in_own_process(module: str, asked: Any, what: str, advice: str = "") -> Any:
         raise UserError(ended.rstrip()) from error
 
 
-def answers(work: Callable[[Any], Any]) -> None:
+def answer_request(work: Callable[[Any], Any]) -> None:
     """Be such a process: print, last of all, what ``work`` makes of what standard input asks."""
     print(msgspec.json.encode(work(msgspec.json.decode(sys.stdin.buffer.read()))).decode())
 

@@ -105,7 +105,7 @@ def track(items: Iterable[T], description: str, total: float | None = None, **se
         yield from progress.track(items, total, description=description)
 
 
-class Table(rich.table.Table):
+class RichTable(rich.table.Table):
     """Rich's, whose title and caption are as wide as they need, however narrow its columns are."""
 
     def __rich_console__(
@@ -115,12 +115,12 @@ class Table(rich.table.Table):
             yield Text("", "table.title").append(self.title)
         bare = copy.copy(self)
         bare.title = bare.caption = None
-        yield from super(Table, bare).__rich_console__(console, options)
+        yield from super(RichTable, bare).__rich_console__(console, options)
         if self.caption:
             yield Text("", "table.caption").append(self.caption)
 
 
-def columns(headers: Iterable[str], words: Sequence[str] = (), footers: Iterable[str] = ()) -> list[Column]:
+def table_columns(headers: Iterable[str], words: Sequence[str] = (), footers: Iterable[str] = ()) -> list[Column]:
     """Columns of a table: those of ``words`` to the left, others, of numbers, to the right; long text is folded."""
     return [
         Column(header, footer, justify="left" if header in words else "right", overflow="fold")

@@ -126,7 +126,7 @@ def test_the_trimap_figure_shows_every_band_and_each_rows_gain(tmp_path):
     baseline, seb = study.rows
     assert trimap.rows_with_areas(study) == [baseline, seb]
     for (radius, scores), (same, gains), (_, theirs) in zip(
-        trimap.curve(seb), trimap.curve(seb, baseline), trimap.curve(baseline), strict=True
+        trimap.band_curve(seb), trimap.band_curve(seb, baseline), trimap.band_curve(baseline), strict=True
     ):
         assert radius == same
         assert scores == [100 * run.boundary_areas.band(radius).total().mean_iou() for run in seb.runs.values()]

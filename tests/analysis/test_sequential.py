@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from exfuse.analysis.resampling import Noise
-from exfuse.analysis.sequential import ALPHA, Deciding, adjusted_p, level, share
+from exfuse.analysis.sequential import ALPHA, Deciding, level, sequential_p, spent_share
 from exfuse.store.sequential import DIFFERENT, SMALLER, Rule
 from tests.analysis.sequential_simulation import EFFECTS, REGIMES, ROWS, as_good, sequential, table
 from tests.sharing import FULL, amount
@@ -57,14 +57,14 @@ def test_all_looks_at_a_comparison_raise_as_many_false_alarms_as_it_may(first, m
 
 
 def test_p_counts_all_looks_and_comparisons():
-    assert sum(share(number, 2, 4) for number in (2, 3, 4)) == pytest.approx(1)
+    assert sum(spent_share(number, 2, 4) for number in (2, 3, 4)) == pytest.approx(1)
     assert ALPHA < sum(1 - level(number, CHAIN) for number in (2, 3, 4)) * len(CHAIN.pairs) < 1.3 * ALPHA
-    assert adjusted_p([1 - level(2, CHAIN)], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
-    assert adjusted_p([0.9, 1 - level(3, CHAIN), 0.9], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
-    assert adjusted_p([], CHAIN) == 1.0
-    found = [adjusted_p([p], CHAIN) for p in (1e-12, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.9)]
+    assert sequential_p([1 - level(2, CHAIN)], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
+    assert sequential_p([0.9, 1 - level(3, CHAIN), 0.9], CHAIN) == pytest.approx(ALPHA, rel=1e-3)
+    assert sequential_p([], CHAIN) == 1.0
+    found = [sequential_p([p], CHAIN) for p in (1e-12, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.9)]
     assert found == sorted(found)
-    assert found[0] == pytest.approx(1e-12 * 3 / share(2, 2, 4))  # Bonferroni's, where simulations know nothing
+    assert found[0] == pytest.approx(1e-12 * 3 / spent_share(2, 2, 4))  # Bonferroni's, where simulations know nothing
 
 
 @pytest.mark.parametrize("comparisons", [1, 3, 19, 20, 31, 100])
@@ -72,7 +72,7 @@ def test_what_a_look_calls_different_is_a_finding_of_the_table(comparisons):
     rule = replace(CHAIN, pairs=[(f"row{number}", "base") for number in range(comparisons)])
     for seeds in (2, 3, 4):
         found = [0.9] * (seeds - 2) + [(1 - level(seeds, rule)) * (1 - 1e-6)]
-        assert adjusted_p(found, rule) < ALPHA
+        assert sequential_p(found, rule) < ALPHA
 
 
 def bounds(table):

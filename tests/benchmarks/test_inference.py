@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from exfuse.benchmarks import inference
-from exfuse.benchmarks.variants import build
+from exfuse.benchmarks.variants import build_variant
 from tests.benchmarks import DEVICES
 from tests.sharing import amount
 
@@ -10,7 +10,7 @@ from tests.sharing import amount
 @pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_variant_is_timed_and_compared_at_every_size(device, monkeypatch):
-    monkeypatch.setattr(inference, "build", lambda variant, device: build(variant, device, backbone="resnet18"))
+    monkeypatch.setattr(inference, "build_variant", lambda variant, device: build_variant(variant, device, backbone="resnet18"))
     sizes = amount((65,), (32, 65))
     monkeypatch.setattr(inference, "_SIZES", sizes)
     monkeypatch.setattr(inference, "_REPEATS", 1)
@@ -31,7 +31,7 @@ def test_every_variant_is_timed_and_compared_at_every_size(device, monkeypatch):
 
 
 def test_statistics_are_those_of_a_batch():
-    model = inference._with_statistics(build("GCN baseline", "cpu", backbone="resnet18"))
+    model = inference._with_statistics(build_variant("GCN baseline", "cpu", backbone="resnet18"))
     means = [value for name, value in model.state_dict().items() if name.endswith("running_mean")]
     assert not model.training
     assert all(torch.count_nonzero(mean) for mean in means)

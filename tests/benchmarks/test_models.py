@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from exfuse.benchmarks import memory, models
 from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement
-from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
+from exfuse.benchmarks.variants import VARIANTS, batch, build_variant, loss_of
 from tests.benchmarks import DEVICES
 
 pytest.importorskip("segmentation_models_pytorch")
@@ -25,7 +25,7 @@ def gradients(model, forward, image, truth):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_layers_one_after_the_other_have_values_and_gradients_of_the_fast_forms(variant):
     image, truth = batch("cpu", 48)
-    fast, layers = (build(variant, "cpu", "resnet18", fast=fast).double() for fast in (True, False))
+    fast, layers = (build_variant(variant, "cpu", "resnet18", fast=fast).double() for fast in (True, False))
     predictions = []
     for model in (fast, layers):
         model.encoder.eval()

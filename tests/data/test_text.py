@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exfuse.data.folder import read_folder
-from exfuse.data.text import read_class_names, read_groups, read_ids
+from exfuse.data.text import read_class_names, read_groups, read_id_list
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 
@@ -26,7 +26,7 @@ ENCODINGS = {
 def test_every_encoding_that_says_what_it_is_reads_alike(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(ENCODINGS[encoding]("bière\nérable\nzoo\n"))
-    assert read_ids(path, "") == read_class_names(path) == ["bière", "érable", "zoo"]
+    assert read_id_list(path, "") == read_class_names(path) == ["bière", "érable", "zoo"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_every_encoding_that_says_what_it_is_reads_alike(tmp_path: Path, encodin
 def test_what_says_nothing_of_its_encoding_and_is_no_utf_8_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(content)
-    for read in (lambda: read_ids(path, ""), lambda: read_class_names(path)):
+    for read in (lambda: read_id_list(path, ""), lambda: read_class_names(path)):
         with pytest.raises(DataError, match=r"list\.txt is no text in UTF-8.*Save it as UTF-8"):
             read()
 
@@ -59,7 +59,7 @@ def test_lines_that_are_no_ids_are_refused_with_what_they_are(tmp_path: Path, te
     path = tmp_path / "train.txt"
     path.write_bytes(text.encode())
     with pytest.raises(DataError, match=says) as refusal:
-        read_ids(path, "")
+        read_id_list(path, "")
     assert str(path) in str(refusal.value)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from exfuse.data.pixels import read_image, read_mask
 from exfuse.data.split import Split, check_disjoint
-from exfuse.data.text import read_ids
+from exfuse.data.text import read_id_list
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 
@@ -155,7 +155,7 @@ def test_real_masks_hold_the_voc_ids_alone(real_data):
 
 
 def test_official_lists_have_the_published_counts_and_do_not_overlap(real_data):
-    lists = {name: read_ids(real_data / "voc_lists" / f"{name}.txt", "") for name in ("train", "val", "train_aug")}
+    lists = {name: read_id_list(real_data / "voc_lists" / f"{name}.txt", "") for name in ("train", "val", "train_aug")}
     assert {name: len(ids) for name, ids in lists.items()} == {"train": 1464, "val": 1449, "train_aug": 10582}
     assert not set(lists["train_aug"]) & set(lists["val"])
     assert set(lists["train"]) < set(lists["train_aug"])

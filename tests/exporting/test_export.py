@@ -18,7 +18,7 @@ from exfuse.data.bands import Bands
 from exfuse.data.transforms import EvalTransform
 from exfuse.errors import CheckpointError, UserError, user_error
 from exfuse.exporting.command import agreement, export
-from exfuse.exporting.formats import FORMATS, describe
+from exfuse.exporting.formats import FORMATS, describe_file
 from exfuse.files import write_atomically
 from exfuse.palette import voc_palette
 from exfuse.runs.checkpoint import SealedCheckpointIO, load_checkpoint
@@ -91,7 +91,7 @@ def test_so_does_a_file_of_either_kind_of_every_other_layer(make_run, name, over
         torch.export.load(path, extra_files=extra)
         said = json.loads(extra["description.json"])
         assert "at least" in said["sizes"]
-        assert said == describe(run.record(), CLASSES, json.loads(said["sizes"]))
+        assert said == describe_file(run.record(), CLASSES, json.loads(said["sizes"]))
 
 
 @pytest.mark.parametrize("name", amount(["torch"], ["onnx", "torch"]))
@@ -114,7 +114,7 @@ def test_the_file_alone_says_how_to_use_it(exported_run):
     assert (about["upright"], about["size"]) == (True, None)
     assert about["palette"] == voc_palette()[: len(CLASSES)].ravel().tolist()
     assert "at least 33" in about["sizes"]
-    assert {name: json.dumps(value) for name, value in about.items()} == describe(run.record(), CLASSES, about["sizes"])
+    assert {name: json.dumps(value) for name, value in about.items()} == describe_file(run.record(), CLASSES, about["sizes"])
 
 
 def test_the_example_in_the_help_needs_neither_torch_nor_this_project(exported_run, tmp_path):
@@ -216,12 +216,12 @@ def test_it_is_checked_on_the_runs_own_images(make_run, capsys):
 
 def test_a_description_is_text_that_says_the_same(exported_run):
     record = exported_run[0].record()
-    said = {name: json.loads(text) for name, text in describe(record, ["a"], "any").items()}
+    said = {name: json.loads(text) for name, text in describe_file(record, ["a"], "any").items()}
     assert (said["run"], said["label"], said["commit"]) == (record.key, record.label, record.environment.commit)
     assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 0, 0], "any")
     assert said["mean"] == record.config["backbone"]["normalisation"]["mean"]
     assert said["long_side"] == record.config["recipe"]["long_side"]
-    fixed = {name: json.loads(text) for name, text in describe(record, ["a"], "67x90", [67, 90]).items()}
+    fixed = {name: json.loads(text) for name, text in describe_file(record, ["a"], "67x90", [67, 90]).items()}
     assert (fixed["size"], fixed["long_side"]) == ([67, 90], None)
 
 

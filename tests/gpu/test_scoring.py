@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exfuse import load
-from exfuse.benchmarks.variants import VARIANTS, batch, build, loss_of
+from exfuse.benchmarks.variants import VARIANTS, batch, build_variant, loss_of
 from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data
 from exfuse.config import search_path
@@ -23,7 +23,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.evaluation import evaluate
 from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription
-from exfuse.tasks.scoring import score
+from exfuse.tasks.scoring import score_images
 from tests.command import Command
 from tests.conftest import REPOSITORY
 from tests.described import arguments_of
@@ -43,7 +43,7 @@ def exact(device: torch.device) -> torch.device:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_scores_are_those_of_the_cpu(variant: str, exact: torch.device) -> None:
     image, _ = batch("cpu", 96, images=1)
-    model = build(variant, "cpu", "resnet18").eval()
+    model = build_variant(variant, "cpu", "resnet18").eval()
     with torch.inference_mode():
         expected = model(image).scores
         found = model.to(exact)(image.to(exact)).scores.cpu()
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_cpu(variant: str, exact: torch.device) -> None:
 
 
 def gradients(variant: str, device: torch.device, dtype: torch.dtype, autocast: torch.dtype | None, fast: bool) -> Tensor:
-    model = build(variant, "cpu", "resnet18", fast=fast).to(device, dtype)
+    model = build_variant(variant, "cpu", "resnet18", fast=fast).to(device, dtype)
     image, truth = batch("cpu", 64)
     with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
         loss = loss_of(model(image.to(device, dtype)), truth.to(device), model.auxiliary_weights)
@@ -98,8 +98,8 @@ def test_a_run_is_scored_on_the_gpu_as_on_the_cpu_and_twice_the_same(
     model, described, _ = load_checkpoint(run.path)
     plan = plan_run(described)
     data = build_data(described, plan.splits["train"], plan.splits["val"]).val_set
-    there, again = (score(model, data, exact, workers).counts for _ in range(2))
-    here = score(model, data, torch.device("cpu"), 0).counts
+    there, again = (score_images(model, data, exact, workers).counts for _ in range(2))
+    here = score_images(model, data, torch.device("cpu"), 0).counts
     assert np.array_equal(there, again)
     assert np.abs(there - here).sum() / 2 <= (1 - _DECIDED) * here.sum()
     assert np.array_equal(there.sum((1, 2)), here.sum((1, 2)))

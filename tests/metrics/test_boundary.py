@@ -11,8 +11,8 @@ from exfuse.metrics.boundary import (
     border_distance,
     boundary_region,
     boundary_width,
-    complete,
     count_image,
+    fill_void,
     find_edges,
 )
 from exfuse.metrics.boundary_areas import RADII
@@ -75,7 +75,7 @@ def test_edges_do_not_depend_on_where_distances_lie_in_memory(monkeypatch):
     monkeypatch.setattr(cv2, "distanceTransform", measure_somewhere)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # as in a loader worker; several threads part the rows otherwise
-    found = [tuple(np.asarray(part).tobytes() for part in (complete(truth), *find_edges(truth))) for _ in range(16)]
+    found = [tuple(np.asarray(part).tobytes() for part in (fill_void(truth), *find_edges(truth))) for _ in range(16)]
     cv2.setNumThreads(threads)
     assert len(set(found)) == 1
     whole = border_distance(truth)[truth != VOID].astype(np.float64) ** 2
@@ -105,7 +105,7 @@ def test_bands_and_interiors_equal_brute_force(seed, size):
 @pytest.mark.parametrize("seed", range(4))
 def test_void_takes_the_label_of_the_nearest_labelled_pixel(seed, size):
     mask = random_mask(seed, *size, void=0.3)
-    completed = complete(mask)
+    completed = fill_void(mask)
     np.testing.assert_array_equal(completed[mask != VOID], mask[mask != VOID])
     for y, x in zip(*np.nonzero(mask == VOID), strict=True):
         if (mask == VOID).all():
@@ -138,7 +138,7 @@ def test_boundary_iou_equals_its_definition_by_sets(seed):
     areas = count_areas(predicted, truth, find_edges(truth), CLASSES)
     width, known = round(0.02 * 75), truth != VOID
     assert boundary_width(60, 45) == width
-    whole = complete(truth)
+    whole = fill_void(truth)
     for label in range(CLASSES):
         true = eroded_contour(whole == label, width) & known
         guessed = eroded_contour(predicted == label, width) & known
@@ -155,7 +155,7 @@ def test_a_void_contour_is_a_border_and_the_band_starts_beside_it():
     assert areas.true[1].tolist() == [10, 10]
     assert areas.true[:-1].sum(0).tolist() == [100, 100]
     assert boundary_width(10, 25) == 1
-    halves = complete(truth)
+    halves = fill_void(truth)
     assert (halves[:, :13] == 0).all()
     assert (halves[:, 13:] == 1).all()
 
@@ -165,7 +165,7 @@ def test_a_perfect_prediction_has_perfect_boundaries_even_through_a_void_contour
     cv2.circle(truth, (200, 150), 80, 3, -1)
     whole = truth.copy()
     cv2.circle(truth, (200, 150), 80, VOID, 5)
-    areas = count_areas(complete(truth), truth, find_edges(truth), CLASSES)
+    areas = count_areas(fill_void(truth), truth, find_edges(truth), CLASSES)
     np.testing.assert_array_equal(areas.iou()[-1], [1, np.nan, np.nan, 1])
     assert areas.mean_iou().tolist()[-1] == 1
     nearly = count_areas(whole, truth, find_edges(truth), CLASSES)

@@ -183,9 +183,9 @@ def test_every_table_names_random_weights(finished_run: RunFolder, capsys: pytes
     console = Console(width=200)
     console.print(comparison_table([record], "title"))
     assert "random" in capsys.readouterr().out
-    from exfuse.runs.finished import show_outcome
+    from exfuse.runs.finished import print_outcome
 
-    show_outcome(finished_run, record, console)
+    print_outcome(finished_run, record, console)
     assert "random weights" in capsys.readouterr().out
 
 

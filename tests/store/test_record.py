@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from exfuse.errors import UserError
 from exfuse.store.find import find_run
 from exfuse.store.folder import COUNTS, RunFolder, list_runs
-from exfuse.store.record import OLD, SCHEMA, Backbone, BoundaryScores, Record
+from exfuse.store.record import OLD, SCHEMA, BackboneRecord, BoundaryScores, Record
 from tests.records import SCORES, leave_record
 from tests.sharing import amount
 
@@ -162,7 +162,7 @@ def test_a_backbone_of_the_old_schema_is_read(tmp_path: Path) -> None:
     )
     record = folder.record()
     assert record is not None
-    assert record.backbone == Backbone("objects", ["cat"], ["v"], {"main": 0.5}, 1.5, sha256="0")
+    assert record.backbone == BackboneRecord("objects", ["cat"], ["v"], {"main": 0.5}, 1.5, sha256="0")
     assert record.scored is None
     with pytest.raises(ValueError, match="has no scores"):
         _ = record.scores

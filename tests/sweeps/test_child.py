@@ -271,11 +271,11 @@ def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(
         assert run.returncode == 0
         return not hasattr(clients[-1], "process")
 
-    server.share(environment)
+    server.start_shared(environment)
     process, folder = server._shared.process, Path(os.environ[server.SHARED]).parent  # type: ignore[attr-defined]
     assert folder.stat().st_mode & 0o077 == 0
     assert [connected(), connected()] == [True, True]
-    server.share(environment)
+    server.start_shared(environment)
     assert server._shared.process is process  # type: ignore[attr-defined]
     clients[0].connection.close()
     assert [one.fits(environment) for one in clients] == [False, True]
@@ -288,18 +288,18 @@ def test_processes_share_a_server_unless_it_has_ended_or_runs_other_code(
     process.wait()
     assert clients[1].fits(environment)  # a fork outlives what it was forked from
     assert not connected()
-    server.share(environment)
+    server.start_shared(environment)
     assert connected()
     assert not folder.exists()
     process, folder = server._shared.process, Path(os.environ[server.SHARED]).parent
-    server.share(environment | {"OMP_NUM_THREADS": "7"})
+    server.start_shared(environment | {"OMP_NUM_THREADS": "7"})
     assert process.wait(patience(10))
     assert not folder.exists()
     assert server._shared.process.poll() is None
     monkeypatch.setattr(server, "_shared", None)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
     (tmp_path / ("long" * 30)).mkdir()
-    server.share(environment)  # no socket has such a path
+    server.start_shared(environment)  # no socket has such a path
     assert server._shared is None
     for one in clients:
         one.connection.close()

@@ -14,7 +14,7 @@ from rich.console import Console
 from exfuse import process
 from exfuse.errors import ConfigError, UserError
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import STARTED, WAITING, Outcome, Progress
+from exfuse.store.outcome import STARTED, WAITING, Outcome, RunProgress
 from exfuse.sweeps import parallel, watching
 from exfuse.sweeps.watching import Planned, is_swept, seconds_left, summary, sweeping, view, watch, watched
 from tests.records import leave_record
@@ -123,7 +123,7 @@ def job(number: int, row: str, seed: int, status: str, **more) -> Outcome:
 def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     outcomes = [
         job(0, "narrow", 0, "done", seconds=100),
-        job(1, "wide", 0, STARTED, began=1000.0, progress=Progress(3.0, 12)),  # a quarter in 250 s: 1,000 s in all, 750 left
+        job(1, "wide", 0, STARTED, began=1000.0, progress=RunProgress(3.0, 12)),  # a quarter in 250 s: 1,000 s in all, 750 left
         job(2, "narrow", 1, WAITING),
         job(3, "wide", 1, WAITING),
         job(4, "other", 0, WAITING),  # like the mean of the others: 550 s
@@ -170,13 +170,13 @@ def test_lines_tell_of_each_run_once_in_all_stages_of_a_sweep(
 
 
 def test_a_backbone_that_is_made_first_is_named_and_tells_nothing_of_the_time_left() -> None:
-    making = job(0, "ss", 0, STARTED, began=1000.0, progress=Progress(2.0, 8, 0.5, "backbone"))
+    making = job(0, "ss", 0, STARTED, began=1000.0, progress=RunProgress(2.0, 8, 0.5, "backbone"))
     assert seconds_left([making], 1, now=1100.0) is None
     console = Console(width=120, record=True)
     console.print(view([making]))
     assert "backbone, epoch 3 of 8, 50.0 %" in console.export_text()
     # a run that goes on with its sixth of twelve epochs: three in 30 s
-    resumed = job(0, "ss", 0, STARTED, began=1000.0, before=5.0, progress=Progress(8.0, 12))
+    resumed = job(0, "ss", 0, STARTED, began=1000.0, before=5.0, progress=RunProgress(8.0, 12))
     assert seconds_left([resumed], 1, now=1030.0) == pytest.approx(4 * 10)
 
 
@@ -186,7 +186,7 @@ def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:
         for number, (row, lr) in enumerate([("baseline", 0.1), ("baseline", 0.3), ("seb", 0.1), ("seb", 0.3)])
     ]
     finals = [
-        job(4, "baseline", 0, STARTED, swept=["recipe.lr=0.1"], began=1.0, progress=Progress(3.4, 12, 0.412)),
+        job(4, "baseline", 0, STARTED, swept=["recipe.lr=0.1"], began=1.0, progress=RunProgress(3.4, 12, 0.412)),
         job(5, "seb", 0, "failed", swept=["recipe.lr=0.3"], reason="out of memory"),
         job(6, "baseline", 1, WAITING, swept=["recipe.lr=0.1"]),
         job(7, "seb", 1, WAITING, swept=["recipe.lr=0.3"]),

@@ -17,7 +17,7 @@ from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, read_study, split
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
-from exfuse.sweeps.tuning import Job, key_of
+from exfuse.sweeps.tuning import Job, overridden_key
 from tests.analysis.synthetic import StudyBuilder
 from tests.command import Command
 from tests.small_runs import SMALL
@@ -36,7 +36,7 @@ def jobs_of(*typed: str, study: dict[str, Any] = STUDY, **params: str) -> tuple[
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Job]:
-    return [list(row) for row in dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in jobs)]
+    return [list(row) for row in dict.fromkeys(tuple(one for one in job if overridden_key(one) != "seed") for job in jobs)]
 
 
 def test_every_row_runs_by_its_own_overrides_with_every_seed() -> None:

@@ -15,7 +15,7 @@ from exfuse.runs.child import Ended
 from exfuse.runs.known import find_known, is_finished
 from exfuse.store.description import RunDescription
 from exfuse.store.folder import COUNTS, RunFolder
-from exfuse.store.outcome import BUSY, Outcome, Progress
+from exfuse.store.outcome import BUSY, Outcome, RunProgress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED
 from exfuse.sweeps import supervisor
 from exfuse.sweeps.supervisor import _always_written, _bring_to_an_end, _patience, judge
@@ -89,9 +89,9 @@ def test_a_disk_that_is_full_for_a_moment_costs_a_line_of_progress_and_no_run(
     outcome = Outcome(0, [], "baseline", 0, {}, str(tmp_path), "0123456789abcdef", "started")
     patience = _patience(compose_config(), outcome, tmp_path)
     patience.hear('{"epoch": 1, "ep')  # half a word, for want of space
-    patience.hear(msgspec.json.encode(Progress(1, 3)).decode())
+    patience.hear(msgspec.json.encode(RunProgress(1, 3)).decode())
     patience.say("no progress")
     with _always_written(outcome, tmp_path, 0.0):
         outcome.status = DONE
-    assert (outcome.progress, outcome.status) == (Progress(1, 3), DONE)
+    assert (outcome.progress, outcome.status) == (RunProgress(1, 3), DONE)
     assert "cannot be written (No space left on device); the run goes on." in capsys.readouterr().err

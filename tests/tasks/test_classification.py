@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from exfuse.errors import ConfigError
-from exfuse.models.classifier import Scores
+from exfuse.models.classifier import ClassifierScores
 from exfuse.tasks.classification import classification_losses
 
 
@@ -15,7 +15,7 @@ def cross_entropy(scores, shares):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_every_classifier_has_its_smoothed_cross_entropy(smoothing):
     main, branch, label = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 0])
-    losses = classification_losses(Scores(main, {"res2": branch}), label, smoothing)
+    losses = classification_losses(ClassifierScores(main, {"res2": branch}), label, smoothing)
     shares = torch.eye(3)[label] * (1 - smoothing) + smoothing / 3
     assert list(losses) == ["main", "res2"]
     torch.testing.assert_close(losses["main"], cross_entropy(main, shares))
@@ -24,7 +24,7 @@ def test_every_classifier_has_its_smoothed_cross_entropy(smoothing):
 
 def test_shares_of_a_mixed_batch_are_targets_too():
     scores, shares = torch.randn(4, 3), torch.rand(4, 3).softmax(1)
-    losses = classification_losses(Scores(scores, {}), shares, 0.0)
+    losses = classification_losses(ClassifierScores(scores, {}), shares, 0.0)
     torch.testing.assert_close(losses["main"], cross_entropy(scores, shares))
 
 

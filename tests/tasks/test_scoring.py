@@ -17,7 +17,7 @@ from exfuse.metrics.iou import Areas
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.store.description import RunDescription
-from exfuse.tasks.scoring import ScoredImages, score
+from exfuse.tasks.scoring import ScoredImages, score_images
 from tests.described import HALF, changed
 from tests.tasks.test_protocols import PROTOCOLS, protocol_of
 
@@ -72,7 +72,7 @@ def test_scores_depend_neither_on_order_nor_company_nor_workers(name, split, tra
     decide = build_protocol(protocol_of(f"protocol={name}"), trained)
 
     def scored(items, workers=0):
-        return score(
+        return score_images(
             model, SegmentationDataset(replace(split, items=items), build_eval_transform(trained)), CPU, workers, decide
         )
 
@@ -89,7 +89,7 @@ def test_scores_depend_neither_on_order_nor_company_nor_workers(name, split, tra
 @torch.inference_mode()
 def test_scores_are_the_counts_and_areas_of_what_the_protocol_decides(split, trained, model):
     dataset = SegmentationDataset(split, build_eval_transform(trained))
-    whole = score(model, dataset, CPU, 0)
+    whole = score_images(model, dataset, CPU, 0)
     for place, sample in enumerate(dataset):
         truth = sample["mask"].numpy()
         ids = model(sample["image"][None]).scores.argmax(1)[0].numpy().astype(np.uint8)
@@ -105,7 +105,7 @@ def test_scores_are_the_counts_and_areas_of_what_the_protocol_decides(split, tra
 
 
 def test_bands_and_interiors_of_every_radius_add_up_to_the_whole(split, trained, model):
-    scored = score(model, SegmentationDataset(split, build_eval_transform(trained)), CPU, 0)
+    scored = score_images(model, SegmentationDataset(split, build_eval_transform(trained)), CPU, 0)
     whole = Areas.of_counts(scored.counts)
     for radius in scored.areas.radii:
         for band, interior, all_ in zip(scored.areas.band(radius), scored.areas.interior(radius), whole, strict=True):
@@ -119,7 +119,7 @@ def test_bands_and_interiors_of_every_radius_add_up_to_the_whole(split, trained,
 def test_scoring_leaves_the_global_settings_as_they_were(split, trained, model):
     torch.backends.cudnn.benchmark = True
     try:
-        score(model, SegmentationDataset(replace(split, items=split.items[:1]), build_eval_transform(trained)), CPU, 0)
+        score_images(model, SegmentationDataset(replace(split, items=split.items[:1]), build_eval_transform(trained)), CPU, 0)
         assert torch.backends.cudnn.benchmark
         assert not torch.backends.cudnn.deterministic
     finally:

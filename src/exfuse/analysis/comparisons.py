@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from exfuse.analysis.effects import FactorialEffects, factorial_effects
 from exfuse.analysis.resampling import Additive, Interval, OneGroupError, Resampled, TooFewLabelledError
-from exfuse.analysis.sequential import adjusted_p
+from exfuse.analysis.sequential import sequential_p
 from exfuse.errors import UserError
 from exfuse.store.sequential import Rule
 from exfuse.store.study import BELOW, SETTINGS, Claim, Run, Study, StudyRow
@@ -102,7 +102,7 @@ def _over_looks(one: Comparison, rule: Rule, drawn: "_Drawn") -> Comparison:
     prefix = list(itertools.takewhile((set(row.records) & set(base.records)).__contains__, rule.seeds))
     looks = [rule.seeds[:number] for number in range(rule.first, len(prefix) + 1)]
     intervals = [drawn.compare(row, base, seeds=seeds).interval for seeds in looks]
-    return replace(one, adjusted=adjusted_p([found.p_value for found in intervals if found], rule))
+    return replace(one, adjusted=sequential_p([found.p_value for found in intervals if found], rule))
 
 
 def _hardest(claim: Claim, drawn: "_Drawn", among: Sequence[tuple[StudyRow, StudyRow]]) -> Comparison:

@@ -10,10 +10,10 @@ from exfuse.metrics.boundary_areas import EDGE_RADIUS, BoundaryAreas
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
 from exfuse.store.costs import COSTS
 from exfuse.store.record import Record
-from exfuse.terminal import Table, columns
+from exfuse.terminal import RichTable, table_columns
 
 
-def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, areas: BoundaryAreas | None = None) -> Table:
+def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, areas: BoundaryAreas | None = None) -> RichTable:
     """IoU per class, classes absent from the truth named as such, with the mean below.
 
     Args:
@@ -22,7 +22,7 @@ def per_class_table(counts: NDArray[np.int64], classes: list[str], title: str, a
         title: of the table.
         areas: if known, IoU inside objects, near borders and along contours are columns too.
     """
-    table = Table(title=title, show_footer=True)
+    table = RichTable(title=title, show_footer=True)
     scores = iou_per_class(counts)
     present = int(np.isfinite(scores).sum())
     table.add_column("class", footer=f"mean of {present} classes")
@@ -51,14 +51,14 @@ def _percent(score: float) -> str:
     return f"{100 * score:.1f}" if np.isfinite(score) else "absent"
 
 
-def comparison_table(records: Sequence[Record], title: str) -> Table:
+def comparison_table(records: Sequence[Record], title: str) -> RichTable:
     """Runs as columns: IoU per class, their mean, parameters and training time.
 
     Args:
         records: of finished runs that were scored on the same images.
         title: of the table.
     """
-    table = Table(*columns(["class", *columns_of(records)], ["class"]), title=title)
+    table = RichTable(*table_columns(["class", *columns_of(records)], ["class"]), title=title)
     for name in records[0].scores.iou:
         values = [record.scores.iou[name] for record in records]
         table.add_row(name, *("absent" if value is None else f"{100 * value:.1f}" for value in values))
@@ -80,7 +80,7 @@ def _cost(value: float | None, scale: float) -> str:
     return f"{scale * value:,.{max(0, digits)}f}"
 
 
-def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
+def mistakes_table(records: Sequence[Record], most: int = 8) -> RichTable:
     """The most frequent mistakes, runs as columns: % of a true class' pixels that are taken for another class.
 
     Args:
@@ -88,7 +88,7 @@ def mistakes_table(records: Sequence[Record], most: int = 8) -> Table:
         most: how many mistakes, by the pixels they cost over all runs.
     """
     headers, words = ["truth", "taken for", *columns_of(records)], ("truth", "taken for")
-    table = Table(*columns(headers, words), title=f"The {most} mistakes that cost most pixels, % of the true class")
+    table = RichTable(*table_columns(headers, words), title=f"The {most} mistakes that cost most pixels, % of the true class")
     counts = np.array([record.scores.confusion for record in records])  # (runs, C, C)
     wrong = counts.sum(0) * (1 - np.eye(counts.shape[-1], dtype=np.int64))
     classes = list(records[0].scores.iou)
@@ -107,10 +107,10 @@ def columns_of(records: Sequence[Record]) -> list[str]:
     return [f"{name}\n{record.key[:8]}" if called.count(name) > 1 else name for name, record in keyed]
 
 
-def accuracy_table(record: Record) -> Table:
+def accuracy_table(record: Record) -> RichTable:
     """Classification accuracy of a finished pretraining: of the head and of each of SS's branches."""
     title = f"{record.title}, seed {record.seed}: {record.data}"
-    table = Table(*columns(("classifier", "accuracy %"), ["classifier"]), title=title)
+    table = RichTable(*table_columns(("classifier", "accuracy %"), ["classifier"]), title=title)
     for name, value in record.backbone.accuracy.items():
         table.add_row("head" if name == "main" else f"branch of {name}", f"{100 * value:.1f}")
     images = record.images

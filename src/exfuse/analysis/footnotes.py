@@ -18,7 +18,7 @@ from exfuse.errors import plural, rounded, some
 from exfuse.store.checked import leaves
 from exfuse.store.costs import COSTS, RowCosts
 from exfuse.store.measured_costs import FILE, Conditions, MeasuredCosts
-from exfuse.store.record import Record, changes
+from exfuse.store.record import Record, uncommitted_text
 from exfuse.store.study import SETTINGS, TOLERANCE, Study
 from exfuse.store.tuning import Space, Trial, is_pruned
 
@@ -525,7 +525,7 @@ def _measured(study: Study, measured: MeasuredCosts) -> list[str]:
 
 def _how(rows: Sequence[RowCosts], under: Conditions) -> str:
     worst = max(one.share for row in rows for one in (row.latency_ms, row.train_images_per_second))
-    commit = str(under.commit or "unknown")[:7] + changes(under.uncommitted_changes)
+    commit = str(under.commit or "unknown")[:7] + uncommitted_text(under.uncommitted_changes)
     layouts = f" in {_joined(row.layout for row in rows)}" if all(row.layout for row in rows) else ""
     return (
         f"Latency, throughput: all rows measured in one process on {under.name}, {plural(under.threads, 'thread')} ({FILE}), "

@@ -28,7 +28,7 @@ Bounds = Callable[[Pair, int, float], tuple[float, float] | None]
 _DRAWN = 400_000  # comparisons; what 20 of them may spend is then known to 3 %
 
 
-def share(seeds: int, first: int, most: int) -> float:
+def spent_share(seeds: int, first: int, most: int) -> float:
     """The share of its comparison's false alarms that the look at so many seeds may spend; in proportion to (seeds - 1)^2.
 
     Early looks, whose t has few degrees of freedom, could tell little with more.
@@ -51,7 +51,7 @@ def smallest(first: int, most: int) -> "NDArray[np.float64]":
         if number >= first:
             variance = (squares - total**2 / number) / (number - 1)
             p_values = 2 * stdtr(number - 1, -np.abs(total) / np.sqrt(number * variance))
-            np.minimum(found, p_values / share(number, first, most), out=found)
+            np.minimum(found, p_values / spent_share(number, first, most), out=found)
     return np.sort(found)
 
 
@@ -59,7 +59,7 @@ def level(seeds: int, rule: Rule) -> float:
     """Confidence of the interval of one look."""
     first, most = rule.first, len(rule.seeds)
     spent = smallest(first, most)[_place(rule)]
-    return float(1 - spent * share(seeds, first, most))
+    return float(1 - spent * spent_share(seeds, first, most))
 
 
 def _place(rule: Rule) -> int:
@@ -67,14 +67,14 @@ def _place(rule: Rule) -> int:
     return int(_DRAWN * ALPHA / len(rule.pairs)) - 1
 
 
-def adjusted_p(p_values: Sequence[float], rule: Rule) -> float:
+def sequential_p(p_values: Sequence[float], rule: Rule) -> float:
     """The smallest family-wise error at which a comparison's looks so far call it different.
 
     Args:
         p_values: of the interval over the first ``rule.first`` seeds, one more and so on.
     """
     first, most = rule.first, len(rule.seeds)
-    spent = min((p / share(seeds, first, most) for seeds, p in enumerate(p_values, first)), default=1.0)
+    spent = min((p / spent_share(seeds, first, most) for seeds, p in enumerate(p_values, first)), default=1.0)
     fewest = min(1000, _place(rule))  # fewer would know it badly, more would hide what was decided
     reached = max(fewest, int(smallest(first, most).searchsorted(spent, "right"))) / _DRAWN
     return float(min(1.0, len(rule.pairs) * min(reached, spent)))  # `spent` is Bonferroni's bound

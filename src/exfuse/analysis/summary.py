@@ -7,7 +7,7 @@ from pathlib import Path
 from exfuse.files import write_csv
 from exfuse.store.consistency import told_apart
 from exfuse.store.record import Record
-from exfuse.terminal import Table, columns
+from exfuse.terminal import RichTable, table_columns
 
 Values = dict[str, float]
 Variants = dict[str, dict[int, Values]]
@@ -51,10 +51,10 @@ def _scores(record: Record, classes: Sequence[str]) -> Values:
     return values
 
 
-def summary_table(variants: Variants, title: str) -> Table:
+def summary_table(variants: Variants, title: str) -> RichTable:
     """Mean and, where there are several seeds, their standard deviation (n - 1)."""
     names = _columns(variants)
-    table = Table(*columns(["variant", "seeds", *names], ["variant"]), title=title)
+    table = RichTable(*table_columns(["variant", "seeds", *names], ["variant"]), title=title)
     for name, seeds in variants.items():
         cells = []
         for column in names:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from exfuse.benchmarks.report import Measurement, describe_machine, files, missed, terminal_table, write_report
+from exfuse.benchmarks.report import Measurement, describe_machine, missed, report_files, terminal_table, write_report
 from exfuse.benchmarks.running import BenchmarkError, run_module
 from exfuse.errors import complain
 from exfuse.files import outputs
@@ -51,7 +51,7 @@ def bench(
     measurements: list[Measurement] = []
     failed: list[str] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    guard = outputs(files(Path(output)), published=True)
+    guard = outputs(report_files(Path(output)), published=True)
     with guard, Progress(*columns, console=console, transient=True) as progress:
         for number, module in enumerate(chosen, start=1):
             prefix = f"{number}/{len(chosen)} {module}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from exfuse.benchmarks.report import Measurement, hold, profile_of
-from exfuse.benchmarks.variants import VARIANTS, batch, build
+from exfuse.benchmarks.variants import VARIANTS, batch, build_variant
 from exfuse.fusing.fuse import fuse
 from exfuse.models.segmenter import ScoresAlone, Segmenter
 from exfuse.process import median_ms
@@ -33,7 +33,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     measurements = []
     for variant in VARIANTS:
         progress(f"{variant}: fusing")
-        model = _with_statistics(build(variant, device))
+        model = _with_statistics(build_variant(variant, device))
         fused = fuse(model)
         for size in _SIZES:
             measurements += _compare(f"{variant}, {size}x{size}", model, fused, device, size, progress)

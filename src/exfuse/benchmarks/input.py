@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 
 from exfuse.benchmarks.models import forward_gflops
 from exfuse.benchmarks.report import Measurement, hold, table_of_shares
-from exfuse.benchmarks.variants import build
+from exfuse.benchmarks.variants import build_variant
 from exfuse.data.device_augmentation import DeviceTransform, collate
 from exfuse.data.scenes import generate_scenes
 from exfuse.data.scenes_drawing import CLASSES
@@ -35,7 +35,7 @@ def measure(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     """Images a second of one core, and of all stages together against a core's share of eight GPUs."""
     torch.set_num_threads(1)
     progress("what a GPU is assumed to eat")
-    model, scale = build("GCN baseline", device, "resnet50"), (_CROP / 256) ** 2
+    model, scale = build_variant("GCN baseline", device, "resnet50"), (_CROP / 256) ** 2
     eaten = _PEAK * _SHARE / (_PASSES * scale * forward_gflops(model, device))
     assumed = f"assumed of one H100: {_SHARE:.0%} of {_PEAK / 1e3:.0f} TFLOP/s in the GCN baseline with ResNet50 at {_CROP} px"
     with tempfile.TemporaryDirectory() as scratch:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement, hold
-from exfuse.benchmarks.variants import VARIANTS, batch, build, training_step
-from exfuse.process import answers, choose_device, in_own_process, keep_freed_memory
+from exfuse.benchmarks.variants import VARIANTS, batch, build_variant, training_step
+from exfuse.process import answer_request, choose_device, in_own_process, keep_freed_memory
 from exfuse.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2
@@ -56,7 +56,7 @@ def memory_of(name: str, device: str, size: int, backbone: str = "resnet50") -> 
     keep_freed_memory()  # as in training
     choose_device(device)
     variant = name if name in VARIANTS else _WIDE
-    model = build(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED, fast=name != _PLAIN)
+    model = build_variant(variant, device, backbone, checkpoint_activations=name == _CHECKPOINTED, fast=name != _PLAIN)
     image, truth = batch(device, size, _IMAGES)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -83,4 +83,4 @@ class _Kept:
 
 
 if __name__ == "__main__":
-    answers(lambda asked: memory_of(*asked))
+    answer_request(lambda asked: memory_of(*asked))

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement, hold, profile_of
-from exfuse.benchmarks.variants import CLASSES, FORMATS, VARIANTS, batch, build, training_step
+from exfuse.benchmarks.variants import CLASSES, FORMATS, VARIANTS, batch, build_variant, training_step
 from exfuse.fusing.training import accelerate
 from exfuse.process import keep_freed_memory, median_ms
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction
@@ -49,8 +49,8 @@ def _steps(device: str, progress: Callable[[str], None]) -> list[Measurement]:
         fpn: placed(smp.FPN(_BACKBONE, encoder_weights=None, classes=CLASSES)),
         deeplab: placed(smp.DeepLabV3Plus(_BACKBONE, encoder_weights=None, classes=CLASSES)),
         public: placed(PublicExFuse(CLASSES, _BACKBONE)),
-        **{name: build(name, device, _BACKBONE) for name in VARIANTS},
-        plain: build("ExFuse, DAP wide", device, _BACKBONE, fast=False),
+        **{name: build_variant(name, device, _BACKBONE) for name in VARIANTS},
+        plain: build_variant("ExFuse, DAP wide", device, _BACKBONE, fast=False),
     }
     progress(f"training steps of {len(models)} models in turns")
     taken = dict(zip(models, best_steps([*models.values()], device), strict=True))
@@ -168,7 +168,7 @@ def _layouts(device: str, progress: Callable[[str], None]) -> list[Measurement]:
     for name, backbone, fast in subjects:
         what = f"{name}, {backbone}{'' if fast else ', layer after layer'}"
         progress(f"layouts: {what}")
-        model, (image, truth) = build(name, device, backbone, fast=fast), batch(device, _LARGE, _MANY)
+        model, (image, truth) = build_variant(name, device, backbone, fast=fast), batch(device, _LARGE, _MANY)
         taken = {}
         for layout, memory_format in _LAYOUTS.items():
             model, image = model.to(memory_format=memory_format), image.contiguous(memory_format=memory_format)

@@ -15,8 +15,8 @@ from exfuse.errors import rounded
 from exfuse.files import write_csv, write_json, write_text
 from exfuse.runs.environment import describe_environment, version_of
 from exfuse.store.checked import plain
-from exfuse.store.record import changes
-from exfuse.terminal import Table
+from exfuse.store.record import uncommitted_text
+from exfuse.terminal import RichTable
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -130,9 +130,9 @@ _DIGITS = 3
 _COLUMNS = ("item", "ours", "reference", "ratio", "target", "met", "details")
 
 
-def terminal_table(measurements: Sequence[Measurement]) -> Table:
+def terminal_table(measurements: Sequence[Measurement]) -> RichTable:
     """One line a measurement, a missed target in red."""
-    table = Table(title="Benchmarks", show_lines=True)
+    table = RichTable(title="Benchmarks", show_lines=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in ("ours", "reference", "ratio", "target") else "left")
     for measurement in measurements:
@@ -150,7 +150,7 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
         failed: modules that ended without measurements.
     """
     content = {"machine": machine, "failed": list(failed), "measurements": plain(list(measurements))}
-    text, table, data = files(folder)
+    text, table, data = report_files(folder)
     write_json(data, content)
     fields = Measurement.__struct_fields__[:-1]  # without profiles
     rows = [[getattr(one, name) for name in fields] for one in measurements]
@@ -158,7 +158,7 @@ def write_report(folder: Path, measurements: Sequence[Measurement], machine: dic
     write_text(text, _markdown(measurements, machine, failed))
 
 
-def files(folder: Path) -> list[Path]:
+def report_files(folder: Path) -> list[Path]:
     """What `write_report` writes."""
     return [folder / f"benchmarks.{suffix}" for suffix in ("md", "csv", "json")]
 
@@ -188,7 +188,7 @@ def _markdown(measurements: Sequence[Measurement], machine: dict[str, Any], fail
         "",
         f"- machine: {machine['machine']}; {machine['threads']} threads; {machine['system']}",
         *gpu,
-        f"- date: {machine['date']}; commit {machine['commit'] or 'unknown'}{changes(machine['uncommitted_changes'])}",
+        f"- date: {machine['date']}; commit {machine['commit'] or 'unknown'}{uncommitted_text(machine['uncommitted_changes'])}",
         f"- versions: {', '.join(f'{name} {version}' for name, version in machine['versions'].items())}",
         "",
         "Medians after warm-up, each ratio taken in one process. A line without a target is there to be compared with.",

@@ -18,7 +18,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.process import loader_workers, median_ms
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.tasks.confusion import confusion_counts, plain_confusion_counts
-from exfuse.tasks.scoring import score
+from exfuse.tasks.scoring import score_images
 from exfuse.tasks.segmentation import predict_ids
 
 _TARGET, _SCORING = "<= 0.02", ">= 0.85"  # of the forward pass, and of its images/s
@@ -86,7 +86,7 @@ def _scoring(model: Segmenter, name: str, where: str, device: str) -> list[Measu
 
     def scored_in_silence() -> None:
         with redirect_stdout(StringIO()):  # its progress
-            score(model, dataset, torch.device(device), workers)
+            score_images(model, dataset, torch.device(device), workers)
 
     forward, scoring, new = median_ms(
         [

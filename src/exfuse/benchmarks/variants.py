@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(
+def build_variant(
     variant: str, device: str, backbone: str = "resnet50", checkpoint_activations: bool = False, fast: bool = True
 ) -> Segmenter:
     """A variant by its name in `VARIANTS`, with random weights, in training mode and channels_last.

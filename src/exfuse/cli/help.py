@@ -33,7 +33,7 @@ complete -o default -o nospace -F _exfuse exfuse
 """
 
 
-class Option(NamedTuple):
+class ConfigKey(NamedTuple):
     """A key of a config file: its name with dots, the value that stands there and what its comment says."""
 
     key: str
@@ -49,7 +49,7 @@ def answer(words: Sequence[str]) -> None:
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may read no more
     if words[:1] == ["--complete"]:
-        print("\n".join(complete(words[1])))
+        print("\n".join(completions(words[1])))
     elif words[:1] == ["--version"]:
         print(f"exfuse {version('exfuse')}")
     elif words[:1] == ["--completion"]:
@@ -120,7 +120,7 @@ def verb_help(verb: Verb) -> str:
     return "\n".join(parts)
 
 
-def complete(line: str) -> list[str]:
+def completions(line: str) -> list[str]:
     """Words that may stand where ``line``, which begins with the command itself, ends."""
     words, typed = line.split()[1:], "" if line.endswith(" ") else line.split()[-1]
     before = words[: len(words) - bool(typed)]
@@ -156,10 +156,10 @@ def options_of(group: str, whole: bool = False) -> dict[str, str]:
     return found
 
 
-def own_options(name: str) -> list[Option]:
+def own_options(name: str) -> list[ConfigKey]:
     """The keys that a root config and those that it is based on hold, in their order, except groups."""
-    found: list[Option] = []
-    bases: list[Option] = []
+    found: list[ConfigKey] = []
+    bases: list[ConfigKey] = []
     above: list[str] = []
     for line in _file(name).read_text(encoding="utf-8").splitlines():
         match = _LINE.match(line)
@@ -171,7 +171,7 @@ def own_options(name: str) -> list[Option]:
             if match["value"] is None and match["key"] not in ("defaults", "_self_", "slots", "base"):
                 bases += own_options(match["key"])
         elif above[0] != "hydra" and match["value"] is not None:
-            found.append(Option(".".join(above), match["value"], match["comment"] or ""))
+            found.append(ConfigKey(".".join(above), match["value"], match["comment"] or ""))
     return found + bases
 
 
@@ -216,7 +216,7 @@ def _cut(line: str) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3].rsplit(' ', 1)[0]} ..."
 
 
-def _settings(options: Sequence[Option]) -> list[str]:
+def _settings(options: Sequence[ConfigKey]) -> list[str]:
     width = min(44, max(len(f"{option.key}={option.value}") for option in options))
     return [f"  {f'{option.key}={option.value}':<{width}}  {option.meaning}".rstrip() for option in options]
 

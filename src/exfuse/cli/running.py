@@ -25,7 +25,7 @@ from exfuse.config.signatures import signature
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.imports import without_unused
-from exfuse.store.find import find_runs
+from exfuse.store.find import find_named_runs
 from exfuse.terminal import outlive_streams
 
 _LASTING = ("train", "pretrain", "chain")  # verbs whose work stays, whether or not anybody reads of it
@@ -130,7 +130,7 @@ def _set_things(verb: Verb, config: DictConfig, things: dict[str, Any]) -> None:
         typed = OmegaConf.select(config, thing.key)
         if thing.is_run and typed:
             texts = [typed] if isinstance(typed, str) else [str(text) for text in typed]
-            found = [str(path) for path in find_runs(texts, Path(config.paths.runs))]
+            found = [str(path) for path in find_named_runs(texts, Path(config.paths.runs))]
             OmegaConf.update(config, thing.key, found if thing.many else found[0])
 
 

@@ -16,7 +16,7 @@ from exfuse.limits import Seed
 from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, RunFolder, list_runs, size_of
 from exfuse.store.record import RECORD
-from exfuse.terminal import Console, Table
+from exfuse.terminal import Console, RichTable
 
 _WIDE = 100  # characters, from which there is room for a time of day
 
@@ -81,7 +81,7 @@ def list_all(
         return
     console = Console()
     wide = console.width >= _WIDE
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table = RichTable(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for header in ("name", "data", "recipe"):
         table.add_column(header, overflow="fold")
     table.add_column("seed", no_wrap=True, justify="right")
@@ -112,7 +112,7 @@ def show(run: str, json: bool) -> None:
         return
     if found.record is None:
         raise UserError(found.damage)
-    record, row, table = found.record, _row(found), Table(show_header=False, box=None)
+    record, row, table = found.record, _row(found), RichTable(show_header=False, box=None)
     about = row._asdict() | {
         "miou": None if row.miou is None else f"{100 * row.miou:.1f} %",
         "size": decimal(row.size),
@@ -192,7 +192,7 @@ def du(paths_runs: str, paths_backbones: str, paths_cache: str, json: bool) -> N
     if json:
         print(as_json(sizes), end="")
         return
-    table = Table("what", "MB", "where", box=None)
+    table = RichTable("what", "MB", "where", box=None)
     for name, size in sizes.items():
         table.add_row(name, f"{size / 1e6:,.1f}", str(folders[name]))
     table.add_row("all", f"{sum(sizes.values()) / 1e6:,.1f}")

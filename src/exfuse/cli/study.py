@@ -5,12 +5,12 @@ from typing import Literal
 
 from exfuse.cli.help import options_of
 from exfuse.store.study import find_studies
-from exfuse.terminal import Console, Table
+from exfuse.terminal import Console, RichTable
 
 
 def list_all() -> None:
     """Print the studies of the config search path."""
-    table = Table("study", "question", box=None)
+    table = RichTable("study", "question", box=None)
     for name, meaning in options_of("study").items():
         table.add_row(name, meaning)
     Console().print(table)

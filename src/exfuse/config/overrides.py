@@ -57,7 +57,7 @@ def compose_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
 def parser() -> OverridesParser:
     """Hydra's, which knows the options of every group: a ``glob(*)`` can then name them."""
     path = create_config_search_path(str(CONFIG_DIR))
-    for folder in search_path.added():
+    for folder in search_path.added_folders():
         path.append("added", f"file://{folder}")
     return OverridesParser.create(config_loader=ConfigLoaderImpl(path))
 

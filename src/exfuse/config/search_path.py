@@ -31,7 +31,7 @@ def use(sources: Iterable[str | Path]) -> None:
     """
     found = [_folder(str(source)) for source in sources]
     folders = [path for path in found if path is not None and path != CONFIG_DIR]
-    if folders != [*added()]:
+    if folders != [*added_folders()]:
         _check_hidden([CONFIG_DIR, *folders])
         set_config_dirs(folders)
         register_slots()
@@ -82,24 +82,24 @@ def without_flags(words: Sequence[str]) -> list[str]:
     return [word for before, word in pairs if before not in _FLAGS and word.partition("=")[0] not in _FLAGS]
 
 
-def added() -> tuple[Path, ...]:
+def added_folders() -> tuple[Path, ...]:
     """The folders that the user added."""
     return config_dirs()[1:]
 
 
 def overrides() -> list[str]:
     """What makes Hydra look in the added folders, for compositions of our own."""
-    return [f"hydra.searchpath={as_typed([f'file://{path}' for path in added()])}"] if added() else []
+    return [f"hydra.searchpath={as_typed([f'file://{path}' for path in added_folders()])}"] if added_folders() else []
 
 
 def arguments() -> list[str]:
     """What makes a child process look there too."""
-    return ["--config-dir", str(added()[0])] if len(added()) == 1 else overrides()
+    return ["--config-dir", str(added_folders()[0])] if len(added_folders()) == 1 else overrides()
 
 
-def typed() -> list[str]:
+def folders_as_typed() -> list[str]:
     """The same as a user types it here, for texts: a folder elsewhere by its last name alone."""
-    near = [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name for path in added()]
+    near = [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name for path in added_folders()]
     several = [f"hydra.searchpath={as_typed([f'file://{name}' for name in near])}"] if near else []
     return ["--config-dir", *near] if len(near) == 1 else several
 

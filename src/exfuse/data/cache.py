@@ -45,7 +45,7 @@ class Samples(Protocol):
         """
 
 
-class Source(Samples, Protocol):
+class DecodedSamples(Samples, Protocol):
     """Samples as they are decoded from their files.
 
     Attributes:
@@ -119,7 +119,7 @@ class MemoryCache:
         layout: of the source.
     """
 
-    def __init__(self, source: Source, layout: Layout) -> None:
+    def __init__(self, source: DecodedSamples, layout: Layout) -> None:
         self.source, self.layout = source, layout
         self._map(_anonymous_file(layout.bytes + len(layout)))
 
@@ -218,7 +218,7 @@ class DiskCache:
         self.__init__(**state)  # type: ignore[misc]
 
 
-def open_disk_cache(source: Source, layout: Layout, folder: Path, workers: int = 0) -> DiskCache:
+def open_disk_cache(source: DecodedSamples, layout: Layout, folder: Path, workers: int = 0) -> DiskCache:
     """Open the file of these samples, writing it first where it is missing or cut short.
 
     Whoever comes second waits for the first. The list is written after the samples, both atomically.
@@ -250,7 +250,7 @@ def open_disk_cache(source: Source, layout: Layout, folder: Path, workers: int =
     return DiskCache(path, **listed)
 
 
-def _key(source: Source) -> str:
+def _key(source: DecodedSamples) -> str:
     made_by = {name: version(name) for name in _DECODERS}
     return hashlib.sha256(f"{_FORMAT} {source.identity()} {made_by}".encode()).hexdigest()[:16]
 
@@ -265,14 +265,14 @@ def _read_list(path: Path, layout: Layout) -> dict[str, Any] | None:
         return None
 
 
-def _decode(path: Path, source: Source, layout: Layout, position: int) -> int:
+def _decode(path: Path, source: DecodedSamples, layout: Layout, position: int) -> int:
     """Decode a sample into a file; its checksum."""
     views = layout.views(np.memmap(path, mode="r+"), position)
     copy_into(views, source.read(position), f"sample {position} of {source.name}")
     return _checksum(views)
 
 
-def _fill(path: Path, source: Source, layout: Layout, workers: int) -> list[int]:
+def _fill(path: Path, source: DecodedSamples, layout: Layout, workers: int) -> list[int]:
     """Decode every sample into ``path``; return the checksums."""
     with path.open("wb") as file:
         # its space now: a write into a mapped file for which there is none later ends the process by SIGBUS
@@ -322,7 +322,7 @@ class Kept(NamedTuple):
     place: str
 
 
-def keep(source: Source, policy: CachePolicy, processes: int = 1, taken: int = 0, workers: int = 0) -> Kept:
+def keep(source: DecodedSamples, policy: CachePolicy, processes: int = 1, taken: int = 0, workers: int = 0) -> Kept:
     """Put a cache before a source.
 
     Its size is known from the headers of the images before anything is decoded; reading headers ends where they exceed
@@ -358,7 +358,7 @@ def keep(source: Source, policy: CachePolicy, processes: int = 1, taken: int = 0
     )
 
 
-def _that_fit(source: Source, room: float) -> list[Shapes] | None:
+def _that_fit(source: DecodedSamples, room: float) -> list[Shapes] | None:
     """The shapes of all samples; None as soon as they take more than ``room`` bytes."""
     shapes, taken = list[Shapes](), 0
     for shape in _shapes(source):
@@ -369,7 +369,7 @@ def _that_fit(source: Source, room: float) -> list[Shapes] | None:
     return shapes
 
 
-def _shapes(source: Source) -> Iterator[Shapes]:
+def _shapes(source: DecodedSamples) -> Iterator[Shapes]:
     positions = iter(range(len(source)))
     with ThreadPoolExecutor(8) as pool:  # waiting for the disk, not computing
         while block := list(islice(positions, _BLOCK)):

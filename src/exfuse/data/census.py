@@ -12,7 +12,7 @@ from exfuse.data.pixels import class_table, look_at_mask
 from exfuse.data.split import Split, seen_groups
 from exfuse.errors import DataError, plural, some
 from exfuse.palette import VOID
-from exfuse.terminal import Table, columns
+from exfuse.terminal import RichTable, table_columns
 
 _SHOWN = 8  # names in a line
 _MOST_PADDING = 0.5  # of the crops' pixels, chosen: VOC's images under its usual recipe have a third
@@ -130,10 +130,10 @@ def padding_lines(split: Split, crop: int, scale: Sequence[float], long_side: in
     ]
 
 
-def census_table(split: Split) -> Table:
+def census_table(split: Split) -> RichTable:
     """Pixels and images of every class, and void."""
     census, title = count_classes(split), Text(f"{split.name}, {plural(len(split), 'image')}")
-    table = Table(*columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title)
+    table = RichTable(*table_columns(("id", "class", "pixels", "%", "images"), ["class"]), title=title)
     total = max(1, census.void + int(census.pixels.sum()))
     for id, name in enumerate(split.classes):
         pixels = int(census.pixels[id])

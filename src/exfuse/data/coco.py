@@ -213,7 +213,7 @@ RULES = 1  # raise it whenever the same annotations would be painted otherwise
 _PIECE = 500  # images
 
 
-class Source(msgspec.Struct, frozen=True):
+class MaskSource(msgspec.Struct, frozen=True):
     """What a store of masks is made from; a store of anything else is made anew.
 
     Attributes:
@@ -232,7 +232,7 @@ class Source(msgspec.Struct, frozen=True):
 class _Made(msgspec.Struct, frozen=True):
     """What a piece, or the index of all pieces, says: SHA-256 of each mask by image file, and what was left out and why."""
 
-    source: Source
+    source: MaskSource
     masks: dict[str, str]
     left_out: dict[str, int]
 
@@ -261,7 +261,7 @@ def convert_split(root: Path, split: str, classes: Sequence[str], minimum_pixels
         root: COCO's folder, with annotations/ and a folder of images for each split.
         split: such as train2017.
         classes: names of the ids 0..C-1, the first being the background.
-        minimum_pixels: see `Source`.
+        minimum_pixels: see `MaskSource`.
         workers: processes. Their number changes no byte.
 
     Returns:
@@ -273,7 +273,7 @@ def convert_split(root: Path, split: str, classes: Sequence[str], minimum_pixels
     """
     annotations, target = annotation_file(root, split), store_folder(root, split)
     images = read_annotations(annotations, classes)
-    source = Source(RULES, sha256(annotations), tuple(classes), minimum_pixels)
+    source = MaskSource(RULES, sha256(annotations), tuple(classes), minimum_pixels)
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{split}.lock"):
         pieces = [images[first : first + _PIECE] for first in range(0, len(images), _PIECE)]
@@ -286,7 +286,7 @@ def convert_split(root: Path, split: str, classes: Sequence[str], minimum_pixels
         return _finish(target, len(pieces), source) | {"remade": len(missing)}
 
 
-def _convert(target: Path, todo: list[tuple[int, list[AnnotatedImage]]], source: Source, workers: int) -> Iterator[None]:
+def _convert(target: Path, todo: list[tuple[int, list[AnnotatedImage]]], source: MaskSource, workers: int) -> Iterator[None]:
     if workers <= 1:
         for piece in todo:
             _convert_piece(target, *piece, source)
@@ -306,7 +306,7 @@ def _leave_ctrl_c_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _convert_piece(target: Path, number: int, images: list[AnnotatedImage], source: Source) -> None:
+def _convert_piece(target: Path, number: int, images: list[AnnotatedImage], source: MaskSource) -> None:
     person = person_id(source.classes)
     masks: dict[str, str] = {}
     left_out = {"without the classes": 0, "too few pixels": 0}
@@ -343,7 +343,7 @@ def _piece_path(target: Path, number: int) -> Path:
     return target / "pieces" / f"{number:05d}.json"
 
 
-def _is_whole(target: Path, number: int, source: Source) -> bool:
+def _is_whole(target: Path, number: int, source: MaskSource) -> bool:
     """Whether a piece was made from ``source`` and every one of its masks is the one that was written."""
     piece = decoded(_piece_path(target, number), _Made)
     if piece is None or piece.source != source:
@@ -351,7 +351,7 @@ def _is_whole(target: Path, number: int, source: Source) -> bool:
     return all(sha256(mask_path(target, file)) == digest for file, digest in piece.masks.items())
 
 
-def _finish(target: Path, pieces: int, source: Source) -> dict[str, Any]:
+def _finish(target: Path, pieces: int, source: MaskSource) -> dict[str, Any]:
     """Write the index of all pieces, if it is not there, and remove what it does not name."""
     parts = [_Made.read(_piece_path(target, number)) for number in range(pieces)]
     left_out = Counter[str]()
@@ -415,8 +415,8 @@ def _read_index(store: Path, annotations: Path, classes: Sequence[str], minimum_
     check_ids(index.masks, str(path))
     # where the annotations are gone, the masks stand for themselves
     made_from = content_hashes([annotations])[0] if annotations.is_file() else index.source.annotations
-    asked = Source(RULES, made_from, tuple(classes), minimum_pixels)
-    for key in Source.__struct_fields__:
+    asked = MaskSource(RULES, made_from, tuple(classes), minimum_pixels)
+    for key in MaskSource.__struct_fields__:
         if (made := getattr(index.source, key)) != (wanted := getattr(asked, key)):
             made, wanted = (list(value) if isinstance(value, tuple) else value for value in (made, wanted))
             raise DataError(f"{path} describes masks made with {key} {made}; {wanted} is wanted. Make them: {command}")

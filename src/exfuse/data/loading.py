@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from exfuse.data.cache import NO_CACHE, CachePolicy, Samples, Source, keep
+from exfuse.data.cache import NO_CACHE, CachePolicy, DecodedSamples, Samples, keep
 from exfuse.errors import ConfigError, plural
 from exfuse.limits import Workers
 from exfuse.process import loader_workers
@@ -46,7 +46,7 @@ class TrainSampler(DistributedSampler):
 class DecodedDataset(Dataset):
     """A data set that takes its samples from files, or from a cache before them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DecodedSamples) -> None:
         self.source = source
         self.samples: Samples = source
 

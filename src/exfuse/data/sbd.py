@@ -10,7 +10,7 @@ from scipy.io import loadmat
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.split import Item, Split, make_split
-from exfuse.data.text import read_ids
+from exfuse.data.text import read_id_list
 from exfuse.data.voc import voc_item
 from exfuse.errors import DataError
 from exfuse.files import decoded, write_folder, write_json
@@ -48,8 +48,8 @@ def read_train_aug(
     root, sbd_root = Path(root), Path(sbd_root)
     lists = root / "ImageSets" / "Segmentation"
     hint = "Set data.root to the folder that holds VOC2012."
-    fine, held_out = (read_ids(lists / f"{split}.txt", hint) for split in ("train", "val"))
-    coarse = [*read_ids(sbd_root / "train.txt", _HINT), *read_ids(sbd_root / "val.txt", _HINT)]
+    fine, held_out = (read_id_list(lists / f"{split}.txt", hint) for split in ("train", "val"))
+    coarse = [*read_id_list(sbd_root / "train.txt", _HINT), *read_id_list(sbd_root / "val.txt", _HINT)]
     extra = sorted(set(coarse) - set(fine) - set(held_out))
     masks = convert_masks(sbd_root, extra)
     items = [voc_item(root, id) for id in fine]

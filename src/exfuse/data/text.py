@@ -37,7 +37,7 @@ def read_lines(path: Path, hint: str) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 
-def read_ids(path: Path, hint: str) -> list[str]:
+def read_id_list(path: Path, hint: str) -> list[str]:
     """The ids in a list file, one a line.
 
     Raises:

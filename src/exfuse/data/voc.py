@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exfuse.data.split import Item, Split, check_folders, make_split
-from exfuse.data.text import check_ids, read_groups, read_ids, read_lines
+from exfuse.data.text import check_ids, read_groups, read_id_list, read_lines
 from exfuse.errors import DataError, plural
 from exfuse.limits import Counts, Orientation
 from exfuse.store.grouping import COLUMN
@@ -44,7 +44,7 @@ def read_voc(
     check_folders(name, (root / "JPEGImages", root / "SegmentationClass"), f"\n{_HINT}")
     path, count = root / "ImageSets" / "Segmentation" / f"{split}.txt", (counts or {}).get(split)
     by_id = read_groups(path, _HINT) if groups == COLUMN else groups
-    items = [voc_item(root, id) for id in (by_id if isinstance(by_id, dict) else read_ids(path, _HINT))]
+    items = [voc_item(root, id) for id in (by_id if isinstance(by_id, dict) else read_id_list(path, _HINT))]
     return make_split(f"{name} {split}", items, classes, count=count, orientation=orientation, groups=by_id, ordered=ordered)
 
 
@@ -79,7 +79,7 @@ def read_train_aug_png(
     lines = read_lines(path, f"Put the list of the {masks} masks there, 10,582 ids, one a line.")
     items = [_listed_item(root, masks, line, path) for line in lines]
     check_ids((item.id for item in items), str(path))
-    held_out = {*read_ids(lists / "val.txt", _HINT)}
+    held_out = {*read_id_list(lists / "val.txt", _HINT)}
     if shared := sorted(item.id for item in items if item.id in held_out):
         raise DataError(
             f"{path} lists {plural(len(shared), 'image')} of VOC's val, e.g. {shared[0]}: it is a list "

@@ -14,7 +14,7 @@ from exfuse.data.contents import hashed_anew
 from exfuse.data.pixels import read_image
 from exfuse.data.sbd import read_mat
 from exfuse.data.split import check_disjoint
-from exfuse.data.text import read_ids
+from exfuse.data.text import read_id_list
 from exfuse.data.voc import read_voc
 from exfuse.data_setup.archives import Archive, manifest_file, provide
 from exfuse.errors import ConfigError, DataError, UsageError, plural, some
@@ -215,7 +215,7 @@ def check_voc(source: Mapping[str, Any], data: Mapping[str, Any], thorough: bool
 def check_sbd(source: Mapping[str, Any], data: Mapping[str, Any], thorough: bool) -> None:
     """Check that every image that SBD lists has its .mat file, and that both can be read."""
     root = Path(data["sbd_root"])
-    ids = [id for split in ("train", "val") for id in read_ids(root / f"{split}.txt", "SBD's list is missing.")]
+    ids = [id for split in ("train", "val") for id in read_id_list(root / f"{split}.txt", "SBD's list is missing.")]
     if (wanted := source["counts"]["images"]) is not None and len(set(ids)) != wanted:
         raise DataError(f"{root} lists {plural(len(set(ids)), 'image')} where a complete SBD has {wanted:,}.")
     for id in ids:

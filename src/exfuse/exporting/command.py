@@ -17,7 +17,7 @@ from exfuse.composition.reading import bands_of, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.scenes_drawing import draw_scene
 from exfuse.errors import UserError, plural
-from exfuse.exporting.formats import FORMATS, Scoring, describe
+from exfuse.exporting.formats import FORMATS, Scoring, describe_file
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import outputs, write_atomically
 from exfuse.limits import Size
@@ -88,7 +88,7 @@ def export(
         with console.status("Tracing"):
             program = trace(model, size)
         with console.status("Writing"):
-            form.write(scratch, program, describe(record, classes, sizes, size))
+            form.write(scratch, program, describe_file(record, classes, sizes, size))
         with console.status("Checking"):
             found.append(agreement(model, form.load(scratch), images))
 

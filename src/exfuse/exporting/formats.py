@@ -23,10 +23,10 @@ Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B
 _DESCRIPTION = "description.json"
 
 
-Description = Mapping[str, str]  # an exported model's contract, see `describe`
+Description = Mapping[str, str]  # an exported model's contract, see `describe_file`
 
 
-def describe(record: Record, classes: Sequence[str], sizes: str, size: Size | None = None) -> Description:
+def describe_file(record: Record, classes: Sequence[str], sizes: str, size: Size | None = None) -> Description:
     """What travels inside a file; every value is text, as JSON.
 
     ``run`` is the key of the run whose weights these are, ``label`` its variant, ``commit`` that of the code that trained it,

@@ -16,7 +16,7 @@ from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import to_plain
 from exfuse.store.numbers_version import NUMBERS_VERSION
 from exfuse.store.published import CARD, WEIGHTS, Published, without_places
-from exfuse.store.record import Record, changes
+from exfuse.store.record import Record, uncommitted_text
 from exfuse.terminal import Console
 
 
@@ -99,7 +99,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
     ).to_yaml()
     per_class = [(escape(one), "-" if (iou := scores.iou.get(one)) is None else f"{100 * iou:.1f}") for one in classes]
     accuracy = f", pixel accuracy {100 * scores.pixel_accuracy:.1f} %" if scores.pixel_accuracy is not None else ""
-    commit = f"{environment.commit or 'unknown'}{changes(environment.uncommitted_changes)}"
+    commit = f"{environment.commit or 'unknown'}{uncommitted_text(environment.uncommitted_changes)}"
     lines = [
         "---",
         header,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from exfuse.config.words import as_typed
 from exfuse.errors import UserError, some
 from exfuse.files import folder_name, sha256, write_atomically
-from exfuse.importing.files import PAGE, Columns, FolderFile, Found, Score, read_folder
+from exfuse.importing.files import PAGE, Columns, FolderFile, Found, Score, read_results
 from exfuse.limits import NonNegative, Text
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -85,7 +85,7 @@ def import_study(
 
     source = Path(folder)
     columns = Columns(columns_row, str(columns_seed), columns_image, columns_score, columns_group)
-    file, found, left_out = read_folder(source, columns)
+    file, found, left_out = read_results(source, columns)
     named = {"name": metric_name, "unit": metric_unit, "better": metric_better}
     if any(named.values()):
         stated = {**(plain(file.metric) if file.metric else {}), **{key: value for key, value in named.items() if value}}

@@ -119,7 +119,7 @@ class Found:
         return f"{self.path} (row {self.run.row}, seed {self.run.seed})" if self.path.suffix == ".csv" else str(self.path)
 
 
-def read_folder(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found], list[Path]]:
+def read_results(folder: Path, columns: Columns) -> tuple[FolderFile, list[Found], list[Path]]:
     """Everything that a folder says, its runs by path, or by row of the table that holds them; or a table alone.
 
     Returns:

@@ -53,7 +53,7 @@ def find_edges(truth: Ids, radii: Sequence[int] = RADII) -> Edges:
     ring = np.zeros(truth.shape, np.uint8)
     for radius in radii:
         ring += distance > math.sqrt(radius**2 + 0.5)  # squares are whole numbers
-    return Edges(ring, boundary_region(complete(truth), width), width)
+    return Edges(ring, boundary_region(fill_void(truth), width), width)
 
 
 class ImageCounts(NamedTuple):
@@ -113,7 +113,7 @@ def border_distance(ids: Ids) -> NDArray[np.float32]:
     return distance
 
 
-def complete(truth: Ids) -> Ids:
+def fill_void(truth: Ids) -> Ids:
     """The mask with each void pixel given the label of the nearest labelled one, the least of several."""
     void = truth == VOID
     if not void.any() or void.all():

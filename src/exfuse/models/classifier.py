@@ -9,7 +9,7 @@ from exfuse.models.backbone import Backbone
 from exfuse.models.initialise import initialise
 
 
-class Scores(NamedTuple):
+class ClassifierScores(NamedTuple):
     """Class scores before softmax, (B, classes), of the head and of each branch by name."""
 
     main: Tensor
@@ -25,7 +25,7 @@ class Classifier(nn.Module):
         classes: number of classes.
 
     Shapes:
-        input (B, 3, H, W); output `Scores`.
+        input (B, 3, H, W); output `ClassifierScores`.
     """
 
     def __init__(self, backbone: Backbone, branches: nn.Module | None, classes: int) -> None:
@@ -34,9 +34,9 @@ class Classifier(nn.Module):
         self.head = nn.Linear(backbone.channels[-1], classes)
         self.branches = branches
 
-    def forward(self, image: Tensor) -> Scores:
+    def forward(self, image: Tensor) -> ClassifierScores:
         maps = self.backbone(image)
-        return Scores(self.head(maps[-1].mean((2, 3))), self.branches(maps) if self.branches is not None else {})
+        return ClassifierScores(self.head(maps[-1].mean((2, 3))), self.branches(maps) if self.branches is not None else {})
 
 
 def build_classifier(backbone: Backbone, branches: Callable[..., nn.Module] | None, classes: int, seed: int) -> Classifier:

@@ -99,7 +99,7 @@ def _plain(panel: Any) -> Panel:
     return Panel(type(panel).__name__, of("title") or names[0], str(getattr(x, "name", x)), names, of("metric_regex"), place)
 
 
-def publish(report: wr.Report, workspace: ws.Workspace) -> list[str]:
+def save_at_wandb(report: wr.Report, workspace: ws.Workspace) -> list[str]:
     """Save both at W&B and return their addresses. Whatever wandb raises is raised."""
     return [report.save().url, workspace.save().url]
 

@@ -92,7 +92,7 @@ def _points(panel: Panel, data: PageData) -> Chart:
         if known:
             marker = {"color": data.looks[row.name].colour, "size": 10}
             traces.append(
-                charts.points(*zip(*known, strict=True), mode="markers", marker=marker, name=charts.escape(row.title))
+                charts.scatter(*zip(*known, strict=True), mode="markers", marker=marker, name=charts.escape(row.title))
             )
     return charts.chart(traces, _ROW * panel.place[3], charts.escape(panel.x), charts.escape(panel.y[0]))
 

@@ -48,7 +48,7 @@ def report_to_wandb(study_folder: str, project: str, entity: str | None, publish
     if not publish:
         console.print("Nothing was sent. publish=true saves both at W&B, where the study's runs must be (wandb sync).")
         return
-    for address in _of_wandb(lambda: wandb_document.publish(report, workspace)):
+    for address in _of_wandb(lambda: wandb_document.save_at_wandb(report, workspace)):
         console.print(address, soft_wrap=True)
 
 

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from exfuse.config import search_path
 from exfuse.errors import HELD, complain, reason_of
 from exfuse.process import HEARTBEAT, handling
-from exfuse.runs.server import SHARED, Forked, Server, share
+from exfuse.runs.server import SHARED, Forked, Server, start_shared
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
@@ -146,7 +146,7 @@ def share_server(environment: Mapping[str, str]) -> None:
     Args:
         environment: what they find besides this process's, in which the libraries are to be loaded.
     """
-    share(_environment() | dict(environment))
+    start_shared(_environment() | dict(environment))
 
 
 class _Watch:

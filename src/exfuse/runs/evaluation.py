@@ -26,13 +26,13 @@ from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment
-from exfuse.runs.outcome import report_outcome, save_examples, summarise, write_scores
+from exfuse.runs.outcome import report_outcome, save_examples, total_scores, write_scores
 from exfuse.runs.start import seen_images
 from exfuse.store.checked import plain
 from exfuse.store.description import Option, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
-from exfuse.tasks.scoring import score
+from exfuse.tasks.scoring import score_images
 from exfuse.terminal import Console
 from exfuse.tracking.run_info import evaluation_info
 from exfuse.tracking.showing import show_scores
@@ -91,10 +91,10 @@ def evaluate(
     with (
         outputs(scores_of(folder), of=[of] * len(scores_of(folder))) if output else nullcontext()
     ):  # what lies in a run's folder is written here
-        counted = score(model, dataset, where, workers, decide)
+        counted = score_images(model, dataset, where, workers, decide)
         write_scores(folder, counted, dataset)
         save_examples(folder / "predictions.png", model, dataset, "prediction", where, decide=decide)
-        scores = summarise(counted, dataset)
+        scores = total_scores(counted, dataset)
         write_json(folder / "scores.json", origin | plain(scores))
     if logger is not None:
         info = evaluation_info(

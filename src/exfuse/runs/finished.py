@@ -29,10 +29,10 @@ def show_trained(folder: RunFolder, record: Record, console: Console) -> None:
     """Say that a run is finished, and show it."""
     console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
     warn_of_code(record)
-    show_outcome(folder, record, console)
+    print_outcome(folder, record, console)
 
 
-def show_outcome(folder: RunFolder, record: Record, console: Console) -> None:
+def print_outcome(folder: RunFolder, record: Record, console: Console) -> None:
     """Print the per-class table of a finished run and where its files are."""
     scores = record.scores
     scored_on = "train's held-out part" if record.setting("held_out.share") else "val"

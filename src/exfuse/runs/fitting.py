@@ -27,7 +27,7 @@ from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import D, PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import Progress
+from exfuse.store.outcome import RunProgress
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Environment, Health, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
@@ -258,7 +258,7 @@ class _Heartbeat(Callback):
 
     def _said(self, trainer: pl.Trainer, batch: int) -> str:
         epoch = trainer.current_epoch + batch / max(1, trainer.num_training_batches)
-        return msgspec.json.encode(Progress(epoch, trainer.max_epochs or 0, self.score, self.of)).decode()
+        return msgspec.json.encode(RunProgress(epoch, trainer.max_epochs or 0, self.score, self.of)).decode()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from exfuse.models.segmenter import Segmenter
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.record import DONE, BoundaryScores, Record, Scores
 from exfuse.tasks.prediction import EvaluationProtocol, predict_split
-from exfuse.tasks.scoring import ScoredImages, score
+from exfuse.tasks.scoring import ScoredImages, score_images
 from exfuse.tasks.segmentation import predict_ids
 
 _PICTURES = 6
@@ -36,11 +36,11 @@ def report_outcome(
 
     A run's own score is that of the single scale at native size, whatever else it is evaluated with later.
     """
-    scored = score(model, dataset, device, workers)
+    scored = score_images(model, dataset, device, workers)
     save_examples(folder.path / "predictions.png", model, dataset, origin.title, device)
     write_scores(folder.path, scored, dataset)  # which a record of before no longer describes
     hashes = {"confusion_sha256": sha256(folder.path / COUNTS), "boundary_sha256": sha256(folder.path / BOUNDARY)}
-    return folder.write(replace(origin, status=DONE, scored=summarise(scored, dataset), **hashes))
+    return folder.write(replace(origin, status=DONE, scored=total_scores(scored, dataset), **hashes))
 
 
 def write_scores(path: Path, scored: ScoredImages, dataset: SegmentationDataset) -> None:
@@ -61,7 +61,7 @@ def write_scores(path: Path, scored: ScoredImages, dataset: SegmentationDataset)
     _write_by_class(path / "per_class.csv", scored, dataset.split.classes)
 
 
-def summarise(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
+def total_scores(scored: ScoredImages, dataset: SegmentationDataset) -> Scores:
     """Scores over all images; IoU is None for a class that the truth does not hold."""
     boundary = BoundaryScores(**scored.areas.summary())
     return Scores.of(Areas.of_counts(scored.counts), dataset.split.classes, scored.counts.sum(0), boundary)

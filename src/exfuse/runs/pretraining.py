@@ -32,7 +32,7 @@ from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
 from exfuse.store.checked import plain as as_plain
 from exfuse.store.description import Normalisation, PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
-from exfuse.store.record import DONE, RUNNING, Backbone, Record
+from exfuse.store.record import DONE, RUNNING, BackboneRecord, Record
 from exfuse.tasks.classification import ClassificationTask
 from exfuse.tasks.stopping import AveragedWeights
 from exfuse.terminal import Console, afterwards
@@ -85,7 +85,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
             images={"train": len(train), "val": len(val)},
             manifests=manifests,
             config=to_plain(wanted),
-            pretraining=Backbone(train.name, list(train.classes), excludes=[held_out.manifest()]),
+            pretraining=BackboneRecord(train.name, list(train.classes), excludes=[held_out.manifest()]),
             environment=keep_code(wanted, folder),
         )
         with recorded(folder, origin):

@@ -89,7 +89,7 @@ class Server:
         return not ended and self.environment == environment and self.code == code_of_package()
 
 
-def share(environment: Mapping[str, str]) -> None:
+def start_shared(environment: Mapping[str, str]) -> None:
     """Start the server that the processes which this one starts from now on share, if there is none that fits.
 
     It ends with this process, and its forks with those that are connected to them. Where there can be none, each has its own.

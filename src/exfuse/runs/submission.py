@@ -6,7 +6,7 @@ from typing import Literal
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.data.pixels import image_size, read_image
-from exfuse.data.text import read_ids
+from exfuse.data.text import read_id_list
 from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text, plural
 from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Device, Positive
@@ -100,7 +100,7 @@ def image_sizes(data: Option, split: str, count: int | None) -> dict[str, Size]:
         DataError: if the list or an image is missing, or their number is not ``count``.
     """
     root = Path(data.settings["root"])
-    ids = read_ids(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
+    ids = read_id_list(root / "ImageSets" / "Segmentation" / f"{split}.txt", _HINT)
     if count is not None and len(ids) != count:
         raise DataError(f"VOC {split} lists {len(ids)} images where the server expects {count}. Complete it, or set count.")
     if missing := [image for id in ids if not (image := _image(root, id)).is_file()]:

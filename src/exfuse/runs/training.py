@@ -19,7 +19,7 @@ from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normali
 from exfuse.runs.checkpoint import load_weights
 from exfuse.runs.costs import TrainingCosts, TrainingTime, describe_costs
 from exfuse.runs.environment import describe_environment
-from exfuse.runs.finished import show_outcome, show_trained
+from exfuse.runs.finished import print_outcome, show_trained
 from exfuse.runs.fitting import build_trainer, fit, keep_code, keep_threads, prepare_process, recorded
 from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
@@ -127,7 +127,7 @@ def train(run: RunDescription) -> None:
                     record = report_outcome(folder, trained, task.model, val, device, workers)
                     with afterwards():
                         show_scores(trackers, record.scores, record.costs, task.model, val, device)
-                        show_outcome(folder, record, console)
+                        print_outcome(folder, record, console)
 
 
 def _assemble(

@@ -72,7 +72,7 @@ class Normalisation(_Part, frozen=True):
     std: Annotated[list[PositiveFloat], Meta(min_length=1)]
 
 
-class Backbone(_Part, frozen=True):
+class BackboneDescription(_Part, frozen=True):
     name: str
     init: str
     missing: Annotated[Literal["refuse", "make"], ASIDE]
@@ -279,7 +279,7 @@ class Described(_Part, frozen=True, kw_only=True):
     choices: Annotated[dict[str, str], ASIDE]
     seed: Seed
     technique: dict[str, Option]
-    backbone: Backbone
+    backbone: BackboneDescription
     decoder: Option
     data: Annotated[Option, ASIDE]  # the manifests stand for it
     pretraining: Annotated[Pretraining, ASIDE]  # the backbone's key stands for it

@@ -59,7 +59,7 @@ def find_run(text: str, root: Path) -> Path:
     raise UserError(f"There is no run {text} in {root}. {known} exfuse runs lists them.")
 
 
-def find_runs(texts: Sequence[str], root: Path) -> list[Path]:
+def find_named_runs(texts: Sequence[str], root: Path) -> list[Path]:
     """See `find_run`, for several."""
     return [find_run(text, root) for text in texts]
 

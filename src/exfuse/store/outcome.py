@@ -17,7 +17,7 @@ FAILED_BEFORE = "failed before"  # a run of a search at an earlier start, which 
 GOOD = (DONE, SKIPPED, ELSEWHERE)
 
 
-class Progress(msgspec.Struct, frozen=True):
+class RunProgress(msgspec.Struct, frozen=True):
     """How far a run is.
 
     Attributes:
@@ -65,7 +65,7 @@ class Outcome(msgspec.Struct):
     seconds: float = 0.0
     began: float = 0.0
     before: float = 0.0
-    progress: Progress | None = None
+    progress: RunProgress | None = None
 
     @property
     def folder(self) -> RunFolder:

@@ -57,7 +57,7 @@ class Environment(msgspec.Struct, frozen=True):
         return str(self.commit or "unknown")[:7]
 
 
-def changes(uncommitted: bool | None) -> str:
+def uncommitted_text(uncommitted: bool | None) -> str:
     """What to say behind a commit of what ran; empty if that was the commit itself."""
     return {True: " with uncommitted changes", False: "", None: " (uncommitted changes unknown)"}[uncommitted]
 
@@ -164,7 +164,7 @@ class Stopped(msgspec.Struct, frozen=True):
         return f"stopped at {self.epochs:.4g} of {self.of}"
 
 
-class Backbone(msgspec.Struct, frozen=True):
+class BackboneRecord(msgspec.Struct, frozen=True):
     """What a pretraining's record holds beside a run's.
 
     Attributes:
@@ -240,7 +240,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scored: Scores | None = msgspec.field(default=None, name="scores")
     averaged: Averaged | None = None
     imported: str = ""
-    pretraining: Backbone | None = msgspec.field(default=None, name="backbone")
+    pretraining: BackboneRecord | None = msgspec.field(default=None, name="backbone")
     checkpoint_sha256: str | None = None
     confusion_sha256: str | None = None
     boundary_sha256: str | None = None
@@ -305,7 +305,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.averaged.metric if self.averaged else MIOU
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> BackboneRecord:
         """What a pretraining leaves beside a run.
 
         Raises:

@@ -11,7 +11,7 @@ from exfuse.analysis.formats.markdown import table_lines
 from exfuse.errors import plural, rounded
 from exfuse.files import write_csv, write_text
 from exfuse.sweeps.budget import Budget, Training
-from exfuse.terminal import Table, columns
+from exfuse.terminal import RichTable, table_columns
 
 _COLUMNS = (
     "backbone",
@@ -37,13 +37,15 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def budget_table(budget: Budget) -> Table:
+def budget_table(budget: Budget) -> RichTable:
     """One line a training, the sum last, within 80 columns."""
     names, lines = _table([budget])
     shown = [place for place, name in enumerate(names) if name not in _UNSHOWN]
     *rows, total = ([line[place] for place in shown] for line in lines)
     headers = [_SHORT.get(name, name) for name in ("hours" if names[at].endswith(" hours") else names[at] for at in shown)]
-    table = Table(*columns(headers, _WORDS, total), title=f"{budget.backbone}: {budget.data}; {budget.recipe}", **_STYLE)
+    table = RichTable(
+        *table_columns(headers, _WORDS, total), title=f"{budget.backbone}: {budget.data}; {budget.recipe}", **_STYLE
+    )
     for row in rows:
         table.add_row(*row)
     return table
@@ -84,13 +86,13 @@ def write_budget(folder: Path, budgets: Sequence[Budget], command: str) -> list[
     told = dict.fromkeys(map(assumptions, budgets))
     text = "\n".join(["# Budget", "", f"`{command}`", "", *told, "", *settings, "", *table, ""])
 
-    paths = files(folder)
+    paths = budget_files(folder)
     write_text(paths[0], text)
     write_csv(paths[1], [names, *rows])
     return paths
 
 
-def files(folder: Path) -> list[Path]:
+def budget_files(folder: Path) -> list[Path]:
     """What `write_budget` writes."""
     return [folder / "budget.md", folder / "budget.csv"]
 

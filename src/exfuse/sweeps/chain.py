@@ -18,7 +18,7 @@ from exfuse.store.checked import typed as check
 from exfuse.store.description import Option
 from exfuse.store.folder import RunFolder
 from exfuse.sweeps.supervisor import judge
-from exfuse.terminal import Console, Table, columns
+from exfuse.terminal import Console, RichTable, table_columns
 
 _OWN = ("data", "recipe")  # each stage has its own
 _ABSENT = object()
@@ -150,10 +150,10 @@ def run_chain(stages: Sequence[Stage], console: Console) -> None:
             raise UserError(f"{title}, run {stage.folder.key}: {reason} The same command goes on with this stage.")
 
 
-def chain_table(stages: Sequence[Stage]) -> Table:
+def chain_table(stages: Sequence[Stage]) -> RichTable:
     """What the stages are and how far they have come."""
     words = ("stage", "trained on", "key", "status")
-    table = Table(*columns(("stage", "trained on", "images", "epochs", "key", "status", "mIoU %"), words))
+    table = RichTable(*table_columns(("stage", "trained on", "images", "epochs", "key", "status", "mIoU %"), words))
     for stage in stages:
         record = stage.folder.record()
         score = f"{100 * record.scores.miou:.1f}" if record and record.scored else ""

@@ -25,7 +25,7 @@ from exfuse.store.study import RECORDS, SCHEMA, Heading, RowFile, StudyFile, wri
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.variants import chosen_options
 from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name, two_settings
-from exfuse.sweeps.tuning import Search, key_of
+from exfuse.sweeps.tuning import Search, overridden_key
 
 _PATH = re.compile(r"/(?!.*[:,;]\s|.*\.$).+")
 
@@ -88,7 +88,7 @@ def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[
     records = {row.name: [runs[key].record() for key in filter(None, row.runs.values())] for row in rows}
     first = {name: done[0] for name, found in records.items() if (done := [one for one in found if one and one.done])}
     overrides = {row.name: study.overrides[row.name] for row in rows}
-    return {"overrides": overrides, "settings": differences(first, map(key_of, itertools.chain(*overrides.values())))}
+    return {"overrides": overrides, "settings": differences(first, map(overridden_key, itertools.chain(*overrides.values())))}
 
 
 def _names(outcomes: Sequence[Outcome], declared: Mapping[str, DeclaredRow | None], settled: Collection[str]) -> list[str]:
@@ -135,14 +135,14 @@ def swept_besides(outcomes: Sequence[Outcome], settled: Collection[str] = ()) ->
         outcomes: of the jobs.
         settled: keys that a search has settled, or a row declares, which nobody swept.
     """
-    settled = {*map(key_of, settled)}
+    settled = {*map(overridden_key, settled)}
     everywhere = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if outcomes else set()
     known = ("seed=", "+stop.floors=", "+ablation=", "technique/", "decoder=", f"{ROW}=")
     return [
         [
             override
             for override in outcome.overrides
-            if override not in everywhere and not override.startswith(known) and key_of(override) not in settled
+            if override not in everywhere and not override.startswith(known) and overridden_key(override) not in settled
         ]
         for outcome in outcomes
     ]

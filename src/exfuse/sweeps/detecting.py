@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING
 from exfuse.errors import plural, rounded
-from exfuse.terminal import Table, columns
+from exfuse.terminal import RichTable, table_columns
 
 _SEEDS = (3, 5, 10)  # with which the images are looked for
 _IMAGES = {
@@ -16,7 +16,7 @@ _IMAGES = {
 }
 
 
-def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], kind: str = "") -> Table:
+def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], kind: str = "") -> RichTable:
     """One line a comparison: what its seeds can tell, and the seeds or images that would tell ``points``.
 
     Args:
@@ -53,7 +53,7 @@ def detection_table(pilot: Pilot, points: float, counted: Mapping[str, float], k
     scope = "all that can be told" if unknown else "all"
     footers = [scope, "", f"{plural(runs, 'run')}, {rounded(hours)} {of}", *("" for _ in _SEEDS)]
     title = f"To tell {points:g} points with {100 * POWER:.0f} % power"
-    table = Table(*columns(names, names, footers), title=title, show_footer=True)
+    table = RichTable(*table_columns(names, names, footers), title=title, show_footer=True)
     for line in lines:
         table.add_row(*line)
     table.caption = (

@@ -56,9 +56,9 @@ def estimate(
         return
     with console.status("Loading PyTorch"):
         from exfuse.sweeps.budget import plan_budget  # torch, which a pilot alone does without
-        from exfuse.sweeps.budget_report import assumptions, budget_table, files, write_budget
+        from exfuse.sweeps.budget_report import assumptions, budget_files, budget_table, write_budget
 
-    with outputs(files(Path(output)), published=True) if output else nullcontext():
+    with outputs(budget_files(Path(output)), published=True) if output else nullcontext():
         typed_of_device = {"tflops": tflops, "terabytes": terabytes, "element": element}
         sustained = {name: value for name, value in typed_of_device.items() if value is not None}
         read = read_pilot(Path(found)) if found and detect is not None else None
@@ -87,7 +87,7 @@ def estimate(
             own = [f"{name}={value:g}" for name, value in stated.items()]
             own += [f"pilot={found}"] if found else []
             for path in write_budget(
-                Path(output), budgets, f"exfuse budget {shlex.join([*typed, *own, *search_path.typed()])}"
+                Path(output), budgets, f"exfuse budget {shlex.join([*typed, *own, *search_path.folders_as_typed()])}"
             ):
                 console.print(f"{path}", soft_wrap=True)
 

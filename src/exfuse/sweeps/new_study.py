@@ -67,7 +67,7 @@ def write_new_study(
     name = name or re.sub(r"[^\w.-]", "_", whole)[:_LONGEST].rstrip(".")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"name={name}: expected a letter, then letters, digits, _, - and . alone, as +study=NAME is typed.")
-    folder = next(iter(search_path.added()), Path("conf").resolve())
+    folder = next(iter(search_path.added_folders()), Path("conf").resolve())
     path = folder / "study" / f"{name}.yaml"
     if there := search_path.find(f"study/{name}") or (path if path.exists() else None):
         raise ConfigError(f"{there} is there: a study is called {name}. Choose another name=..., or remove the file.")
@@ -83,7 +83,7 @@ def write_new_study(
     else:
         read_study(content["study"], [])
         describe_run([one.on for one in picks])
-    at = search_path.typed() or ([] if folder == CONFIG_DIR else ["--config-dir", folder.name])
+    at = search_path.folders_as_typed() or ([] if folder == CONFIG_DIR else ["--config-dir", folder.name])
     command = shlex.join(["exfuse", "train", f"+study={name}", *at])
     write_text(path, _text(content, command))
     found = f"{plural(len(rows), 'row')}" if rows else f"{2 ** len(picks)} combinations"

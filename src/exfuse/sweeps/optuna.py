@@ -12,7 +12,7 @@ from exfuse.errors import ConfigError, needing
 from exfuse.store.outcome import FAILED_BEFORE, GOOD
 from exfuse.store.record import Record
 from exfuse.store.tuning import DeclaredTune, Space, Value, floors, is_pruned
-from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free, failed_by_settings, key_of, named
+from exfuse.sweeps.tuning import Job, Search, Stages, as_overrides, check_free, failed_by_settings, named, overridden_key
 
 _DIGITS = 3  # of a number that is asked for
 
@@ -36,7 +36,9 @@ class OptunaSearch(Search):
         check_free(tune.space)
         if tune.trials is None:
             raise ConfigError("study.tune.trials is not set: how many settings Optuna tries in every row.")
-        space = {key: self._checked(key, values) for key, values in tune.space.items() if key_of(key) not in self.settled}
+        space = {
+            key: self._checked(key, values) for key, values in tune.space.items() if overridden_key(key) not in self.settled
+        }
         if not tune.space:
             example = "{recipe.lr: {low: 0.1x, high: 10x, log: true}}"
             raise ConfigError(f"study.tune.space is empty: name what Optuna tries, such as {example}.")

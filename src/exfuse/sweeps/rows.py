@@ -25,7 +25,7 @@ from exfuse.store.key import backbone_key, run_key
 from exfuse.store.study import Heading, check_words
 from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import baseline, chosen_options, label
-from exfuse.sweeps.tuning import Describe, Job, key_of
+from exfuse.sweeps.tuning import Describe, Job, overridden_key
 
 ROW = "sweep.row"  # by which a job says whose it is, and a user which rows are wanted
 _OF_THE_STUDY = ("seed", "study", "sweep", "hydra")
@@ -94,7 +94,7 @@ def _problem(overrides: Sequence[str]) -> str:
     if not overrides:
         return "its list of overrides is empty. Name what it is, such as +ablation=baseline."
     for text in overrides:
-        key = key_of(text)
+        key = overridden_key(text)
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
@@ -105,7 +105,7 @@ def _problem(overrides: Sequence[str]) -> str:
             return f"{text} is the study's to say, not a row's." + (
                 " Seeds belong to hydra.sweeper.params or the command line." if key == "seed" else ""
             )
-        if sum(key_of(other) == key for other in overrides) > 1:
+        if sum(overridden_key(other) == key for other in overrides) > 1:
             return f"{key} stands in it twice. Keep one."
     return ""
 
@@ -151,7 +151,11 @@ def split(params: Mapping[str, Any], typed: Sequence[str], reader: OverridesPars
     for override in parsed:
         if twice := repeated(override.sweep_string_iterator() if override.is_discrete_sweep() else ()):
             raise ConfigError(f"{override.input_line}: {twice[0]} is listed twice. List every value once.")
-        if override.is_sweep_override() and (key := key_of(override.input_line or "")).startswith("sweep.") and key != ROW:
+        if (
+            override.is_sweep_override()
+            and (key := overridden_key(override.input_line or "")).startswith("sweep.")
+            and key != ROW
+        ):
             raise ConfigError(f"{override.input_line}: expected one value. {key} is about the sweep, not about a run of it.")
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
@@ -168,18 +172,18 @@ def declare_rows(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStu
         ConfigError: if a row is asked for that there is not, or nothing is varied.
     """
     if not study.overrides and study.baseline is None:
-        if named := [override for job in jobs for override in job if key_of(override) == ROW]:
+        if named := [override for job in jobs for override in job if overridden_key(override) == ROW]:
             raise ConfigError(f"{named[0]}: rows can be picked of a study whose rows are overrides, which this is not.")
         return study, [*jobs]
     if not study.overrides:
         study, jobs = _varied(study, jobs)
     overrides = study.overrides
-    typed = {key_of(override) for job in jobs for override in job}  # wins over rows, as over all that a study says
-    own = {name: [one for one in ones if key_of(one) not in typed] for name, ones in overrides.items()}
+    typed = {overridden_key(override) for job in jobs for override in job}  # wins over rows, as over all that a study says
+    own = {name: [one for one in ones if overridden_key(one) not in typed] for name, ones in overrides.items()}
     found: dict[str, list[Job]] = {name: [] for name in overrides}
     for job in jobs:
-        shared = [override for override in job if key_of(override) != ROW]
-        for name in [_value(override) for override in job if key_of(override) == ROW] or overrides:
+        shared = [override for override in job if overridden_key(override) != ROW]
+        for name in [_value(override) for override in job if overridden_key(override) == ROW] or overrides:
             if name not in found:
                 raise ConfigError(f"{ROW}={name}: there is no such row. Rows: {', '.join(overrides)}.")
             found[name].append([*own[name], *shared, f"{ROW}={as_typed(name)}"])
@@ -189,7 +193,7 @@ def declare_rows(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStu
 
 def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, list[Job]]:
     """A study of whatever its sweep varies but seeds, with rows that are called what they differ in; and what rows share."""
-    rows = [list(row) for row in dict.fromkeys(tuple(one for one in job if key_of(one) != "seed") for job in jobs)]
+    rows = [list(row) for row in dict.fromkeys(tuple(one for one in job if overridden_key(one) != "seed") for job in jobs)]
     shared = set.intersection(*map(set, rows))
     own = {" ".join(one.lstrip("+") for one in row if one not in shared): row for row in rows}
     if len(own) < 2:
@@ -202,7 +206,7 @@ def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, l
             problem = f"this is {plural(len(fitting), 'row')}, name one" if fitting else "there is no such row"
             raise ConfigError(f"baseline={study.baseline}: {problem}. {there}")
         baseline = fitting[0]
-    keys = list(dict.fromkeys(key_of(one) for row in rows for one in row if one not in shared))
+    keys = list(dict.fromkeys(overridden_key(one) for row in rows for one in row if one not in shared))
     made = {
         name: DeclaredRow(None if name == baseline else baseline, overrides=[one for one in row if one not in shared])
         for name, row in own.items()
@@ -211,7 +215,7 @@ def _varied(study: DeclaredStudy, jobs: Sequence[Job]) -> tuple[DeclaredStudy, l
     name = study.name
     if name == "vary":  # not one of somebody's own
         name = re.sub(r"[^\w .+-]", "-", f"vary-{'+'.join(keys)}")[:_LONGEST].rstrip(". ")
-    common = list(dict.fromkeys(tuple(one for one in job if one in shared or key_of(one) == "seed") for job in jobs))
+    common = list(dict.fromkeys(tuple(one for one in job if one in shared or overridden_key(one) == "seed") for job in jobs))
     study = replace(study, name=name, title=title, rows={**made}, baseline=None)
     check_declared(study)
     return study, [list(job) for job in common]
@@ -245,7 +249,7 @@ def check_rows(study: DeclaredStudy, rows: Sequence[Job], describe: Describe) ->
         ConfigError: naming the row, or both.
     """
     seen, runs = dict[str, str](), list[RunDescription]()
-    named = [next(_value(override) for override in row if key_of(override) == ROW) for row in rows]
+    named = [next(_value(override) for override in row if overridden_key(override) == ROW) for row in rows]
     for name, row in zip(named, rows, strict=True):
         same = [other for other_name, other in zip(named, rows, strict=True) if other_name == name]
         if besides := [override for override in row if any(override not in other for other in same)]:

@@ -10,7 +10,7 @@ from exfuse.store.grouping import GroupRule, grouping_of
 from exfuse.store.outcome import ELSEWHERE, GOOD, SKIPPED, Outcome
 from exfuse.store.sequential import UNDECIDED, Rule, Sequential
 from exfuse.sweeps.tuning import Job, Stages
-from exfuse.terminal import Console, Table
+from exfuse.terminal import Console, RichTable
 
 Save = Callable[[list[Outcome], Sequential], None]
 _FREE = (SKIPPED, ELSEWHERE)  # what this start did not train
@@ -114,9 +114,9 @@ class Additions:
         hours = max(self.hours, sum(record.seconds for record in known) / 3600)
         return Sequential(rule=self.rule, looks=[*looks], runs=runs, hours=round(hours, 4), ended=ended)
 
-    def table(self, wanted: Sequence[tuple[str, int]], ended: str) -> Table:
+    def table(self, wanted: Sequence[tuple[str, int]], ended: str) -> RichTable:
         """Where every comparison stands, and what comes next."""
-        table = Table("comparison", "seeds", "points, with the interval of the last look", "verdict", title="Looks so far")
+        table = RichTable("comparison", "seeds", "points, with the interval of the last look", "verdict", title="Looks so far")
         last = {(look.row, look.base): look for look in self.deciding.looks}
         for pair in self.rule.pairs:
             look = last.get(pair)

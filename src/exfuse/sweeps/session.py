@@ -41,9 +41,9 @@ from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declar
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan, row_and_seed
 from exfuse.sweeps.supervisor import plan_folder, row_name
-from exfuse.sweeps.tuning import Job, key_of
-from exfuse.sweeps.watching import Planned, is_searched, names_of, sweeping, watched
-from exfuse.terminal import Console, Table, columns
+from exfuse.sweeps.tuning import Job, overridden_key
+from exfuse.sweeps.watching import Planned, is_of_search, names_of, sweeping, watched
+from exfuse.terminal import Console, RichTable, table_columns
 
 Plugins.instance()  # its first look runs its modules anew: a class taken from one of them before is no longer its own
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
@@ -194,13 +194,13 @@ def _firsts(jobs: Sequence[Job], counts: Callable[[str], bool]) -> list[Job]:
     """Of jobs that are alike in all overrides whose keys count, the first."""
     found = dict[tuple[str, ...], Job]()
     for job in jobs:
-        found.setdefault(tuple(one for one in job if counts(key_of(one))), job)
+        found.setdefault(tuple(one for one in job if counts(overridden_key(one))), job)
     return [*found.values()]
 
 
 def _with_images(job: Job, images: int) -> Job:
     """The job with so many images at once in the place of ``auto``; one that says a number itself keeps it."""
-    typed = [one for one in job if key_of(one) == _PARTS]
+    typed = [one for one in job if overridden_key(one) == _PARTS]
     if typed and typed[-1].partition("=")[2] != AUTO:
         return job
     return [*(one for one in job if one not in typed), f"{_PARTS}={images}"]
@@ -238,7 +238,7 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),
         output=output,
-        command=shlex.join([*shlex.split(command), *search_path.typed()]),
+        command=shlex.join([*shlex.split(command), *search_path.folders_as_typed()]),
         mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
         waits=config.sweep.missing != "skip",
         queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
@@ -282,7 +282,7 @@ def finish_sweep(error: BaseException | None) -> int:
     outcomes += [outcome for outcome in shown if outcome.job not in ended]
     console.print(f"Sweep: {_counts(outcomes)}")
     shared = _shared_reasons(outcomes)
-    searched = {id(one) for one in outcomes if is_searched(one)}
+    searched = {id(one) for one in outcomes if is_of_search(one)}
     names = {key: f"{name} (search)" if key in searched else name for key, name in names_of(outcomes).items()}
     console.print(_table(outcomes, names, shared))
     for reason, mark in shared.items():
@@ -388,7 +388,7 @@ def _looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
 
 def _unspent(command: str) -> str:
     """A sweep's command without what it may spend, which may be raised."""
-    return shlex.join(word for word in shlex.split(command) if not key_of(word).startswith("sweep.most"))
+    return shlex.join(word for word in shlex.split(command) if not overridden_key(word).startswith("sweep.most"))
 
 
 def _place(study: DeclaredStudy, output: Path | None) -> Path:
@@ -403,7 +403,7 @@ def _data(runs: Iterable[RunFolder]) -> set[str]:
 
 def _command(verb: str, overrides: Sequence[str]) -> str:
     """As a user types it, without where things lie and what only this start was told."""
-    kept = [override for override in overrides if not key_of(override).startswith(_OF_THIS_START)]
+    kept = [override for override in overrides if not overridden_key(override).startswith(_OF_THIS_START)]
     return shlex.join(["exfuse", verb, *kept])
 
 
@@ -419,8 +419,8 @@ def _shared_reasons(outcomes: list[Outcome]) -> dict[str, str]:
     return {reason: f"({number})" for number, reason in enumerate(several, start=1)}
 
 
-def _table(outcomes: list[Outcome], names: dict[int, str], shared: Mapping[str, str]) -> Table:
-    table = Table(*columns(("run", "seed", "status", "key", "minutes", "why"), ("run", "status", "key", "why")))
+def _table(outcomes: list[Outcome], names: dict[int, str], shared: Mapping[str, str]) -> RichTable:
+    table = RichTable(*table_columns(("run", "seed", "status", "key", "minutes", "why"), ("run", "status", "key", "why")))
     for outcome in outcomes:
         colour = "green" if outcome.status in GOOD else "red"
         log = outcome.log if Path(outcome.log).is_file() else ""

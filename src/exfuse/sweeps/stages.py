@@ -8,7 +8,7 @@ from exfuse.store.sequential import Sequential
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.optuna import searching
 from exfuse.sweeps.sequential import Additions, Save
-from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, key_of
+from exfuse.sweeps.tuning import Describe, Job, Search, Stages, as_overrides, overridden_key
 from exfuse.terminal import Console
 
 
@@ -149,9 +149,9 @@ def row_and_seed(job: Job, usual: int) -> tuple[tuple[str, ...], int]:
     Raises:
         ConfigError: if its seed is no number.
     """
-    typed = [override for override in job if key_of(override) == "seed"]
+    typed = [override for override in job if overridden_key(override) == "seed"]
     try:
         seed = int(typed[-1].partition("=")[2]) if typed else usual
     except ValueError as error:
         raise ConfigError(f"{typed[-1]}: expected a whole number.") from error
-    return tuple(override for override in job if key_of(override) != "seed"), seed
+    return tuple(override for override in job if overridden_key(override) != "seed"), seed

@@ -25,7 +25,7 @@ from exfuse.runs.known import find_known, is_finished, is_searched
 from exfuse.runs.plan import find_backbone, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription, label_of
 from exfuse.store.folder import RunFolder
-from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, Progress
+from exfuse.store.outcome import BUSY, FAILED_BEFORE, MISSING, SKIPPED, WAITING, Outcome, RunProgress
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED, RUNNING, Record
 from exfuse.store.tuning import is_verdict
 from exfuse.sweeps.parallel import is_beside_others, only_looks, place, takes_one_thread
@@ -162,7 +162,7 @@ def _patience(described: RunDescription | PretrainingDescription, outcome: Outco
 
     def hear(text: str) -> None:
         try:
-            progress = msgspec.json.decode(text, type=Progress)
+            progress = msgspec.json.decode(text, type=RunProgress)
         except msgspec.MsgspecError:
             return  # written at this very moment, or half for want of space: the next word tells
         progress = progress if isinstance(described, RunDescription) else replace(progress, of="")

@@ -39,15 +39,17 @@ class Search:
         if tune.seed in seeds:
             raise ConfigError(f"study.tune.seed={tune.seed} is one of the study's seeds: the search needs one of its own.")
         self.rows, self._describe = [*rows], describe
-        self.settled = {key_of(override) for row in rows for override in row}  # what was typed, or is swept, is not searched
+        self.settled = {
+            overridden_key(override) for row in rows for override in row
+        }  # what was typed, or is swept, is not searched
         searched = [*tune.grid, *tune.space]
         for row in rows:
-            if lacking := [key for key in searched if key_of(key) in self.settled - {*map(key_of, row)}]:
+            if lacking := [key for key in searched if overridden_key(key) in self.settled - {*map(overridden_key, row)}]:
                 raise ConfigError(
                     f"study.tune searches {lacking[0]}, which some rows set and {' '.join(row) or 'another'} does not: "
                     "rows are tuned alike. Set it in every row or in none."
                 )
-        self.left_out = [key for key in searched if key_of(key) in self.settled]
+        self.left_out = [key for key in searched if overridden_key(key) in self.settled]
         self.declared = self._resolved(tune)
         self.grid = {key: [*values] for key, values in self.declared.grid.items()}
         self.outcomes: dict[tuple[int, str], Outcome] = {}  # see `named`
@@ -62,7 +64,7 @@ class Search:
                 "study.tune.grid is empty: name what every row tries, such as {recipe.lr: [0.3x, 1x, 3x]}; a space is searched "
                 "by study.tune.search=optuna."
             )
-        grid = {key: values for key, values in tune.grid.items() if key_of(key) not in self.settled}
+        grid = {key: values for key, values in tune.grid.items() if overridden_key(key) not in self.settled}
         if empty := [key for key, values in grid.items() if not values]:
             raise ConfigError(f"study.tune.grid: {empty[0]} has no value to try.")
         return replace(tune, grid={key: self._resolve("grid", key, values) for key, values in grid.items()}, trials=None)
@@ -112,7 +114,7 @@ class Search:
             if name.endswith("_steps") and isinstance(steps, int):  # counted in steps of the whole training
                 own[f"recipe.schedule.{name}"] = round(tune.epochs * steps)
         own |= {"held_out.share": tune.held_out, "held_out.seed": tune.seed}
-        return [*(override for override in typed if key_of(override) not in own), *as_overrides(own)]
+        return [*(override for override in typed if overridden_key(override) not in own), *as_overrides(own)]
 
     def stages(self) -> Stages:
         """The grid, then what widens it; rows of which no run ended well at an earlier start are tried again."""
@@ -232,9 +234,9 @@ def check_free(keys: Iterable[str]) -> None:
     for key in keys:
         if key.startswith("~"):
             raise ConfigError(f"study.tune: {key} takes a key away, and there is nothing to search. Name the key alone.")
-        if len(same := [one for one in keys if key_of(one) == key_of(key)]) > 1:
+        if len(same := [one for one in keys if overridden_key(one) == overridden_key(key)]) > 1:
             raise ConfigError(f"study.tune: {' and '.join(same)} are one key. Name it once.")
-        if _ITS_OWN.fullmatch(key_of(key)):
+        if _ITS_OWN.fullmatch(overridden_key(key)):
             raise ConfigError(f"study.tune: {key} cannot be searched: a search's runs have a length and a seed of their own.")
         if "@" in key:
             raise ConfigError(f"study.tune: {key} is a group, and its options have settings of their own: search one of those.")
@@ -243,7 +245,7 @@ def check_free(keys: Iterable[str]) -> None:
 _ITS_OWN = re.compile(r"recipe\.(epochs|val_every)|recipe\.schedule\.\w+_steps|stop\..+|seed|held_out\..+")
 
 
-def key_of(override: str) -> str:
+def overridden_key(override: str) -> str:
     """``recipe.lr`` of ``++recipe.lr=0.1``."""
     return override.partition("=")[0].lstrip("+~")
 

@@ -21,7 +21,7 @@ from exfuse.store.outcome import BUSY, GOOD, MISSING, STARTED, WAITING, Outcome,
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.study import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
-from exfuse.terminal import Console, Table, columns
+from exfuse.terminal import Console, RichTable, table_columns
 
 _EVERY = 1.0  # seconds between two looks
 _OPEN = (WAITING, STARTED)
@@ -107,7 +107,7 @@ def watched(sweep: Path, runs: int) -> Iterator[None]:
 
 def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN) -> Group:
     """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended; see `summary`."""
-    search = [one for one in outcomes if is_searched(one)]
+    search = [one for one in outcomes if is_of_search(one)]
     finals = [one for one in outcomes if one not in search]
     tried = [" ".join(besides) for besides in _besides(search)]
     named = names_of(outcomes)
@@ -122,13 +122,13 @@ def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN
 
 def names_of(outcomes: Sequence[Outcome]) -> dict[int, str]:
     """Of each job, by its identity, its row and what other jobs of it do not share, seeds aside; of a search what it tries."""
-    groups = [[one for one in outcomes if is_searched(one) == searched] for searched in (True, False)]
+    groups = [[one for one in outcomes if is_of_search(one) == searched] for searched in (True, False)]
     return {
         id(one): " ".join([one.row, *besides]) for group in groups for one, besides in zip(group, _besides(group), strict=True)
     }
 
 
-def is_searched(one: Outcome) -> bool:
+def is_of_search(one: Outcome) -> bool:
     return any(override.startswith("held_out.share=") for override in one.overrides)
 
 
@@ -141,14 +141,14 @@ def _besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
     return [found[id(one)] for one in outcomes]
 
 
-def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> Table:
+def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> RichTable:
     rows, heads = (
         (list(dict.fromkeys(names)) for names in zip(*((row, head) for row, head, _ in cells), strict=True))
         if cells
         else ([], [])
     )
     found = {(row, head): one for row, head, one in cells}
-    table = Table(*columns([title, *heads], [title]), box=None, pad_edge=False)
+    table = RichTable(*table_columns([title, *heads], [title]), box=None, pad_edge=False)
     for row in rows:
         table.add_row(row, *(_cell(found.get((row, head))) for head in heads))
     return table
@@ -179,9 +179,9 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNK
     took: dict[tuple[str, bool], list[float]] = {}
     for one in outcomes:
         if one.status == "done":
-            took.setdefault((one.row, is_searched(one)), []).append(one.seconds)
+            took.setdefault((one.row, is_of_search(one)), []).append(one.seconds)
         elif one.status == STARTED and (share := _share(one, one.before)) > _SHARE:
-            took.setdefault((one.row, is_searched(one)), []).append((now - one.began) / share)
+            took.setdefault((one.row, is_of_search(one)), []).append((now - one.began) / share)
     if not took:
         return None
     means: dict[bool, list[float]] = {True: [], False: []}
@@ -192,7 +192,7 @@ def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNK
         False: mean(means[False] or [seconds * planned.longer for seconds in means[True]]),
     }
     rest = [
-        mean(took.get((one.row, searched := is_searched(one)), [usual[searched]]))
+        mean(took.get((one.row, searched := is_of_search(one)), [usual[searched]]))
         * (1 - (_share(one) if one.status == STARTED else 0))
         for one in outcomes
         if one.status in _OPEN

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from exfuse.data.classification import LabelledBatch
 from exfuse.errors import ConfigError
-from exfuse.models.classifier import Classifier, Scores
+from exfuse.models.classifier import Classifier, ClassifierScores
 from exfuse.randomness import derive_seed
 from exfuse.tasks.optimised import Learning, OptimisedTask, widened
 
@@ -83,7 +83,7 @@ class ClassificationTask(OptimisedTask):
         return [metric for metric in self.accuracies if isinstance(metric, Metric)]
 
 
-def classification_losses(scores: Scores, target: Tensor, smoothing: float) -> dict[str, Tensor]:
+def classification_losses(scores: ClassifierScores, target: Tensor, smoothing: float) -> dict[str, Tensor]:
     """Cross entropy of the head, ``main``, and of each branch.
 
     Args:

@@ -149,7 +149,7 @@ class ScoredImages(NamedTuple):
     areas: BoundaryAreas
 
 
-def score(
+def score_images(
     model: Segmenter,
     dataset: SegmentationDataset,
     device: torch.device,

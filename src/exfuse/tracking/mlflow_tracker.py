@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exfuse.tasks.prediction import PredictedImage
 from exfuse.tracking.background import QueuedTracker
-from exfuse.tracking.pictures import class_table, strip
+from exfuse.tracking.pictures import class_scores_table, strip
 from exfuse.tracking.tracker import FAILURE, SUCCESS, RunInfo
 
 KEY = "exfuse.key"  # the tag by which a resumed run finds its own
@@ -77,7 +77,7 @@ class MlflowTracker(QueuedTracker):
 
     def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         """See `Tracker.log_outcome`."""
-        self._do(lambda: self._client.log_text(self._run, class_table(counts, classes), "final/classes.md"))
+        self._do(lambda: self._client.log_text(self._run, class_scores_table(counts, classes), "final/classes.md"))
         self._do(lambda: self._pictures("final", examples, classes))
 
     def summarise(self, values: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ def strip(example: PredictedImage, classes: Sequence[str]) -> NDArray[np.uint8]:
     return np.concatenate([part for each in parts for part in (each, gap)][:-1], axis=1).astype(np.uint8)
 
 
-def class_table(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+def class_scores_table(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """IoU and labelled pixels of each class in Markdown, from confusion counts (C, C), row = true class."""
     iou = iou_per_class(counts)
     rows = [

@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 from exfuse.files import folder_name
 from exfuse.tasks.prediction import PredictedImage
 from exfuse.tracking.background import QueuedTracker
-from exfuse.tracking.pictures import class_table, strip
+from exfuse.tracking.pictures import class_scores_table, strip
 
 FOLDER = "tensorboard"
 _FLUSHED = 10  # seconds until a value is on the disk
@@ -52,7 +52,7 @@ class TensorBoardTracker(QueuedTracker):
 
     def log_outcome(self, counts: NDArray[np.int64], examples: Sequence[PredictedImage], classes: Sequence[str]) -> None:
         """See `Tracker.log_outcome`: the table of classes is text."""
-        self._do(lambda: self._write(self._last).add_text("final/classes", class_table(counts, classes), self._last))
+        self._do(lambda: self._write(self._last).add_text("final/classes", class_scores_table(counts, classes), self._last))
         self._do(lambda: self._pictures("final", examples, classes, self._last))
 
     def summarise(self, values: Mapping[str, Any]) -> None:

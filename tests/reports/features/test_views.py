@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from exfuse.reports.features.drawing import gradient, principal_colours, view
+from exfuse.reports.features.drawing import gradient, level_view, principal_colours
 from exfuse.reports.features.taps import Tapped
 
 
@@ -45,7 +45,7 @@ def test_the_channels_of_largest_change_are_shown_and_zeros_leave_no_infinite_ch
     after[4] += 3
     after[1] -= 2
     after[5] += 1
-    shown = view(Tapped(2, before, after, "addend", after - before))
+    shown = level_view(Tapped(2, before, after, "addend", after - before))
     assert [pair.title for pair in shown.channels] == ["channel 4", "channel 1", "channel 5"]
     assert np.isnan(shown.change[0]).all()  # energy 0 before
     assert np.isfinite(shown.change[1:]).all()

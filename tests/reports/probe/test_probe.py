@@ -11,7 +11,7 @@ from scipy import stats
 from exfuse.errors import ConfigError, UserError
 from exfuse.reports.features.statistics import Regions
 from exfuse.reports.probe.cells import Drawer, probe
-from exfuse.reports.probe.command import probe_features, summarise
+from exfuse.reports.probe.command import probe_features, summarise_probes
 from exfuse.store.probes import ProbeResult
 from tests.described import arguments_of
 
@@ -72,11 +72,11 @@ def test_cells_are_drawn_evenly_from_the_answers_and_never_from_void():
 def test_the_interval_is_students_over_seeds():
     after = (0.60, 0.66, 0.63)
     results = [ProbeResult(str(s), "seb", s, "product", "res2", "class", 0.5, value, 0.1, 9) for s, value in enumerate(after)]
-    (one,) = summarise(results)
+    (one,) = summarise_probes(results)
     low, high = stats.ttest_1samp([value - 0.5 for value in after], 0.0).confidence_interval(0.95)
     assert (one.low, one.high) == (pytest.approx(low), pytest.approx(high))
     assert one.difference == pytest.approx(0.13)
-    (alone,) = summarise(results[:1])
+    (alone,) = summarise_probes(results[:1])
     assert alone.low is None
     assert alone.before_sd is None
 

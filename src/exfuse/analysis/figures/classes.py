@@ -47,7 +47,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     scale, whose ends then point on. Classes stand below one another where they do not fit side by side in ``width`` inches.
     """
     every = pairs(study)
-    compared = style.shown(every)
+    compared = style.shown_rows(every)
     table = [changes(row, base) for row, base in compared]
     every_class = list(dict.fromkeys(name for one in table for name in one))
     classes = [name for name in every_class if any(np.isfinite(one.get(name, np.nan)) for one in table)]

@@ -36,7 +36,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     ``width`` is in inches.
     """
     every, metric = rows_with_cost(study), study.metric
-    rows = style.shown(every)
+    rows = style.shown_rows(every)
     numbered = len(rows) > _MOST_NAMES
     called = style.wrapped(labels(study), width)
     names = [str(number) if numbered else called[row.name] for number, row in enumerate(rows, 1)]

@@ -19,7 +19,7 @@ from exfuse.store.study import MISSING, Study, StudyRow
 
 def draw(study: Study, comparisons: Mapping[str, Comparison], width: float = style.PAGE) -> Figure:
     """Rows from top to bottom as in the table; differences with their 95 % interval. ``width`` is in inches."""
-    rows = style.shown(study.rows)
+    rows = style.shown_rows(study.rows)
     if not study.done():
         return _nothing(study, width)
     called = labels(study)

@@ -124,7 +124,7 @@ def fit_below(axes: Axes) -> None:
     axes.set_xlabel("\n".join(textwrap.fill(line, max(12, int(inches / 0.056))) for line in lines))
 
 
-def shown(rows: Sequence[Item]) -> Sequence[Item]:
+def shown_rows(rows: Sequence[Item]) -> Sequence[Item]:
     """The rows that a picture shows: the first `MOST_ROWS`."""
     return rows[:MOST_ROWS]
 

@@ -27,7 +27,7 @@ def rows_with_areas(study: Study) -> list[StudyRow]:
     return [row for row in study.rows if row.records and all(row.runs[seed].boundary_areas for seed in row.records)]
 
 
-def curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
+def band_curve(row: StudyRow, base: StudyRow | None = None) -> Curve:
     """By radius, one number a seed: mIoU of the band in %, with ``base`` minus that of the base's run of the same seed.
 
     Radii whose band holds no pixel are left out.
@@ -46,7 +46,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     other as ``width`` (inches) holds.
     """
     every = rows_with_areas(study)
-    rows = style.shown(every)
+    rows = style.shown_rows(every)
     names = {row.name for row in rows}
     pairs = [(row, study.row(row.on)) for row in rows if row.on in names and row.on is not None]
     pairs = [(row, base) for row, base in pairs if len(scored_on(row) | scored_on(base)) == 1]
@@ -73,7 +73,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         spread = False
         for axes, lines in zip(panels, drawn, strict=False):
             for row, base in lines:
-                spread |= _line(axes, curve(row, base), looks[row.name], called[row.name])
+                spread |= _line(axes, band_curve(row, base), looks[row.name], called[row.name])
             of_gains = lines[0][1] is not None
             if of_gains:
                 axes.axhline(0, color=style.GREY, linewidth=1, zorder=1)
@@ -86,7 +86,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
                 axes.set_title("\n".join(textwrap.wrap(called[lines[0][0].name], 26)) + base_name, fontsize=8)
             else:
                 axes.legend(frameon=False, fontsize=7)
-            _radius_axis(axes, sorted({radius for row in rows for radius, _ in curve(row)}))
+            _radius_axis(axes, sorted({radius for row in rows for radius, _ in band_curve(row)}))
         for axes in panels[len(drawn) - len(gains) : len(drawn)][:1]:  # whose axis the others share
             low, high = axes.get_ylim()
             if high - low < _LEAST:

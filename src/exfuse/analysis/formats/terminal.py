@@ -8,7 +8,7 @@ from rich.text import Text
 
 from exfuse.analysis.document import Cell, Table
 from exfuse.errors import plural
-from exfuse.terminal import Table as RichTable
+from exfuse.terminal import RichTable as RichTable
 
 _JUSTIFY = {"left": "left", "right": "right", "centre": "center"}
 _MOST_ROWS = 100  # more would only scroll by

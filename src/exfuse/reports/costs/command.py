@@ -17,7 +17,7 @@ from exfuse.store.costs import COSTS, MEASURED, Quartiles
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
 from exfuse.store.study import load_study
 from exfuse.tasks.prediction import check_view
-from exfuse.terminal import Console, Progress, Table, columns
+from exfuse.terminal import Console, Progress, RichTable, table_columns
 
 
 def measure_costs(
@@ -103,10 +103,10 @@ def _conditions(device: torch.device, rounds: int, repeats: int) -> Conditions:
     )
 
 
-def _table(costs: MeasuredCosts, title: str) -> Table:
+def _table(costs: MeasuredCosts, title: str) -> RichTable:
     conditions = costs.conditions
     headers = ["variant", *(column.title for column in COSTS if column.measured), "layout"]
-    table = Table(*columns(headers, ["variant", "layout"]), title=f"{title}: measured costs")
+    table = RichTable(*table_columns(headers, ["variant", "layout"]), title=f"{title}: measured costs")
     for row in costs.rows:
         table.add_row("\n".join(row.rows), *(_range(getattr(row, key)) for key in MEASURED), row.layout)
     table.caption = (

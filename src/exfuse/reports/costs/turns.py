@@ -11,7 +11,7 @@ from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
 from exfuse.errors import CheckpointError, ConfigError, UserError
 from exfuse.models.backbone import image_channels
-from exfuse.process import answers, in_own_process, keep_freed_memory, median_ms, training_formats
+from exfuse.process import answer_request, in_own_process, keep_freed_memory, median_ms, training_formats
 from exfuse.runs.costs import evaluation, resident_mib
 from exfuse.runs.step import TrainingStep
 from exfuse.store.costs import Quartiles, RowCosts
@@ -209,7 +209,7 @@ def peak_mib(variant: Variant, images: int, threads: int) -> float:
     Raises:
         UserError: if that process fails, as for want of memory.
     """
-    folders = [*map(str, search_path.added())]
+    folders = [*map(str, search_path.added_folders())]
     asked = {"variant": variant, "images": images, "threads": threads, "folders": folders}
     advice = "Choose batch_size= if memory was short."
     return float(in_own_process(_MODULE, asked, f"weigh row {variant.rows[0]}", advice))
@@ -232,4 +232,4 @@ def _weigh(asked: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    answers(_weigh)
+    answer_request(_weigh)

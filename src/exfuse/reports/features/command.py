@@ -17,7 +17,7 @@ from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
 from exfuse.process import choose_device
-from exfuse.reports.features.drawing import Scene, Shown, draw_level, draw_overview, view
+from exfuse.reports.features.drawing import Backdrop, Shown, draw_level, draw_overview, level_view
 from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.statistics import Borders, find_borders, scale_to
 from exfuse.reports.features.summary import LEGEND, Collected, Numbers, name_runs, summary_tables, write_per_image
@@ -105,7 +105,7 @@ def show_features(
                 levels = [level.cpu() for level in tapped]
                 if drawn:
                     prediction = ids.cpu().numpy().astype(np.uint8)
-                    found.shown[one.name] = Shown(source.run.title, prediction, [view(level) for level in levels])
+                    found.shown[one.name] = Shown(source.run.title, prediction, [level_view(level) for level in levels])
                 if one.mask is not None:
                     truth = find_borders(read_mask(one.mask, len(classes), void_ids, own_ids), statistics_band)
                     for level in levels:
@@ -143,7 +143,7 @@ def _write(
     overviews, pictures = [], []
     for image in images:
         pixels = as_rgb(bands.read(image.image, image.upright))
-        scene = Scene(image.name, pixels, borders.get(image.name), classes)
+        scene = Backdrop(image.name, pixels, borders.get(image.name), classes)
         shown = [one.shown[image.name] for one in looked[:_MOST_RUNS]]
         figure = draw_overview(scene, shown, left_out=len(looked) - len(shown))
         written = style.save(figure, folder / image.folder / "features.svg")

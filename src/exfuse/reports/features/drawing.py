@@ -57,7 +57,7 @@ class LevelView:
     change: Map
 
 
-def view(tapped: Tapped) -> LevelView:
+def level_view(tapped: Tapped) -> LevelView:
     """The arrays of one level."""
     before, after = tapped.before.cpu().double().numpy(), tapped.after.cpu().double().numpy()
     energies = [np.sqrt((values**2).sum(0)) for values in (before, after)]
@@ -118,7 +118,7 @@ _BRANCH = {"factor": (1.0, "SEB's factor"), "addend": (0.0, "SEB's addend")}  # 
 
 
 @dataclass(frozen=True)
-class Scene:
+class Backdrop:
     """What is drawn once for all runs: the image (H, W, 3) uint8 and, where there is a truth, its borders; names of the ids."""
 
     name: str
@@ -141,7 +141,7 @@ class Shown:
     levels: Sequence[LevelView]
 
 
-def draw_level(scene: Scene, title: str, level: LevelView) -> Figure:
+def draw_level(scene: Backdrop, title: str, level: LevelView) -> Figure:
     """One level of one run: before above after on one scale, what SEB multiplied by or added, and the change of energy."""
     with style.look():
         columns = _columns(level, full=True)
@@ -151,7 +151,7 @@ def draw_level(scene: Scene, title: str, level: LevelView) -> Figure:
     return figure
 
 
-def draw_overview(scene: Scene, runs: Sequence[Shown], left_out: int = 0) -> Figure:
+def draw_overview(scene: Backdrop, runs: Sequence[Shown], left_out: int = 0) -> Figure:
     """Image, truth and predictions above every level of every run; several runs side by side, each on its own scales.
 
     ``left_out`` says how many runs more there are.
@@ -180,7 +180,7 @@ def _columns(level: LevelView, full: bool) -> int:
     return 4 + len(level.channels) if full else 3
 
 
-def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
+def _draw_head(figure: SubFigure, scene: Backdrop, runs: Sequence[Shown]) -> None:
     panels = [("image", scene.image, False)]
     if scene.borders is not None:
         panels.append(("image, true borders", scene.image, True))
@@ -198,7 +198,7 @@ def _draw_head(figure: SubFigure, scene: Scene, runs: Sequence[Shown]) -> None:
     draw_legend(figure, ids, scene.classes)
 
 
-def _draw_block(figure: Figure | SubFigure, scene: Scene, level: LevelView, full: bool) -> None:
+def _draw_block(figure: Figure | SubFigure, scene: Backdrop, level: LevelView, full: bool) -> None:
     pairs = [level.energy, level.gradient, level.colours, *level.channels] if full else [level.energy, level.colours]
     grid = figure.subplots(2, len(pairs) + 1, squeeze=False)
     for column, pair in enumerate(pairs):
@@ -215,7 +215,7 @@ def _draw_block(figure: Figure | SubFigure, scene: Scene, level: LevelView, full
     _draw_signed(figure, below, scene, level.change, 0.0, "log2 energy\nafter / before")
 
 
-def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Scene, pair: Pair, colours: str) -> None:
+def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Backdrop, pair: Pair, colours: str) -> None:
     for place, values in zip(axes, (pair.before, pair.after), strict=True):
         drawn = _imshow(place, scene, values, cmap=colours, vmin=pair.low, vmax=pair.high)
     axes[0].set_title(pair.title, fontsize=8, y=1)
@@ -223,7 +223,7 @@ def _draw_pair(figure: Figure | SubFigure, axes: tuple[Axes, Axes], scene: Scene
         _colour_bar(figure, drawn, list(axes))
 
 
-def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Scene, values: Map, neutral: float, title: str) -> None:
+def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Backdrop, values: Map, neutral: float, title: str) -> None:
     distance = np.abs(values[np.isfinite(values)] - neutral)
     half = float(np.percentile(distance, 99)) if distance.size else 0.0
     drawn = _imshow(axes, scene, values, cmap="PuOr_r", norm=CenteredNorm(neutral, half or 1.0))
@@ -232,14 +232,14 @@ def _draw_signed(figure: Figure | SubFigure, axes: Axes, scene: Scene, values: M
     _colour_bar(figure, drawn, [axes])
 
 
-def _imshow(axes: Axes, scene: Scene, values: Map, **arguments: Any) -> AxesImage:
+def _imshow(axes: Axes, scene: Backdrop, values: Map, **arguments: Any) -> AxesImage:
     height, width = scene.image.shape[:2]
     axes.set_axis_off()
     # the map's cells lie over the pixels that they stand for, uninterpolated
     return axes.imshow(values, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5), **arguments)
 
 
-def _draw_edges(axes: Axes, scene: Scene) -> None:
+def _draw_edges(axes: Axes, scene: Backdrop) -> None:
     if scene.borders is not None:
         width = max(1, max(scene.borders.edges.shape) // _EDGE_WIDTH)
         edges = np.ma.masked_equal(ndimage.maximum_filter(scene.borders.edges, width), False)

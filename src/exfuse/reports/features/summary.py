@@ -21,7 +21,7 @@ from exfuse.reports.features.statistics import (
 )
 from exfuse.reports.features.taps import Tapped
 from exfuse.store.features import FeatureRun, SummaryRow
-from exfuse.terminal import Table
+from exfuse.terminal import RichTable
 
 Numbers = dict[str, float | None]  # before and after
 _SEVERAL = 2  # values that a standard deviation needs
@@ -110,7 +110,7 @@ def write_per_image(path: Path, collected: Iterable[tuple[FeatureRun, str, Colle
     write_csv(path, lines)
 
 
-def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> list[Table]:
+def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level: str, title: str) -> list[RichTable]:
     """One level's statistics of the map and of the branch, each with a line for every run.
 
     Several runs are called A, B, ..., see `name_runs`. Both fit into 80 columns.
@@ -118,7 +118,7 @@ def summary_tables(rows: Sequence[SummaryRow], runs: Sequence[FeatureRun], level
     names = name_runs(runs)
     found = []
     for statistics, headers in ((MAP, ("before", "after", "ratio", "rises", "n")), (BRANCH, ("value", "n"))):
-        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+        table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
         table.add_column("statistic", no_wrap=True)
         for header in ("", *headers) if len(runs) > 1 else headers:
             table.add_column(header, justify="right", no_wrap=True)

@@ -33,7 +33,7 @@ def library_name() -> str:
     return f"Plotly {plotly.__version__}"
 
 
-def points(x: Sequence[Any], y: Sequence[Any], **settings: Any) -> go.Scatter:
+def scatter(x: Sequence[Any], y: Sequence[Any], **settings: Any) -> go.Scatter:
     """Points or lines."""
     return go.Scatter(x=list(x), y=list(y), **settings)
 
@@ -50,7 +50,7 @@ def chart(traces: Sequence[go.Scatter | go.Bar], height: int, x_title: str, y_ti
     """A chart in the page's style.
 
     Args:
-        traces: of `points`.
+        traces: of `scatter`.
         height: in pixels; the width is the page's to choose.
         x_title, y_title: of the axes, with units.
         layout: anything else of Plotly's layout.
@@ -105,8 +105,8 @@ def interval_traces(place: int, interval: Interval, colour: str, hover: str, cle
     ends = [scale * interval.low, scale * interval.high]
     marker = {"color": colour if clear else "var(--paper)", "size": 11, "line": {"color": colour, "width": 2.5}}
     return [
-        points(ends, [place, place], mode="lines", line={"color": colour, "width": 3}, **described),
-        points([scale * interval.estimate], [place], mode="markers", marker=marker, **described),
+        scatter(ends, [place, place], mode="lines", line={"color": colour, "width": 3}, **described),
+        scatter([scale * interval.estimate], [place], mode="markers", marker=marker, **described),
     ]
 
 
@@ -129,7 +129,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _BAND = 0.13  # opacity of a band over seeds; chosen
 
 
-class Look:
+class RowStyle:
     """How a variant is drawn: its colour as a CSS variable, and by what it differs from others of the same colour.
 
     Attributes:
@@ -145,13 +145,13 @@ class Look:
         self.dash = _DASHES[turn % len(_DASHES)]
 
 
-def looks(rows: Sequence[StudyRow]) -> dict[str, Look]:
+def looks(rows: Sequence[StudyRow]) -> dict[str, RowStyle]:
     """The look of each row by its name, in the order of the table."""
-    return {row.name: Look(place) for place, row in enumerate(rows)}
+    return {row.name: RowStyle(place) for place, row in enumerate(rows)}
 
 
 def css_variables(dark: bool) -> str:
-    """Definitions of every colour that a `Look` names."""
+    """Definitions of every colour that a `RowStyle` names."""
     lines = []
     for place, colour in enumerate(_DARK if dark else VARIANTS):
         red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))

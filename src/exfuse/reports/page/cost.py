@@ -2,7 +2,7 @@
 
 from exfuse.analysis.cells import score
 from exfuse.analysis.frontier import APART, dodged, frontier_of
-from exfuse.reports.page.charts import Chart, chart, escape, points
+from exfuse.reports.page.charts import Chart, chart, escape, scatter
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS, CostColumn
 from exfuse.store.metric import number
@@ -37,7 +37,7 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
     sign = -1 if column.gains else 1
     frontier = frontier_of([(beside[name], places[name][1], sign * places[name][0]) for name in names], metric.gains)
     line = {"color": "var(--grid-strong)", "width": 1.5, "dash": "dash"}
-    traces = [points(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
+    traces = [scatter(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
     for row in data.study.rows:
         if row.name not in places:
             continue
@@ -49,6 +49,6 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
         )
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
         described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
-        traces.append(points([beside[row.name]], [y], mode="markers", marker=marker, error_y=error, **described))
+        traces.append(scatter([beside[row.name]], [y], mode="markers", marker=marker, error_y=error, **described))
     from_zero = {"range": [0, 1.08 * max(*beside.values(), 1e-9)]}  # a share of a cost is seen as what it is
     return chart(traces, 420, title, escape(metric.axis), xaxis=from_zero)

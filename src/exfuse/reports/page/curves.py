@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from exfuse.reports.page.charts import Chart, Look, Trace, chart, escape, points
+from exfuse.reports.page.charts import Chart, RowStyle, Trace, chart, escape, scatter
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.history import History, curve, metrics
 
@@ -82,7 +82,7 @@ def _draw(metric: str, histories: Mapping[str, Mapping[int, History]], data: Pag
     return chart([*bands, *lines_of], 420, "optimiser step", escape(_title(metric)))
 
 
-def band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look) -> list[Trace]:
+def band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: RowStyle) -> list[Trace]:
     """From the lowest to the highest seed; nothing for one seed."""
     if len(lines) < 2:
         return []
@@ -90,11 +90,11 @@ def band(name: str, steps: Sequence[float], lines: Sequence[Sequence[float]], lo
     there_and_back = [*steps, *reversed(steps)]
     edge = [*map(max, across), *reversed([min(values) for values in across])]
     style = {"mode": "lines", "line": {"width": 0, "color": look.colour}, "fill": "toself", "fillcolor": look.band}
-    return [points(there_and_back, edge, hoverinfo="skip", meta={"variant": name, "band": True}, **style)]
+    return [scatter(there_and_back, edge, hoverinfo="skip", meta={"variant": name, "band": True}, **style)]
 
 
 def mean(
-    name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: Look, unit: str = "step"
+    name: str, title: str, steps: Sequence[float], lines: Sequence[Sequence[float]], look: RowStyle, unit: str = "step"
 ) -> Trace:
     """The mean over seeds; ``unit`` of ``steps``."""
     across = list(zip(*lines, strict=True))
@@ -108,7 +108,7 @@ def mean(
     line = {"color": look.colour, "width": 2.2, "dash": look.dash}
     marker = {"size": 6, "symbol": look.symbol, "color": look.colour}
     described = {"hovertext": hover, "hoverinfo": "text", "meta": {"variant": name}, "name": title}
-    return points(steps, means, mode=mode, line=line, marker=marker, **described)
+    return scatter(steps, means, mode=mode, line=line, marker=marker, **described)
 
 
 def common_steps(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[list[float]]]:

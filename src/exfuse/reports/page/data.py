@@ -6,7 +6,7 @@ from typing import Any
 
 from exfuse.analysis.footnotes import where
 from exfuse.analysis.rendering import Rendering
-from exfuse.reports.page.charts import Chart, Look, looks
+from exfuse.reports.page.charts import Chart, RowStyle, looks
 from exfuse.store.examples import Examples
 from exfuse.store.history import HISTORY, History, read_history
 from exfuse.store.study import Study
@@ -33,7 +33,7 @@ class PageData:
         return self.rendering.study
 
     @cached_property
-    def looks(self) -> dict[str, Look]:
+    def looks(self) -> dict[str, RowStyle]:
         return looks(self.study.rows)
 
     @cached_property

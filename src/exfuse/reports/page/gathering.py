@@ -52,7 +52,7 @@ def is_same_training(folder: RunFolder, record: Record) -> bool:
     return own is not None and (own.status, own.confusion_sha256) == (record.status, record.confusion_sha256)
 
 
-def is_published(folder: Path) -> bool:
+def is_for_others(folder: Path) -> bool:
     """Whether a study's folder is meant for others to read."""
     return PUBLISHED in folder.resolve().parts
 
@@ -65,7 +65,7 @@ def examples_folder(study: Study, beside: Path, word: str) -> Path:
         beside: folder of this machine alone, for images that may not be published.
         word: "publish" if the user says that they may.
     """
-    return study.folder / FOLDER if word == "publish" or not is_published(study.folder) else beside / FOLDER
+    return study.folder / FOLDER if word == "publish" or not is_for_others(study.folder) else beside / FOLDER
 
 
 def find_examples(study: Study, beside: Path) -> Examples | None:

@@ -11,9 +11,9 @@ from exfuse.reports.page.charts import (
     escape,
     interval_chart,
     interval_traces,
-    points,
     row_axis,
     row_height,
+    scatter,
 )
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.study import StudyRow
@@ -62,7 +62,7 @@ def _scores(data: PageData) -> Chart:
         hovering = {"hovertext": hover, "hoverinfo": "text"}
         dots = {"mode": "markers", "marker": {**marker, "size": 9, "opacity": 0.6}}
         traces.append(
-            points(
+            scatter(
                 [metric.scale * score for score in scores.values()],
                 [place] * len(scores),
                 name=escape(row.title),
@@ -73,7 +73,7 @@ def _scores(data: PageData) -> Chart:
         mean = statistics.mean(scores.values())
         line = {"color": look.colour, "width": 3}
         text = f"{escape(row.title)}<br>mean {escape(metric.precisely(mean))}"
-        bar = points(
+        bar = scatter(
             [metric.scale * mean] * 2, [place - 0.3, place + 0.3], mode="lines", line=line, hovertext=text, hoverinfo="text"
         )
         traces.append(bar)

@@ -23,10 +23,10 @@ from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import Option
 from exfuse.store.probes import FOLDER, ProbeIndex, ProbeResult, ProbeSummary, write_probes
-from exfuse.terminal import Console, Progress, Table
+from exfuse.terminal import Console, Progress, RichTable
 
 
-def summarise(results: Sequence[ProbeResult]) -> list[ProbeSummary]:
+def summarise_probes(results: Sequence[ProbeResult]) -> list[ProbeSummary]:
     """Mean, spread and interval over seeds, by question, level and row, rows in the order in which they first come."""
     groups: dict[tuple[str, str, str], list[ProbeResult]] = {}
     for result in results:
@@ -57,13 +57,13 @@ def _summary(group: Sequence[ProbeResult]) -> ProbeSummary:
     )
 
 
-def summary_tables(summaries: Sequence[ProbeSummary], title: str) -> list[Table]:
+def probe_tables(summaries: Sequence[ProbeSummary], title: str) -> list[RichTable]:
     """The summaries for a terminal, in %, a table a question; they fit into 80 columns."""
     found = []
     for question in dict.fromkeys(one.question for one in summaries):
         chosen = [one for one in summaries if one.question == question]
         heading = f"{title}\n{figure.TITLES[question]}; guessing: {100 * chosen[0].chance:.1f}"
-        table = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table = RichTable(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("level", no_wrap=True)
         table.add_column("row", overflow="fold")
         for header in ("before", "after", "after - before [95 %]", "seeds"):
@@ -145,7 +145,7 @@ def probe_features(
     settings |= {"data": splits[1].name, "train_images": len(positions[0]), "test_images": len(positions[1])}
     _write(folder, results, settings, of)
     title = f"Linear probes: {splits[1].name}, {plural(len(positions[1]), 'image')}, balanced accuracy %"
-    for table in summary_tables(summarise(results), title):
+    for table in probe_tables(summarise_probes(results), title):
         console.print(table)
         console.print()
     console.print(f"Scores and figure: {folder}", soft_wrap=True, highlight=False)
@@ -168,7 +168,7 @@ def _score(
 def _write(output: Path, results: Sequence[ProbeResult], settings: dict[str, float | str | None], of: str) -> None:
     seeds = sorted({result.seed for result in results})
     title = f"{settings['data']}, {settings['test_images']} images to score on, seeds {', '.join(map(str, seeds))}"
-    summary = summarise(results)
+    summary = summarise_probes(results)
 
     def write(scratch: Path) -> None:
         style.save(figure.draw(summary, title), scratch / "probe.svg")
