@@ -262,12 +262,14 @@ def visible_gpus() -> list[str]:
     there, named = gpus_of_machine(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(number) for number in range(there)]
-    any_name = there or _AMD.exists()  # of AMD's the driver knows nothing
+    known = there or _AMD.exists()  # of AMD's the driver knows nothing
 
     def is_there(name: str) -> bool:
-        return name not in ("", "-1") and bool(int(name) < there if there and name.isdigit() else any_name)
+        is_number = name.isascii() and name.isdigit()
+        return bool(known and (not there or int(name) < there if is_number else name.upper().startswith(("GPU-", "MIG-"))))
 
-    return [*takewhile(is_there, map(str.strip, named.split(",")))]
+    found = [*takewhile(is_there, map(str.strip, named.split(",")))]
+    return found if len({*found}) == len(found) else []  # CUDA shows none where one is named twice
 
 
 def gpus_for(accelerator: str) -> list[str]:

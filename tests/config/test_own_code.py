@@ -20,22 +20,39 @@ FILES = {
 }
 
 
+VERSIONS = {"torch": "1.2"}
+
+
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dict[str, str]:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path / "dist-packages"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    named = ["mine_too.attention.Attention", "exfuse.models.gcn.GlobalConvolution", "torch.optim.AdamW", "no.such.thing"]
-    monkeypatch.setattr(own_code, "_targets", lambda _: iter(named))
+    files = {
+        "technique/mine": {"_target_": "mine_too.attention.Attention", "more": {"_target_": "no.such.thing"}},
+        "optimizer/adamw": {"_target_": "torch.optim.AdamW"},
+        "loss/installed": {"_target_": "of_the_system.Loss"},
+        "loss/plain": {"weight": 1},
+    }
+    monkeypatch.setattr(own_code, "_options", lambda _: [tuple(name.split("/")) for name in files])
+    monkeypatch.setattr(own_code, "code_of", lambda group, name: files[f"{group}/{name}"])
+    monkeypatch.setattr(own_code.search_path, "find", lambda name: own_code.CONFIG_DIR / f"{name}.yaml")
+    monkeypatch.setattr(own_code, "packages_distributions", lambda: {"of_the_system": ["torch"]})
+    monkeypatch.setattr(own_code, "version", lambda name: VERSIONS[name])
+    request.node.files = files
     nothing: Any = None
     return own_code.own_code(nothing)
 
 
 def test_it_is_what_is_imported_and_neither_installed_nor_ours(code: dict[str, str], tmp_path: Path) -> None:
+    assert {name: said for name, said in code.items() if "=" in name} == {
+        "technique=mine": "mine_too.attention.Attention, no.such.thing",
+        "loss=installed": "of_the_system.Loss, torch 1.2",
+    }
     names = ["aside", "mine_too", "mine_too.attention", "mine_too.deep.more", "mine_too.helper"]
-    assert list(code) == names
+    assert [name for name in code if "=" not in name] == names
     assert code["mine_too.helper"] == sha256(tmp_path / "mine_too" / "helper.py")
 
 
@@ -47,3 +64,12 @@ def test_what_changed_since_is_named(code: dict[str, str], tmp_path: Path) -> No
     assert own_code.changed_code(code) == "mine_too.helper has changed since"
     (tmp_path / "aside.py").unlink()
     assert own_code.changed_code(code) == "aside, mine_too.helper have changed since"
+
+
+def test_what_an_option_names_and_the_version_of_what_is_installed_may_change(
+    code: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request.node.files["technique/mine"]["_target_"] = "mine_too.attention.Another"  # of the same file
+    assert own_code.changed_code(code) == "technique=mine has changed since"
+    monkeypatch.setitem(VERSIONS, "torch", "1.3")
+    assert own_code.changed_code(code) == "technique=mine, loss=installed have changed since"

@@ -141,8 +141,11 @@ def test_groups_of_which_training_sees_images_are_told(tmp_path: Path, write_fol
 
 
 def test_an_id_is_a_class_or_void(root: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.ids and data\.void_ids both name 255.*data\.void_ids=\[\] makes it a class"):
+    with pytest.raises(DataError, match=r"255 is the id of \w+ and one of data\.void_ids.*Leave it out of data\.void_ids; or"):
         read_folder(root, "val", CLASSES, ids=(0, 1, 255))
+    with pytest.raises(DataError, match=rf"0 is the id of {CLASSES[0]} and one of data\.void_ids.*\(data\.ids\)"):
+        read_folder(root, "val", CLASSES, void_ids=(0, 255))
+    assert read_folder(root, "val", CLASSES[1:], ids=range(1, len(CLASSES)), void_ids=(0, 255)).classes == tuple(CLASSES[1:])
 
 
 def test_what_was_found_is_known_by_content_until_the_content_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

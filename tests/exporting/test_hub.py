@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from msgspec.structs import replace
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,6 +51,20 @@ def test_what_is_read_back_says_what_the_run_says(run: RunFolder, folder: Path, 
     assert asked == [(NAME, "v1")]
     ours, theirs = load_checkpoint(run.path)[0], found.model
     assert [value.stride() for value in ours.parameters()] == [value.stride() for value in theirs.parameters()]
+
+
+def test_code_beside_this_package_travels_along(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = run.record()
+    assert record is not None
+    of_own = replace(record, environment=replace(record.environment, code={"no_longer_here": "0" * 64}))
+    monkeypatch.setattr(hub, "finished", lambda _: of_own)
+    folder = export(str(run.path), "onnx", None, str(tmp_path / "hub"), hub=NAME, licence="cc-by-4.0")
+    assert "Code beside it: `no_longer_here`" in (folder / "README.md").read_text()
+    assert not capsys.readouterr().err
+    exfuse.load(folder)
+    assert "no_longer_here has changed since" in capsys.readouterr().err
 
 
 def test_the_card_names_scores_licence_data_and_commit_and_the_hub_reads_its_header(run: RunFolder, folder: Path) -> None:

@@ -18,6 +18,7 @@ from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.files import outputs, write_atomically
 from exfuse.palette import voc_palette
+from exfuse.runs.asked import masks_made_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
 from exfuse.runs.evaluation import evaluate
@@ -97,6 +98,15 @@ def test_a_photograph_is_turned_as_its_camera_says(
     predict(str(finished_run.path), ["photo.jpg"], None, "cpu")
     written = tmp_path / "outputs" / "predictions" / finished_run.key / "photo.png"  # each run's in a place of its own
     assert np.asarray(Image.open(written)).shape == (64, 40)
+
+
+def test_checkpoints_of_one_name_are_told_apart(finished_run: RunFolder, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder / "w").mkdir(parents=True)
+        (tmp_path / folder / "w" / "x.ckpt").touch()
+    one, other, again = (masks_made_of(tmp_path / folder / "w" / "x.ckpt", [Path("photo.jpg")]) for folder in "aba")
+    assert one == again != other
+    assert masks_made_of(finished_run.path, [Path("photo.jpg")])[0].endswith(f" by run {finished_run.key}")
 
 
 def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path) -> None:

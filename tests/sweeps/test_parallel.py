@@ -64,6 +64,9 @@ def test_as_many_runs_at_once_as_the_machine_has_room_for(
         (2, "0,7,1", ["0"]),
         (0, "0", []),
         (0, "GPU-a", []),
+        (2, "NoDevFiles", []),  # what SLURM says for none
+        (2, "mig-a,²", ["mig-a"]),
+        (2, "0,0", []),
     ],
 )
 def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, gpus, visible, expected) -> None:
@@ -254,6 +257,7 @@ def test_of_two_sweeps_that_share_runs_a_study_has_its_own(
         told = capsys.readouterr().out
         assert f"outputs/sweeps/{name}" in told
         assert "seb, seed 0: interrupted. the same command goes on" in told  # nobody is at it any more
+        assert "0 of 2 over, 0 in training, 1 interrupted" in told
 
 
 def test_a_sweep_is_watched_as_long_as_its_process_is_at_it(tmp_path: Path) -> None:

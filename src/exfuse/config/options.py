@@ -1,5 +1,6 @@
 """The code behind the options of config groups: found by group and name in the search path when it is needed, never kept."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ _DECIDED = {  # arguments that whoever calls the code gives it, whatever is set
     ("schedule", "optimizer"): "recipe.optimizer",
     ("schedule", "steps"): "recipe.epochs",
 }
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what `get_object` raises says it once
 _TARGET, _PARTIAL = "_target_", "_partial_"
 _REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 
@@ -71,6 +73,8 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
         hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
         cause = error.__cause__ if isinstance(error, ImportError) else None  # Hydra's own words ask for an installed module
         said = f"KeyError: {error}" if isinstance(error, KeyError) else f"{type(cause).__name__}: {cause}" if cause else error
+        if isinstance(cause, SyntaxError):
+            said = f"{cause.filename}, line {cause.lineno} is no Python: {cause.msg}"
         raise ConfigError(f"{group}={option.name} cannot be built: {said}.{hint}") from error
 
 

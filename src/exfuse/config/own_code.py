@@ -1,16 +1,19 @@
-"""Code outside this package that the options of a run name: its source files, and those that they import, by content."""
+"""Code outside this package that the options of a run name: what they name, and its source files by content."""
 
 import ast
 import functools
 import sysconfig
 from collections.abc import Iterator, Mapping
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
+from exfuse.config import search_path
 from exfuse.config.options import code_of
 from exfuse.config.read import own_backbone
 from exfuse.config.signatures import source_of
-from exfuse.files import sha256
+from exfuse.errors import ConfigError
+from exfuse.files import CONFIG_DIR, sha256
 from exfuse.store.description import Described, RunDescription
 
 _STANDARD = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")}
@@ -19,10 +22,10 @@ _OURS = Path(__file__).resolve().parents[1]
 
 
 def own_code(described: Described) -> dict[str, str]:
-    """SHA-256 of each source file, by the name of its module.
+    """What each option of one's own names, by ``GROUP=OPTION``, and SHA-256 of each source file, by the name of its module.
 
-    Of what is installed, and of this package, versions and commits tell. What code loads otherwise than by ``import`` is not
-    found.
+    Of what is installed the version stands beside the name; of this package the commit tells. What code loads otherwise than
+    by ``import`` is not found.
 
     Args:
         described: a run or a pretraining.
@@ -31,7 +34,8 @@ def own_code(described: Described) -> dict[str, str]:
         ConfigError: if the search path does not hold one of its options.
     """
     found: dict[str, Path] = {}
-    wanted = [target for target in _targets(described) if not target.startswith("exfuse.")]
+    options = {(group, name): [*_named(code_of(group, name))] for group, name in _options(described)}
+    wanted = [target for targets in options.values() for target in targets if not target.startswith("exfuse.")]
     while wanted:
         parts = wanted.pop().split(".")
         for depth in range(1, len(parts) + 1):  # importing a module runs its packages, too
@@ -43,31 +47,57 @@ def own_code(described: Described) -> dict[str, str]:
                 break
             found[module] = path
             wanted += _imports(module, path)
-    return {module: sha256(path) for module, path in sorted(found.items())}
+    named = {f"{group}={name}": said for (group, name), targets in options.items() if (said := _said(group, name, targets))}
+    return named | {module: sha256(path) for module, path in sorted(found.items())}
 
 
 def changed_code(code: Mapping[str, str]) -> str:
-    """What to say of modules that are no longer what they were; empty if all are.
+    """What to say of options and modules that are no longer what they were; empty if all are.
 
     Args:
         code: of a record, see `own_code`.
     """
-    now = {module: source_of(module) for module in code}
-    other = [name for name, path in now.items() if path is None or not path.is_file() or sha256(path) != code[name]]
+    other = [name for name, before in code.items() if _now(name) != before]
     return f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since" if other else ""
 
 
-def _targets(described: Described) -> Iterator[str]:
-    """Every ``_target_`` of the options that decide what a run computes."""
+def _now(name: str) -> str:
+    group, is_option, option = name.partition("=")
+    if not is_option:
+        path = source_of(name)
+        return sha256(path) if path is not None and path.is_file() else ""
+    try:
+        return _said(group, option, [*_named(code_of(group, option))])
+    except ConfigError:
+        return ""
+
+
+def _said(group: str, name: str, targets: list[str]) -> str:
+    """What an option names and, of what is installed, its version; empty for what this package's own names of it or torch."""
+    usual = {"exfuse", "torch"}
+    file = search_path.find(f"{group}/{name}")
+    others = {target.partition(".")[0] for target in targets} - usual
+    if not others and (file is None or file.is_relative_to(CONFIG_DIR)):
+        return ""
+    installed = [top for top in sorted(others) if (path := source_of(top)) is not None and _is_others(path)]
+    known = packages_distributions() if installed else {}
+    versions = [f"{one} {version(one)}" for top in installed for one in sorted({*known.get(top, ())})]
+    return ", ".join([*targets, *versions])
+
+
+def _options(described: Described) -> Iterator[tuple[str, str]]:
+    """Group and name of the options with code that decide what a run computes."""
     recipe = described.recipe if isinstance(described, RunDescription) else described.pretraining.recipe
     groups = {"data": described.data, "optimizer": recipe.optimizer, "schedule": recipe.schedule}
     groups |= {f"technique/{slot}": option for slot, option in described.technique.items()}
     if isinstance(described, RunDescription):
         groups |= {"decoder": described.decoder, "loss": described.loss}
+    else:
+        groups |= {"pretraining/data": described.pretraining.data}
     for group, option in groups.items():
-        yield from _named(code_of(group, option.name))
-    if target := own_backbone(described.choices.get("backbone"), described.backbone.name):
-        yield target
+        yield group, option.name
+    if own_backbone(described.choices.get("backbone"), described.backbone.name):
+        yield "backbone", described.backbone.name
 
 
 def _named(code: Any) -> Iterator[str]:

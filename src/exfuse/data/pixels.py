@@ -172,7 +172,8 @@ def unknown_ids(found: Sequence[int], classes: int, void_ids: Sequence[int], ids
         known = f"{classes} classes {', '.join(map(str, ids))}" if ids else f"{classes} classes 0..{classes - 1}"
         return (
             f"holds the ids {unknown}, but there are only the {known} and void "
-            f"{sorted({VOID, *void_ids})}. Correct the mask or the data config's class list."
+            f"{sorted({VOID, *void_ids})}. Correct the mask or the data config's class list, or say which ids the classes have "
+            "(data.ids)."
         )
     return ""
 

@@ -163,10 +163,11 @@ def make_split(
             f"{name}: data.ids has {len({*split.ids})} different ids for {plural(len(split.classes), 'class')} (data.classes): "
             "expected one of each, in the order of the names."
         )
-    if both := sorted({*split.ids} & {*split.void_ids}):
+    named = dict(zip(split.ids or range(len(split.classes)), split.classes, strict=True))
+    if both := sorted({*named} & {*split.void_ids}):
         raise DataError(
-            f"{name}: data.ids and data.void_ids both name {both[0]}: is it a class, or void? Leave it out of one of them "
-            f"({'data.void_ids=[]' if len(split.void_ids) == 1 else 'data.void_ids=[...]'} makes it a class)."
+            f"{name}: {both[0]} is the id of {named[both[0]]} and one of data.void_ids: is it a class, or void? Leave it out "
+            f"of data.void_ids; or leave {named[both[0]]} out of data.classes and say which ids the others have (data.ids)."
         )
     if not split.items:
         raise DataError(f"{name} lists no image at all. Check its list file or folder.")

@@ -41,6 +41,7 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
     except HFValidationError as error:
         raise UserError(f"hub={name}: expected OWNER/NAME of a model at the Hub ({error}).") from error
     record = finished(run)
+    environment = record.environment
     model, trained, classes = load_checkpoint(Path(run))
     folder = Path(output or Path(run) / "export" / name.replace("/", "--"))
     if odd := [name for name, value in model.state_dict().items() if not isinstance(value, torch.Tensor)]:
@@ -52,8 +53,9 @@ def publish(run: str, name: str, licence: str, push: bool, output: str | None) -
         key=record.key,
         label=record.label,
         data=record.data,
-        commit=record.environment.commit,
+        commit=environment.commit,
         numbers_version=NUMBERS_VERSION,
+        code=environment.code,
         channels_last=layout,
         classes=classes,
         miou=record.scores.miou,
@@ -112,6 +114,7 @@ def card(record: Record, name: str, licence: str, classes: list[str]) -> str:
         "  licence is not part of this model's.",
         f"- Licence of the weights: {licence}",
         f"- Code: exfuse, commit {commit}; run `{record.key}`",
+        *([f"- Code beside it: {own}"] if (own := ", ".join(f"`{name}`" for name in environment.code)) else []),
         "",
         "## Scores",
         "",

@@ -5,7 +5,7 @@ A function for each verb, called with those of the verb's arguments that it name
 
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from exfuse.config.own_code import changed_code
@@ -38,10 +38,15 @@ def say_if_unfinished(path: Path) -> None:
         print(f"Note: run {folder.key} is not finished ({status}): these are weights of an earlier epoch.", file=sys.stderr)
 
 
-def warn_of_code(record: Record) -> None:
-    """Say on standard error which code outside this package is no longer that of a run or backbone."""
-    if changed := changed_code(record.environment.code):
-        complain(f"{changed} {record.title}, seed {record.seed}, was trained: it may calculate something else now.", "Warning")
+def warn_of_code(code: Mapping[str, str], of: str) -> None:
+    """Say on standard error which code outside this package is no longer that of a run, backbone or published model.
+
+    Args:
+        code: that it was trained with, see `changed_code`.
+        of: what people call it.
+    """
+    if changed := changed_code(code):
+        complain(f"{changed} {of} was trained: it may calculate something else now.", "Warning")
 
 
 def evaluate(checkpoint: str, output: str | None) -> None:
@@ -86,7 +91,7 @@ def masks_of(images: Iterable[Path], folder: Path) -> list[Path]:
 
 def masks_made_of(run: str | Path, images: Iterable[Path]) -> list[str]:
     """What each of the files that a prediction writes is made from: a later one of another run or image is another."""
-    key = RunFolder.name_of(Path(run))
+    key = RunFolder.identity_of(Path(run))
     return [f"{path.resolve()} by run {key}" for path in images for _ in (".png", "_overlay.png")]
 
 

@@ -169,7 +169,7 @@ def _pretrained(run: RunDescription, console: Console) -> ChosenWeights:
             f"{path} is not the file that its record describes: it was cut short, altered or removed. Make it anew:\n"
             f"  {as_command([*pretrain_overrides(run), 'overwrite=true'])}"
         )
-    warn_of_code(record)
+    warn_of_code(record.environment.code, f"{record.title}, seed {record.seed},")
     held_out = split_of(run, "val")
     if held_out.manifest() not in record.backbone.excludes:
         console.print(

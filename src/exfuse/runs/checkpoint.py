@@ -66,8 +66,6 @@ def load_checkpoint(path: Path) -> tuple[Segmenter, RunDescription, list[str]]:
     except Exception as error:  # what no config says may fail anywhere in a model's making
         raise CheckpointError(f"{path} describes a model that cannot be built ({type(error).__name__}: {error}).") from error
     _load(model, content, path)
-    if not is_published(path) and (record := RunFolder.of(path).record()) is not None:
-        warn_of_code(record)
     if content["description"].get("channels_last", run.runtime.channels_last):  # the layout in which its training scored it
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval(), run, classes
@@ -106,7 +104,7 @@ def _read_published(folder: Path) -> dict[str, Any]:
         state = load_file(folder / WEIGHTS)
     except Exception as error:  # the reader's own exception types are not exported
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read as weights ({type(error).__name__}).") from error
-    description = {name: getattr(about, name) for name in ("config", "classes", "numbers_version", "channels_last")}
+    description = {name: getattr(about, name) for name in ("config", "classes", "numbers_version", "channels_last", "code")}
     return {"state_dict": {f"{_PREFIX}{key}": value for key, value in state.items()}, "description": description}
 
 
@@ -128,3 +126,7 @@ def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:
     if name := non_finite(state):
         raise CheckpointError(f"{path}: {name} holds numbers that are not finite. Copy the file anew, or train the run again.")
     model.load_state_dict(state)
+    if (record := RunFolder.of(path).record()) is not None:
+        warn_of_code(record.environment.code, f"{record.title}, seed {record.seed},")
+    elif code := content["description"].get("code"):
+        warn_of_code(code, str(path))

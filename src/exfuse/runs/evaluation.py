@@ -87,7 +87,7 @@ def evaluate(
     chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
     origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
     folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
-    of = f"run {RunFolder.name_of(path)} on {scored_on.name} ({scored_on.manifest()[:8]}) by {chosen}"
+    of = f"run {RunFolder.identity_of(path)} on {scored_on.name} ({scored_on.manifest()[:8]}) by {chosen}"
     with (
         outputs(scores_of(folder), of=[of] * len(scores_of(folder))) if output else nullcontext()
     ):  # what lies in a run's folder is written here

@@ -223,7 +223,7 @@ def _factor(factor: Callable[[int], float], step: int) -> float:
 
 
 class GradientWarning(Callback):
-    """Says before the first update which parameters the loss does not depend on, as those of a module that nobody calls."""
+    """Says before the first update which parameters its loss does not depend on, as those of a module that nobody calls."""
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step or not trainer.is_global_zero:
@@ -233,8 +233,8 @@ class GradientWarning(Callback):
         ]
         if lacking:
             complain(
-                f"the loss does not depend on {plural(len(lacking), 'parameter')}, which will not learn: {some(lacking)}. "
-                "Call the module in forward, leave it out, or freeze it (requires_grad_(False)).",
+                f"the loss of the first step does not depend on {plural(len(lacking), 'parameter')}: {some(lacking)}. Unless "
+                "that of later ones does, they learn nothing: is there a module that forward never calls?",
                 "Warning",
             )
 

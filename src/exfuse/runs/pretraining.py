@@ -68,7 +68,7 @@ def pretrain(wanted: PretrainingDescription) -> None:
             folder.clear()
         if not wanted.overwrite and (record := folder.finished()):  # see `exfuse.runs.training.train`
             console.print(f"Backbone {folder.key} is already made (overwrite=true makes it anew).")
-            warn_of_code(record)
+            warn_of_code(record.environment.code, f"{record.title}, seed {record.seed},")
             if first:
                 _exclude_more(folder, record, train, held_out, console)
             _show(folder, record, console)

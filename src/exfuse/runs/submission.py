@@ -61,7 +61,7 @@ def make_submission(
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 
     images = f"{plural(len(sizes), 'image')} of {data.settings['root']} for {folder}"
-    of = f"run {RunFolder.name_of(trained)} on {images} by {protocol.name} {dict(protocol.settings)}"
+    of = f"run {RunFolder.identity_of(trained)} on {images} by {protocol.name} {dict(protocol.settings)}"
     with outputs([path], of=[of]):
         write_atomically(path, write)
     console = Console()

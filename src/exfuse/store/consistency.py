@@ -208,8 +208,8 @@ def refuse(study: str, deviations: Sequence[Deviation]) -> NoReturn:
     listed = "\n".join(f"  {deviation}" for deviation in deviations)
     raise UserError(
         f"The runs of study {study} differ in more than the study varies:\n{listed}\n"
-        "Train them anew under one setting, or name a setting that rows differ in on purpose in the study's `varies`, or add "
-        "sweep.mixed=true to the sweep's command to tabulate them all the same: the table then marks them."
+        "Train them anew under one setting (overwrite=true, what is done), or name a setting in which rows differ on purpose "
+        "in the study's `varies`, or tabulate them all the same by sweep.mixed=true: the table then marks them."
     )
 
 

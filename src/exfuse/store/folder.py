@@ -77,6 +77,11 @@ class RunFolder:
         key = cls.of(path).key
         return key if path.is_dir() or path.stem == "last" else f"{key}_{path.stem}"
 
+    @classmethod
+    def identity_of(cls, path: Path) -> str:
+        """As `name_of` of a run that has its record; a checkpoint or model that lies alone is known by its place."""
+        return cls.name_of(path) if (cls.of(path).path / RECORD).is_file() else str(path.resolve())
+
     @property
     def path(self) -> Path:
         return self.root / self.key

@@ -20,6 +20,7 @@ class Published(Index, frozen=True, kw_only=True):
         data: what it was trained and scored on.
         commit: of the code that trained it; None where that is unknown.
         numbers_version: of the code.
+        code: outside this package, see `exfuse.store.record.Environment`.
         channels_last: the memory layout in which it was scored.
         classes: names of the scores' channels.
         miou: on val, a fraction.
@@ -33,6 +34,7 @@ class Published(Index, frozen=True, kw_only=True):
     data: str
     commit: str | None
     numbers_version: int
+    code: dict[str, str] = {}
     channels_last: bool
     classes: list[str]
     miou: float

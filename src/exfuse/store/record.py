@@ -35,7 +35,8 @@ class Environment(msgspec.Struct, frozen=True):
     Attributes:
         packages: their versions by name.
         commit: of the code; ``uncommitted_changes`` says whether it was what ran.
-        code: SHA-256 of the source files outside this package that the run's options name, by module; empty where none do.
+        code: of code outside this package what the run's options name, by ``GROUP=OPTION``, and SHA-256 of its source files,
+            by module; empty where none name any.
         processes: that shared every batch; None where records did not say it.
     """
 

@@ -25,6 +25,7 @@ from exfuse.terminal import Console, RichTable, table_columns
 
 _EVERY = 1.0  # seconds between two looks
 _OPEN = (WAITING, STARTED)
+_CUT = (INTERRUPTED, MISSING)  # nobody is at them; the same command goes on
 _LOCK, _PLANNED = "sweep.lock", "sweep.json"  # held by the process that sweeps; how many jobs it has so far
 _SHARE = 0.05  # of a training, from which on it tells how long it will take
 
@@ -163,11 +164,12 @@ def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKN
         planned: of all jobs, as far as that is known.
     """
     number = max(planned.jobs, len(outcomes))
-    over = sum(one.status not in _OPEN for one in outcomes)
+    over = sum(one.status not in (*_OPEN, *_CUT) for one in outcomes)
+    cut = [f", {count} {status}" for status in _CUT if (count := sum(one.status == status for one in outcomes))]
     trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
     left = seconds_left(outcomes, runs, planned)
     time_left = "" if left is None or over == number else f", about {_duration(left)} left"
-    return f"{over} of {number} over, {trained} in training{time_left}"
+    return f"{over} of {number} over, {trained} in training{''.join(cut)}{time_left}"
 
 
 def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNKNOWN, now: float | None = None) -> float | None:
