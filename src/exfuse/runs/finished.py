@@ -28,7 +28,7 @@ def show_finished(run: RunDescription, console: Console) -> bool:
 def show_trained(folder: RunFolder, record: Record, console: Console) -> None:
     """Say that a run is finished, and show it."""
     console.print(f"Run {folder.key} is already trained (overwrite=true trains it anew).")
-    warn_of_code(record)
+    warn_of_code(record.environment.code, f"{record.title}, seed {record.seed},")
     print_outcome(folder, record, console)
 
 
