@@ -170,7 +170,8 @@ def test_code_that_changed_since_is_told_and_no_run_mixes_two(
     source, folder = Path("cbam.py"), RunFolder(Path("outputs/runs"), copy.key_of("channel+spatial"))
     record = folder.record()
     assert record is not None
-    assert record.environment.code == {"cbam": sha256(source)}
+    assert record.environment.code["cbam"] == sha256(source)
+    assert {*record.environment.code} == {"cbam", "technique/channel=cbam", "technique/spatial=cbam"}
     baseline = RunFolder(folder.root, copy.key_of("baseline")).record()
     assert baseline is not None
     assert baseline.environment.code == {}
@@ -200,6 +201,12 @@ def test_code_that_changed_since_is_told_and_no_run_mixes_two(
     assert "began with other code of cbam" in complaint
     source.write_text(was)
     assert command(*train)[0] == 0
+    option = Path("conf/technique/channel/cbam.yaml")  # other code of the same file
+    option.write_text(option.read_text().replace("cbam.ChannelAttention", "cbam.SpatialAttention"))
+    for known in (search_path.read, search_path._whole):  # by this process
+        known.cache_clear()
+    status, _, complaint = command("runs", "rescore", run, "device=cpu", "workers=0", *own)
+    assert (status, "technique/channel=cbam has changed since it was trained" in complaint) == (1, True), complaint
 
 
 def test_every_verb_that_loads_a_run_takes_the_folder(place: Place, here: Path, command: Command) -> None:

@@ -115,7 +115,15 @@ def test_the_remedy_for_binary_masks_does_what_it_says(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ids", "void_ids"),
-    [((), (255,)), ((), ()), ((), (1, 255)), ((0, 1, 255), ()), ((255, 0, 1), (7,)), ((1, 255, 9), (0,)), ((0, 7, 1), (255,))],
+    [
+        ((), (255,)),
+        ((), ()),
+        ((0, 3, 2), (1, 255)),
+        ((0, 1, 255), ()),
+        ((255, 0, 1), (7,)),
+        ((1, 255, 9), (0,)),
+        ((0, 7, 1), (255,)),
+    ],
 )
 def test_what_is_counted_is_what_is_read(root: Path, ids: tuple[int, ...], void_ids: tuple[int, ...]) -> None:
     fill(root, lambda found: np.where(found == 2, 255, found))

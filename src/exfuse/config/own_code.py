@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import hashlib
 import sysconfig
 from collections.abc import Iterator, Mapping
 from importlib.metadata import packages_distributions, version
@@ -22,9 +23,9 @@ _OURS = Path(__file__).resolve().parents[1]
 
 
 def own_code(described: Described) -> dict[str, str]:
-    """What each option of one's own names, by ``GROUP=OPTION``, and SHA-256 of each source file, by the name of its module.
+    """SHA-256 of what each option of one's own names, by ``GROUP=OPTION``, and of each source file, by the name of its module.
 
-    Of what is installed the version stands beside the name; of this package the commit tells. What code loads otherwise than
+    What is installed is named with its version; of this package the commit tells. What code loads otherwise than
     by ``import`` is not found.
 
     Args:
@@ -73,7 +74,7 @@ def _now(name: str) -> str:
 
 
 def _said(group: str, name: str, targets: list[str]) -> str:
-    """What an option names and, of what is installed, its version; empty for what this package's own names of it or torch."""
+    """SHA-256 of what an option names, with its version if installed; empty if an option of this package names it, or torch."""
     usual = {"exfuse", "torch"}
     file = search_path.find(f"{group}/{name}")
     others = {target.partition(".")[0] for target in targets} - usual
@@ -82,7 +83,7 @@ def _said(group: str, name: str, targets: list[str]) -> str:
     installed = [top for top in sorted(others) if (path := source_of(top)) is not None and _is_others(path)]
     known = packages_distributions() if installed else {}
     versions = [f"{one} {version(one)}" for top in installed for one in sorted({*known.get(top, ())})]
-    return ", ".join([*targets, *versions])
+    return hashlib.sha256("\n".join([*targets, *versions]).encode()).hexdigest()
 
 
 def _options(described: Described) -> Iterator[tuple[str, str]]:

@@ -68,11 +68,11 @@ def check_labels(split: Split) -> None:
     census = count_classes(split)
     if len(census.labelled) > 1:
         return
-    if census.ids == {0, VOID} and len(split.classes) == 2:
+    if census.ids == {0, VOID}:
         raise DataError(
             f"{split.name}: its masks hold 0 and 255 alone, as usual for masks of one class against the rest, but 255 is void "
-            f"here: nothing but {split.classes[0]} would be learnt. Say that it is a class: data.ids=[0,255] data.void_ids=[] "
-            "of data=folder, or ids= and void_ids= of make_split in a reader of your own."
+            f"here: nothing but {split.classes[0]} would be learnt. Name two classes and say that they "
+            "are these: data.ids=[0,255] data.void_ids=[] of data=folder, ids= and void_ids= of make_split in your own reader."
         )
     only = f"{split.classes[census.labelled[0]]} alone" if census.labelled else "nothing, all pixels are void"
     raise DataError(

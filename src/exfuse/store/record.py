@@ -35,8 +35,8 @@ class Environment(msgspec.Struct, frozen=True):
     Attributes:
         packages: their versions by name.
         commit: of the code; ``uncommitted_changes`` says whether it was what ran.
-        code: of code outside this package what the run's options name, by ``GROUP=OPTION``, and SHA-256 of its source files,
-            by module; empty where none name any.
+        code: SHA-256 of what the run's options name outside this package, by ``GROUP=OPTION``, and of its source files, by
+            module; empty where none name any.
         processes: that shared every batch; None where records did not say it.
     """
 
