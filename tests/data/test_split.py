@@ -43,7 +43,7 @@ def test_manifest_changes_with_classes_void_order_and_number_of_images(root):
         manifest(root, classes=(*CLASSES[:-1], "other")),
         manifest(root, classes=(CLASSES[1], CLASSES[0], *CLASSES[2:])),
         manifest(root, classes=(*CLASSES, "more")),
-        manifest(root, void=(0, VOID)),
+        manifest(root, void=(200, VOID)),
     ]
     assert len(set(manifests)) == len(manifests)
 
