@@ -235,7 +235,7 @@ def test_a_search_tries_a_row_s_own_settings() -> None:
     assert [*search.grid] == ["recipe.weight_decay"]  # what a row says itself is not searched
     tried = [describe_run(job) for job in search.jobs()]
     assert [(row_name(run), run.recipe.lr, run.recipe.weight_decay) for run in tried] == [
-        (name, lr, decay) for name, lr in (("low", 0.001), ("high", 0.003)) for decay in (0.1, 0.2)
+        (name, lr, decay) for decay in (0.1, 0.2) for name, lr in (("low", 0.001), ("high", 0.003))
     ]
 
 

@@ -180,7 +180,8 @@ class Search:
             self.outcomes |= dict(zip(starmap(named, wanted), ended, strict=True))
 
     def _points(self) -> list[Point]:
-        return [(row, settings) for row in range(len(self.rows)) for settings in points(self.grid)]
+        # rows take turns: those of one row may share a backbone, for which all but the first would wait
+        return [(row, settings) for settings in points(self.grid) for row in range(len(self.rows))]
 
     def _of(self, row: int) -> Iterable[Outcome]:
         return [outcome for (number, _), outcome in self.outcomes.items() if number == row]
