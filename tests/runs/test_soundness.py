@@ -67,7 +67,7 @@ def test_a_training_that_stops_before_its_last_epoch_is_not_done(
     assert train_small().finished()  # goes on with the epoch that is missing
 
 
-@pytest.mark.parametrize("broken", ["show_scores", "show_outcome"])
+@pytest.mark.parametrize("broken", ["show_scores", "print_outcome"])
 def test_whatever_is_shown_of_a_finished_run_never_undoes_it(
     train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
