@@ -58,13 +58,14 @@ def test_code_beside_this_package_travels_along(
 ) -> None:
     record = run.record()
     assert record is not None
-    of_own = replace(record, environment=replace(record.environment, code={"no_longer_here": "0" * 64}))
+    code = dict.fromkeys(("json", "not_here", "data=not_here"), "0" * 64)  # what is not here was not needed
+    of_own = replace(record, environment=replace(record.environment, code=code))
     monkeypatch.setattr(hub, "finished", lambda _: of_own)
     folder = export(str(run.path), "onnx", None, str(tmp_path / "hub"), hub=NAME, licence="cc-by-4.0")
-    assert "Code beside it: `no_longer_here`" in (folder / "README.md").read_text()
+    assert "Code beside it: `json`, `not_here`" in (folder / "README.md").read_text()
     assert not capsys.readouterr().err
     exfuse.load(folder)
-    assert "no_longer_here has changed since" in capsys.readouterr().err
+    assert "json has changed since" in capsys.readouterr().err
 
 
 def test_the_card_names_scores_licence_data_and_commit_and_the_hub_reads_its_header(run: RunFolder, folder: Path) -> None:

@@ -55,10 +55,12 @@ def own_code(described: Described) -> dict[str, str]:
 def changed_code(code: Mapping[str, str]) -> str:
     """What to say of options and modules that are no longer what they were; empty if all are.
 
+    What is not there, such as the reader of data where a model alone is used, is not told: whatever needs it fails.
+
     Args:
         code: of a record, see `own_code`.
     """
-    other = [name for name, before in code.items() if _now(name) != before]
+    other = [name for name, before in code.items() if _now(name) not in (before, "")]
     return f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since" if other else ""
 
 
