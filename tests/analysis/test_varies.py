@@ -21,7 +21,7 @@ def strided(tmp_path, **content):
 
 
 def test_it_is_refused_without_being_named(tmp_path):
-    with pytest.raises(UserError, match=r"backbone\.output_stride: 32 in most runs, 8 \(os8 seeds 0, 1, 2\)"):
+    with pytest.raises(UserError, match=r"backbone\.output_stride: 32 in 3 of 6 runs, 8 \(os8 seeds 0, 1, 2\)"):
         load_study(strided(tmp_path))
 
 

@@ -192,7 +192,7 @@ def test_runs_that_differ_in_what_a_table_holds_fixed_are_refused(tmp_path, sett
     name = setting.removeprefix("environment.")
     with pytest.raises(UserError) as caught:
         load_study(builder.finish())
-    assert f"{name}: {usual} in most runs, {other} (seb seeds 0, 1)" in str(caught.value)
+    assert f"{name}: {usual} in 3 of 5 runs, {other} (seb seeds 0, 1)" in str(caught.value)
     assert "sweep.mixed=true" in str(caught.value)
     edit_study(tmp_path, lambda study: study.update(mixed=True))
     study = load_study(tmp_path)
@@ -223,7 +223,7 @@ def test_seeds_of_one_row_that_differ_are_refused(tmp_path, setting, usual, othe
     builder.row("baseline", 0.6, (2,), change=put(**change | changes))
     first, second = builder.rows
     builder.rows[:] = [first | {"runs": first["runs"] | second["runs"]}]
-    with pytest.raises(UserError, match=f"{setting}: {usual} in most runs, {other} \\(baseline seed 2\\)"):
+    with pytest.raises(UserError, match=f"{setting}: {usual} in 2 of 3 runs, {other} \\(baseline seed 2\\)"):
         load_study(builder.finish())
 
 
@@ -235,7 +235,7 @@ def test_what_a_row_overrides_is_the_same_for_its_seeds(tmp_path):
     builder.rows[:] = [first | {"runs": first["runs"] | second["runs"]}]
     folder = builder.finish()
     edit_study(folder, lambda study: study.update(settings={"baseline": {"technique/dap": "wide"}}))
-    with pytest.raises(UserError, match=r"technique\.dap\.window: 3 in most runs, 5 \(baseline seed 2\)"):
+    with pytest.raises(UserError, match=r"technique\.dap\.window: 3 in 2 of 3 runs, 5 \(baseline seed 2\)"):
         load_study(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_type_hints
 
 import msgspec
 
-from exfuse.errors import UserError, some
+from exfuse.errors import UserError, plural, some
 from exfuse.store.checked import leaves
 from exfuse.store.description import RunDescription, encode_option
 from exfuse.store.key import SUMS, aside, count_devices
@@ -42,19 +42,21 @@ class Deviation:
 
     Attributes:
         setting: such as ``recipe.epochs``.
-        usual: the value of most runs.
+        usual: the value of most runs, or of as many as any other.
+        share: how many runs have it, of how many that have any.
         others: any other value with its runs, (row, seed) each.
         without: rows to which it does not apply.
     """
 
     setting: str
     usual: str
+    share: tuple[int, int]
     others: Mapping[str, Sequence[tuple[str, int]]]
     without: Collection[str] = ()
 
     def __str__(self) -> str:
         others = "; ".join(f"{value} ({_name_runs(runs)})" for value, runs in self.others.items())
-        return f"{self.setting}: {self.usual} in most runs, {others}"
+        return f"{self.setting}: {self.usual} in {self.share[0]} of {plural(self.share[1], 'run')}, {others}"
 
     @property
     def runs(self) -> set[tuple[str, int]]:
@@ -97,15 +99,16 @@ def _compare(
     found = []
     for setting in sorted({name for one in flat for name in one} - set(varies)):
         values = [_value(setting, one, chosen) for one, chosen in zip(flat, own, strict=True)]
-        if len({*values} - {None}) < 2:
+        counted = Counter(value for value in values if value is not None)
+        if len(counted) < 2:
             continue
-        usual = Counter(value for value in values if value is not None).most_common(1)[0][0]
+        [(usual, count)] = counted.most_common(1)
         others: dict[str, list[tuple[str, int]]] = {}
         for value, (row, seed, _) in zip(values, runs, strict=True):
             if value not in (usual, None):
                 others.setdefault(value, []).append((row, seed))
         without = {row for value, (row, _, _) in zip(values, runs, strict=True) if value is None}
-        found.append(Deviation(setting, usual, others, without))
+        found.append(Deviation(setting, usual, (count, counted.total()), others, without))
     return found
 
 
