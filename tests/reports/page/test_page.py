@@ -313,6 +313,16 @@ def test_text_and_tables_read_without_a_script(visit, page_file):
     expect(page.locator("#classes table").first).to_be_visible()
 
 
+def test_many_rows_have_no_choice_of_a_base_and_say_so(tmp_path):
+    builder = StudyBuilder(tmp_path / "many")
+    builder.row("baseline", 0.6, (0,))
+    for number in range(16):
+        builder.row(f"row{number}", 0.6 + number / 100, (0,), {"seb": "product"}, on="baseline")
+    text = render_page(data_of(builder.finish()))
+    assert "another can be chosen in studies of at most 16 rows" in text
+    assert 'id="base-choice"' not in text
+
+
 GAPS = [{0: "failed", 1: "missing", 2: "failed"}, {1: "failed", 2: "missing"}, {}]
 
 

@@ -14,11 +14,13 @@ from exfuse.analysis.cells import p_text, points_text
 from exfuse.analysis.comparisons import compare_with_each
 from exfuse.analysis.document import Table, Value
 from exfuse.analysis.formats.html import environment
+from exfuse.errors import plural
 from exfuse.reports.page import answers, browser, charts, classes, cost, curves, effects, features, ladder
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.checked import leaves
 from exfuse.store.metric import number
 
+_MOST_BASES = 16  # rows of a study whose every pair is compared for the page
 _REASONS = {
     "missing": "no seed has finished in both rows of a comparison",
     "other images": "rows were scored on different images",
@@ -49,6 +51,9 @@ def notices(data: PageData, sections: set[str]) -> list[str]:
     if not intervals:
         reasons = dict.fromkeys(_REASONS[one.reason] for one in data.rendering.comparisons.values())
         found.append(f"No differences with intervals: {'; '.join(reasons) or 'no row builds on another'}.")
+    if len(study.rows) > _MOST_BASES and any(row.on for row in study.rows):
+        most = plural(_MOST_BASES, "row")
+        found.append(f"Differences are to the row that each builds on; another can be chosen in studies of at most {most}.")
     if study.imported:
         return found
     if "curves" not in sections:
@@ -76,7 +81,6 @@ def _left_out(data: PageData) -> list[str]:
 
 # From a study to the text of its page.
 
-_MOST_BASES = 12  # rows of a study whose every pair is compared for the page
 _SCRIPTS = ("theme.js", "copy.js", "charts.js", "variants.js", "columns.js", "rows.js", "masks.js", "browser.js")
 
 
