@@ -1,10 +1,11 @@
 """Batch norm over the batch of all processes, on CPUs as well: torch's own synchronised layer runs on GPUs alone."""
 
+from typing import Any
+
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 
 from exfuse.tasks.optimised import widened
 
@@ -58,6 +59,20 @@ _SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+class _Sum(torch.autograd.Function):
+    """Over all processes; differentiable, as each process's maps move the others' statistics."""
+
+    @staticmethod
+    def forward(_: Any, numbers: Tensor) -> Tensor:
+        total = numbers.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(None, gradient)
+
+
 def _normalise(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     """Batch norm of (B, C, H, W) maps whose batch is spread over processes, shares of unequal size included."""
     if not norm.training or not distributed.is_initialized():
@@ -68,7 +83,7 @@ def _normalise(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     wide = widened(maps)  # sums of half precision are worthless
     centred = wide - centre.view(1, -1, 1, 1)
     local = torch.cat([centred.sum((0, 2, 3)), centred.square().sum((0, 2, 3)), centred.new_tensor([count])])
-    total = all_reduce(local)  # differentiable: each process's maps move the others' statistics
+    total: Tensor = _Sum.apply(local)
     sums, squares = total[:-1].div(total[-1]).chunk(2)
     variance = squares - sums.square()
     if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
