@@ -88,7 +88,7 @@ def typed(verb: Verb) -> list[list[str]]:
         found += [[*words, wrong] for wrong in OF_A_STUDY] + [words]
     if "device" in own_keys(verb):
         found += [[*words, *(["FOLDER/empty"] * len(given)), wrong] for wrong in OF_A_DEVICE]
-    if verb.describes:
+    if not verb.work:
         found += [[*words, wrong] for wrong in OF_TRAINING[:: 1 if verb.name == "train" else 4]]
         found += [[*words, "-m", *wrong.split()] for wrong in OF_A_SWEEP[:: 1 if verb.name == "train" else 4]]
     if verb.name == "pretrain":

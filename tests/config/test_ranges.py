@@ -17,7 +17,7 @@ from exfuse.store.description import PretrainingDescription, RunDescription
 from tests.sharing import FULL
 
 DESCRIBED = {"train": describe, "pretrain": describe_pretraining}
-TYPED = {verb.config: verb.target for verb in VERBS if not verb.describes}
+TYPED = {verb.config: verb.target for verb in VERBS if verb.work}
 FREE = {
     "report_features": {"image"},
     "study_import": {"columns_seed"},

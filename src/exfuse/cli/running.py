@@ -99,9 +99,10 @@ def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
     def task(config: DictConfig) -> None:
         try:
             _set_things(verb, config, things)
-            arguments = read_arguments(config, verb.target, running_choices()) if not verb.describes else {"config": config}
+            arguments = read_arguments(config, verb.target, running_choices()) if verb.work else {"config": config}
             if verb.asks:
-                get_object(verb.asks)(**{name: arguments[name] for name in signature(verb.asks).arguments})
+                asks = f"exfuse.runs.asked.{verb.asks}"
+                get_object(asks)(**{name: arguments[name] for name in signature(asks).arguments})
             with without_unused():
                 target = get_object(verb.target)
             target(**arguments)

@@ -71,7 +71,7 @@ def read_command(words: Sequence[str]) -> Command:
         override = _OVERRIDE.match(word)
         if override and re.split(r"[./]", override["key"] or "")[0] == "tracker" and "logger" in keys:
             word = word.replace("tracker", "logger", 1)  # which trackers are to people, and Lightning's word is not
-        if (verb.describes or hands_on) and word.partition("=")[0] in _ADDED:
+        if (not verb.work or hands_on) and word.partition("=")[0] in _ADDED:
             word = f"+{word}"  # no defaults list has them; a plus is Hydra's matter
         if word in _FLAGS or word.startswith(("-i=", "--info=")):
             arguments += [word, *(rest.pop() for _ in range(min(_FLAGS.get(word, 0), len(rest))))]
@@ -97,7 +97,7 @@ def read_command(words: Sequence[str]) -> Command:
         elif hands_on and re.split(r"[./@]", override["key"] or "")[0] not in (*keys, "hydra"):
             things.setdefault("overrides", []).append(word)
         else:
-            arguments.append(word if verb.describes or override["key"] not in keys else _listed(verb, word))
+            arguments.append(word if not verb.work or override["key"] not in keys else _listed(verb, word))
     _place(verb, loose, things, arguments)
     return Command(verb, arguments, things, notes)
 
