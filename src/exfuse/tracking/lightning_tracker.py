@@ -8,15 +8,14 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger
 
 from exfuse.tasks.prediction import PredictedImage
-from exfuse.tracking.background import QueuedTracker
-from exfuse.tracking.tracker import SUCCESS, RunInfo
+from exfuse.tracking.tracker import SUCCESS, RunInfo, Tracker
 
 
-class LightningTracker(QueuedTracker):
+class LightningTracker(Tracker):
     """Curves, what the run is, and what it ended with; pictures are no part of what these loggers have in common.
 
     Args:
-        info, timeout: see `QueuedTracker`.
+        info, timeout: see `Tracker`.
         make: makes the logger.
     """
 
@@ -26,7 +25,7 @@ class LightningTracker(QueuedTracker):
         self.place, self._last = getattr(getattr(make, "func", make), "__name__", "The tracker"), 0
 
     def open(self) -> None:
-        """See `QueuedTracker.open`."""
+        """See `Tracker.open`."""
         self._logger = self._make()
         self.place = type(self._logger).__name__
         self._logger.log_hyperparams(self._info.parameters)
@@ -48,5 +47,5 @@ class LightningTracker(QueuedTracker):
         self._do(lambda: self._logger.log_metrics(numbers, self._last))
 
     def close(self, exit_code: int) -> None:
-        """See `QueuedTracker.close`."""
+        """See `Tracker.close`."""
         self._logger.finalize("success" if exit_code == SUCCESS else "failed")

@@ -15,20 +15,19 @@ from mlflow.entities import Metric, Param, RunTag
 from numpy.typing import NDArray
 
 from exfuse.tasks.prediction import PredictedImage
-from exfuse.tracking.background import QueuedTracker
 from exfuse.tracking.pictures import class_scores_table, strip
-from exfuse.tracking.tracker import FAILURE, SUCCESS, RunInfo
+from exfuse.tracking.tracker import FAILURE, SUCCESS, RunInfo, Tracker
 
 KEY = "exfuse.key"  # the tag by which a resumed run finds its own
 _AT_ONCE, _LONGEST = 100, 500  # what MLflow takes of parameters in a request, and of a value's letters
 _STATUS = {SUCCESS: "FINISHED", FAILURE: "FAILED"}
 
 
-class MlflowTracker(QueuedTracker):
+class MlflowTracker(Tracker):
     """A run of an MLflow experiment, found again by the run's key, so that a resumed run continues its own.
 
     Args:
-        info, examples, timeout: see `QueuedTracker`.
+        info, examples, timeout: see `Tracker`.
         uri: of the server or of a database, such as ``sqlite:///outputs/mlflow.db``; None for what MLflow's own environment
             says, and for that database where it says nothing.
         experiment: its name, made where it is not there.
@@ -42,7 +41,7 @@ class MlflowTracker(QueuedTracker):
         self._experiment = experiment
 
     def open(self) -> None:
-        """See `QueuedTracker.open`."""
+        """See `Tracker.open`."""
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # of its tables
         self._values: list[Metric] = []
         self._done, self._last, info = -1, 0, self._info
@@ -85,7 +84,7 @@ class MlflowTracker(QueuedTracker):
         self._do(lambda: self._log(self._news(values), max(self._last, self._done + 1)))
 
     def close(self, exit_code: int) -> None:
-        """See `QueuedTracker.close`."""
+        """See `Tracker.close`."""
         try:
             self._send()
         finally:

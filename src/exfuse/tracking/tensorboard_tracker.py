@@ -11,14 +11,14 @@ from torch.utils.tensorboard.summary import hparams
 
 from exfuse.files import folder_name
 from exfuse.tasks.prediction import PredictedImage
-from exfuse.tracking.background import QueuedTracker
 from exfuse.tracking.pictures import class_scores_table, strip
+from exfuse.tracking.tracker import Tracker
 
 FOLDER = "tensorboard"
 _FLUSHED = 10  # seconds until a value is on the disk
 
 
-class TensorBoardTracker(QueuedTracker):
+class TensorBoardTracker(Tracker):
     """Event files in the run's folder, under a name for people, so that ``tensorboard --logdir outputs`` compares runs.
 
     A resumed run writes a further file, by which TensorBoard forgets what an earlier start logged beyond the checkpoint.
@@ -27,7 +27,7 @@ class TensorBoardTracker(QueuedTracker):
     place = "TensorBoard"
 
     def open(self) -> None:
-        """See `QueuedTracker.open`."""
+        """See `Tracker.open`."""
         self._writer: SummaryWriter | None = None
         self._last = 0
 
@@ -60,7 +60,7 @@ class TensorBoardTracker(QueuedTracker):
         self._do(lambda: self._summarise(values))
 
     def close(self, exit_code: int) -> None:  # noqa: ARG002 - TensorBoard knows none
-        """See `QueuedTracker.close`."""
+        """See `Tracker.close`."""
         if self._writer is not None:
             self._writer.close()
 

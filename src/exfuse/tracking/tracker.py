@@ -1,7 +1,7 @@
 """A tracker shows a run elsewhere while it trains. The run's folder stays the truth, and whatever it meets, it goes on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from exfuse.errors import first_line
 from exfuse.process import is_first_process
 from exfuse.tasks.prediction import PredictedImage
+from exfuse.terminal import Console
+from exfuse.tracking.background import Background
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 255  # exit codes; 255 is what W&B itself gives a run that Ctrl-C ended
 
@@ -47,18 +50,45 @@ class RunInfo:
 
 
 class Tracker(ABC):
-    """One place that shows a run. No method raises because that place cannot be reached.
+    """One place that shows a run, in a thread of its own: training never waits for it, and what it cannot do is said once.
+
+    No method raises because that place cannot be reached.
+
+    Args:
+        info: of the run.
+        examples: how many pictures it wants of a segmentation's val images.
+        timeout: seconds that its end may take.
 
     Attributes:
-        examples: how many pictures it wants of a segmentation's val images.
+        place: what it is called.
         failed: whether something did not reach that place, which was said then.
     """
 
-    examples: int
+    place: str
     failed = False
 
-    @abstractmethod
+    def __init__(self, info: RunInfo, examples: int, timeout: float) -> None:
+        self._info, self.examples, self._timeout = info, examples, timeout
+        self._background: Background | None = None
+
     def start(self) -> None:
+        """Have it opened."""
+        self._background = Background(self._say)
+        self._do(self.open)
+
+    def finish(self, exit_code: int) -> None:
+        """End with `SUCCESS`, `FAILURE` or `INTERRUPTED`, within a bounded time."""
+        self._do(lambda: self.close(exit_code))
+        if self._background is not None and not self._background.finish(self._timeout):
+            self._say(TimeoutError(f"it did not answer within {self._timeout:g} s"))
+        self._background = None
+
+    def later(self) -> str:
+        """The command that does what was not done."""
+        return f"exfuse runs log {self._info.key} tracker=..."
+
+    @abstractmethod
+    def open(self) -> None:
         """Begin, or go on with what an earlier start of the same run began."""
 
     @abstractmethod
@@ -78,8 +108,18 @@ class Tracker(ABC):
         """What the run ended with: final scores and costs."""
 
     @abstractmethod
-    def finish(self, exit_code: int) -> None:
-        """End with `SUCCESS`, `FAILURE` or `INTERRUPTED`, within a bounded time."""
+    def close(self, exit_code: int) -> None:
+        """End with `SUCCESS`, `FAILURE` or `INTERRUPTED`."""
+
+    def _do(self, call: Callable[[], object]) -> None:
+        if self._background is not None:
+            self._background.do(call)
+
+    def _say(self, error: Exception) -> None:
+        if not self.failed:
+            self.failed = True
+            text = f"{self.place}: {first_line(error)}. The run goes on and is kept locally; later: {self.later()}"
+            Console(stderr=True).print(text, soft_wrap=True, highlight=False)
 
 
 class TrackerLogger(Logger):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from exfuse.errors import ConfigError
 from exfuse.palette import VOID
 from exfuse.tasks.prediction import WRONG, PredictedImage
-from exfuse.tracking.background import Background, QueuedTracker
-from exfuse.tracking.tracker import RunInfo
+from exfuse.tracking.background import Background
+from exfuse.tracking.tracker import RunInfo, Tracker
 
 # set before wandb loads: it reports its own errors home, which prints and waits where there is no network
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -29,7 +29,7 @@ _DATA_DIR = "WANDB_DATA_DIR"
 _SIDE = 512  # pixels, the longest side of a picture (chosen)
 
 
-class WandbTracker(QueuedTracker):
+class WandbTracker(Tracker):
     """A W&B run whose id is the run's key, so that a resumed run continues its own.
 
     The optimiser's step is logged as ``step``, the axis of training curves; W&B's own count only grows. Offline, each start of
@@ -81,12 +81,12 @@ class WandbTracker(QueuedTracker):
             self._say(error)
 
     def open(self) -> None:
-        """See `QueuedTracker.open`."""
+        """See `Tracker.open`."""
         self._run = self._run or self._begin("offline")
         self._choose_axes(self._run)
 
     def later(self) -> str:
-        """See `QueuedTracker.later`."""
+        """See `Tracker.later`."""
         online = " --include-online" if list(self._folder.glob("run-*")) else ""
         return f"wandb sync{online} {self._folder}"
 
@@ -130,7 +130,7 @@ class WandbTracker(QueuedTracker):
             os.environ.pop(_DATA_DIR, None)
 
     def close(self, exit_code: int) -> None:
-        """See `QueuedTracker.close`."""
+        """See `Tracker.close`."""
         assert self._run is not None
         self._run.finish(exit_code=exit_code)
 
