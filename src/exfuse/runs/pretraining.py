@@ -20,7 +20,7 @@ from exfuse.data.classification import ClassificationData
 from exfuse.data.labelled import LabelledSplit, check_excludes, check_labelled
 from exfuse.data.split import Split
 from exfuse.errors import plural
-from exfuse.files import sha256, write_atomically, write_json
+from exfuse.files import sha256, write_atomically
 from exfuse.models.weights import save_backbone_weights
 from exfuse.process import is_first_process
 from exfuse.runs.asked import warn_of_code
@@ -29,7 +29,6 @@ from exfuse.runs.costs import TrainingTime, count_cost
 from exfuse.runs.environment import describe_environment
 from exfuse.runs.fitting import build_trainer, fit, keep_code, keep_threads, prepare_process, recorded
 from exfuse.runs.plan import PRETRAINED, check_batch, find_backbone
-from exfuse.store.checked import plain as as_plain
 from exfuse.store.description import Normalisation, PretrainingDescription, to_plain
 from exfuse.store.folder import WEIGHTS, RunFolder
 from exfuse.store.record import DONE, RUNNING, BackboneRecord, Record
@@ -123,7 +122,6 @@ def _make(
             return
         # Lightning has put the task back on the CPU
         environment = describe_environment(trainer.strategy.root_device, trainer.world_size, origin.environment.code)
-        write_json(folder.path / "environment.json", as_plain(environment))
         scaling = Normalisation(**normalisation(wanted))
         branches = model.branches.get_submodule("convolutions").state_dict() if model.branches is not None else {}
         write_atomically(folder.path / WEIGHTS, lambda path: save_backbone_weights(path, model.backbone, scaling, branches))

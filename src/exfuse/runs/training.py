@@ -13,7 +13,7 @@ from exfuse.data.census import census_lines, count_classes, group_lines, padding
 from exfuse.data.segmentation import SegmentationData, SegmentationDataset
 from exfuse.data.split import seen_groups, spread_evenly
 from exfuse.errors import plural
-from exfuse.files import sha256, write_json
+from exfuse.files import sha256
 from exfuse.process import is_first_process
 from exfuse.runs.backbones import ChosenWeights, choose_weights, resolve_normalisation
 from exfuse.runs.checkpoint import load_weights
@@ -24,7 +24,6 @@ from exfuse.runs.fitting import build_trainer, fit, keep_code, keep_threads, pre
 from exfuse.runs.outcome import report_outcome
 from exfuse.runs.plan import RunPlan, plan_run
 from exfuse.runs.start import Start, check_unseen, find_start
-from exfuse.store.checked import plain
 from exfuse.store.description import NO_STOP, RunDescription, label_of, to_plain
 from exfuse.store.record import RUNNING, Record, Stopped
 from exfuse.tasks.health import TrainingHealth, level_correlations
@@ -107,7 +106,6 @@ def train(run: RunDescription) -> None:
                     environment = describe_environment(
                         trainer.strategy.root_device, trainer.world_size, origin.environment.code
                     )
-                    write_json(folder.path / "environment.json", plain(environment))
                     seconds = round(taken.seconds, 1)
                     device = trainer.strategy.root_device
                     trained = replace(

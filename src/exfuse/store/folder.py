@@ -45,7 +45,6 @@ class RunFolder:
     """Files of one run, or of one pretrained backbone: ``<root>/<key>/``.
 
     config.yaml         the resolved config
-    environment.json    versions, device, commit
     record.json         status, scores, costs, versions, commit; "done" is written last
     backbone.safetensors  of a backbone alone: its weights
     confusion.npz       per-image confusion counts (images, C, C), the images' ids and, where they are not independent, groups
