@@ -239,4 +239,5 @@ def test_a_study_goes_on_from_its_records_alone(
         assert copies[0] == copies[1]
     status, said, told = command(*typed, empty, f"sweep.output={second}", f"sweep.known={tmp_path}")
     assert status == 1
-    assert "expected a study's folder, with its records/ beside study.json" in said + told
+    assert f"sweep.known={tmp_path}: expected a study's folder, with its study.json." in said + told
+    assert "1 of 1" not in said + told  # before any run is asked about

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -114,3 +115,10 @@ def test_a_tuned_and_sequential_study_reads_no_val_before_its_end_and_outlives_a
     for kind in ("records", "search"):
         assert records(again / kind) == records(study / kind)
         assert records(again / kind).keys() <= records(copied).keys()
+
+    # of one that was cut off in its search that alone
+    shutil.rmtree(study / "records")
+    known = (f"sweep.known={study}", f"sweep.output={tmp_path / 'rest'}", "sweep.missing=skip")
+    sixth = entry_points.run(*command, *known, environment=environment)
+    assert sixth.returncode == 1
+    assert "4 skipped" in sixth.stdout, sixth.stdout + sixth.stderr

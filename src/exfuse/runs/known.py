@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from exfuse.errors import ConfigError
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import RECORDS
@@ -10,17 +9,11 @@ from exfuse.store.tuning import FOLDER as SEARCH
 
 
 def find_known(described: RunDescription | PretrainingDescription, folder: RunFolder) -> RunFolder:
-    """The run's folder or, where it is not finished there and the study of ``sweep.known`` has its record, that copy.
-
-    Raises:
-        ConfigError: if there is no such study.
-    """
+    """The run's folder or, where it is not finished there and the study of ``sweep.known`` has its record, that copy."""
     known = described.sweep.known if described.sweep else None
     if known is None or described.overwrite or is_finished(described, folder):
         return folder
     copies = [RunFolder(Path(known) / name, folder.key) for name in (RECORDS, SEARCH)]
-    if not copies[0].root.is_dir():
-        raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {RECORDS}/ beside study.json.")
     return next((copy for copy in copies if is_finished(described, copy)), folder)
 
 

@@ -34,7 +34,7 @@ from exfuse.store.key import count_devices
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import RECORDS, check_place, load_sequential
+from exfuse.store.study import FILE as STUDY_FILE, RECORDS, check_place, load_sequential
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declared_name, read_study, split
@@ -234,6 +234,8 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
         raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
     output = Path(typed_output) if typed_output else None
     check_place(_place(named, output))
+    if (known := config.sweep.known) is not None and not (Path(str(known)) / STUDY_FILE).is_file():
+        raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {STUDY_FILE}.")
     return _Sweep(
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),
@@ -354,7 +356,7 @@ def _study_folder(sweep: _Sweep, outcomes: Sequence[Outcome]) -> Path:
         UserError: if the folder that was typed holds finished runs of another sweep, or its looks, which would leave it.
     """
     folder = _place(sweep.study, sweep.output)
-    before, keys = folder / "study.json", {outcome.key for outcome in outcomes}
+    before, keys = folder / STUDY_FILE, {outcome.key for outcome in outcomes}
     if not before.is_file():
         return folder
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
