@@ -90,6 +90,7 @@ class StudyBuilder:
         change: Callable[[dict[str, Any]], object] | None = None,
         decoder: str = "levels_2345",
         areas: Sequence[int] = (),
+        counts: Callable[[float, int], NDArray[np.int32]] = make_counts,
     ) -> list[RunFolder]:
         """Add a row and the records of its runs.
 
@@ -97,6 +98,7 @@ class StudyBuilder:
             status: by seed, of the runs that did not finish; "missing" writes no record.
             change: alters the record's content before it is written.
             areas: seeds whose runs keep their areas near borders.
+            counts: of a run, by its quality and seed.
         """
         chosen = BASELINE | dict(options or {})
         runs = {seed: f"{len(self.rows):08x}{seed:08x}" for seed in seeds}
@@ -111,7 +113,8 @@ class StudyBuilder:
             folders.append(folder)
             if state != "missing":
                 near = make_areas(quality, seed) if seed in areas else None
-                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change, areas=near)
+                made = counts(quality, seed)
+                write_run(folder, chosen, decoder, quality, seed, state, len(self.rows), change, made, areas=near)
         return folders
 
     def finish(self) -> Path:

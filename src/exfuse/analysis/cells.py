@@ -3,13 +3,15 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.document import EMPTY, EN_DASH, Cell, Value
+from exfuse.analysis.frequent import ENOUGH, of_frequent, rare_classes
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
 from exfuse.metrics.iou import Areas, mean_iou
@@ -24,30 +26,38 @@ TICK, NOTHING, OTHER_DATA = "✓", EN_DASH, "other data"
 
 
 class Measure(NamedTuple):
-    """A column beside mIoU that says where a row gains: one of the parts of `exfuse.metrics.boundary_areas.BoundaryAreas`.
+    """A column beside mIoU that says where a row gains: in some of the classes, or of the pixels.
 
     Attributes:
-        radius: px between interior and edge.
+        areas: per image, (images, classes), of a finished run; None where they were not counted.
     """
 
     key: str
     header: str
     explanation: str
-    radius: int
-
-    def areas(self, run: Run) -> Areas | None:
-        """Per image, (images, C), of a finished run; None where they were not counted."""
-        return run.boundary_areas.parts(self.radius)[self.key] if run.boundary_areas else None
+    areas: Callable[[Run], Areas | None]
 
 
-def measures(radius: int) -> tuple[Measure, ...]:
-    """Interior, edge and boundary, with ``radius`` px between interior and edge."""
+def measures(study: Study) -> tuple[Measure, ...]:
+    """Frequent classes where others are rare; interior, edge and boundary where the study asks for them."""
     delta = "and in parentheses the points above the row it builds on, with the 95 % interval"
-    return (
-        Measure("interior", "interior mIoU %", f"of pixels farther than {radius} px from borders, {delta}", radius),
-        Measure("edge", f"edge mIoU % ({radius} px)", f"of pixels within {radius} px of a border, {delta}", radius),
-        Measure("boundary", "boundary IoU %", f"mean boundary IoU, {delta}", radius),
-    )
+    found = []
+    if rare_classes(study):
+        found.append(Measure("frequent", "frequent mIoU %", f"of classes in {ENOUGH} images or more, {delta}", of_frequent))
+    if (radius := study.edge_radius) is not None:
+        found += [
+            Measure(key, header, f"{of}, {delta}", partial(_part_of, key, radius))
+            for key, header, of in (
+                ("interior", "interior mIoU %", f"of pixels farther than {radius} px from borders"),
+                ("edge", f"edge mIoU % ({radius} px)", f"of pixels within {radius} px of a border"),
+                ("boundary", "boundary IoU %", "mean boundary IoU"),
+            )
+        ]
+    return tuple(found)
+
+
+def _part_of(name: str, radius: int, run: Run) -> Areas | None:
+    return run.boundary_areas.parts(radius)[name] if run.boundary_areas else None
 
 
 def tick(row: StudyRow, technique: Technique) -> Cell:
@@ -147,7 +157,7 @@ def difference(row: StudyRow, study: Study, comparison: Comparison | None) -> Ce
 
 
 def part(row: StudyRow, measure: Measure, comparison: Comparison | None) -> Cell:
-    """A mean IoU of a part of the pixels in %, over the finished seeds, with its difference to the row that it builds on."""
+    """A mean IoU of some classes or pixels in %, over the finished seeds, with its difference to the row that it builds on."""
     names = ("", "_sd", "_difference", "_low", "_high", "_p", "_p_holm")
     values: dict[str, Value] = {f"{measure.key}{name}": None for name in names}
     parts = [measure.areas(row.runs[seed]) for seed in row.records]

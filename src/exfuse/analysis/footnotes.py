@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote
+from exfuse.analysis.frequent import ENOUGH, rare_classes
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
 from exfuse.errors import plural, rounded, some
@@ -35,8 +36,7 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
     records = [record for _, _, record in study.done()]
     found = [note for note in _marked(study) if note.mark in used]
     sentences = [*_overrides(study), *_unfinished(study), *_of_one_class(study), *_statistics(study, compared)]
-    if study.edge_radius is not None:
-        sentences.append(_parts(study.edge_radius, study.sequential is not None))
+    sentences += _parts(study)
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         sentences += _paper(study)
     if records:
@@ -195,17 +195,29 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
     return [f"The images are frames of {sequences} of {'it' if len(names) == 1 else 'them'} alone, not of other scenes."]
 
 
-def _parts(radius: int, sequential: bool) -> str:
+def _parts(study: Study) -> list[str]:
+    """What the columns beside the score are of."""
+    said = []
+    if rare := rare_classes(study):
+        total = sum(value is not None for value in next(record for _, _, record in study.done()).scores.iou.values())
+        shown = ", ".join(f"{name} {images}" for name, images in rare.items())
+        said.append(
+            f"Frequent: mIoU over the {total - len(rare)} classes that {ENOUGH} images or more show. The others weigh as much "
+            f"in mIoU, though one image may decide them; images that show them: {shown}."
+        )
+    if study.edge_radius is not None:
+        said.append(
+            f"Edge: mIoU of the labelled pixels within {study.edge_radius} px of a pixel with another label or void; interior: "
+            "of all others. Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and "
+            "prediction, summed over the images."
+        )
     p = (
         "none has a p, since the number of seeds was chosen by looking at mIoU."
-        if sequential
+        if study.sequential is not None
         else f"bold where p, adjusted by Holm's method over all of these columns, is below {ALPHA}."
     )
-    return (
-        f"Edge: mIoU of the labelled pixels within {radius} px of a pixel with another label or void; interior: of all others. "
-        "Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and prediction, summed "
-        f"over the images. Mean over seeds and classes; an interval in parentheses is for itself; {p}"
-    )
+    of_all = f"Mean over seeds and classes; an interval in parentheses is for itself; {p}"
+    return [" ".join([*said, of_all])] if said else []
 
 
 def _paper(study: Study) -> list[str]:

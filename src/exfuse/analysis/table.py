@@ -68,7 +68,7 @@ def columns(study: Study) -> list[Column]:
         above = f"{metric.points} above the row it builds on{metric.lower}, 95 % interval; {bold}"
         found.append(Column("difference", f"Δ {metric.name} [95 %]", above, "left"))
         found.append(Column("p", "p", f"of the difference, adjusted for the number of comparisons; {bold}"))
-    found += [Column(measure.key, measure.header, measure.explanation, "left", "parts") for measure in _measures(study)]
+    found += [Column(measure.key, measure.header, measure.explanation, "left", "parts") for measure in cells.measures(study)]
     if study.paper is not None and any(row.paper is not None for row in study.rows):
         found.append(Column("paper", "paper", "the paper's mIoU in %, and how far it can be trusted", group="paper"))
         found.append(Column("difference_to_paper", "Δ paper", "our mIoU minus the paper's, in points", group="paper"))
@@ -87,21 +87,17 @@ Parts = Mapping[str, Mapping[str, Comparison]]  # by measure and row
 
 
 def compare_parts(study: Study) -> dict[str, dict[str, Comparison]]:
-    """What `compare_rows` finds inside objects, near borders and along contours, where the study asks for it.
+    """What `compare_rows` finds by each measure, such as near borders.
 
     p is adjusted over all of these columns together; a sequential study, whose seeds were chosen by its scores, has none.
     """
-    found = [(measure.key, one) for measure in _measures(study) for one in compare_rows(study, measure.areas).values()]
-    parts: dict[str, dict[str, Comparison]] = {measure.key: {} for measure in _measures(study)}
+    found = [(measure.key, one) for measure in cells.measures(study) for one in compare_rows(study, measure.areas).values()]
+    parts: dict[str, dict[str, Comparison]] = {measure.key: {} for measure in cells.measures(study)}
     compared = [one for _, one in found]
     adjusted = [replace(one, adjusted=None) for one in compared] if study.sequential else adjust(compared)
     for (key, _), one in zip(found, adjusted, strict=True):
         parts[key][one.row] = one
     return parts
-
-
-def _measures(study: Study) -> tuple[cells.Measure, ...]:
-    return () if study.edge_radius is None else cells.measures(study.edge_radius)
 
 
 def build_effects_table(study: Study, effects: FactorialEffects | str | None = None) -> Table | None:
@@ -212,7 +208,7 @@ def _row(
         "epochs": cells.epochs(row),
         "health": cells.health(row),
     }
-    for measure in _measures(study):
+    for measure in cells.measures(study):
         found[measure.key] = cells.part(row, measure, parts[measure.key].get(row.name))
     found |= {column.key: cells.cost(row, base, column) for column in COSTS}
     return {column.key: found[column.key] for column in chosen}

@@ -20,6 +20,7 @@ from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, ho
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope, where
 from exfuse.analysis.formats.markdown import escape, table_lines
+from exfuse.analysis.frequent import rare_classes
 from exfuse.analysis.printed import added
 from exfuse.analysis.student import student
 from exfuse.analysis.table import Parts, compare_parts
@@ -142,9 +143,10 @@ def _answers(folder: Path) -> list[str]:
         return ["No two rows can be compared."]
     parts = compare_parts(study)
     tests = sum(part.adjusted is not None for by_row in parts.values() for part in by_row.values())
+    what = "pixels and classes" if rare_classes(study) else "pixels"
     notes = [
         f"{study.metric.differences} with 95 % intervals; {where(study)}. p is adjusted for {plural(len(rows), 'comparison')}"
-        f"{f', in parts of the pixels for {tests}' if tests else ''}; decided: below {ALPHA}."
+        f"{f', in parts of the {what} for {tests}' if tests else ''}; decided: below {ALPHA}."
     ]
     if any(row.paper is not None for row in study.rows):
         notes.append("The paper's numbers are differences of its own table, on other data.")
@@ -158,7 +160,7 @@ def _answer(study: Study, one: Comparison, parts: Parts) -> str:
     gains = one.interval is not None and study.metric.gains(one.interval.estimate)
     lead = f"**{about} {'gains' if gains else 'loses'}**" if one.found else f"{about}: not decided"
     said = [f"{lead}, {_said(study, one)} ({_pair(study, one)})"]
-    for measure in cells.measures(study.edge_radius or 0):
+    for measure in cells.measures(study):
         part = parts.get(measure.key, {}).get(one.row)
         if part and part.found and part.interval and part.adjusted is not None:
             said.append(f"**{measure.header.replace(' %', '')} {points_text(part.interval)}**, p {p_text(part.adjusted)}")

@@ -17,7 +17,7 @@ USUAL_DECODER = "levels_2345"
 _COLUMNS = {
     *("variant", "decoder", "miou", "score", "difference", "on", "low", "high", "p", "p_holm", "finding"),
     *("paper", "paper_trust", "difference_to_paper", "seeds", "epochs", "unfinished", "health", "diverged", "marks"),
-    *("interior", "edge", "boundary"),
+    *("frequent", "interior", "edge", "boundary"),
     *(column.key for column in COSTS),
 }
 
