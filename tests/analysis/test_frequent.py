@@ -85,4 +85,4 @@ def test_an_answer_says_where_it_is_decided_without_them(tmp_path: Path) -> None
     page.write_text("<!-- answers of study -->\n<!-- end -->\n")
     write_texts([tmp_path])
     assert "**frequent mIoU +" in page.read_text()
-    assert "in parts of the pixels and classes for 1" in page.read_text()
+    assert "in parts of the classes for 1" in page.read_text()

@@ -143,7 +143,7 @@ def _answers(folder: Path) -> list[str]:
         return ["No two rows can be compared."]
     parts = compare_parts(study)
     tests = sum(part.adjusted is not None for by_row in parts.values() for part in by_row.values())
-    what = "pixels and classes" if rare_classes(study) else "pixels"
+    what = " and ".join([*(["pixels"] if study.edge_radius is not None else []), *(["classes"] if rare_classes(study) else [])])
     notes = [
         f"{study.metric.differences} with 95 % intervals; {where(study)}. p is adjusted for {plural(len(rows), 'comparison')}"
         f"{f', in parts of the {what} for {tests}' if tests else ''}; decided: below {ALPHA}."
