@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exfuse.analysis.formats import csv, markdown
-from exfuse.analysis.frequent import ENOUGH, rare_classes
+from exfuse.analysis.frequent import ENOUGH, by_images
 from exfuse.analysis.rendering import check_study, render_study
 from exfuse.analysis.table import build_table
 from exfuse.analysis.texts import write_texts
@@ -48,7 +48,7 @@ def two_rows(folder: Path, images: int, **content: object) -> Path:
 def test_a_class_that_few_images_show_may_turn_the_score_and_a_column_is_without_it(tmp_path: Path, images: int) -> None:
     folder = two_rows(tmp_path / "study", images)
     study = load_study(folder)
-    assert rare_classes(study) == {"cart": images}
+    assert by_images(study) == (["background", "boat"], {"cart": images})
     table = build_table(study)
     baseline, seb = table.rows
     for row in (baseline, seb):
@@ -69,20 +69,21 @@ def test_a_class_that_few_images_show_may_turn_the_score_and_a_column_is_without
 @pytest.mark.parametrize("images", [0, ENOUGH, IMAGES])
 def test_classes_that_many_images_show_or_none_are_not_rare(tmp_path: Path, images: int) -> None:
     study = load_study(two_rows(tmp_path, images))
-    assert not rare_classes(study)
+    assert by_images(study) is None
     assert all("frequent" not in row for row in build_table(study).rows)
 
 
 def test_where_all_are_rare_there_is_nothing_to_leave_out(tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path)
     builder.row("baseline", 0.6, counts=lambda quality, seed: make_counts(quality, seed)[: ENOUGH - 1])
-    assert not rare_classes(load_study(builder.finish()))
+    assert by_images(load_study(builder.finish())) is None
 
 
 def test_an_answer_says_where_it_is_decided_without_them(tmp_path: Path) -> None:
     two_rows(tmp_path / "study", 2)
     page = tmp_path / "page.md"
-    page.write_text("<!-- answers of study -->\n<!-- end -->\n")
+    page.write_text("<!-- answers of study -->\n<!-- end -->\n\n<!-- findings of study -->\n<!-- end -->\n")
     write_texts([tmp_path])
     assert "**frequent mIoU +" in page.read_text()
     assert "in parts of the classes for 1" in page.read_text()
+    assert page.read_text().count(f"- Over the 2 classes that {ENOUGH} images or more show: **seb vs baseline +") == 2

@@ -11,7 +11,7 @@ import numpy as np
 
 from exfuse.analysis.comparisons import Comparison
 from exfuse.analysis.document import EMPTY, EN_DASH, Cell, Value
-from exfuse.analysis.frequent import ENOUGH, of_frequent, rare_classes
+from exfuse.analysis.frequent import ENOUGH, by_images, of_frequent
 from exfuse.analysis.paper import departures
 from exfuse.analysis.resampling import Interval
 from exfuse.metrics.iou import Areas, mean_iou
@@ -42,7 +42,7 @@ def measures(study: Study) -> tuple[Measure, ...]:
     """Frequent classes where others are rare; interior, edge and boundary where the study asks for them."""
     delta = "and in parentheses the points above the row it builds on, with the 95 % interval"
     found = []
-    if rare_classes(study):
+    if by_images(study):
         found.append(Measure("frequent", "frequent mIoU %", f"of classes in {ENOUGH} images or more, {delta}", of_frequent))
     if (radius := study.edge_radius) is not None:
         found += [

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from exfuse.analysis.cells import AT_END, DIVERGED, FEWER, MIXED, ONE_SEED, OTHER_DATA, RANDOM, UNSUPERVISED
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN, TIMES, Cell, Footnote
-from exfuse.analysis.frequent import ENOUGH, rare_classes
+from exfuse.analysis.frequent import ENOUGH, by_images
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
 from exfuse.errors import plural, rounded, some
@@ -198,12 +198,11 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
 def _parts(study: Study) -> list[str]:
     """What the columns beside the score are of."""
     said = []
-    if rare := rare_classes(study):
-        total = sum(value is not None for value in next(record for _, _, record in study.done()).scores.iou.values())
-        shown = ", ".join(f"{name} {images}" for name, images in rare.items())
+    if found := by_images(study):
+        shown = ", ".join(f"{name} {images}" for name, images in found.rare.items())
         said.append(
-            f"Frequent: mIoU over the {total - len(rare)} classes that {ENOUGH} images or more show. The others weigh as much "
-            f"in mIoU, though one image may decide them; images that show them: {shown}."
+            f"Frequent: mIoU over the {len(found.frequent)} classes that {ENOUGH} images or more show. The others weigh as "
+            f"much in mIoU, though one image may decide them; images that show them: {shown}."
         )
     if study.edge_radius is not None:
         said.append(

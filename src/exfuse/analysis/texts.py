@@ -20,7 +20,7 @@ from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, ho
 from exfuse.analysis.document import MINUS
 from exfuse.analysis.footnotes import scope, where
 from exfuse.analysis.formats.markdown import escape, table_lines
-from exfuse.analysis.frequent import rare_classes
+from exfuse.analysis.frequent import ENOUGH, by_images
 from exfuse.analysis.printed import added
 from exfuse.analysis.student import student
 from exfuse.analysis.table import Parts, compare_parts
@@ -133,7 +133,25 @@ def findings(study: Study, compared: Compared) -> list[str]:
     claims = sum(one.interval is not None for one in compared.claims)
     family = plural(len(rows), "comparison") + (f" and {plural(claims, 'claim')}" if claims else "")
     notes = [f"p is adjusted for {family}; a finding has p below {ALPHA}.", *scope(study, rows)]
-    return [*lines, f"- {' '.join(notes)}"]
+    return [*lines, *_in_frequent(study, compare_parts(study)), f"- {' '.join(notes)}"]
+
+
+def _in_frequent(study: Study, parts: Parts) -> list[str]:
+    """Where some classes are rare, every difference over the others."""
+    if (shown := by_images(study)) is None:
+        return []
+    told = []
+    for one in parts["frequent"].values():
+        p = "" if one.adjusted is None else f", p {p_text(one.adjusted)}"
+        said = f"{_pair(study, one)} {points_text(one.interval) if one.interval else one.reason}{p}"
+        told.append(f"**{said}**" if one.found else said)
+    tests = _tests(parts)
+    family = f" p is adjusted for {plural(tests, 'test')} in parts of what mIoU is of." if tests else ""
+    return [f"- Over the {len(shown.frequent)} classes that {ENOUGH} images or more show: {'; '.join(told)}.{family}"]
+
+
+def _tests(parts: Parts) -> int:
+    return sum(part.adjusted is not None for by_row in parts.values() for part in by_row.values())
 
 
 def _answers(folder: Path) -> list[str]:
@@ -142,15 +160,16 @@ def _answers(folder: Path) -> list[str]:
     if not rows:
         return ["No two rows can be compared."]
     parts = compare_parts(study)
-    tests = sum(part.adjusted is not None for by_row in parts.values() for part in by_row.values())
-    what = " and ".join([*(["pixels"] if study.edge_radius is not None else []), *(["classes"] if rare_classes(study) else [])])
+    tests = _tests(parts)
+    what = " and ".join([*(["pixels"] if study.edge_radius is not None else []), *(["classes"] if by_images(study) else [])])
     notes = [
         f"{study.metric.differences} with 95 % intervals; {where(study)}. p is adjusted for {plural(len(rows), 'comparison')}"
         f"{f', in parts of the {what} for {tests}' if tests else ''}; decided: below {ALPHA}."
     ]
     if any(row.paper is not None for row in study.rows):
         notes.append("The paper's numbers are differences of its own table, on other data.")
-    return [*(_answer(study, one, parts) for one in rows), f"- {' '.join([*notes, *scope(study, rows)])}"]
+    answers = [_answer(study, one, parts) for one in rows]
+    return [*answers, *_in_frequent(study, parts), f"- {' '.join([*notes, *scope(study, rows)])}"]
 
 
 def _answer(study: Study, one: Comparison, parts: Parts) -> str:
