@@ -22,6 +22,7 @@ from PIL import Image
 from exfuse.config import search_path
 from exfuse.files import sha256
 from exfuse.runs.loading import load
+from exfuse.store import variants
 from exfuse.store.consistency import find_deviations
 from exfuse.store.folder import RunFolder
 from exfuse.store.study import load_study
@@ -171,7 +172,8 @@ def test_code_that_changed_since_is_told_and_no_run_mixes_two(
     record = folder.record()
     assert record is not None
     assert record.environment.code["cbam"] == sha256(source)
-    assert {*record.environment.code} == {"cbam", "technique/channel=cbam", "technique/spatial=cbam"}
+    slots = {"slot=channel", "slot=spatial"}
+    assert {*record.environment.code} == {"cbam", "technique/channel=cbam", "technique/spatial=cbam", *slots}
     baseline = RunFolder(folder.root, copy.key_of("baseline")).record()
     assert baseline is not None
     assert baseline.environment.code == {}
@@ -185,6 +187,9 @@ def test_code_that_changed_since_is_told_and_no_run_mixes_two(
     Image.new("RGB", (64, 48)).save("photo.png")
     status, _, complaint = command("predict", run, "photo.png", "output=masks", "device=cpu", *own)
     assert (status, "cbam has changed since" in complaint) == (0, True), complaint
+    shutil.copy(folder.last, "lone.ckpt")
+    status, _, complaint = command("predict", "lone.ckpt", "photo.png", "output=lone", "device=cpu", *own)
+    assert (status, "cbam has changed since lone.ckpt was trained" in complaint) == (0, True), complaint
     status, _, complaint = command("runs", "rescore", run, "device=cpu", "workers=0", *own)
     assert (status, "cbam has changed since it was trained" in complaint) == (1, True), complaint
     table = load_study(Path(STUDY))
@@ -207,6 +212,13 @@ def test_code_that_changed_since_is_told_and_no_run_mixes_two(
         known.cache_clear()
     status, _, complaint = command("runs", "rescore", run, "device=cpu", "workers=0", *own)
     assert (status, "technique/channel=cbam has changed since it was trained" in complaint) == (1, True), complaint
+    option.write_text(option.read_text().replace("cbam.SpatialAttention", "cbam.ChannelAttention"))
+    slot = Path("conf/slot/channel.yaml")  # another order of the same modules is another network
+    slot.write_text(re.sub(r"order: .*", "order: 99", slot.read_text()))
+    for known in (search_path.read, search_path._whole, variants._read):
+        known.cache_clear()
+    status, _, complaint = command("runs", "rescore", run, "device=cpu", "workers=0", *own)
+    assert (status, "slot=channel has changed since it was trained" in complaint) == (1, True), complaint
 
 
 def test_every_verb_that_loads_a_run_takes_the_folder(place: Place, here: Path, command: Command) -> None:

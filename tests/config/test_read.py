@@ -82,6 +82,7 @@ from tests.pace import patience
             "technique/seb=sum technique.seb._target_=os.getcwd",
             "technique.seb._target_=os.getcwd: technique/seb=sum is ",
         ),
+        ("trainer._target_=mine.Trainer", "trainer._target_=mine.Trainer: pytorch_lightning.Trainer trains every run."),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_key_the_value_and_what_is_expected(typed: str, said: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
+from exfuse import files
 from exfuse.composition.reading import read_split
 from exfuse.errors import UserError
 from exfuse.files import sha256
@@ -127,6 +128,27 @@ def test_scores_of_several_protocols_lie_beside_each_other(
     written = sorted(path.parent.name for path in copy.path.glob("evaluation/*/*/scores.json"))
     assert written == ["single_scale", "sliding"]
     assert "boundary: boundary IoU." in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_protocol_of_ones_own_was_stands_beside_its_scores(
+    finished_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "protocol").mkdir()
+    (tmp_path / "protocol" / "mine.yaml").write_text("# Mine.\n_target_: my_protocol.decide\n_partial_: true\n")
+    code = tmp_path / "my_protocol.py"
+    code.write_text("from exfuse.tasks.segmentation import predict_ids as decide\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    files.set_config_dirs([tmp_path])
+    try:
+        evaluate(**evaluation(finished_run, "protocol=mine", f"output={tmp_path / 'scores'}"))
+        told = json.loads((tmp_path / "scores" / "scores.json").read_text())["code"]
+        assert told["my_protocol"] == sha256(code)
+        assert "protocol=mine" in told
+        code.write_text(code.read_text() + "# another\n")
+        with pytest.raises(UserError, match="Choose another place"):
+            evaluate(**evaluation(finished_run, "protocol=mine", f"output={tmp_path / 'scores'}"))
+    finally:
+        files.set_config_dirs([])
 
 
 def test_a_run_keeps_its_areas_near_borders_and_its_record_their_sums(finished_run: RunFolder) -> None:

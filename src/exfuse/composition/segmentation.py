@@ -10,6 +10,7 @@ from torch import nn
 from exfuse.composition.common import backbone_factory, learning, loading, normalisation
 from exfuse.composition.reading import bands_of, technique_option
 from exfuse.config.options import build
+from exfuse.config.own_code import own_code
 from exfuse.data.device_augmentation import DeviceTransform
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
@@ -131,7 +132,7 @@ def build_task(
     return SegmentationTask(
         model,
         classes,
-        learning(run, run.recipe, classes, numbers_version=NUMBERS_VERSION),
+        learning(run, run.recipe, classes, numbers_version=NUMBERS_VERSION, code=own_code(run)),
         encoder_lr_factor=run.recipe.encoder_lr_factor,
         val_images=val_images,
         loss=make_loss(f"loss={run.loss.name}", build("loss", run.loss), counts or [1] * len(classes)),

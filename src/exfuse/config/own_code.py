@@ -4,7 +4,7 @@ import ast
 import functools
 import hashlib
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,34 @@ from exfuse.config.read import own_backbone
 from exfuse.config.signatures import source_of
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, sha256
+from exfuse.store import variants
 from exfuse.store.description import Described, RunDescription
 
 _STANDARD = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")}
 _INSTALLED = {"site-packages", "dist-packages"}  # of the environment, the user or the system: versions tell of it
+_SLOT = "slot"  # the folder of techniques' files
 _OURS = Path(__file__).resolve().parents[1]
 
 
 def own_code(described: Described) -> dict[str, str]:
+    """`code_of_options` of all that decide what a run or a pretraining computes."""
+    return code_of_options(_options(described))
+
+
+def code_of_options(chosen: Iterable[tuple[str, str]]) -> dict[str, str]:
     """SHA-256 of what each option of one's own names, by ``GROUP=OPTION``, and of each source file, by the name of its module.
 
     What is installed is named with its version; of this package the commit tells. What code loads otherwise than
-    by ``import`` is not found.
+    by ``import`` is not found. Of a technique of one's own, by ``slot=NAME``, where it acts.
 
     Args:
-        described: a run or a pretraining.
+        chosen: group and name of each.
 
     Raises:
-        ConfigError: if the search path does not hold one of its options.
+        ConfigError: if the search path does not hold one of them.
     """
     found: dict[str, Path] = {}
-    options = {(group, name): [*_named(code_of(group, name))] for group, name in _options(described)}
+    options = {(group, name): [*_named(code_of(group, name))] for group, name in chosen}
     wanted = [target for targets in options.values() for target in targets if not target.startswith("exfuse.")]
     while wanted:
         parts = wanted.pop().split(".")
@@ -77,6 +84,8 @@ def _now(name: str) -> str:
 
 def _said(group: str, name: str, targets: list[str]) -> str:
     """SHA-256 of what an option names, with its version if installed; empty if an option of this package names it, or torch."""
+    if group == _SLOT:
+        return _placed(name)
     usual = {"exfuse", "torch"}
     file = search_path.find(f"{group}/{name}")
     others = {target.partition(".")[0] for target in targets} - usual
@@ -88,11 +97,22 @@ def _said(group: str, name: str, targets: list[str]) -> str:
     return hashlib.sha256("\n".join([*targets, *versions]).encode()).hexdigest()
 
 
+def _placed(name: str) -> str:
+    """SHA-256 of a technique's place and, where several stand there, its order; empty of the package's own, or none."""
+    known = next((one for one in {*variants.techniques()} - {*variants.own()} if one.name == name), None)
+    told = known and f"{known.place} {known.order if known.place in variants.SEVERAL else ''}"
+    return hashlib.sha256(told.encode()).hexdigest() if told else ""
+
+
 def _options(described: Described) -> Iterator[tuple[str, str]]:
     """Group and name of the options with code that decide what a run computes."""
     recipe = described.recipe if isinstance(described, RunDescription) else described.pretraining.recipe
     groups = {"data": described.data, "optimizer": recipe.optimizer, "schedule": recipe.schedule}
-    groups |= {f"technique/{slot}": option for slot, option in described.technique.items()}
+    usual = variants.baseline()
+    for slot, option in described.technique.items():
+        groups[f"technique/{slot}"] = option
+        if option.name != usual.get(slot):
+            yield _SLOT, slot
     if isinstance(described, RunDescription):
         groups |= {"decoder": described.decoder, "loss": described.loss}
     else:

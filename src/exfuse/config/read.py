@@ -346,7 +346,8 @@ def _trainer(given: dict[str, Any], written: Any, recipe: Any, debug: tuple[str,
         ConfigError: for one that Lightning does not have, or by which a run would not be what its recipe says.
     """
     arguments = signature(_TRAINER).arguments
-    given.pop("_target_", None)
+    if (typed := given.pop("_target_", None)) not in (None, _TRAINER):
+        raise ConfigError(f"trainer._target_={shown(typed)}: {_TRAINER} trains every run. Leave it out.")
     ours = {name: value for name, value in given.items() if name in Trainer.__struct_fields__ and name != "more"}
     more = {name: value for name, value in given.items() if name not in ours}
     place = "pretraining.recipe" if isinstance(at(written, "recipe"), str) else "recipe"  # what `recipe` refers to

@@ -126,7 +126,6 @@ def _load(model: Segmenter, content: dict[str, Any], path: Path) -> None:
     if name := non_finite(state):
         raise CheckpointError(f"{path}: {name} holds numbers that are not finite. Copy the file anew, or train the run again.")
     model.load_state_dict(state)
-    if (record := RunFolder.of(path).record()) is not None:
-        warn_of_code(record.environment.code, f"{record.title}, seed {record.seed},")
-    elif code := content["description"].get("code"):
-        warn_of_code(code, str(path))
+    record = RunFolder.of(path).record()  # alone tells it of checkpoints that earlier versions wrote
+    code = content["description"].get("code") or (record.environment.code if record else {})
+    warn_of_code(code, f"{record.title}, seed {record.seed}," if record else str(path))

@@ -16,7 +16,7 @@ from exfuse.analysis.console import per_class_table
 from exfuse.composition.reading import bands_of, read_split, split_of, split_scored_on
 from exfuse.composition.segmentation import build_eval_transform, build_protocol, open_windows
 from exfuse.config.options import build
-from exfuse.config.own_code import changed_code
+from exfuse.config.own_code import changed_code, code_of_options
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, UserError, classes_text, complain, first_line, plural
@@ -86,8 +86,10 @@ def evaluate(
     name = folder_name(scored_on.name)
     chosen = {"name": protocol.name, **open_windows(protocol, trained).settings}
     origin = {"checkpoint": str(path), "data": scored_on.name, "manifest": scored_on.manifest(), "protocol": chosen}
+    if code := code_of_options([("protocol", protocol.name)]):
+        origin["code"] = code
     folder = Path(output) if output else _place(run / "evaluation" / name / protocol.name, origin)
-    of = f"run {RunFolder.identity_of(path)} on {scored_on.name} ({scored_on.manifest()[:8]}) by {chosen}"
+    of = f"run {RunFolder.identity_of(path)} on {scored_on.name} ({scored_on.manifest()[:8]}) by {chosen}{code or ''}"
     with (
         outputs(scores_of(folder), of=[of] * len(scores_of(folder))) if output else nullcontext()
     ):  # what lies in a run's folder is written here

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from exfuse.composition.segmentation import build_eval_transform, build_protocol
+from exfuse.config.own_code import code_of_options
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_id_list
 from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text, plural
@@ -61,7 +62,8 @@ def make_submission(
         check_archive(scratch, folder, sizes, len(data.settings["classes"]))
 
     images = f"{plural(len(sizes), 'image')} of {data.settings['root']} for {folder}"
-    of = f"run {RunFolder.identity_of(trained)} on {images} by {protocol.name} {dict(protocol.settings)}"
+    code = code_of_options([("protocol", protocol.name)])
+    of = f"run {RunFolder.identity_of(trained)} on {images} by {protocol.name} {dict(protocol.settings)}{code or ''}"
     with outputs([path], of=[of]):
         write_atomically(path, write)
     console = Console()

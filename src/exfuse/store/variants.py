@@ -12,6 +12,7 @@ from exfuse.files import config_dirs
 from exfuse.store.costs import COSTS
 
 Place = Literal["blocks", "features", "levels", "upsampling", "head", "scores"]
+SEVERAL = ("levels", "scores")  # places that take any number, in order
 USUAL_DECODER = "levels_2345"
 # what tables call their other columns, for people and for programs
 _COLUMNS = {
