@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import math
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -13,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -262,14 +262,19 @@ def visible_gpus() -> list[str]:
     there, named = gpus_of_machine(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(number) for number in range(there)]
-    known = there or _AMD.exists()  # of AMD's the driver knows nothing
-
-    def is_there(name: str) -> bool:
-        is_number = name.isascii() and name.isdigit()
-        return bool(known and (not there or int(name) < there if is_number else name.upper().startswith(("GPU-", "MIG-"))))
-
-    found = [*takewhile(is_there, map(str.strip, named.split(",")))]
-    return found if len({*found}) == len(found) else []  # CUDA shows none where one is named twice
+    if not (there or _AMD.exists()):  # of AMD's the driver knows nothing
+        return []
+    kind = next((kind for kind in ("GPU-", "MIG-") if named.startswith(kind)), "")  # all are named as the first is
+    found: list[str] = []
+    for name in named.split(","):
+        number = re.match(r"\s*\+?(\d+)", name, re.ASCII)  # as C reads numbers, whatever follows
+        if not (name.startswith(kind) if kind else number and (not there or int(number[1]) < there)):
+            break
+        one = name if kind or number is None else str(int(number[1]))
+        if one in found:
+            return []  # CUDA shows none where one is named twice
+        found.append(one)
+    return found
 
 
 def gpus_for(accelerator: str) -> list[str]:

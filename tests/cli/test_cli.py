@@ -187,6 +187,7 @@ def test_a_word_that_is_too_long_for_a_file_is_one_line(command: Command) -> Non
         (["export", "a", "run=b"], "a: not understood"),
         (["chain", 'overrides=["recipe.epochs=1"]', "+ablation=exfuse"], "type each of them by itself, key=value"),
         (["predict", "R", "--colour", "red"], "--colour: no such option"),
+        (["train", "--config-dir"], "--config-dir: expected what it is to be behind it, such as --config-dir conf."),
         (["predict"], "run is not set: which RUN?"),
         (["runs", "rm", "runs=", "yes=true"], "runs=: an empty text names nothing"),
         (["runs", "rm", "runs=[a,]", "yes=true"], "runs=[a,]: an empty text names nothing"),

@@ -74,7 +74,9 @@ def test_what_is_no_image_is_refused(loaded, shape, kind):
 
 def test_what_is_neither_path_nor_picture_is_refused(loaded):
     with pytest.raises(DataError, match=r"a mask of its own: what stands in its holes"):
-        loaded.predict(np.ma.masked_array(np.zeros((8, 8, 3), np.uint8)))  # type: ignore[no-untyped-call]
+        loaded.predict(np.ma.masked_array(np.zeros((8, 8, 3), np.uint8), np.eye(8)[..., None].repeat(3, 2)))  # type: ignore[no-untyped-call]
+    bare = np.zeros((8, 8, 3), np.uint8)
+    assert (loaded.predict(np.ma.masked_array(bare)) == loaded.predict(bare)).all()  # type: ignore[no-untyped-call] - no hole
     with pytest.raises(DataError, match=r"a file's path, an image of Pillow's or an array, got bytes"):
         loaded.predict(b"\x89PNG")
 

@@ -104,9 +104,10 @@ def test_checkpoints_of_one_name_are_told_apart(finished_run: RunFolder, tmp_pat
     for folder in ("a", "b"):
         (tmp_path / folder / "w").mkdir(parents=True)
         (tmp_path / folder / "w" / "x.ckpt").touch()
-    one, other, again = (masks_made_of(tmp_path / folder / "w" / "x.ckpt", [Path("photo.jpg")]) for folder in "aba")
+    one, other, again = (masks_made_of(tmp_path / folder / "w" / "x.ckpt", [Path("photo.jpg")], tmp_path) for folder in "aba")
     assert one == again != other
-    assert masks_made_of(finished_run.path, [Path("photo.jpg")])[0].endswith(f" by run {finished_run.key}")
+    near = masks_made_of(finished_run.path, [tmp_path / "photo.jpg"], tmp_path / "masks")[0]
+    assert near == f"../photo.jpg by run {finished_run.key}"  # wherever the project lies
 
 
 def test_unusable_photographs_are_named(finished_run: RunFolder, tmp_path: Path) -> None:

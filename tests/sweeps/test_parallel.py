@@ -58,14 +58,21 @@ def test_as_many_runs_at_once_as_the_machine_has_room_for(
     [
         (2, None, ["0", "1"]),
         (2, "1", ["1"]),
-        (2, "GPU-a, GPU-b", ["GPU-a", "GPU-b"]),
+        (2, "GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
+        (2, "GPU-a, GPU-b", ["GPU-a"]),  # as torch reads it
+        (2, "GPU-a,0", ["GPU-a"]),  # all are of the first one's kind
+        (2, "0,GPU-a", ["0"]),
+        (2, " +1, 0", ["1", "0"]),
+        (2, "1gpu2,0", ["1", "0"]),
+        (2, "0,00", []),
         (2, "", []),
         (2, "1,-1,0", ["1"]),  # CUDA looks no further than the first that is not there
         (2, "0,7,1", ["0"]),
         (0, "0", []),
         (0, "GPU-a", []),
         (2, "NoDevFiles", []),  # what SLURM says for none
-        (2, "mig-a,²", ["mig-a"]),
+        (2, "MIG-a,²", ["MIG-a"]),
+        (2, "mig-a", []),
         (2, "0,0", []),
     ],
 )
@@ -148,6 +155,8 @@ def test_what_follows_a_search_is_counted_and_taken_for_as_much_longer_as_it_is(
         job(1, "wide", 1000, WAITING, swept=["held_out.share=0.2"]),
     ]
     assert seconds_left(search, 1, Planned(5, 4.0)) == 10 + 3 * 4 * 10
+    cut = [search[0], job(1, "wide", 0, "interrupted")]  # nobody goes on with what is planned
+    assert summary(cut, 1, Planned(5, 4.0)) == "1 of 5 over, 0 in training, 1 interrupted"
     assert summary(search, 1, Planned(5, 4.0)) == "1 of 5 over, 0 in training, about 2 min left"
     final = job(2, "narrow", 0, "done", seconds=50)  # once one is over, that counts
     assert seconds_left([*search, final], 1, Planned(5, 4.0)) == 10 + 2 * 50
@@ -238,6 +247,11 @@ def test_a_study_is_watched_by_its_own_folder(
         Outcome(0, [], "seb", 0, {}, key=key, status="failed").write(Path("outputs/sweeps") / name)
     watch(str(study))
     assert "outputs/sweeps/first" in capsys.readouterr().out
+    Path("outputs/sweeps/second/jobs/0.json").write_text("{")  # which is nobody's business here
+    watch(str(study))
+    assert "outputs/sweeps/first" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"0\.json"):
+        watch("outputs/sweeps/second")
 
 
 def test_of_two_sweeps_that_share_runs_a_study_has_its_own(
@@ -258,6 +272,7 @@ def test_of_two_sweeps_that_share_runs_a_study_has_its_own(
         assert f"outputs/sweeps/{name}" in told
         assert "seb, seed 0: interrupted. the same command goes on" in told  # nobody is at it any more
         assert "0 of 2 over, 0 in training, 1 interrupted" in told
+        assert "left" not in told
 
 
 def test_a_sweep_is_watched_as_long_as_its_process_is_at_it(tmp_path: Path) -> None:

@@ -73,8 +73,14 @@ def read_command(words: Sequence[str]) -> Command:
             word = word.replace("tracker", "logger", 1)  # which trackers are to people, and Lightning's word is not
         if (not verb.work or hands_on) and word.partition("=")[0] in _ADDED:
             word = f"+{word}"  # no defaults list has them; a plus is Hydra's matter
+        flag, is_one, its_value = word.partition("=")
+        if is_one and _FLAGS.get(flag) == 1:  # as argparse reads it
+            rest.append(its_value)
+            word = flag
+        if _FLAGS.get(word, 0) > len(rest):
+            raise UsageError(f"{word}: expected what it is to be behind it, such as {word} conf.")
         if word in _FLAGS or word.startswith(("-i=", "--info=")):
-            arguments += [word, *(rest.pop() for _ in range(min(_FLAGS.get(word, 0), len(rest))))]
+            arguments += [word, *(rest.pop() for _ in range(_FLAGS.get(word, 0)))]
             if word in ("--info", "-i") and rest and rest[-1] in ("all", "config", "defaults", "defaults-tree", "searchpath"):
                 arguments.append(rest.pop())
         elif word.startswith("--") and (option.replace("-", "_") in keys or word == "--dynamic"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from exfuse.config.own_code import changed_code
 from exfuse.errors import CheckpointError, DataError, UserError, complain, some
-from exfuse.files import check_outputs
+from exfuse.files import check_outputs, seen_from
 from exfuse.store.consistency import unshared
 from exfuse.store.folder import RunFolder, find_finished, find_runs
 from exfuse.store.record import RECORD, Record
@@ -75,7 +75,8 @@ def predict(run: str, images: list[str], output: str | None) -> None:
             if missing[0].is_dir()
             else f"No image {missing[0]}. Check the path."
         )
-    check_outputs(masks_of(paths, masks_folder(run, output)), paths, of=masks_made_of(run, paths))
+    folder = masks_folder(run, output)
+    check_outputs(masks_of(paths, folder), paths, of=masks_made_of(run, paths, folder))
     weights(run)
 
 
@@ -89,10 +90,10 @@ def masks_of(images: Iterable[Path], folder: Path) -> list[Path]:
     return [folder / f"{path.stem}{ending}" for path in images for ending in (".png", "_overlay.png")]
 
 
-def masks_made_of(run: str | Path, images: Iterable[Path]) -> list[str]:
+def masks_made_of(run: str | Path, images: Iterable[Path], folder: Path) -> list[str]:
     """What each of the files that a prediction writes is made from: a later one of another run or image is another."""
     key = RunFolder.identity_of(Path(run))
-    return [f"{path.resolve()} by run {key}" for path in images for _ in (".png", "_overlay.png")]
+    return [f"{seen_from(folder / 'x', path)} by run {key}" for path in images for _ in (".png", "_overlay.png")]
 
 
 def finished(run: str) -> Record:

@@ -104,8 +104,9 @@ class TrainedModel:
             turned = ImageOps.exif_transpose(image) if self.upright else image
             mode = turned.mode if deep else {1: "L", 4: turned.mode}.get(self.bands.channels, "RGB")
             image = np.asarray(turned.convert(mode))
-        if isinstance(image, np.ma.MaskedArray):
+        if np.ma.is_masked(image):
             raise DataError("an array with a mask of its own: what stands in its holes? Fill them (image.filled(VALUE)).")
+        image = np.asarray(image)  # of a kind of array of its own, such as np.matrix, what it holds
         values, channels = image[..., None] if image.ndim == 2 else image, self.bands.channels
         known = {channels, 1} if channels == 3 else {channels, 3} if channels == 1 else {channels}  # as files may have
         fits = values.ndim == 3 and values.size and values.shape[2] in known

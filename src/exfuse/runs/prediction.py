@@ -29,7 +29,7 @@ def predict(run: str, images: list[str], output: str | None, device: Device) -> 
         UserError: if a mask would take the place of an image, of another one's mask or of what was not written here.
     """
     paths, folder, where = [Path(image) for image in images], masks_folder(run, output), choose_device(device)
-    with outputs(masks_of(paths, folder), paths, of=masks_made_of(run, paths)):
+    with outputs(masks_of(paths, folder), paths, of=masks_made_of(run, paths, folder)):
         _predict(Path(run), paths, folder, where)
     Console().print(f"{plural(len(images), 'mask')} and {plural(len(images), 'overlay')}: {folder}", soft_wrap=True)
 

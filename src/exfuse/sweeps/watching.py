@@ -168,7 +168,8 @@ def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKN
     cut = [f", {count} {status}" for status in _CUT if (count := sum(one.status == status for one in outcomes))]
     trained = sum(one.status == STARTED and one.progress is not None for one in outcomes)
     left = seconds_left(outcomes, runs, planned)
-    time_left = "" if left is None or over == number else f", about {_duration(left)} left"
+    ended = over == number or (bool(cut) and not any(one.status in _OPEN for one in outcomes))  # nobody goes on with the rest
+    time_left = "" if left is None or ended else f", about {_duration(left)} left"
     return f"{over} of {number} over, {trained} in training{''.join(cut)}{time_left}"
 
 
@@ -290,14 +291,28 @@ def _of_study(folder: Path) -> Path:
     file = folder / STUDY_FILE
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     sweeps = [*reversed(_sweeps())]
-    of_it = (sweep for sweep in sweeps if (study := _planned(sweep).study) and Path(study).resolve() == folder.resolve())
-    alike = (sweep for sweep in sweeps if any(one.key and one.key in text for one in read_outcomes(sweep)))
+    of_it = (sweep for sweep in sweeps if (study := _told_study(sweep)) and Path(study).resolve() == folder.resolve())
+    alike = (sweep for sweep in sweeps if any(one.key and one.key in text for one in _readable(sweep)))
     if (found := next(of_it, None) or next(alike, None)) is not None:
         return found
     raise UserError(
         f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps or a study's that "
         "was swept from here."
     )
+
+
+def _readable(sweep: Path) -> list[Outcome]:
+    """Its outcomes; none where one is damaged, which whoever asks for this very sweep is told."""
+    with suppress(UserError):
+        return read_outcomes(sweep)
+    return []
+
+
+def _told_study(sweep: Path) -> str:
+    """Where its table goes, in the same way."""
+    with suppress(UserError):
+        return _planned(sweep).study
+    return ""
 
 
 def _latest() -> Path:
