@@ -4,7 +4,6 @@ import contextlib
 import csv
 import ctypes
 import fcntl
-import glob
 import hashlib
 import io
 import json
@@ -14,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +34,7 @@ _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]*(e[+-]?\d+)?$)")  # a number is no
 _TOLD = re.compile(r"\(os error (\d+)\)")  # by a library in another language
 _BLOCK = 1 << 20
 _LONGEST = 239  # bytes of a name, of which systems take 255: with what `_beginning` and tempfile put around it
-_RANDOM = re.compile(r"[a-z0-9_]{8}")  # what tempfile does
+_ABANDONED = re.compile(rf"(\..*{re.escape(_PART)})[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)  # `_beginning`, and what tempfile adds
 _FRESH = 60.0  # seconds in which a folder may have no lock yet
 os.umask(_UMASK := os.umask(0o077))  # which can be asked by setting it alone
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux' renameat2
@@ -171,7 +170,7 @@ def write_folder(path: Path, write: Callable[[Path], object], checked: bool = Fa
         UserError: if ``checked``, see `check_folder`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent, beside := _beginning(path.name))
+    remove_abandoned(path.parent, [beside := _beginning(path.name)])
     with _named(path, beside), tempfile.TemporaryDirectory(dir=path.parent, prefix=beside) as name:
         scratch = Path(name) / "new"
         scratch.mkdir()
@@ -213,13 +212,14 @@ def _held_by(folder: Path) -> str:
     return hashlib.sha256(os.fsencode(held)).hexdigest()
 
 
-def remove_abandoned(folder: Path, beginning: str = "") -> None:
+def remove_abandoned(folder: Path, beginnings: Collection[str] | None = None) -> None:
     """Remove from ``folder`` what killed processes were writing there; what lives stays.
 
-    With ``beginning`` under such names alone, and what is not of this moment, whose writer may not have its lock yet.
+    With ``beginnings`` under such names alone, and what is not of this moment, whose writer may not have its lock yet.
     """
-    for path in folder.glob(f"{glob.escape(beginning)}*" if beginning else f".*{_PART}*"):
-        if beginning and (_is_fresh(path) or not _RANDOM.fullmatch(path.name.removeprefix(beginning))):
+    for path in folder.glob(f".*{_PART}*"):
+        named = _ABANDONED.fullmatch(path.name)
+        if beginnings is not None and (named is None or named[1] not in beginnings or _is_fresh(path)):
             continue
         with contextlib.suppress(OSError), _held(os.open(path, os.O_RDONLY), wait=False):
             if path.is_dir():
@@ -337,6 +337,8 @@ def outputs(
     made_of = zip(map(_place, paths), of or [""] * len(paths), strict=True)
     added = {place: (asked, sha256(place)) for place, asked in made_of if place not in _outputs}
     _outputs.update(added)
+    for folder in {place.parent for place in added}:
+        remove_abandoned(folder, {_beginning(place.stem, place.suffix) for place in added})
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from exfuse.errors import UsageError
 from tests import entry_points
 from tests.command import Command
 from tests.conftest import REPOSITORY
-from tests.pace import processor
+from tests.pace import patience, processor
 
 FORMER = {"tabulate", "summarise", "rescore", "prepare"}
 
@@ -216,3 +216,16 @@ def test_completion_knows_verbs_groups_options_and_keys() -> None:
     assert key.split() == ["recipe.epochs="]
     assert option.split() == ["product"]
     assert "backbone=" in handed_on.split()
+
+
+def test_whatever_is_asked_to_end_says_so(tmp_path: Path) -> None:
+    """By SIGTERM, by which schedulers end what somebody started, as by Ctrl-C."""
+    work = "lambda sweep: (print('at it', flush=True), time.sleep(60))"
+    code = f"import time; from exfuse.sweeps import watching; watching.watch = {work}; from exfuse.__main__ import main; main()"
+    words = [sys.executable, "-c", code, "study", "watch"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "at it\n"
+        child.terminate()
+        _, told = child.communicate(timeout=patience(60))
+    assert (child.returncode, "interrupted." in told) == (130, True), told

@@ -13,9 +13,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from exfuse import files
 from exfuse.config import search_path
 from exfuse.config.options import build
-from exfuse.config.overrides import describe_backbone, describe_run, explain
+from exfuse.config.overrides import check_groups, describe_backbone, describe_run, explain
 from exfuse.config.signatures import signature
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
@@ -336,6 +337,20 @@ def test_a_module_of_ones_own_that_is_no_python_is_named_with_its_line(tmp_path:
         signature("halfway_done.f")
 
 
-def test_a_study_file_that_reaches_no_run_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"study=None: its file lacks its first line, '# @package _global_'"):
-        describe_run(["+study.study.name=mine"])  # as such a file's part `study` comes
+@pytest.mark.parametrize("group", ["ablation", "architecture", "study"])
+@pytest.mark.parametrize(
+    "text", ["recipe:\n  lr: 0.1\n", "# Mine.\n# @package _global_\n", "defaults:\n  - override /technique/seb: sum\n"]
+)
+def test_a_file_that_reaches_nothing_for_want_of_its_first_line_is_named(tmp_path: Path, group: str, text: str) -> None:
+    (tmp_path / group).mkdir()
+    file = tmp_path / group / "mine.yaml"
+    file.write_text(text)
+    files.set_config_dirs([tmp_path])
+    try:
+        for typed in (f"+{group}=mine", f"+{group}=mine,other"):
+            with pytest.raises(ConfigError, match=rf"{group}/mine\.yaml: its first line has to be '# @package _global_'"):
+                check_groups([typed])
+        file.write_text("\n# @package _global_\n")
+        check_groups([f"+{group}=mine", "recipe=small", "technique/seb=sum", f"+{group}=nothing"])
+    finally:
+        files.set_config_dirs([])

@@ -176,6 +176,23 @@ def test_what_killed_writers_left_goes_and_what_live_ones_write_stays(tmp_path: 
     assert files_in(tmp_path) == {"last.ckpt": "whole", ".notes.txt": "a user's own"}
 
 
+def test_whoever_writes_a_file_again_takes_away_what_killed_writers_of_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".mask.part-somebodys.png").write_text("a user's own")
+    for name in ("mask.png", "other.png"):
+        if (child := os.fork()) == 0:
+            write_atomically(tmp_path / name, lambda _: os._exit(0))
+        os.waitpid(child, 0)
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setattr("exfuse.files._FRESH", 0)
+    with outputs([tmp_path / "mask.png"]):
+        write_text(tmp_path / "mask.png", "whole")
+    left = {path.name.partition(".part-")[0] for path in tmp_path.iterdir()}
+    assert left == {"mask.png", ".mask", ".other"}  # the user's, and one that nobody writes now
+    assert len([*tmp_path.iterdir()]) == 3
+
+
 def test_a_folder_takes_away_what_killed_writers_of_it_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write() -> None:
         write_folder(tmp_path / "mine", lambda scratch: (scratch / "a.txt").write_text("whole"))

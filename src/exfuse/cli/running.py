@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from exfuse.config.signatures import signature
 from exfuse.errors import HELD, HeldError, UsageError, UserError, complain, user_error
 from exfuse.files import CONFIG_DIR
 from exfuse.imports import without_unused
+from exfuse.process import handling
 from exfuse.store.find import find_named_runs
 from exfuse.terminal import outlive_streams
 
@@ -50,7 +52,9 @@ def run(command: Command) -> None:
         try:
             search_path.use_words(command.arguments)
             check_groups(arguments.overrides)
-            _run_hydra(arguments, parser, _task(command, arguments.overrides), str(CONFIG_DIR), command.verb.config)
+            # what goes on from its last epoch has its own way to end
+            with handling([] if command.verb.name in _LASTING else [signal.SIGTERM], _interrupt):
+                _run_hydra(arguments, parser, _task(command, arguments.overrides), str(CONFIG_DIR), command.verb.config)
         except BaseException as error:
             if status := _finish(error):
                 sys.exit(status)
@@ -75,6 +79,10 @@ def run(command: Command) -> None:
     for refused in unprinted if command.verb.name not in _LASTING else ():  # what was asked for is what was to be printed
         complain(f"standard output could not be written: {os.strerror(refused.errno or 0)}.")
         sys.exit(1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def is_multirun() -> bool:

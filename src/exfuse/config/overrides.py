@@ -91,6 +91,9 @@ def check_groups(typed: Iterable[str]) -> None:
             group, _, value = word.lstrip("+~").partition("=")
             known = nearest(value, search_path.options(group.partition("@")[0]), f"Options of {group}")
             raise ConfigError(f"{group}={value}: expected the name of one option. {known}")
+    for _, group, names in named:
+        for name in names.split(","):
+            search_path.check_header(group, name)
 
 
 def describe_run(overrides: Sequence[str]) -> RunDescription:

@@ -134,11 +134,6 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
     if isinstance(content.get("name"), (list, dict, bool)):
         raise ConfigError(refusal("name", content["name"], str, written))
-    if isinstance(at(content, "study.study"), dict):
-        raise ConfigError(
-            f"study={groups.get('study')}: its file lacks its first line, '# @package _global_', without which what it says of "
-            "runs and rows reaches none."
-        )
     of_study = at(content, "sweep.row")
     content["name"] = str(content.get("name") or of_study or variant_name(groups, label))
     return _converted(content, kind, written)

@@ -48,6 +48,24 @@ def _check_hidden(folders: Sequence[Path]) -> None:
                     raise ConfigError(f"{other} would not be read: {first} of that name comes first. Call yours otherwise.")
 
 
+def check_header(group: str, name: str) -> None:
+    """Refuse a file of such a group as ``ablation``, whose options set keys all over the config, without the line that lets it.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    path = find(f"{group}/{name}")
+    usual = next(CONFIG_DIR.glob(f"{group}/*.yaml"), None) if path is not None and group.isidentifier() else None
+    if path is None or usual is None:
+        return
+    read(path)  # which says what is no YAML
+    own, other = (re.match(r"\s*#\s*@package\s+_global_\s", one.read_text(encoding="utf-8")) for one in (path, usual))
+    if other and not own:
+        raise ConfigError(
+            f"{path}: its first line has to be '# @package _global_', without which nothing that it sets reaches anything."
+        )
+
+
 def use_sources(sources: Iterable[tuple[str, str]]) -> None:
     """Look where Hydra does, by schema and path of its config sources: a launcher's worker knows no command line."""
     use(f"{schema}://{path}" for schema, path in sources if schema in ("file", "pkg"))

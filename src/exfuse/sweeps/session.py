@@ -234,7 +234,7 @@ def _read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) -
         raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
     output = Path(typed_output) if typed_output else None
     check_place(_place(named, output))
-    if (known := config.sweep.known) is not None and not (Path(str(known)) / STUDY_FILE).is_file():
+    if (known := config.sweep.get("known")) is not None and not (Path(str(known)) / STUDY_FILE).is_file():
         raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {STUDY_FILE}.")
     return _Sweep(
         folder=Path(hydra.sweep.dir),
