@@ -1,9 +1,11 @@
 """Clipping as every recipe asks for it: with a fused optimiser and without, in every number format."""
 # ruff: noqa: ARG005 - options take what they are called with
 
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
@@ -11,10 +13,11 @@ import torch
 from msgspec.structs import replace
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, UserError
 from exfuse.runs.fitting import GradientWarning, RateWarning
 from exfuse.store.description import NO_STOP
 from exfuse.tasks.optimised import Learning, OptimisedTask
@@ -153,6 +156,17 @@ def test_a_module_that_nobody_calls_is_named_before_the_first_update(frozen, par
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning:")]
     assert len(said) == (not frozen)
     assert "does not depend on 2 parameters: 0.idle.weight, 0.idle.bias. Unless" in "".join(said) or frozen
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_several_devices_that_would_wait_for_its_gradients_are_refused(waits, capsys):
+    task = _Regression(fused=False)
+    task.model[0].idle = nn.Linear(2, 2)
+    wrapped = Mock(spec=DistributedDataParallel, find_unused_parameters=not waits, static_graph=False)
+    trainer = SimpleNamespace(global_step=0, is_global_zero=True, strategy=SimpleNamespace(model=wrapped))
+    with pytest.raises(UserError, match=r"add trainer\.strategy=ddp_find_unused_parameters_true") if waits else nullcontext():
+        GradientWarning().on_before_optimizer_step(trainer, task)
+    assert ("is there a module that forward never calls?" in capsys.readouterr().err) != waits
 
 
 def test_an_optimiser_may_leave_out_what_is_frozen():

@@ -54,7 +54,9 @@ def run(command: Command) -> None:
             check_groups(arguments.overrides)
             # what goes on from its last epoch has its own way to end
             with handling([] if command.verb.name in _LASTING else [signal.SIGTERM], _interrupt):
-                _run_hydra(arguments, parser, _task(command, arguments.overrides), str(CONFIG_DIR), command.verb.config)
+                _run_hydra(
+                    arguments, parser, _task(command, arguments.overrides, wants_trace), str(CONFIG_DIR), command.verb.config
+                )
         except BaseException as error:
             if status := _finish(error):
                 sys.exit(status)
@@ -99,7 +101,7 @@ def _in_words(error: Exception, command: Command, typed: list[str]) -> UserError
     return mistake
 
 
-def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
+def _task(command: Command, typed: list[str], wants_trace: bool) -> Callable[[DictConfig], None]:
     """What Hydra runs: a user's mistake ends a single job before Hydra dresses it up as a crash."""
     verb, things = command.verb, command.things
 
@@ -113,7 +115,11 @@ def _task(command: Command, typed: list[str]) -> Callable[[DictConfig], None]:
                 get_object(asks)(**{name: arguments[name] for name in signature(asks).arguments})
             with without_unused():
                 target = get_object(verb.target)
-            target(**arguments)
+            os.environ[_FULL] = str(int(wants_trace))  # for what the work starts, such as the processes of other devices
+            try:
+                target(**arguments)
+            finally:
+                os.environ[_FULL] = "1"
         except Exception as error:
             mistake = _in_words(error, command, typed)
             if mistake is None or is_multirun():

@@ -15,6 +15,7 @@ import torch
 from msgspec.structs import asdict, replace
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from exfuse.composition.common import on_gpu
@@ -223,18 +224,30 @@ def _factor(factor: Callable[[int], float], step: int) -> float:
 
 
 class GradientWarning(Callback):
-    """Says before the first update which parameters its loss does not depend on, as those of a module that nobody calls."""
+    """Says before the first update which parameters its loss does not depend on, as those of a module that nobody calls.
+
+    Raises:
+        UserError: where several devices would wait for the gradients of these for ever.
+    """
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.global_step or not trainer.is_global_zero:
+        if trainer.global_step:
             return
         lacking = [
             name.removeprefix("model.") for name, one in pl_module.named_parameters() if one.requires_grad and one.grad is None
         ]
-        if lacking:
+        if not lacking:
+            return
+        told = f"the loss of the first step does not depend on {plural(len(lacking), 'parameter')}: {some(lacking)}."
+        wrapped = trainer.strategy.model
+        if isinstance(wrapped, DistributedDataParallel) and not (wrapped.find_unused_parameters or wrapped.static_graph):
+            raise UserError(
+                f"{told} Several devices wait for every parameter's gradient: leave out what forward never calls, or add "
+                "trainer.strategy=ddp_find_unused_parameters_true."
+            )
+        if trainer.is_global_zero:
             complain(
-                f"the loss of the first step does not depend on {plural(len(lacking), 'parameter')}: {some(lacking)}. Unless "
-                "that of later ones does, they learn nothing: is there a module that forward never calls?",
+                f"{told} Unless that of later ones does, they learn nothing: is there a module that forward never calls?",
                 "Warning",
             )
 
