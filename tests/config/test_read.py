@@ -337,6 +337,40 @@ def test_a_module_of_ones_own_that_is_no_python_is_named_with_its_line(tmp_path:
         signature("halfway_done.f")
 
 
+WRONG = {
+    "null": r"loss=wrong: its file's _target_, null, is no import path",
+    "[torch.nn.Module]": "loss=wrong: its file's _target_, ",
+    '""': "loss=wrong: its file's _target_, ",
+    "a b": "loss=wrong: its file's _target_, a b, is no import path",
+    "os.system": r"loss=wrong cannot be built: .*missing required argument 'command'.*Does its file lack _partial_",
+    "of_a_test.Nothing": "loss=wrong: of_a_test.Nothing cannot be found: ",
+    "of_a_test.Unlucky": "loss=wrong cannot be built: RuntimeError: no luck",
+    "of_a_test.lacking": r"loss=wrong cannot be built: .*missing 1 required positional argument: 'number'\.$",  # of its own
+    "that_exits.Loss": r"loss=wrong: that_exits.Loss cannot be found: its module raised SystemExit: 3",
+}
+
+
+@pytest.mark.parametrize("target", WRONG)
+def test_code_of_ones_own_that_cannot_be_used_is_one_line_that_names_the_option(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "wrong.yaml").write_text(f"# Wrong.\n_target_: {target}\n")
+    unlucky = "class Unlucky:\n    def __init__(self):\n        raise RuntimeError('no luck')\n"
+    lacking = "def needs(number):\n    return number\ndef lacking():\n    return needs()\n"
+    (tmp_path / "of_a_test.py").write_text(unlucky + lacking)
+    (tmp_path / "that_exits.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    files.set_config_dirs([tmp_path])
+    try:
+        with pytest.raises(ConfigError) as refusal:
+            build("loss", describe_run(["loss=wrong"]).loss)
+        assert re.search(WRONG[target], str(refusal.value)), refusal.value
+        assert len(str(refusal.value).splitlines()) == 1
+    finally:
+        files.set_config_dirs([])
+
+
 @pytest.mark.parametrize("group", ["ablation", "architecture", "study"])
 @pytest.mark.parametrize(
     "text", ["recipe:\n  lr: 0.1\n", "# Mine.\n# @package _global_\n", "defaults:\n  - override /technique/seb: sum\n"]

@@ -413,6 +413,20 @@ def test_several_techniques_act_on_levels_and_scores_in_the_tables_order(add, co
         torch.testing.assert_close(model(image).scores, 3 * scores)
 
 
+class Unbuildable(nn.Module):
+    """A test's."""
+
+    def __init__(self, channels=(), levels=(), name=""):
+        super().__init__()
+        _ = len(levels) // len(name[100:])
+
+
+def test_code_of_ones_own_that_fails_is_named_in_a_line(add, compose_config):
+    add("early", "levels", 3.5, "tests.models.test_places.Unbuildable")
+    with pytest.raises(ConfigError, match=r"^technique/early: .*Unbuildable fails: ZeroDivisionError: .* by zero\.$"):
+        build_model(compose_config("backbone=resnet_tiny", "technique/early=on"), 4)
+
+
 def test_what_a_model_shares_with_one_without_a_technique_starts_the_same(add, compose_config):
     without = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
     add("early", "levels", 3.5)
@@ -505,7 +519,7 @@ def test_a_layer_without_a_size_is_named(add, compose_config):
 
 def test_a_module_that_fails_hides_no_other_that_is_random(add, compose_config):
     add("mine", "scores", 9, "tests.models.test_places.ByChance")
-    add("failing", "scores", 10, "tests.models.test_places.Failing")
+    add("failing", "scores", 10, "tests.models.test_places.Unbuildable")
     with pytest.raises(ConfigError, match="technique/mine gives other values for the same image each time"):
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on", "technique/failing=on"), 4)
 
@@ -731,7 +745,7 @@ def test_what_the_model_says_itself_is_no_setting_of_an_option(tmp_path, add, co
 
 
 def test_an_error_of_a_modules_own_code_is_left_to_the_training(add, compose_config):
-    add("mine", "levels", 6, "tests.models.test_places.Failing")
+    add("mine", "levels", 6, "tests.models.test_places.Unbuildable")
     model = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)  # of larger images it might not fail
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(ZeroDivisionError, match="mine"):

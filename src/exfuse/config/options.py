@@ -2,6 +2,7 @@
 
 import logging
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, key_of, nearest_key, nearest_word, shown
-from exfuse.errors import ConfigError, nearest
+from exfuse.errors import ConfigError, UserError, nearest
 from exfuse.store.checked import at
 from exfuse.store.description import Option
 
@@ -27,6 +28,7 @@ _DECIDED = {  # arguments that whoever calls the code gives it, whatever is set
 }
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what `get_object` raises says it once
 _TARGET, _PARTIAL = "_target_", "_partial_"
+_PLAIN = (ImportError, TypeError, ValueError, RecursionError)  # errors whose words say enough
 _REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 
 
@@ -68,11 +70,16 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
     settings: Any = option.settings
     try:
         return assemble(settings, code) if part is None else assemble(settings[part], code.get(part))
-    except (ImportError, TypeError, ValueError, RecursionError, KeyError) as error:
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's code does
+        *_, innermost = traceback.walk_tb(error.__traceback__)
         waits = "missing" in str(error) and "argument" in str(error) and isinstance(code, dict) and not code.get(_PARTIAL)
+        waits = waits and innermost[0].f_code.co_filename == __file__  # it is this call that lacks some
         hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
         cause = error.__cause__ if isinstance(error, ImportError) else None  # Hydra's own words ask for an installed module
-        said = f"KeyError: {error}" if isinstance(error, KeyError) else f"{type(cause).__name__}: {cause}" if cause else error
+        told = cause or error
+        said = str(error) if told is error and isinstance(error, _PLAIN) else f"{type(told).__name__}: {told}"
         if isinstance(cause, SyntaxError):
             said = f"{cause.filename}, line {cause.lineno} is no Python: {cause.msg}"
         raise ConfigError(f"{group}={option.name} cannot be built: {said}.{hint}") from error
@@ -114,6 +121,8 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
     file = file if isinstance(file, dict) else {}
     place, group, chosen = option
     target = file.get(_TARGET)
+    if _TARGET in file and not (isinstance(target, str) and all(part.isidentifier() for part in target.split("."))):
+        raise ConfigError(f"{group}={chosen}: its file's _target_, {shown(target)}, is no import path of a function or class.")
     if (wanted := node.get(_TARGET, None if written is not None else target)) != target:
         others = nearest(str(wanted).rpartition(".")[2], search_path.options(group), f"Options of {group}")
         raise ConfigError(f"{key}._target_={wanted}: {group}={chosen} is {target}, as its file says; choose another. {others}")
@@ -127,7 +136,10 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
             if isinstance(usual, (bool, int, float)) and given.get(name) is not None:
                 given[name] = fitting(f"{key}.{name}", given[name], type(usual), written)
         return given
-    arguments, is_open = signature(target)
+    try:
+        arguments, is_open = signature(target)
+    except ConfigError as error:
+        raise ConfigError(f"{group}={chosen}: {error}") from error
     needed = (name for name, argument in arguments.items() if not argument.optional and name in file)
     if written is not None and (lost := next((name for name in needed if name not in node), None)):
         raise ConfigError(f"{key}.{lost} is left out, and {target} needs it. {group}={chosen} has {lost}={shown(file[lost])}.")

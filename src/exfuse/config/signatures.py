@@ -98,7 +98,7 @@ def _as_written(target: str) -> Signature:
             break
     try:  # what is not written down in a source file
         found_live = inspect.signature(pkgutil.resolve_name(target)).parameters.values()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = "expected the import path of a function or class."
         if isinstance(error, ModuleNotFoundError):
             why = f"there is no module {error.name}. Is the folder that holds it on PYTHONPATH?"
@@ -227,7 +227,7 @@ def source_of(module: str) -> Path | None:
     if spec is None:
         return None
     if spec.submodule_search_locations is None:
-        return Path(spec.origin) if spec.origin and not rest else None
+        return Path(spec.origin) if spec.has_location and spec.origin and not rest else None  # not of what is built in
     return next(filter(None, (_below(Path(place), rest) for place in spec.submodule_search_locations)), None)
 
 

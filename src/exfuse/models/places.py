@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from exfuse.errors import ConfigError
+from exfuse.errors import ConfigError, UserError, first_line
 from exfuse.models.backbone import image_channels
 from exfuse.models.initialise import DrawnByShape
 from exfuse.models.modes import alike, check_sizes, tried
@@ -155,7 +155,12 @@ def _make(place: str, typed: str, option: Callable[..., Any], *given: Any, **nam
         raise ConfigError(
             f"{typed}: place: {place} calls it with {words}, but {_called(option)} does not: {error}. {_SEE}"
         ) from error
-    return option(*given, **named)
+    try:
+        return option(*given, **named)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's code does
+        raise ConfigError(f"{typed}: {_called(option)} fails: {type(error).__name__}: {first_line(error)}.") from error
 
 
 def _check_module(place: str, typed: str, option: Callable[..., Any], module: Any) -> None:
