@@ -519,7 +519,7 @@ def test_a_layer_without_a_size_is_named(add, compose_config):
 
 def test_a_module_that_fails_hides_no_other_that_is_random(add, compose_config):
     add("mine", "scores", 9, "tests.models.test_places.ByChance")
-    add("failing", "scores", 10, "tests.models.test_places.Unbuildable")
+    add("failing", "scores", 10, "tests.models.test_places.Failing")
     with pytest.raises(ConfigError, match="technique/mine gives other values for the same image each time"):
         build_model(compose_config("backbone=resnet_tiny", "technique/mine=on", "technique/failing=on"), 4)
 
@@ -745,7 +745,7 @@ def test_what_the_model_says_itself_is_no_setting_of_an_option(tmp_path, add, co
 
 
 def test_an_error_of_a_modules_own_code_is_left_to_the_training(add, compose_config):
-    add("mine", "levels", 6, "tests.models.test_places.Unbuildable")
+    add("mine", "levels", 6, "tests.models.test_places.Failing")
     model = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)  # of larger images it might not fail
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(ZeroDivisionError, match="mine"):

@@ -335,6 +335,11 @@ def _search(study: Study) -> list[str]:
         f"epochs, scored on {_percent(declared.held_out)} of train{of}, never on val; its runs here take "
         f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {_taken(records)}.{luck}"
     ]
+    of_table = [record for _, _, record in study.done()]
+    if other := [what for what, of in _PROVENANCE.items() if not {*map(of, records)} <= {*map(of, of_table)} and of_table]:
+        sentences.append(f"The search's runs are of another {' and '.join(other)} than the table's.")
+    if code := [name for name, values in _own_code(records).items() if not values <= _own_code(of_table).get(name, values)]:
+        sentences.append(f"The search's runs are of other code of {some(code, SHOWN)} than the table's.")
     if failed:
         sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")
     following, standing = list[str](), list[str]()
@@ -356,6 +361,21 @@ def _search(study: Study) -> list[str]:
         bound = f" after {plural(declared.widen, 'widening')}" if declared.widen else ""
         sentences.append(f"Best at the end of the grid{bound}: {some(open_ended, SHOWN)}.")
     return sentences
+
+
+_PROVENANCE: dict[str, Callable[[Record], object]] = {
+    "commit": lambda record: record.environment.commit,
+    "torch": lambda record: record.environment.packages.get("torch"),
+}
+
+
+def _own_code(records: Iterable[Record]) -> dict[str, set[str]]:
+    """Contents that each name of own code had."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for name, content in record.environment.code.items():
+            found.setdefault(name, set()).add(content)
+    return found
 
 
 def _settings_text(trial: Trial) -> str:
