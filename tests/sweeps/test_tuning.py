@@ -1,5 +1,6 @@
 """A study's search, with runs that are never trained: which jobs it starts, what it settles, what it leaves in the study."""
 
+import dataclasses
 import math
 import shutil
 
@@ -313,6 +314,28 @@ def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path
     assert "The search took 6 runs, 6 h" in told  # not those that were passed over
     again = Trainings(tmp_path / "runs", peak(0.003), ends, diverges).run(plan(replace(TUNE, widen=0)))
     assert not collect_study(again.found, STUDY, "exfuse train", False, tmp_path / "study", again.search)
+
+
+def test_a_search_by_other_code_than_the_tables_runs_is_told(tmp_path):
+    planned = Trainings(tmp_path / "runs", peak(0.003)).run(plan())
+    collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
+    study = load_study(tmp_path / "study")
+    assert "The search's runs are of" not in " ".join(_search(study))
+
+    def with_code(record, commit, **code):
+        return replace(record, environment=replace(record.environment, commit=commit * 40, code=code))
+
+    searched = {key: with_code(record, "a", gate="1", own="1") for key, record in study.searched.items()}
+    told = " ".join(_search(replace(study, searched=searched)))
+    assert "The search's runs are of another commit than the table's." in told
+    assert "code" not in told.partition("The search's runs are of")[2].partition("than")[0]  # the table's have none of it
+    other = {
+        seed: dataclasses.replace(run, record=with_code(run.record, "b", gate="1", own="2"))
+        for seed, run in study.rows[0].runs.items()
+    }
+    rows = (dataclasses.replace(study.rows[0], runs=other), *study.rows[1:])
+    changed = replace(study, searched=searched, rows=rows)
+    assert "The search's runs are of other code of own than the table's." in " ".join(_search(changed))
 
 
 def test_what_is_next_best_at_the_end_of_the_grid_widens_it_for_all_rows(tmp_path):
