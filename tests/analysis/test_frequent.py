@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from exfuse.analysis.figures import classes
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.frequent import ENOUGH, by_images
 from exfuse.analysis.rendering import check_study, render_study
@@ -64,6 +66,13 @@ def test_a_class_that_few_images_show_may_turn_the_score_and_a_column_is_without
     assert "frequent_p_holm" in csv.render(table)
     render_study(folder, Console(quiet=True))
     check_study(folder)
+
+
+def test_the_figure_of_classes_says_how_many_images_show_a_rare_one(tmp_path: Path) -> None:
+    figure = classes.draw(load_study(two_rows(tmp_path, 3)))
+    labels = [label.get_text() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis) for label in axis.get_ticklabels()]
+    assert {"background", "boat", "cart (3)"} <= {*labels}
+    assert "in brackets" in "".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
 
 
 @pytest.mark.parametrize("images", [0, ENOUGH, IMAGES])

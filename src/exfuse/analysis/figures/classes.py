@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from exfuse.analysis.cells import number
 from exfuse.analysis.comparisons import why_not
 from exfuse.analysis.figures import style
+from exfuse.analysis.frequent import by_images
 from exfuse.analysis.printed import labels
 from exfuse.errors import rounded
 from exfuse.store.study import Study, StudyRow
@@ -44,7 +45,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     """Rows against classes, purple for a gain and orange for a loss, numbers in points; classes absent from val are left out.
 
     Pale are changes on whose direction the seeds do not agree; one class that changes more than all others does not set the
-    scale, whose ends then point on. Classes stand below one another where they do not fit side by side in ``width`` inches.
+    scale, whose ends then point on. A class that few images show says how many. Classes stand below one another where they do
+    not fit side by side in ``width`` inches.
     """
     every = pairs(study)
     compared = style.shown_rows(every)
@@ -59,7 +61,10 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     short = derived or width <= style.COLUMN
     names = [known[row.name] if short else f"{row.title} vs {base.title}" for row, base in compared]
     turned = (width - 0.8 - style.width_of(names)) / max(1, len(classes)) < _CELL
-    across, down = (names, classes) if turned else (classes, names)
+    shown = by_images(study)
+    rare = shown.rare if shown else {}
+    ticks = [f"{name} ({rare[name]})" if name in rare else name for name in classes]
+    across, down = (names, ticks) if turned else (ticks, names)
     values, sure = (values.T, sure.T) if turned else (values, sure)
     with style.look(axes__spines__left=False, axes__spines__bottom=False):
         figure = Figure(figsize=(width, 1.2 + 0.8 * style.width_of(across) + 0.23 * len(down)), layout="constrained")
@@ -84,7 +89,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         left = f", without {absent} absent from val" if absent else ""
         pale = "" if sure.all() else "; pale: seeds do not agree"
         clipped = f"; colours end at ±{rounded(largest)}" if beyond else ""
-        style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}{clipped}")
+        few = "; in brackets: images that show it, where few do" if rare else ""
+        style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}{clipped}{few}")
     return figure
 
 
