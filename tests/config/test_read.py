@@ -371,6 +371,19 @@ def test_code_of_ones_own_that_cannot_be_used_is_one_line_that_names_the_option(
         files.set_config_dirs([])
 
 
+def test_a_misspelt_key_in_an_options_own_file_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "schedule").mkdir()
+    text = "# Mine.\n_target_: exfuse.tasks.schedule.poly\n_partial_: true\npower: 1.0\nwarmup_step: 3\n"
+    (tmp_path / "schedule" / "mine.yaml").write_text(text)
+    files.set_config_dirs([tmp_path])
+    try:
+        said = r"warmup_step: nothing reads this key, though the file of schedule=mine has it\. Did you mean '.*warmup_steps'"
+        with pytest.raises(ConfigError, match=said):
+            describe_run(["schedule@recipe.schedule=mine"])
+    finally:
+        files.set_config_dirs([])
+
+
 @pytest.mark.parametrize("group", ["ablation", "architecture", "study"])
 @pytest.mark.parametrize(
     "text", ["recipe:\n  lr: 0.1\n", "# Mine.\n# @package _global_\n", "defaults:\n  - override /technique/seb: sum\n"]

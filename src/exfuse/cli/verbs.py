@@ -141,7 +141,7 @@ VERBS = (
         "study watch",
         "how far a sweep is, from another terminal",
         "sweeps.watching.watch",
-        (Thing("[SWEEP]", "sweep"),),
+        (Thing("[STUDY]", "sweep"),),
         torch=False,
     ),
     Verb(

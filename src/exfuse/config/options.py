@@ -152,7 +152,10 @@ def checked(key: str, node: Any, file: Any, option: tuple[str, str, str], writte
             if not is_reference and (value is not None or file.get(name, ...) is not None):  # a file's own null is filled later
                 given[name] = fitting(f"{key}.{name}", value, arguments[name].kind, written)
         elif not is_open:
-            raise ConfigError(f"{key}.{name}: nothing reads this key. {whose(group, name) or nearest_key(name, settable, key)}")
+            of_file = name in file  # which is wrong then, and names no owner
+            where = f", though the file of {group}={chosen} has it" if of_file else ""
+            hint = nearest_key(name, arguments, key) if of_file else whose(group, name) or nearest_key(name, settable, key)
+            raise ConfigError(f"{key}.{name}: nothing reads this key{where}. {hint}")
     return given
 
 

@@ -295,6 +295,8 @@ def _of_study(folder: Path) -> Path:
     alike = (sweep for sweep in sweeps if any(one.key and one.key in text for one in _readable(sweep)))
     if (found := next(of_it, None) or next(alike, None)) is not None:
         return found
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder. exfuse study watch alone shows the latest sweep.")
     raise UserError(
         f"{folder}: there are no jobs of a sweep. exfuse study watch FOLDER, one of those in outputs/sweeps or a study's that "
         "was swept from here."
