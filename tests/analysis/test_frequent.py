@@ -15,9 +15,11 @@ from exfuse.analysis.rendering import check_study, render_study
 from exfuse.analysis.table import build_table
 from exfuse.analysis.texts import write_texts
 from exfuse.metrics.iou import iou_per_class
+from exfuse.reports.page.page import render_page
 from exfuse.store.study import load_study
 from exfuse.terminal import Console
 from tests.analysis.synthetic import IMAGES, StudyBuilder, make_counts
+from tests.reports.page.conftest import data_of
 
 SEEDS = (0, 1, 2)
 RARE = 2  # the class "cart"
@@ -73,6 +75,12 @@ def test_the_figure_of_classes_says_how_many_images_show_a_rare_one(tmp_path: Pa
     labels = [label.get_text() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis) for label in axis.get_ticklabels()]
     assert {"background", "boat", "cart (3)"} <= {*labels}
     assert "in brackets" in "".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
+
+
+def test_a_page_says_so_too(tmp_path: Path) -> None:
+    text = render_page(data_of(two_rows(tmp_path, 3)))
+    assert '<th scope="col">cart (3)</th>' in text
+    assert "In brackets: how many images show a class, where few do." in text
 
 
 @pytest.mark.parametrize("images", [0, ENOUGH, IMAGES])

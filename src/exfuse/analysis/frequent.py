@@ -1,5 +1,6 @@
 """Classes that enough images show: in mIoU those that few images show weigh as much, and a single image may decide them."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from exfuse.metrics.iou import Areas
@@ -26,6 +27,13 @@ def by_images(study: Study) -> Shown | None:
     frequent = [name for name, images in shown if images >= ENOUGH]
     rare = {name: images for name, images in shown if 0 < images < ENOUGH}
     return Shown(frequent, rare) if rare and len(frequent) > 1 else None
+
+
+def with_images(study: Study, names: Iterable[str]) -> list[str]:
+    """Names of classes, a rare one's with how many images show it in brackets."""
+    found = by_images(study)
+    rare = found.rare if found else {}
+    return [f"{name} ({rare[name]})" if name in rare else name for name in names]
 
 
 def of_frequent(run: Run) -> Areas | None:

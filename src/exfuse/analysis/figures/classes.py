@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from exfuse.analysis.cells import number
 from exfuse.analysis.comparisons import why_not
 from exfuse.analysis.figures import style
-from exfuse.analysis.frequent import by_images
+from exfuse.analysis.frequent import with_images
 from exfuse.analysis.printed import labels
 from exfuse.errors import rounded
 from exfuse.store.study import Study, StudyRow
@@ -61,9 +61,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     short = derived or width <= style.COLUMN
     names = [known[row.name] if short else f"{row.title} vs {base.title}" for row, base in compared]
     turned = (width - 0.8 - style.width_of(names)) / max(1, len(classes)) < _CELL
-    shown = by_images(study)
-    rare = shown.rare if shown else {}
-    ticks = [f"{name} ({rare[name]})" if name in rare else name for name in classes]
+    ticks = with_images(study, classes)
     across, down = (names, ticks) if turned else (ticks, names)
     values, sure = (values.T, sure.T) if turned else (values, sure)
     with style.look(axes__spines__left=False, axes__spines__bottom=False):
@@ -89,7 +87,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         left = f", without {absent} absent from val" if absent else ""
         pale = "" if sure.all() else "; pale: seeds do not agree"
         clipped = f"; colours end at ±{rounded(largest)}" if beyond else ""
-        few = "; in brackets: images that show it, where few do" if rare else ""
+        few = "; in brackets: images that show it, where few do" if ticks != classes else ""
         style.title(figure, f"{study.title}: IoU per class{left}{style.left_out(every)}{pale}{clipped}{few}")
     return figure
 

@@ -5,6 +5,7 @@ import statistics
 from typing import Any
 
 from exfuse.analysis.figures.classes import changes, pairs
+from exfuse.analysis.frequent import by_images, with_images
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.metric import number
 from exfuse.store.study import StudyRow
@@ -28,7 +29,9 @@ def section(data: PageData) -> Section | None:
         largest = max((abs(value) for _, _, one in differences for value in one.values() if math.isfinite(value)), default=1.0)
         maps.append(_heat("change", "Change against the row it builds on (points)", differences, largest or 1.0, signed=True))
     maps.append(_heat("iou", "IoU (%)", absolute, 100.0, signed=False))
-    return Section("classes", "Classes", {"where": data.where, "maps": maps})
+    for one in maps:
+        one["classes"] = with_images(data.study, one["classes"])
+    return Section("classes", "Classes", {"where": data.where, "maps": maps, "rare": by_images(data.study) is not None})
 
 
 def _means(row: StudyRow) -> dict[str, float]:
