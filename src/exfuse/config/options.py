@@ -15,7 +15,7 @@ from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.signatures import signature
 from exfuse.config.words import expected, key_of, nearest_key, nearest_word, shown
-from exfuse.errors import ConfigError, UserError, nearest
+from exfuse.errors import ConfigError, UserError, first_line, nearest
 from exfuse.store.checked import at
 from exfuse.store.description import Option
 
@@ -79,7 +79,7 @@ def build(group: str, option: Option, part: str | None = None, beside: Mapping[s
         hint = " Does its file lack _partial_: true, by which it waits for them?" if waits else ""
         cause = error.__cause__ if isinstance(error, ImportError) else None  # Hydra's own words ask for an installed module
         told = cause or error
-        said = str(error) if told is error and isinstance(error, _PLAIN) else f"{type(told).__name__}: {told}"
+        said = str(error) if told is error and isinstance(error, _PLAIN) else f"{type(told).__name__}: {first_line(told)}"
         if isinstance(cause, SyntaxError):
             said = f"{cause.filename}, line {cause.lineno} is no Python: {cause.msg}"
         raise ConfigError(f"{group}={option.name} cannot be built: {said}.{hint}") from error

@@ -54,8 +54,8 @@ def check_header(group: str, name: str) -> None:
     Raises:
         ConfigError: naming the file.
     """
-    path = find(f"{group}/{name}")
-    usual = next(CONFIG_DIR.glob(f"{group}/*.yaml"), None) if path is not None and group.isidentifier() else None
+    usual = next(CONFIG_DIR.glob(f"{group}/*.yaml"), None) if group.isidentifier() else None
+    path = find(f"{group}/{name}") if usual is not None else None
     if path is None or usual is None:
         return
     read(path)  # which says what is no YAML
