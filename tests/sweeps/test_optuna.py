@@ -5,7 +5,7 @@ import sys
 import pytest
 from msgspec.structs import replace
 
-from exfuse.analysis.footnotes import _search
+from exfuse.analysis.footnotes.search import about_search
 from exfuse.analysis.table import columns
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError
@@ -149,7 +149,7 @@ def test_what_is_worse_than_most_is_given_up_and_never_chosen(tmp_path):
              if read.searched[trial.key] in stopped}  # fmt: skip
     assert rates.isdisjoint(settled(pruned).values())  # though their record names the highest score
     assert {row.name for row in read.rows} == {"baseline", "seb"}
-    said = " ".join(_search(read))
+    said = " ".join(about_search(read))
     assert (
         "tried 16 settings that Optuna asked for, recipe.lr from 0.0003 to 0.03 and recipe.encoder_lr_factor of 0.1, 1" in said
     )

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from exfuse.analysis.footnotes import _search
+from exfuse.analysis.footnotes.search import about_search
 from exfuse.composition.reading import read_labelled_split, split_of
 from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError, UserError
@@ -308,7 +308,7 @@ def test_a_row_that_diverges_with_all_of_train_takes_what_was_next_best(tmp_path
     study = load_study(tmp_path / "study")
     assert study.tuning.chosen == {"baseline": {"recipe.lr": 0.003}, "seb": {"recipe.lr": rate}}
     assert {"baseline"}.isdisjoint(study.tuning.passed_over)
-    told = " ".join(_search(study))
+    told = " ".join(about_search(study))
     assert "passed over for the next best, for with all of train it diverged: seb recipe.lr=0.00" in told
     assert ("yet best, for nothing sound was left: seb recipe.lr=0.003 (1 run)" in told) is (trained[-1] == (0.003, 1))
     assert "The search took 6 runs, 6 h" in told  # not those that were passed over
@@ -320,13 +320,13 @@ def test_a_search_by_other_code_than_the_tables_runs_is_told(tmp_path):
     planned = Trainings(tmp_path / "runs", peak(0.003)).run(plan())
     collect_study(planned.found, STUDY, "exfuse train", False, tmp_path / "study", planned.search)
     study = load_study(tmp_path / "study")
-    assert "The search's runs are of" not in " ".join(_search(study))
+    assert "The search's runs are of" not in " ".join(about_search(study))
 
     def with_code(record, commit, **code):
         return replace(record, environment=replace(record.environment, commit=commit * 40, code=code))
 
     searched = {key: with_code(record, "a", gate="1", own="1") for key, record in study.searched.items()}
-    told = " ".join(_search(replace(study, searched=searched)))
+    told = " ".join(about_search(replace(study, searched=searched)))
     assert "The search's runs are of another commit than the table's." in told
     assert "code" not in told.partition("The search's runs are of")[2].partition("than")[0]  # the table's have none of it
     other = {
@@ -335,7 +335,7 @@ def test_a_search_by_other_code_than_the_tables_runs_is_told(tmp_path):
     }
     rows = (dataclasses.replace(study.rows[0], runs=other), *study.rows[1:])
     changed = replace(study, searched=searched, rows=rows)
-    assert "The search's runs are of other code of own than the table's." in " ".join(_search(changed))
+    assert "The search's runs are of other code of own than the table's." in " ".join(about_search(changed))
 
 
 def test_what_is_next_best_at_the_end_of_the_grid_widens_it_for_all_rows(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from exfuse.analysis.cells import TICK, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared
 from exfuse.analysis.document import EMPTY, Cell, Column, Table
-from exfuse.analysis.footnotes import brief_data
+from exfuse.analysis.footnotes.training import brief_data
 from exfuse.errors import UserError, plural
 from exfuse.store.study import Study, StudyRow
 

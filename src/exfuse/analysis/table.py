@@ -8,7 +8,8 @@ from exfuse.analysis import cells
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, adjust, compare, compare_rows, effects_of, holm
 from exfuse.analysis.document import TIMES, Cell, Column, Footnote, Table, Value
 from exfuse.analysis.effects import FactorialEffects
-from exfuse.analysis.footnotes import IMAGES_ONLY, footnotes
+from exfuse.analysis.footnotes.footnotes import footnotes
+from exfuse.analysis.footnotes.intervals import IMAGES_ONLY
 from exfuse.analysis.resampling import Interval
 from exfuse.errors import plural
 from exfuse.store.costs import COSTS

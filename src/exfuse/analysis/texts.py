@@ -18,7 +18,8 @@ from exfuse.analysis import cells
 from exfuse.analysis.cells import number, p_text, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
 from exfuse.analysis.document import MINUS
-from exfuse.analysis.footnotes import scope, where
+from exfuse.analysis.footnotes.intervals import scope
+from exfuse.analysis.footnotes.training import where
 from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.analysis.frequent import ENOUGH, by_images
 from exfuse.analysis.printed import added

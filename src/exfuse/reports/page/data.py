@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from exfuse.analysis.footnotes import where
+from exfuse.analysis.footnotes.training import where
 from exfuse.analysis.rendering import Rendering
 from exfuse.reports.page.charts import Chart, RowStyle, looks
 from exfuse.store.examples import Examples
