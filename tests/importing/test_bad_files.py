@@ -11,7 +11,7 @@ import pytest
 
 from exfuse.errors import UserError
 from exfuse.files import write_json
-from exfuse.importing import files
+from exfuse.importing import arrays as counts, tables
 from exfuse.store.checked import sealed
 from tests.importing.writing import (
     CLASSES,
@@ -317,8 +317,8 @@ def test_factors_stand_in_any_order_and_once(tmp_path):
 
 
 def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_TABLE_BYTES", 100)
-    monkeypatch.setattr(files, "_MOST_NUMBERS", 100)
+    monkeypatch.setattr(tables, "_TABLE_BYTES", 100)
+    monkeypatch.setattr(counts, "_MOST_NUMBERS", 100)
     tabled(tmp_path / "table")
     with pytest.raises(UserError, match=r"all\.csv has 0 MB, expected 0 at most"):
         import_folder(tmp_path / "table", tmp_path / "study")

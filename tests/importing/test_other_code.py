@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from exfuse.importing.files import FolderFile
+from exfuse.importing.stated import FolderFile
 from tests.conftest import REPOSITORY
 from tests.importing.writing import import_folder
 
