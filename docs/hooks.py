@@ -100,7 +100,8 @@ def gallery_pages() -> dict[str, str]:
     from exfuse.reports.page.data import PageData
     from exfuse.reports.page.gathering import find_examples
     from exfuse.reports.page.page import render_page
-    from exfuse.store.study import find_studies, load_study
+    from exfuse.store.study_file import find_studies
+    from exfuse.store.study_reading import load_study
 
     wanted = os.environ.get("EXFUSE_GALLERY", "").split(",")
     pages, cards = {}, []

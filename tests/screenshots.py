@@ -17,7 +17,7 @@ from exfuse.files import write_atomically
 from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import find_examples
 from exfuse.reports.page.page import render_page
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # No sandbox: in a container and as root it cannot start, and only pages of this project are opened.

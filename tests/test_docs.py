@@ -12,7 +12,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser
 
-from exfuse.store.study import find_studies
+from exfuse.store.study_file import find_studies
 from tests.conftest import REPOSITORY
 from tests.sharing import amount, make_once
 

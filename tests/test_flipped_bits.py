@@ -33,7 +33,7 @@ from exfuse.store.outcome import Outcome, read_outcomes
 from exfuse.store.record import DONE, RUNNING, BackboneRecord, Record
 from exfuse.store.seal import check_sealed, write_sealed
 from exfuse.store.sequential import Look, Rule, Sequential
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune, Trial, Tuning
 from exfuse.terminal import Console
 from tests.analysis.synthetic import StudyBuilder, edit_study

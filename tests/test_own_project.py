@@ -25,7 +25,7 @@ from exfuse.runs.loading import load
 from exfuse.store import variants
 from exfuse.store.consistency import find_deviations
 from exfuse.store.folder import RunFolder
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.sweeps.rows import read_study, split
 from tests import entry_points
 from tests.command import Command

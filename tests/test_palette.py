@@ -8,7 +8,7 @@ from exfuse.analysis.pictures import overlay
 from exfuse.palette import VARIANTS, VOC_CLASSES, VOID, class_palette, variant_colours, voc_palette
 from exfuse.reports.page.charts import css_variables, looks
 from exfuse.reports.wandb_study import view_study
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 

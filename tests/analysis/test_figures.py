@@ -18,7 +18,8 @@ from exfuse.analysis.comparisons import compare_rows
 from exfuse.analysis.figures import classes, cost, ladder, style
 from exfuse.analysis.frontier import dodged
 from exfuse.analysis.rendering import Rendering, render_figures, render_study
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder, make_counts
 from tests.sharing import amount
 

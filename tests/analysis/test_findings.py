@@ -16,7 +16,7 @@ from exfuse.analysis.table import build_table
 from exfuse.analysis.texts import check_texts, write_texts
 from exfuse.errors import UserError
 from exfuse.store.grouping import GroupRule, grouping_of
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import IMAGES, StudyBuilder, edit_study
 
 ROWS = {"clear": 0.8, "near": 0.66, "nearer": 0.63, "nearest": 0.64, "none": 0.62}

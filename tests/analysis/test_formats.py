@@ -18,7 +18,7 @@ from exfuse.analysis.rendering import Choice, Rendering, render_study
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
 from exfuse.files import as_cell
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.pace import patience
 

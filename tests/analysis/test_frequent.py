@@ -16,7 +16,7 @@ from exfuse.analysis.table import build_table
 from exfuse.analysis.texts import write_texts
 from exfuse.metrics.iou import iou_per_class
 from exfuse.reports.page.page import render_page
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.terminal import Console
 from tests.analysis.synthetic import IMAGES, StudyBuilder, make_counts
 from tests.reports.page.conftest import data_of

@@ -12,7 +12,7 @@ from exfuse.analysis.formats import terminal
 from exfuse.analysis.rendering import render_study
 from exfuse.analysis.table import build_table
 from exfuse.store.record import OLD
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import CLASSES, StudyBuilder
 
 GUESSING = math.log(len(CLASSES))

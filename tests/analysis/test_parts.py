@@ -16,7 +16,7 @@ from exfuse.analysis.table import build_table, compare_parts
 from exfuse.errors import UserError
 from exfuse.store.folder import BOUNDARY
 from exfuse.store.sequential import Rule, Sequential
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder, edit_study
 
 SEEDS = (0, 1, 2)

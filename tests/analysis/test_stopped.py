@@ -4,7 +4,7 @@ import pytest
 
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 RULE = {"epochs": None, "steps": None, "patience": 5, "min_delta": 0.0, "share": 0.2, "seed": 0, "every": 2}

@@ -15,7 +15,7 @@ from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError, rounded
 from exfuse.files import sha256
 from exfuse.store.record import read_record, write_record
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.resampled import additive
 from tests.analysis.synthetic import BASELINE, IMAGES, StudyBuilder, make_counts
 

@@ -5,7 +5,7 @@ import pytest
 from exfuse.analysis.table import build_table
 from exfuse.errors import UserError
 from exfuse.store.consistency import differences
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 SETTING = "backbone.output_stride"

@@ -18,7 +18,8 @@ from exfuse.reports.page.page import render_page
 from exfuse.reports.wandb_study import view_study
 from exfuse.runs import asked
 from exfuse.runs.summary import summarise
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.importing.writing import (
     DICE,

@@ -11,7 +11,8 @@ from unittest.mock import patch
 import numpy as np
 
 from exfuse.importing.command import import_study
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import make_counts
 
 CLASSES = ["sky", "boat", "cart", "ghost"]

@@ -13,7 +13,7 @@ import pytest
 from exfuse.palette import VARIANTS
 from exfuse.reports.wandb_study import StudyView, view_study
 from exfuse.store.costs import COSTS, MEASURED
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests import entry_points
 from tests.analysis.synthetic import StudyBuilder
 from tests.conftest import REPOSITORY

@@ -14,7 +14,7 @@ from exfuse.runs.plan import plan_run
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, RUNNING
-from exfuse.store.study import RECORDS
+from exfuse.store.study_file import RECORDS
 from exfuse.sweeps.parallel import at_once
 from exfuse.sweeps.session import _elsewhere, _with_images
 from tests.command import Command

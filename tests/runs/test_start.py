@@ -16,7 +16,7 @@ from exfuse.runs.start import check_unseen, find_start, seen_images
 from exfuse.store.description import RunDescription, from_plain, to_plain
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import InitFrom
-from exfuse.store.study import Paper
+from exfuse.store.study_file import Paper
 from tests.small_runs import only_run
 
 TrainSmall = Callable[..., RunFolder]

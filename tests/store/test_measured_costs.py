@@ -26,7 +26,7 @@ from exfuse.store.measured_costs import (
     read_costs,
     write_costs,
 )
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 
 CONDITIONS = Conditions("cpu", "one CPU", 8, 2, "2.14.1", None, "d" * 40, False, 0.2, 11, 3, "process (resident set)")

@@ -19,7 +19,8 @@ from exfuse.analysis.rendering import render_study
 from exfuse.errors import UserError
 from exfuse.store.checked import read_plain, write_sealed_json
 from exfuse.store.folder import RunFolder
-from exfuse.store.study import find_studies, load_study
+from exfuse.store.study_file import find_studies
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import BASELINE, StudyBuilder, edit_study, make_counts, write_run
 from tests.pace import processor
 from tests.sharing import amount

@@ -15,7 +15,8 @@ from exfuse.files import sha256
 from exfuse.store.folder import BOUNDARY, COUNTS, RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
-from exfuse.store.study import check_place, load_study
+from exfuse.store.study_file import check_place
+from exfuse.store.study_reading import load_study
 from exfuse.sweeps import collect as collecting, session
 from exfuse.sweeps.collect import collect_study, portable
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy

@@ -12,7 +12,7 @@ from exfuse.errors import ConfigError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import DONE, FAILED, KILLED
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune, Space, floors
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.optuna import _rounded

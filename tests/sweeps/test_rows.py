@@ -12,7 +12,7 @@ from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.errors import UserError
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.key import run_key
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, read_study, split
 from exfuse.sweeps.stages import Plan

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from exfuse.config.overrides import compose_hydra, describe_run
 from exfuse.store.description import RunDescription, label_of
 from exfuse.store.outcome import Outcome
-from exfuse.store.study import RowFile
+from exfuse.store.study_file import RowFile
 from exfuse.store.variants import names
 from exfuse.sweeps.collect import _names, _rows
 from exfuse.sweeps.rows import DeclaredStudy, declare_rows, split

@@ -19,7 +19,7 @@ from exfuse.store.description import NO_STOP
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.outcome import FAILED_BEFORE, Outcome
 from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy

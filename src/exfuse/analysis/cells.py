@@ -18,7 +18,8 @@ from exfuse.metrics.iou import Areas, mean_iou
 from exfuse.store.costs import CostColumn
 from exfuse.store.metric import MIOU, Metric, number
 from exfuse.store.record import Scores
-from exfuse.store.study import MISSING, Run, Study, StudyRow, setting_name
+from exfuse.store.study import MISSING, Run, Study, StudyRow
+from exfuse.store.study_file import setting_name
 from exfuse.store.variants import Technique
 
 MIXED, RANDOM, FEWER, UNSUPERVISED, ONE_SEED, AT_END, DIVERGED = "†", "‡", "§", "¶", "‖", "⊣", "◊"  # marks of footnotes

@@ -11,7 +11,8 @@ from exfuse.analysis.resampling import Additive, Interval, OneGroupError, Resamp
 from exfuse.analysis.sequential import sequential_p
 from exfuse.errors import UserError
 from exfuse.store.sequential import Rule
-from exfuse.store.study import BELOW, SETTINGS, Claim, Run, Study, StudyRow
+from exfuse.store.study import Run, Study, StudyRow
+from exfuse.store.study_file import BELOW, SETTINGS, Claim
 
 Scoring = Callable[[Run], Additive | None]  # what to compare of a finished run, image by image; None where it was not measured
 ALPHA = 0.05  # the chance, for a whole table, of calling a difference a finding where there is none

@@ -3,7 +3,7 @@
 from exfuse.errors import plural
 from exfuse.palette import VOC_CLASSES
 from exfuse.store.record import Record
-from exfuse.store.study import Paper
+from exfuse.store.study_file import Paper
 
 _IMAGENET = ("imagenet", "imagenet_finetune")  # of the config group `pretraining`
 TRUST = {"P": "read from the paper's own table", "N": "from a second-hand note", "R": "recalled, no source at hand"}

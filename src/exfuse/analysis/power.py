@@ -18,7 +18,9 @@ from exfuse.store.folder import find_finished
 from exfuse.store.grouping import Grouping
 from exfuse.store.metric import MIOU
 from exfuse.store.record import Record
-from exfuse.store.study import FILE, Run, load_study
+from exfuse.store.study import Run
+from exfuse.store.study_file import FILE
+from exfuse.store.study_reading import load_study
 
 POWER = 0.8
 MOST_SEEDS, MOST_TIMES = 200, 1000  # beyond which nothing is looked for: seeds, and how often as many images

@@ -15,7 +15,9 @@ from exfuse.analysis.printed import printed
 from exfuse.analysis.table import build_effects_table, build_table
 from exfuse.errors import UserError
 from exfuse.files import write_text
-from exfuse.store.study import FIGURES, FILE, Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_file import FIGURES, FILE
+from exfuse.store.study_reading import load_study
 from exfuse.terminal import Console
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def render_study(folder: Path, console: Console, redraw: bool = True) -> None:
         redraw: False keeps the figures that are there, where the records are known to be those they were drawn from.
 
     Raises:
-        UserError: see `exfuse.store.study.load_study`; nothing is written then.
+        UserError: see `exfuse.store.study_reading.load_study`; nothing is written then.
     """
     rendering = Rendering(load_study(folder))
     texts = rendering.texts()
@@ -77,7 +79,7 @@ def render_figures(folder: Path, suffixes: Sequence[str], stems: Sequence[str]) 
     """Draw every figure of a study in these formats and widths of `exfuse.analysis.figures.style`; the files.
 
     Raises:
-        UserError: see `exfuse.store.study.load_study`; nothing is written then.
+        UserError: see `exfuse.store.study_reading.load_study`; nothing is written then.
     """
     from exfuse.analysis.figures import style
 

@@ -14,7 +14,8 @@ from exfuse.analysis.resampling import Interval
 from exfuse.errors import plural
 from exfuse.store.costs import COSTS
 from exfuse.store.metric import Metric
-from exfuse.store.study import Study, StudyRow, setting_name
+from exfuse.store.study import Study, StudyRow
+from exfuse.store.study_file import setting_name
 from exfuse.store.variants import Technique
 
 

@@ -27,7 +27,9 @@ from exfuse.analysis.student import student
 from exfuse.analysis.table import Parts, compare_parts
 from exfuse.errors import UserError, plural
 from exfuse.files import write_text
-from exfuse.store.study import RECORDS, Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_file import RECORDS
+from exfuse.store.study_reading import load_study
 
 _END = "<!-- end -->"
 _BLOCK = re.compile(rf"<!-- (\w+) of (\S+) -->\n(.*?){_END}", re.DOTALL)

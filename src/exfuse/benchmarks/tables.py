@@ -19,7 +19,8 @@ from exfuse.process import median_ms
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, Record, Scores
-from exfuse.store.study import RECORDS, SCHEMA, RowFile, StudyFile, load_study, write_study
+from exfuse.store.study_file import RECORDS, SCHEMA, RowFile, StudyFile, write_study
+from exfuse.store.study_reading import load_study
 from exfuse.store.variants import own
 
 _RECORDS = (10, 100, 1_000, 5_000)

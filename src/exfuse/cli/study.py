@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from exfuse.cli.help import options_of
-from exfuse.store.study import find_studies
+from exfuse.store.study_file import find_studies
 from exfuse.terminal import Console, RichTable
 
 

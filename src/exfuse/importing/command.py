@@ -25,14 +25,7 @@ from exfuse.store.checked import plain, read_json, typed
 from exfuse.store.folder import IMPORTED, RunFolder
 from exfuse.store.grouping import Grouping
 from exfuse.store.record import Record
-from exfuse.store.study import (
-    FILE,
-    RECORDS,
-    SCHEMA,
-    StudyFile,
-    check_place,
-    write_study,
-)
+from exfuse.store.study_file import FILE, RECORDS, SCHEMA, StudyFile, check_place, write_study
 from exfuse.terminal import Console
 
 

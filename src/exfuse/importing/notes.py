@@ -11,9 +11,7 @@ from exfuse.importing.alignment import predicts_more
 from exfuse.importing.stated import Found
 from exfuse.store.metric import Metric
 from exfuse.store.record import Record
-from exfuse.store.study import (
-    StudyFile,
-)
+from exfuse.store.study_file import StudyFile
 
 _SHOWN = 3  # files that a note names
 _PER_CENT = 1.0  # scores that are all below this would be a strange percentage

@@ -21,7 +21,7 @@ from exfuse.metrics.means import Means
 from exfuse.store.checked import typed
 from exfuse.store.grouping import GroupRule
 from exfuse.store.metric import Metric, MetricName, MetricUnit
-from exfuse.store.study import Claim
+from exfuse.store.study_file import Claim
 
 STUDY_FILES = ("study.yaml", "study.yml", "study.json")
 PAGE = "See docs/other_code.md."

@@ -19,14 +19,7 @@ from exfuse.store.costs import Costs
 from exfuse.store.grouping import Grouping
 from exfuse.store.metric import MIOU, Metric
 from exfuse.store.record import DONE, Averaged, Record, Scores
-from exfuse.store.study import (
-    SCHEMA,
-    SETTINGS,
-    RowFile,
-    StudyFile,
-    check_words,
-    setting_name,
-)
+from exfuse.store.study_file import SCHEMA, SETTINGS, RowFile, StudyFile, check_words, setting_name
 
 
 def usual_name(source: Path) -> str:

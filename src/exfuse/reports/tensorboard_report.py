@@ -10,7 +10,8 @@ from exfuse.analysis.rendering import Rendering
 from exfuse.errors import needing
 from exfuse.files import check_folder, seen_from, write_folder
 from exfuse.limits import Text
-from exfuse.store.study import FIGURES, load_study
+from exfuse.store.study_file import FIGURES
+from exfuse.store.study_reading import load_study
 from exfuse.terminal import Console
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from exfuse.errors import UserError, first_line, needing, plural
 from exfuse.files import outputs, seen_from, write_text
 from exfuse.reports.wandb_study import view_study
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.terminal import Console
 
 _Answer = TypeVar("_Answer")

@@ -7,7 +7,8 @@ from exfuse.analysis.rendering import Rendering
 from exfuse.errors import UserError
 from exfuse.palette import variant_colours
 from exfuse.store.costs import MEASURED
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_reading import load_study
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def view_study(folder: Path) -> StudyView:
     """Read the study in ``folder``.
 
     Raises:
-        UserError: see `exfuse.store.study.load_study`; or if no run is finished.
+        UserError: see `exfuse.store.study_reading.load_study`; or if no run is finished.
     """
     study = load_study(folder)
     if study.imported:

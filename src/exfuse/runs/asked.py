@@ -15,7 +15,7 @@ from exfuse.store.consistency import unshared
 from exfuse.store.folder import RunFolder, find_finished, find_runs
 from exfuse.store.record import RECORD, Record
 from exfuse.store.seal import check_sealed, last_of
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 
 
 def weights(run: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exfuse.store.description import PretrainingDescription, RunDescription
 from exfuse.store.folder import RunFolder
-from exfuse.store.study import RECORDS
+from exfuse.store.study_file import RECORDS
 from exfuse.store.tuning import FOLDER as SEARCH
 
 

@@ -21,7 +21,7 @@ from exfuse.store.history import HISTORY
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import RECORD, Record
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
+from exfuse.store.study_file import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.variants import chosen_options
 from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name, two_settings

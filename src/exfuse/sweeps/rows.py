@@ -22,14 +22,14 @@ from exfuse.store import variants
 from exfuse.store.checked import typed as typed_as
 from exfuse.store.description import Option, RunDescription, encode_option, label_of
 from exfuse.store.key import backbone_key, run_key
-from exfuse.store.study import Heading, check_words
+from exfuse.store.study_file import Heading, check_words
 from exfuse.store.tuning import DeclaredTune
 from exfuse.store.variants import baseline, chosen_options, label
 from exfuse.sweeps.tuning import Describe, Job, overridden_key
 
 ROW = "sweep.row"  # by which a job says whose it is, and a user which rows are wanted
 _OF_THE_STUDY = ("seed", "study", "sweep", "hydra")
-_LONGEST = 80  # letters of a study's name, see `exfuse.store.study.Heading`
+_LONGEST = 80  # letters of a study's name, see `exfuse.store.study_file.Heading`
 
 
 class DeclaredRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +71,7 @@ def check_declared(study: DeclaredStudy) -> None:
     """Refuse a study that could make no table before anything is trained.
 
     Raises:
-        UserError: see `exfuse.store.study.check_words`; or if two rows have one label, or one's overrides cannot be used.
+        UserError: see `exfuse.store.study_file.check_words`; or if two rows have one label, or one's overrides cannot be used.
     """
     rows = {name: row.builds_on if row else None for name, row in study.rows.items()}
     check_words("study", study, rows, variants.names())

@@ -34,7 +34,7 @@ from exfuse.store.key import count_devices
 from exfuse.store.outcome import BUSY, ELSEWHERE, GOOD, MISSING, STARTED, Outcome, forget_outcomes, read_outcomes
 from exfuse.store.record import INTERRUPTED
 from exfuse.store.sequential import Sequential
-from exfuse.store.study import FILE as STUDY_FILE, RECORDS, check_place, load_sequential
+from exfuse.store.study_file import FILE as STUDY_FILE, RECORDS, check_place, load_sequential
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.parallel import SideBySide, at_once
 from exfuse.sweeps.rows import DeclaredStudy, check_rows, check_variants, declared_name, read_study, split

@@ -19,7 +19,7 @@ from exfuse.files import is_locked
 from exfuse.store.checked import read_plain, write_sealed_json
 from exfuse.store.outcome import BUSY, GOOD, MISSING, STARTED, WAITING, Outcome, read_outcomes
 from exfuse.store.record import INTERRUPTED
-from exfuse.store.study import FILE as STUDY_FILE
+from exfuse.store.study_file import FILE as STUDY_FILE
 from exfuse.sweeps.collect import swept_besides
 from exfuse.terminal import Console, RichTable, table_columns
 

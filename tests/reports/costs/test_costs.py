@@ -31,7 +31,7 @@ from exfuse.runs.step import TrainingStep, random_batch
 from exfuse.store.description import RunDescription, from_plain, to_plain
 from exfuse.store.measured_costs import FILE, read_costs
 from exfuse.store.record import Record
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.tasks import layout
 from exfuse.tasks.segmentation import segmentation_loss
 from tests.cli.test_cli import output_of

@@ -12,7 +12,7 @@ from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import find_examples
 from exfuse.reports.page.page import render_page
 from exfuse.store.history import merge_logs, write_history
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.pace import patience
 from tests.reports.examples import add_examples, add_history

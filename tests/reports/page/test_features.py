@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from exfuse.reports.page.page import render_page
 from exfuse.store.features import FeatureIndex, find_features
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.reports.page.conftest import data_of
 
 

@@ -28,7 +28,8 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.history import read_history
 from exfuse.store.outcome import DONE, Outcome
 from exfuse.store.seal import write_sealed
-from exfuse.store.study import Study, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_reading import load_study
 from exfuse.sweeps.collect import collect_study
 from exfuse.sweeps.rows import DeclaredStudy
 from tests.analysis.synthetic import BASELINE

@@ -14,7 +14,7 @@ from exfuse.analysis.formats import html
 from exfuse.analysis.table import build_table
 from exfuse.palette import class_palette
 from exfuse.reports.page.page import render_page
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from tests.analysis.synthetic import StudyBuilder
 from tests.reports.page.conftest import data_of
 from tests.sharing import amount

@@ -9,7 +9,8 @@ from exfuse.analysis.footnotes.wording import distinct, percent, span, taken, va
 from exfuse.errors import plural, some
 from exfuse.store.checked import leaves
 from exfuse.store.record import Record
-from exfuse.store.study import SETTINGS, Study
+from exfuse.store.study import Study
+from exfuse.store.study_file import SETTINGS
 
 _PLAIN = "cross_entropy"
 

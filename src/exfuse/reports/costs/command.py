@@ -15,7 +15,7 @@ from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment
 from exfuse.store.costs import COSTS, MEASURED, Quartiles
 from exfuse.store.measured_costs import Conditions, MeasuredCosts, write_costs
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 from exfuse.tasks.prediction import check_view
 from exfuse.terminal import Console, Progress, RichTable, table_columns
 

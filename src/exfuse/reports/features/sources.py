@@ -15,7 +15,7 @@ from exfuse.store.consistency import find_deviations
 from exfuse.store.features import FeatureRun
 from exfuse.store.folder import RunFolder
 from exfuse.store.record import Record
-from exfuse.store.study import load_study
+from exfuse.store.study_reading import load_study
 
 
 @dataclass(frozen=True)

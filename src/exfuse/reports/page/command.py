@@ -14,7 +14,9 @@ from exfuse.reports.page.data import PageData
 from exfuse.reports.page.gathering import Wish, examples_folder, find_examples, gather_examples, gather_histories
 from exfuse.reports.page.page import render_page
 from exfuse.store.description import Option
-from exfuse.store.study import Study, find_studies, load_study
+from exfuse.store.study import Study
+from exfuse.store.study_file import find_studies
+from exfuse.store.study_reading import load_study
 from exfuse.terminal import Console
 
 
