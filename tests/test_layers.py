@@ -1,6 +1,7 @@
 """The house has floors: a room imports from those below it alone, inside functions too, and some rooms never need torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,37 @@ def test_rooms_without_torch(room):
     code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def named_in(path: Path) -> set[str]:
+    """What a module defines at its top level, in classes too, and what it imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def exists(reference: str) -> bool:
+    """Whether a dotted name is that of a module, or of what one holds."""
+    place, parts = PACKAGE, reference.split(".")[1:]
+    while parts and (place / parts[0]).is_dir():
+        place = place / parts.pop(0)
+    module = place / "__init__.py" if not parts or not (place / f"{parts[0]}.py").is_file() else place / f"{parts.pop(0)}.py"
+    return module.is_file() and {*parts} <= named_in(module) | {"__doc__"}
+
+
+def test_what_text_names_is_there():
+    """Names of our own in backticks, in docstrings and documents: they are left behind where something moves."""
+    checkout = Path(__file__).parent.parent
+    told = [path for ending in ("src/**/*.py", "tests/**/*.py", "docs/**/*.md", "*.md") for path in checkout.glob(ending)]
+    named = [
+        (path, name) for path in told for name in re.findall(r"`(exfuse(?:\.\w+)+)(?:\(\))?`", path.read_text(encoding="utf-8"))
+    ]
+    wrong = [f"{path.relative_to(checkout)} names {name}" for path, name in named if not exists(name)]
+    assert len(named) > 50
+    assert not wrong, "\n".join(wrong)

@@ -306,7 +306,7 @@ def test_images_taken_for_independent_give_many():
 
 @pytest.mark.slow
 def test_one_seed_and_few_images_give_more_alarms_and_no_more_than_the_tables_say():
-    """With one seed and less than 200 images the bootstrap misses some noise: see `exfuse.analysis.footnotes.FEW_IMAGES`."""
+    """With one seed and less than 200 images the bootstrap misses some noise: see `FEW_IMAGES`."""
     assert max(alarms(one, TRIALS) for one in FEW.values()) <= allowed(0.1, TRIALS)
 
 
