@@ -20,7 +20,7 @@ from exfuse.runs.server import Forked
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.sweeps.collect import swept_besides
-from exfuse.sweeps.session import _shared_reasons, _table
+from exfuse.sweeps.ending import _shared_reasons, _table
 from exfuse.sweeps.supervisor import judge
 from exfuse.sweeps.watching import names_of
 from tests.pace import patience

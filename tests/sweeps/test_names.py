@@ -12,8 +12,9 @@ from exfuse.store.checked import write_sealed_json
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import Record
-from exfuse.sweeps import session
+from exfuse.sweeps.study_folder import study_folder
 from exfuse.sweeps.supervisor import row_name
+from exfuse.sweeps.sweep import Sweep, read_sweep
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_run_is_called_what_was_typed_and_a_row_what_it_is(overrides: list[str
     assert (described.name, row_name(described)) == (name, row)
 
 
-def sweep(tmp_path: Path, *typed: str, **more: object) -> session._Sweep:
+def sweep(tmp_path: Path, *typed: str, **more: object) -> Sweep:
     """The parent of a sweep, as its sweeper reads it."""
     config = OmegaConf.create(
         {
@@ -47,7 +48,7 @@ def sweep(tmp_path: Path, *typed: str, **more: object) -> session._Sweep:
             **more,
         }
     )
-    return session._read_sweep(config, tabulates=True)
+    return read_sweep(config, tabulates=True)
 
 
 STUDY = {"name": "mine", "title": "Mine", "rows": {"baseline": None, "seb": {"builds_on": "baseline"}}}
@@ -121,13 +122,13 @@ def test_the_table_of_another_sweep_in_the_folder_that_was_typed_stays(tmp_path:
     mine = sweep(tmp_path, "+study=mine", study=STUDY, sweep={"output": str(folder), "mixed": False, "missing": "train"})
     others = [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key="b" * 16)]
     with pytest.raises(UserError, match=r"another sweep, exfuse train \+study=other"):
-        session._study_folder(mine, others)
+        study_folder(mine, others)
     both = [*others, Outcome(1, [], "row", 1, {}, store=str(tmp_path / "runs"), key="a" * 16)]
-    assert session._study_folder(mine, both) == folder
+    assert study_folder(mine, both) == folder
     for looks in ([], [{}]):  # a rule is no look
         write_sealed_json(folder / "study.json", {"command": "exfuse train +study=other", "sequential": {"looks": looks}})
         with pytest.raises(UserError, match="whose looks count") if looks else nullcontext():
-            assert session._study_folder(mine, both) == folder
+            assert study_folder(mine, both) == folder
 
 
 def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_again(tmp_path: Path) -> None:
@@ -147,21 +148,21 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
         return [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key=key * 16) for key in keys]
 
     before = sweep(tmp_path, "+study=mine", study=study)
-    assert session._study_folder(before, outcomes("a")) == folder
+    assert study_folder(before, outcomes("a")) == folder
     record(folder / "records", "a", "these images")
     record(tmp_path / "runs", "b", "these images")
     record(tmp_path / "runs", "c", "others")
     write_sealed_json(folder / "study.json", {"command": before.command})
     other = sweep(tmp_path, "+study=mine", "data=voc", study=study)
-    beside = session._study_folder(other, outcomes("b"))
+    beside = study_folder(other, outcomes("b"))
     assert beside.parent == folder.parent
     assert beside.name.startswith("mine-")
-    assert session._study_folder(other, outcomes("b")) == beside  # found again
-    assert session._study_folder(before, outcomes("b")) == folder  # the same command, after the code has changed
-    assert session._study_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), outcomes("a", "b")) == folder
-    moved = session._study_folder(before, outcomes("c"))  # the same words, with paths.data of other images
+    assert study_folder(other, outcomes("b")) == beside  # found again
+    assert study_folder(before, outcomes("b")) == folder  # the same command, after the code has changed
+    assert study_folder(sweep(tmp_path, "+study=mine", "seed=0,1", study=study), outcomes("a", "b")) == folder
+    moved = study_folder(before, outcomes("c"))  # the same words, with paths.data of other images
     assert moved not in (folder, beside)
-    assert moved == session._study_folder(before, outcomes("c"))
+    assert moved == study_folder(before, outcomes("c"))
 
 
 def record(store: Path, key: str, manifest: str, status: str = "failed") -> None:

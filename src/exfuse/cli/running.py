@@ -151,8 +151,8 @@ def _set_things(verb: Verb, config: DictConfig, things: dict[str, Any]) -> None:
 
 def _finish(error: BaseException | None) -> int:
     """End a sweep, if this was one, with its summary and table; what it returns, unless 0, is the exit status."""
-    session = sys.modules.get("exfuse.sweeps.session")  # Hydra has loaded it as the callback of a sweep
-    return session.finish_sweep(error) if session else 0
+    ending = sys.modules.get("exfuse.sweeps.ending")  # loaded with the callback of a sweep
+    return ending.finish_sweep(error) if ending else 0
 
 
 class _Mistake(BaseException):

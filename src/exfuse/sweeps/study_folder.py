@@ -1,0 +1,67 @@
+"""Where a sweep's study goes, so that no sweep writes over another's table."""
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from exfuse.errors import UserError
+from exfuse.store.checked import read_plain
+from exfuse.store.folder import RunFolder, find_runs
+from exfuse.store.outcome import Outcome
+from exfuse.store.sequential import Sequential
+from exfuse.store.study_file import FILE as STUDY_FILE, RECORDS, load_sequential
+from exfuse.sweeps.sweep import Sweep
+from exfuse.sweeps.tuning import overridden_key
+
+
+def study_folder(sweep: Sweep, outcomes: Sequence[Outcome]) -> Path:
+    """Where the study goes: as typed, or its own folder, or one beside that if it holds the table of other runs.
+
+    The same command on the same data is the same study, whatever became of its runs; where they lie changes nothing.
+
+    Raises:
+        UserError: if the folder that was typed holds finished runs of another sweep, or its looks, which would leave it.
+    """
+    folder = sweep.place
+    before, keys = folder / STUDY_FILE, {outcome.key for outcome in outcomes}
+    if not before.is_file():
+        return folder
+    known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
+    looked = bool((known.get("sequential") or {}).get("looks")) and not (sweep.plan and sweep.plan.sequential)
+    if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
+        return folder
+    now = _data(outcome.folder for outcome in outcomes if outcome.key)
+    then = _data(find_runs(folder / RECORDS))
+    same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
+    if same and (then & now or not (then and now)):
+        return folder
+    if sweep.output:
+        lost = any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / RECORDS))
+        if looked or lost:
+            kept = "whose looks count in its p" if looked else "with finished runs that this one does not have"
+            raise UserError(
+                f"{folder} holds the table of another sweep, {known.get('command')}, {kept}. Choose another sweep.output, or "
+                "delete it."
+            )
+        return folder
+    own = _unspent(sweep.command) + (f" {sorted(now)}" if same else "")
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}")
+
+
+def looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
+    """How far an earlier start with these runs was, in the study's folder or one beside it, see `study_folder`."""
+    places = [folder, *sorted(folder.parent.glob(f"{folder.name}-{'[0-9a-f]' * 8}"))]
+    known = (load_sequential(place) for place in places if any((place / RECORDS / key).is_dir() for key in keys))
+    return next(filter(None, known), None)
+
+
+def _unspent(command: str) -> str:
+    """A sweep's command without what it may spend, which may be raised."""
+    return shlex.join(word for word in shlex.split(command) if not overridden_key(word).startswith("sweep.most"))
+
+
+def _data(runs: Iterable[RunFolder]) -> set[str]:
+    """Manifests of the images that runs are scored on."""
+    records = (run.record() for run in runs)
+    return {record.manifests["val"] for record in records if record and "val" in record.manifests}
