@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exfuse.data import coco as coco_module
-from exfuse.data.coco import class_ids, convert_split, read_coco
+from exfuse.data import coco_masks
+from exfuse.data.coco import read_coco
+from exfuse.data.coco_drawing import class_ids
+from exfuse.data.coco_masks import convert_split
 from exfuse.data.pixels import read_mask
 from exfuse.errors import DataError
 from exfuse.palette import voc_palette
@@ -139,8 +141,8 @@ def test_bytes_depend_neither_on_the_order_of_the_file_nor_on_processes(coco: Pa
 
 
 def test_an_interrupted_conversion_is_not_read_and_goes_on(coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_module, "_PIECE", 2)
-    store, convert, begun = coco / "voc_masks" / "train2017", coco_module._convert_piece, list[int]()
+    monkeypatch.setattr(coco_masks, "_PIECE", 2)
+    store, convert, begun = coco / "voc_masks" / "train2017", coco_masks._convert_piece, list[int]()
 
     def interrupted(target: Path, number: int, *rest: object) -> None:
         if number == 2:
@@ -150,13 +152,13 @@ def test_an_interrupted_conversion_is_not_read_and_goes_on(coco: Path, monkeypat
         begun.append(number)
         convert(target, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(coco_module, "_convert_piece", interrupted)
+    monkeypatch.setattr(coco_masks, "_convert_piece", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert_split(coco, "train2017", VOC, 12)
     assert begun == [0, 1]
     with pytest.raises(DataError, match=r"exfuse data prepare coco-masks"):
         read_coco(coco, ["train2017"], VOC, 12)
-    monkeypatch.setattr(coco_module, "_convert_piece", convert)
+    monkeypatch.setattr(coco_masks, "_convert_piece", convert)
     assert convert_split(coco, "train2017", VOC, 12)["remade"] == 2  # pieces 2 and 3 of 0..3
     assert not (store / "masks" / ".half.png").exists()
     assert not list((store / "pieces").glob(".*"))

@@ -13,8 +13,9 @@ from PIL import Image
 from exfuse.config.overrides import compose_config
 from exfuse.data.census import count_classes
 from exfuse.data.folder import read_folder
-from exfuse.data.split import check_disjoint, join_splits
+from exfuse.data.split import check_disjoint
 from exfuse.data.street_and_scene import read_ade20k, read_cityscapes
+from exfuse.data.subsets import join_splits
 from exfuse.data.voc import read_train_aug_png, read_voc
 from exfuse.data_setup import converting
 from exfuse.data_setup.converting import convert

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from exfuse.composition import reading
-from exfuse.data import split as split_module
+from exfuse.data import subsets
 from exfuse.data.folder import read_folder
-from exfuse.data.split import Item, Split, divide, make_split
+from exfuse.data.split import Item, Split, make_split
+from exfuse.data.subsets import divide
 from exfuse.errors import ConfigError, DataError
 from exfuse.palette import VOID
 from exfuse.store.description import Option
@@ -117,7 +118,7 @@ def test_a_part_is_held_out_whole_once_and_the_same_for_everybody():
 
 @pytest.mark.parametrize(("number", "size", "share"), [(60, 6, 0.2), (60, 7, 0.2), (61, 20, 0.2), (90, 30, 0.5)])
 def test_groups_stay_together(monkeypatch, number, size, share):
-    monkeypatch.setattr(split_module, "_group", lambda item: item.id.partition("/")[0])
+    monkeypatch.setattr(subsets, "group_of", lambda item: item.id.partition("/")[0])
     train = listed(number, size)
     for seed in range(10):
         parts = divide(train, share, seed)
@@ -127,7 +128,7 @@ def test_groups_stay_together(monkeypatch, number, size, share):
 
 
 def test_of_a_single_group_the_last_images_in_a_row_are_held_out(monkeypatch):
-    monkeypatch.setattr(split_module, "_group", lambda _: "one sequence")
+    monkeypatch.setattr(subsets, "group_of", lambda _: "one sequence")
     assert [item.id for item in divide(listed(10, 10), 0.2, 0)["val"].items] == ["000/8", "000/9"]
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from exfuse.composition.reading import read_split
-from exfuse.data.coco import convert_split
+from exfuse.data.coco_masks import convert_split
 from exfuse.data.pixels import read_mask
-from exfuse.data.split import Split, check_disjoint, join_splits, seen_in_training
+from exfuse.data.split import Split, check_disjoint
+from exfuse.data.subsets import join_splits, seen_in_training
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.store.description import RunDescription

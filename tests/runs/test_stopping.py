@@ -5,7 +5,7 @@ import torch
 from msgspec.structs import replace
 
 from exfuse.composition.reading import read_split
-from exfuse.data.split import divide
+from exfuse.data.subsets import divide
 from exfuse.errors import ConfigError
 from exfuse.runs import training
 from exfuse.runs.checkpoint import load_checkpoint

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import label
 
-from exfuse.data.coco import convert_split
+from exfuse.data.coco_masks import convert_split
 from exfuse.data.scenes import generate_scenes
 from tests.data.coco_files import CATEGORIES, VOC, run_lengths, write_coco
 from tests.data.test_sbd import write_mat

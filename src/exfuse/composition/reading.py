@@ -10,7 +10,8 @@ from exfuse.config.options import build
 from exfuse.data.bands import Bands
 from exfuse.data.census import check_labels
 from exfuse.data.labelled import LabelledSplit
-from exfuse.data.split import Split, divide
+from exfuse.data.split import Split
+from exfuse.data.subsets import divide
 from exfuse.errors import ConfigError, DataError, some
 from exfuse.limits import Orientation
 from exfuse.store.description import NOTHING, Described, HeldOut, Option, RunDescription

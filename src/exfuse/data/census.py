@@ -9,7 +9,8 @@ from rich.text import Text
 
 from exfuse.data.contents import contents
 from exfuse.data.pixels import class_table, look_at_mask
-from exfuse.data.split import Split, seen_groups
+from exfuse.data.split import Split
+from exfuse.data.subsets import seen_groups
 from exfuse.errors import DataError, plural, some
 from exfuse.palette import VOID
 from exfuse.terminal import RichTable, table_columns

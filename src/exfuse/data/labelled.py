@@ -10,7 +10,8 @@ import numpy as np
 
 from exfuse.data.contents import content_hashes
 from exfuse.data.pixels import read_image
-from exfuse.data.split import Split, same_images, spread_evenly
+from exfuse.data.split import Split, same_images
+from exfuse.data.subsets import spread_evenly
 from exfuse.errors import DataError, plural, some
 
 _HASHED = 200_000  # images that are known by content; of more, such as ImageNet's, by path alone

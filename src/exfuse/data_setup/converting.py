@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfuse.data.bands import Bands
-from exfuse.data.coco import Instance, covered_by
+from exfuse.data.coco_drawing import Instance, covered_by
 from exfuse.data.pixels import image_size
 from exfuse.data.text import check_ids, check_listed_names, read_class_names
 from exfuse.errors import DataError, plural

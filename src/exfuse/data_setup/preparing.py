@@ -9,7 +9,8 @@ from typing import Any
 
 from exfuse.composition.reading import read_split
 from exfuse.data.census import census_lines, census_table, group_lines
-from exfuse.data.coco import annotation_file, convert_split, read_annotations
+from exfuse.data.coco_annotations import annotation_file, read_annotations
+from exfuse.data.coco_masks import convert_split
 from exfuse.data.contents import hashed_anew
 from exfuse.data.pixels import read_image
 from exfuse.data.sbd import read_mat

@@ -8,7 +8,7 @@ from exfuse.analysis.pictures import save_comparison
 from exfuse.composition.reading import split_scored_on
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.files import outputs
 from exfuse.limits import Positive
 from exfuse.process import choose_device

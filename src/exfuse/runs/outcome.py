@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from exfuse.analysis.pictures import save_comparison
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.files import sha256, write_atomically, write_csv
 from exfuse.limits import Workers
 from exfuse.metrics.boundary_areas import EDGE_RADIUS

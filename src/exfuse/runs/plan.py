@@ -11,7 +11,8 @@ from exfuse.composition.precision import possible_precisions
 from exfuse.composition.reading import read_labelled_split, read_split
 from exfuse.data.census import check_labels, count_classes
 from exfuse.data.labelled import LabelledSplit
-from exfuse.data.split import Split, check_disjoint, divide
+from exfuse.data.split import Split, check_disjoint
+from exfuse.data.subsets import divide
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
 from exfuse.models.sources import PUBLIC, weights_file

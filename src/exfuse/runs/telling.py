@@ -6,7 +6,7 @@ from exfuse.composition.reading import split_scored_on
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.errors import ConfigError, UsageError, UserError
 from exfuse.limits import Device
 from exfuse.process import choose_device

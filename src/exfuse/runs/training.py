@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from exfuse.composition.segmentation import build_data, build_eval_transform, build_model, build_task
 from exfuse.data.census import census_lines, count_classes, group_lines, padding_lines
 from exfuse.data.segmentation import SegmentationData, SegmentationDataset
-from exfuse.data.split import seen_groups, spread_evenly
+from exfuse.data.subsets import seen_groups, spread_evenly
 from exfuse.errors import plural
 from exfuse.files import sha256
 from exfuse.process import is_first_process

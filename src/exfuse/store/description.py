@@ -201,7 +201,7 @@ class Debug(_Part, frozen=True, kw_only=True):
 
 
 class HeldOut(_Part, frozen=True, kw_only=True):
-    """A part of train that a run is scored on in the place of val, which is then not read; see `exfuse.data.split.divide`.
+    """A part of train that a run is scored on in the place of val, which is then not read; see `exfuse.data.subsets.divide`.
 
     Attributes:
         share: of train's images; 0 for a run that learns from all of train and is scored on val.
@@ -223,7 +223,7 @@ class Stop(_Part, frozen=True, kw_only=True):
         patience: after so many validations without a better mIoU of a part of train that is held out for that. val is read at
             the end alone.
         min_delta: by how much a better mIoU is better.
-        share, seed: of train, that part, and of its draw; see `exfuse.data.split.divide`.
+        share, seed: of train, that part, and of its draw; see `exfuse.data.subsets.divide`.
         floors: mIoU by validation below which no validation so far may lie for the training to go on; of a search's runs, whose
             part of train is held out already.
         every: epochs between two validations where these count, the recipe's ``val_every``.

@@ -163,7 +163,7 @@ def predict_split(
 
     Args:
         dataset: with an `exfuse.data.transforms.EvalTransform`.
-        positions: which images, such as `exfuse.data.split.spread_evenly` gives.
+        positions: which images, such as `exfuse.data.subsets.spread_evenly` gives.
     """
     split = dataset.split
 

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.models.segmenter import Segmenter
 from exfuse.store.checked import plain
 from exfuse.store.costs import Costs

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.pixels import read_image, read_mask
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.errors import UserError
 from exfuse.files import sha256
 from exfuse.palette import VOID

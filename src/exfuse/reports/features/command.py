@@ -12,7 +12,7 @@ from exfuse.analysis.figures import style
 from exfuse.composition.reading import bands_of, photographs_upright, read_split, split_of
 from exfuse.data.bands import Bands, as_rgb
 from exfuse.data.pixels import read_mask
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.palette import VOID

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.metrics.iou import iou_per_class
 from exfuse.palette import VOID, class_palette, is_background, voc_palette
 from exfuse.reports.page.data import PageData, Section

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.files import write_folder
 from exfuse.store.description import Option
 from exfuse.store.examples import FOLDER, Examples, load_examples

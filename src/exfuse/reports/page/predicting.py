@@ -9,7 +9,8 @@ from exfuse.composition.reading import read_split
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.bands import as_rgb
 from exfuse.data.segmentation import SegmentationDataset
-from exfuse.data.split import Split, spread_evenly
+from exfuse.data.split import Split
+from exfuse.data.subsets import spread_evenly
 from exfuse.errors import DataError, UserError
 from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name

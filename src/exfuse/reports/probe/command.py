@@ -12,7 +12,7 @@ from rich import box
 from exfuse.analysis.figures import probe as figure, style
 from exfuse.analysis.student import student
 from exfuse.composition.reading import read_split, split_of
-from exfuse.data.split import spread_evenly
+from exfuse.data.subsets import spread_evenly
 from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
