@@ -113,6 +113,7 @@ def test_what_text_names_is_there():
     """Names of our own in backticks, in docstrings and documents: they are left behind where something moves."""
     checkout = Path(__file__).parent.parent
     told = [path for ending in ("src/**/*.py", "tests/**/*.py", "docs/**/*.md", "*.md") for path in checkout.glob(ending)]
+    told.remove(checkout / "CHANGELOG.md")  # which names what is gone
     named = [
         (path, name) for path in told for name in re.findall(r"`(exfuse(?:\.\w+)+)(?:\(\))?`", path.read_text(encoding="utf-8"))
     ]

@@ -10,21 +10,10 @@ import pytest
 from PIL import Image
 
 from exfuse.data.scenes import generate_scenes
-from exfuse.data.scenes_drawing import (
-    CLASSES,
-    KINDS,
-    LAND,
-    SKY,
-    WATER,
-    Canvas,
-    Placed,
-    Scene,
-    compose_scene,
-    draw_ball,
-    draw_hull,
-    draw_scene,
-    draw_winged,
-)
+from exfuse.data.scenes_canvas import Canvas
+from exfuse.data.scenes_drawing import Placed, Scene, compose_scene, draw_scene
+from exfuse.data.scenes_objects import CLASSES, KINDS, draw_ball, draw_hull, draw_winged
+from exfuse.data.scenes_surroundings import LAND, SKY, WATER
 from exfuse.errors import DataError
 from exfuse.palette import VOID, voc_palette
 from tests.pace import patience

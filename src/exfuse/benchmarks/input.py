@@ -17,7 +17,7 @@ from exfuse.benchmarks.report import Measurement, hold, table_of_shares
 from exfuse.benchmarks.variants import build_variant
 from exfuse.data.device_augmentation import DeviceTransform, collate
 from exfuse.data.scenes import generate_scenes
-from exfuse.data.scenes_drawing import CLASSES
+from exfuse.data.scenes_objects import CLASSES
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.transforms import TrainTransform
 from exfuse.data.voc import read_voc

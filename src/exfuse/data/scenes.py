@@ -9,7 +9,8 @@ import msgspec
 from filelock import FileLock
 from PIL import Image
 
-from exfuse.data.scenes_drawing import CLASSES, draw_scene
+from exfuse.data.scenes_drawing import draw_scene
+from exfuse.data.scenes_objects import CLASSES
 from exfuse.data.split import Split
 from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
