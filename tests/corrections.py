@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from scipy.stats import chi2, t as student
 from torch import Tensor
 
-from exfuse.analysis.resampling import Noise
+from exfuse.analysis.noise import Noise
 from exfuse.composition.segmentation import build_data, build_model
 from exfuse.config.overrides import describe_run
 from exfuse.data.loading import TrainSampler

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exfuse.analysis.resampling import Noise
+from exfuse.analysis.noise import Noise
 from exfuse.analysis.sequential import ALPHA, Deciding, Pair, level
 from exfuse.store.sequential import DIFFERENT, SMALLER, Look, Rule
 

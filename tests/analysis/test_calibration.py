@@ -20,7 +20,8 @@ from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from exfuse.analysis.resampling import Interval, Noise
+from exfuse.analysis.noise import Noise
+from exfuse.analysis.resampling import Interval
 from exfuse.store.grouping import Grouping
 from tests.analysis.resampled import Counts, difference
 from tests.sharing import amount

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from exfuse.analysis.draws import GROUPS, IMAGES, NOTHING, Units
+from exfuse.analysis.noise import Noise
 from exfuse.analysis.power import (
     POWER,
     Pilot,
@@ -16,7 +18,7 @@ from exfuse.analysis.power import (
     spread_of,
     told_by,
 )
-from exfuse.analysis.resampling import GROUPS, IMAGES, NOTHING, Noise, Resampled, Units
+from exfuse.analysis.resampling import Resampled
 from exfuse.errors import UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.grouping import Grouping

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from exfuse.analysis import resampling
-from exfuse.analysis.resampling import Noise, Resampled, draws
+from exfuse.analysis import draws as draws_module
+from exfuse.analysis.draws import draws
+from exfuse.analysis.noise import Noise
+from exfuse.analysis.resampling import Resampled
 from exfuse.errors import UserError
 from exfuse.metrics.iou import mean_iou
 from exfuse.metrics.means import Means
@@ -178,10 +180,10 @@ def test_every_resample_draws_as_many_images_as_there_are_uniformly():
 
 def test_parts_bound_the_memory_and_change_no_number(cells, monkeypatch):
     whole = difference(cells["row"], cells["base"], resamples=101)
-    monkeypatch.setattr(resampling, "_DRAWS_AT_ONCE", 7 * IMAGES)
+    monkeypatch.setattr(draws_module, "_DRAWS_AT_ONCE", 7 * IMAGES)
     assert [len(part) for part in draws(alone(IMAGES), 20, 0)] == [7, 7, 6]
     assert difference(cells["row"], cells["base"], resamples=101) == whole
-    monkeypatch.setattr(resampling, "_DRAWS_AT_ONCE", 1)  # more images than that
+    monkeypatch.setattr(draws_module, "_DRAWS_AT_ONCE", 1)  # more images than that
     assert difference(cells["row"], cells["base"], resamples=101) == whole
 
 

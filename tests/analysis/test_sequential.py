@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from exfuse.analysis.resampling import Noise
+from exfuse.analysis.noise import Noise
 from exfuse.analysis.sequential import ALPHA, Deciding, level, sequential_p, spent_share
 from exfuse.store.sequential import DIFFERENT, SMALLER, Rule
 from tests.analysis.sequential_simulation import EFFECTS, REGIMES, ROWS, as_good, sequential, table

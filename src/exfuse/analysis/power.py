@@ -11,7 +11,9 @@ import numpy as np
 from scipy.special import chdtri, ndtr
 
 from exfuse.analysis.comparisons import ALPHA
-from exfuse.analysis.resampling import NOTHING, Noise, Resampled, Units
+from exfuse.analysis.draws import NOTHING, Units
+from exfuse.analysis.noise import Noise
+from exfuse.analysis.resampling import Resampled
 from exfuse.errors import UserError
 from exfuse.store.consistency import find_deviations, processes_of
 from exfuse.store.folder import find_finished

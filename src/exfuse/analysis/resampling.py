@@ -1,14 +1,14 @@
 """Is a difference of scores more than chance? Confidence intervals over validation images and over training seeds."""
 
-import math
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
+from exfuse.analysis.draws import GROUPS, IMAGES, NOTHING, Units, draws, frame_blocks
+from exfuse.analysis.noise import Floats, Noise
 from exfuse.errors import UserError, plural
 from exfuse.metrics.iou import Areas
 from exfuse.metrics.means import Means
@@ -16,32 +16,8 @@ from exfuse.store.grouping import Grouping
 
 Additive = Areas | Means  # of one run, what each image contributes
 Cell = TypeVar("Cell", bound=Hashable)  # a variant's name
-Floats = NDArray[np.float64]
-
-IMAGES, GROUPS, FRAMES, NOTHING = "images", "groups", "frames", "nothing"
-_DRAWS_AT_ONCE = 1 << 20  # image draws held in memory at a time: 8 MiB, in a few arrays of that size
 _NOTHING = 1e-12  # differences below this, of scores up to 1, are rounding errors
 _SEQUENCES = 2  # as many ordered groups, at most, are drawn in blocks of frames; of more, whole ones are drawn
-
-
-class Units(NamedTuple):
-    """What is drawn when images are resampled.
-
-    Attributes:
-        kind: `IMAGES`; `GROUPS`, whole ones; `FRAMES`, in blocks of an ordered sequence; or `NOTHING`, where all images are one
-            group without order and say nothing of others.
-        number: of images, of groups, or of blocks that make up all frames; for groups of different sizes, of as many equal
-            ones as weigh alike. 0 for nothing.
-        grown: by what the resampled variance is multiplied.
-        freedom: Student's degrees of freedom of that variance.
-        length: frames of a block; 1 for anything else.
-    """
-
-    kind: str
-    number: float
-    grown: float
-    freedom: float
-    length: int = 1
 
 
 class Interval(NamedTuple):
@@ -262,135 +238,6 @@ class _Part(NamedTuple):
     def of(self, values: Floats) -> Floats:
         """The contrast of each seed, (..., S), of values of all runs, (..., runs)."""
         return sum((weight * values[..., columns] for weight, columns in self.cells), np.float64(0))
-
-
-class Noise(NamedTuple):
-    """Two variances of an estimate, floats or arrays, each with degrees of freedom, and the interval that they make.
-
-    With b the larger of the two quantiles of Student's t, X the variance that it belongs to, a the smaller and Y the other
-    variance, the half-width h is
-
-        h^2 = a^2 (X + Y) + (b^2 - a^2) X * m X / (m X + Y),    m = max(1, b^2 / a^2 - 1)
-
-    which is b^2 X where there is no other noise and a^2 Y where there is that alone, grows with both, and lies below
-    sqrt(b^2 X + a^2 Y). In normal noise of images (Y, known) and of 2, 3 or 5 seeds (X) it misses at most 1.05 times
-    as often as it says, at every level down to 0.001; with 6 to 50 seeds at most 1.2 times. (Student's t with
-    (S - 1) (A + B) / B degrees of freedom missed up to 7.8 times as often at 0.001 with 3 seeds, 34 times with 2, and could
-    grow shorter where images added noise.)
-
-    Attributes:
-        images, images_freedom: A; infinitely many where A is known.
-        seeds, seeds_freedom: B; S - 1. One seed has neither.
-    """
-
-    images: float | Floats
-    images_freedom: float | Floats
-    seeds: float | Floats
-    seeds_freedom: float | Floats
-
-    def half_width(self, p_value: float | Floats) -> Floats:
-        """Half the length of the interval that misses with this probability."""
-        of_images, of_seeds = (
-            -stdtrit(np.maximum(freedom, 1e-9), np.divide(p_value, 2)) if np.any(variance) else np.float64(0)
-            for variance, freedom in ((self.images, self.images_freedom), (self.seeds, self.seeds_freedom))
-        )
-        swapped = of_images > of_seeds
-        a, b = np.where(swapped, of_seeds, of_images), np.where(swapped, of_images, of_seeds)
-        y, x = np.where(swapped, self.seeds, self.images), np.where(swapped, self.images, self.seeds)
-        more = b**2 - a**2
-        # a is 0 where there is one noise alone; b, and so m, may be infinite where that knows less than half a degree
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            m = np.maximum(1, more / np.maximum(a, 1e-20) ** 2)
-            added = np.where(x > 0, more * x * (x / (x + y / m)), 0)
-        return np.sqrt(a**2 * (x + y) + added)
-
-    def p_value(self, estimate: float) -> float:
-        """The probability at which the interval of ``estimate`` just reaches zero."""
-        low, high = -200.0, 0.0  # of its logarithm; below -250, scipy's t of 2 to 3 degrees of freedom fails
-        for _ in range(6):  # 100 at a time: many times as fast as halving; the logarithm is then known to 3e-10
-            tried = np.linspace(low, high, 100)
-            reach = int((self.half_width(np.exp(tried)) >= abs(estimate)).sum())  # it shrinks as the probability grows
-            low, high = float(tried[max(0, reach - 1)]), float(tried[min(99, reach)])
-        return math.exp(low) if abs(estimate) > 0 else 1.0
-
-
-def draws(sequences: Sequence[NDArray[np.int64]], resamples: int, seed: int, length: int = 1) -> Iterator[Floats]:
-    """How often each resample draws each unit, (some resamples, units) at a time.
-
-    Every sequence gives as many units as it has, in blocks of ``length`` units that follow each other, from random places on;
-    after its last unit comes its first. Blocks of 1 are single units.
-
-    Args:
-        sequences: positions of units; together each of them once.
-        resamples: how many.
-        seed: of the draws.
-        length: of a block.
-
-    The size of a part bounds the memory and changes no number.
-    """
-    generator = np.random.default_rng(seed)
-    units = sum(map(len, sequences))
-    at_once = max(1, _DRAWS_AT_ONCE // units)
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        drawn = np.concatenate([_draw_blocks(each, rows, length, generator) for each in sequences], axis=1)
-        drawn += units * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
-
-
-def _draw_blocks(sequence: NDArray[np.int64], rows: int, length: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    size = len(sequence)
-    starts = generator.integers(size, size=(rows, -(-size // length)))  # five times as fast as Generator.multinomial
-    if length == 1:
-        return sequence[starts]
-    places = (starts[:, :, None] + np.arange(length)) % size
-    return sequence[places.reshape(rows, -1)[:, :size]]
-
-
-def frame_blocks(series: Sequence[Floats], sequences: Sequence[NDArray[np.int64]]) -> Units:
-    """How long a block of frames is, and what such blocks leave out of the noise of a sequence.
-
-    - The integrated autocorrelation time, 1 + 2 * (sum of the autocorrelations), by Geyer's (1992) initial monotone sequence.
-      In a sequence of n frames it comes out as T / (1 + 4.3 T / n) where it is T (measured: 50 to 1,449 frames, T from 3 to
-      99), so that is undone, up to T = n / 4: a sequence cannot show more.
-    - A block is T / 2 frames long, at least 1.3 * sqrt(n), the rule of Lazarus, Lewis, Stock & Watson (2018) for tests.
-      (Politis & White's length, which makes the squared error of the variance least, is too short for a test: in 100 frames
-      with an autocorrelation of 0.95 it gave 33 % false alarms.)
-    - Such blocks find only a part of the variance of a series whose autocorrelations add up to T and fall off as its own do,
-      or like those of an autoregression; the variance is divided by that part.
-    - Degrees of freedom: n / (2.75 T), at most one less than the blocks that make up n frames.
-
-    Args:
-        series: what each frame adds to a difference, and other things of it (frames,) that show how much alike neighbours are
-            where the former hides it: the longest memory counts.
-        sequences: positions of the frames, in order.
-    """
-    frames = len(series[0])
-    times, decays = zip(*(_memory(each, sequences) for each in series), strict=True)
-    time, decay = max(times), max(decays)
-    length = math.ceil(min(max(time / 2, 1.3 * math.sqrt(frames)), max(1, frames / 4)))
-    within = (1 + (time - 1) * (1 - (1 - decay**length) / (length * (1 - decay)))) / time
-    blocks = frames / length
-    grown = 1 / max(within - len(sequences) / blocks, 0.05)
-    return Units(FRAMES, blocks, grown, max(1.0, min(blocks - 1, frames / time / 2.75)), length)
-
-
-def _memory(series: Floats, sequences: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
-    """The autocorrelation time T, and by what factor the autocorrelation falls off from frame to frame."""
-    frames = len(series)
-    products = np.zeros(frames)  # by the distance of two frames
-    for sequence in sequences:
-        padded = np.fft.rfft(series[sequence] - series[sequence].mean(), 2 * len(sequence))
-        products[: len(sequence)] += np.fft.irfft(np.abs(padded) ** 2)[: len(sequence)]
-    alike = products / products[0] if products[0] > 0 else np.eye(1, frames)[0]
-    pairs = alike[: frames // 2 * 2].reshape(-1, 2).sum(1)
-    seen = max(1.0, 2 * float((np.minimum.accumulate(pairs) * np.cumprod(pairs > 0)).sum()) - 1)
-    time = max(1.0, min(seen / max(1 - 4.3 * seen * len(sequences) / frames, 0.02), frames / 4))
-    decay = (time - 1) / (time + 1)
-    if frames > 3 and alike[1] > 2 / math.sqrt(frames):
-        reach = min(max(3, int(seen)), frames - 2)
-        decay = max(decay, min(0.97, float(alike[2 : reach + 2].sum()) / max(0.05, float(alike[1 : reach + 1].sum()))))
-    return time, decay
 
 
 def _groups(grouping: Grouping | None, images: int) -> list[NDArray[np.int64]]:

@@ -9,8 +9,8 @@ import msgspec
 import torch
 from hydra.utils import get_object
 
+from exfuse.config.backbones import check_backbone, own_backbone
 from exfuse.config.options import build
-from exfuse.config.read import check_backbone, own_backbone
 from exfuse.data.cache import CachePolicy
 from exfuse.data.loading import Loading
 from exfuse.errors import ConfigError

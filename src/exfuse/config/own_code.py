@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from exfuse.config import search_path
+from exfuse.config.backbones import own_backbone
 from exfuse.config.options import code_of
-from exfuse.config.read import own_backbone
 from exfuse.config.signatures import source_of
 from exfuse.errors import ConfigError
 from exfuse.files import CONFIG_DIR, sha256

@@ -1,24 +1,21 @@
 """From a composed config to the description of a run, once, at the entry: what is wrong is refused here, in one line each."""
 
-import functools
-import math
-import re
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from exfuse import limits
 from exfuse.config import search_path
+from exfuse.config.backbones import read_backbone
+from exfuse.config.conversion import as_plain, converted
 from exfuse.config.options import checked, fitting, refusal
 from exfuse.config.signatures import signature
-from exfuse.config.words import expected, nearest_key, shown
-from exfuse.errors import CONTROL, ConfigError, plural
+from exfuse.config.trainer import read_trainer
+from exfuse.config.words import nearest_key, shown
+from exfuse.errors import ConfigError, plural
 from exfuse.store import variants
-from exfuse.store.checked import at, leaves
+from exfuse.store.checked import at
 from exfuse.store.description import (
     NO_STOP,
     Option,
@@ -29,14 +26,11 @@ from exfuse.store.description import (
     decode_option,
 )
 
-_TRAINER = "pytorch_lightning.Trainer"
 _CODE = ("_target_", "_partial_")
-_RECIPES = {"max_epochs": "epochs", "check_val_every_n_epoch": "val_every", "gradient_clip_val": "gradient_clip"}
-_FREE = ("benchmark", "detect_anomaly", "gradient_clip_algorithm", "profiler")  # of Lightning's further arguments
 _LAST = "option"  # how an option's name stands among its settings
 PLACES = [f"paths.{name}" for name in Paths.__struct_fields__]
-_T = TypeVar("_T")
 Choices = Mapping[str, str | None]
+_T = TypeVar("_T")
 
 
 def describe(config: DictConfig, choices: Choices) -> RunDescription:
@@ -77,7 +71,7 @@ def read_arguments(config: DictConfig, target: str, choices: Choices) -> dict[st
     Raises:
         ConfigError: see `describe`.
     """
-    content, written = _plain(config)
+    content, written = as_plain(config)
     chosen, arguments, found = _by_place(choices), signature(target).arguments, dict[str, Any]()
     for name, value in content.items():
         if name in chosen and name in arguments:
@@ -97,7 +91,7 @@ def read_arguments(config: DictConfig, target: str, choices: Choices) -> dict[st
 
 
 def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
-    content, written = _plain(config)
+    content, written = as_plain(config)
     chosen = _by_place(choices)
     options = [f"technique.{slot}" for slot in content["technique"]]
     options += ["decoder", "data", "logger", "pretraining.data", *(["loss"] if "loss" in content else [])]
@@ -128,15 +122,15 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content["technique"] = {slot: option for slot, option in techniques.items() if option[_LAST] != usual[slot]}
     for slot in techniques.keys() - content["technique"].keys():
         _check_baseline(slot, techniques[slot])
-    content["trainer"] = _trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
-    content["backbone"] = _backbone(content["backbone"], *chosen["backbone"], written)
+    content["trainer"] = read_trainer(content["trainer"], written, content["recipe"], chosen.get("debug"))
+    content["backbone"] = read_backbone(content["backbone"], *chosen["backbone"], written)
     content["choices"] = groups = {group: name for place, (group, name) in chosen.items() if place == group.replace("/", ".")}
     label = variants.label({slot: option[_LAST] for slot, option in content["technique"].items()}, content["decoder"][_LAST])
     if isinstance(content.get("name"), (list, dict, bool)):
         raise ConfigError(refusal("name", content["name"], str, written))
     of_study = at(content, "sweep.row")
     content["name"] = str(content.get("name") or of_study or variant_name(groups, label))
-    return _converted(content, kind, written)
+    return converted(content, kind, written)
 
 
 def _with_looks(run: RunDescription) -> RunDescription:
@@ -206,27 +200,6 @@ def _taken(file: Mapping[str, Any], node: Mapping[str, Any], brought: Mapping[st
     return {name: value for name, value in node.items() if is_open or name in known or value != brought.get(name)}
 
 
-def _plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
-    """The config as plain containers, resolved; and as it is written, by which an error names the key that was set.
-
-    Raises:
-        ConfigError: if a value is missing or refers to none, or a number is not finite.
-    """
-    written = OmegaConf.to_container(config, resolve=False)
-    for key, value in leaves(written, into_lists=True):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: expected a finite number.")
-        if isinstance(value, str) and CONTROL.search(value):
-            raise ConfigError(f"{key}={value}: expected text of this locale's encoding, without control characters.")
-    try:
-        content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
-    return content, written
-
-
 def _is_ours(group: str, name: str | None) -> bool:
     return bool(name) and not group.startswith("hydra/")
 
@@ -290,133 +263,3 @@ def _check_baseline(slot: str, option: Mapping[str, Any]) -> None:
                 f"technique.{slot}.{name}={shown(value)}: {group}={option[_LAST]} is what runs without the technique have, the "
                 f"same in all of them. Set it where {group} is another{having and ': '}{having}."
             )
-
-
-def _backbone(node: dict[str, Any], group: str, option: str, written: Any) -> dict[str, Any]:
-    file = search_path.read_whole(group, option)
-    if (typed := node.pop("_target_", None)) != file.get("_target_"):
-        raise ConfigError(f"backbone._target_={typed}: {group}={option} is {file.get('_target_')}, as its file says.")
-    return {**node, "arguments": check_backbone(node.get("arguments") or {}, option, node.get("name"), written)}
-
-
-def own_backbone(option: str | None, name: Any) -> str:
-    """The code that a file of the group ``backbone`` brings for the backbone of its own name; empty for a model of timm's."""
-    known = option is not None and option == name and search_path.find(f"backbone/{option}") is not None
-    return str(search_path.read_whole("backbone", str(option)).get("_target_") or "") if known else ""
-
-
-def check_backbone(arguments: Any, option: str | None, name: Any, written: Any = None) -> Any:
-    """Refuse further arguments of a timm model by which timm would load a file, or which are decided here, and of other code
-    those that it does not take.
-
-    Args:
-        arguments: of the model.
-        option: of the config group.
-        name: of the model.
-        written: see `exfuse.config.options.checked`.
-
-    Returns:
-        The arguments, each of the kind that code of one's own takes.
-
-    Raises:
-        ConfigError: naming the argument.
-    """
-    if target := own_backbone(option, name):
-        key, code = "backbone.arguments", {"_target_": target}
-        file = code | (search_path.read_whole("backbone", str(option)).get("arguments") or {})
-        return checked(key, code | (arguments or {}), file, (key, "backbone", str(option)), written)
-    ours = {*signature("timm.create_model").arguments, "features_only", "out_indices", "output_stride", "in_chans"}
-    if wrong := sorted(ours & {*(arguments or {})}):
-        raise ConfigError(
-            f"backbone.arguments.{wrong[0]}: this is decided here. Choose the model by backbone.name, its weights by "
-            "backbone.init and its stride by backbone.output_stride; arguments are for the model's own, such as layers."
-        )
-    return arguments
-
-
-def _trainer(given: dict[str, Any], written: Any, recipe: Any, debug: tuple[str, str] | None) -> dict[str, Any]:
-    """Lightning's arguments: those that are read here by name, any other under ``more``.
-
-    Raises:
-        ConfigError: for one that Lightning does not have, or by which a run would not be what its recipe says.
-    """
-    arguments = signature(_TRAINER).arguments
-    if (typed := given.pop("_target_", None)) not in (None, _TRAINER):
-        raise ConfigError(f"trainer._target_={shown(typed)}: {_TRAINER} trains every run. Leave it out.")
-    ours = {name: value for name, value in given.items() if name in Trainer.__struct_fields__ and name != "more"}
-    more = {name: value for name, value in given.items() if name not in ours}
-    place = "pretraining.recipe" if isinstance(at(written, "recipe"), str) else "recipe"  # what `recipe` refers to
-    for name, setting in _RECIPES.items():
-        value, wanted = given.get(name), recipe.get(setting) if isinstance(recipe, dict) else None
-        if value != wanted and not isinstance(value, str):
-            raise ConfigError(
-                f"trainer.{name}={shown(value)}: set {place}.{setting} instead, which is {shown(wanted)}: a run does what its "
-                "recipe says."
-            )
-    decided = search_path.read_whole(*debug).get("trainer", {}) if debug else {}
-    for name, value in more.items():
-        if name in arguments and name not in _FREE and (name not in decided or decided[name] != value):
-            raise ConfigError(
-                f"trainer.{name}={shown(value)}: this is decided here, so that a run is what its record says. To be set are "
-                f"{', '.join(sorted({*ours} - {*_RECIPES}))} and {', '.join(_FREE)}; for less training there are "
-                "recipe.epochs and debug.images."
-            )
-        if name not in arguments:
-            raise ConfigError(
-                f"trainer.{name}: Lightning's Trainer has no such argument. {nearest_key(name, [*arguments], 'trainer')}"
-            )
-        more[name] = fitting(f"trainer.{name}", value, arguments[name].kind, written)
-    return {**ours, "more": more}
-
-
-def _converted(content: Any, kind: type[_T], written: Any) -> _T:
-    try:
-        found = msgspec.convert(content, kind, dec_hook=decode_option)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_why(error, content, kind, written)) from error
-    if misfit := next(_misfits(found), None):
-        raise ConfigError(refusal(*misfit, written))
-    return found
-
-
-def _misfits(part: Any, above: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, value and kind of what is in its range and still not what it should be, see `exfuse.limits.fits`."""
-    for name, kind in _hints(part.__class__).items():
-        value, key = getattr(part, name), f"{above}{name}"
-        if isinstance(value, msgspec.Struct):
-            yield from _misfits(value, f"{key}.")
-        elif not limits.fits(value, kind):
-            yield key, value, kind
-
-
-@functools.cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
-
-
-def _why(error: msgspec.ValidationError, content: Any, kind: Any, written: Any) -> str:
-    """One line for what does not fit: the key, what stands there and what is expected."""
-    message, _, way = str(error).partition(" - at `$")
-    names = re.findall(r"\.(\w+)|\[(\w+|\.\.\.)\]", way)
-    value, keys = content, list[str]()
-    for name, index in names:
-        if index:
-            break  # of a list or mapping: the whole is shown
-        kind, value = get_type_hints(_struct(kind), include_extras=True)[name], value[name]
-        keys.append(name)
-    key = ".".join(keys)
-    if unknown := re.search(r"unknown field `(\w+)`", message):
-        groups = [] if key else [f"+{group}" for group in search_path.groups() if "/" not in group]
-        known = [*_struct(kind).__struct_fields__, *groups]
-        return f"{f'{key}.' if key else ''}{unknown[1]}: nothing reads this key. {nearest_key(unknown[1], known, key)}"
-    if missing := re.search(r"missing required field `(\w+)`", message):
-        wanted = expected(get_type_hints(_struct(kind), include_extras=True)[missing[1]])
-        return f"{f'{key}.' if key else ''}{missing[1]} is not set: expected {wanted}."
-    return refusal(key, value, kind, written)
-
-
-def _struct(kind: Any) -> Any:
-    """The struct in an annotation such as ``Annotated[Recipe | None, ...]``."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    return next((found for part in get_args(kind) if (found := _struct(part)) is not None), None)

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from exfuse.composition.reading import bands_of, split_of
 from exfuse.config import search_path
+from exfuse.config.backbones import own_backbone
 from exfuse.config.overrides import describe_backbone
-from exfuse.config.read import own_backbone
 from exfuse.config.words import as_typed
 from exfuse.errors import CheckpointError, ConfigError
 from exfuse.files import sha256

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from exfuse.analysis.draws import FRAMES, GROUPS, IMAGES, NOTHING
 from exfuse.analysis.power import MOST_SEEDS, POWER, Pilot, images_for, seeds_for, told_by
-from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING
 from exfuse.errors import plural, rounded
 from exfuse.terminal import RichTable, table_columns
 

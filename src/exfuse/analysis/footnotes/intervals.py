@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN
+from exfuse.analysis.draws import FRAMES, GROUPS, IMAGES, NOTHING
 from exfuse.analysis.footnotes.wording import span
 from exfuse.analysis.frequent import ENOUGH, by_images
-from exfuse.analysis.resampling import FRAMES, GROUPS, IMAGES, NOTHING, Interval
+from exfuse.analysis.resampling import Interval
 from exfuse.errors import plural, some
 from exfuse.store.study import Study
 
