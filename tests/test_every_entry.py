@@ -20,7 +20,7 @@ from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config import search_path
 from exfuse.config.overrides import describe_backbone
-from exfuse.process import allow_tf32
+from exfuse.devices import allow_tf32
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit
 from exfuse.runs.plan import plan_run
@@ -32,7 +32,7 @@ from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import Outcome
 from exfuse.store.record import RUNNING, Record
 from exfuse.sweeps.collect import collect_study
-from exfuse.sweeps.rows import DeclaredStudy
+from exfuse.sweeps.declared import DeclaredStudy
 from tests.command import Command
 from tests.described import changed
 from tests.sharing import amount, make_once

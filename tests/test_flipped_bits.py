@@ -15,8 +15,9 @@ from scipy.io import savemat
 
 from exfuse.config.overrides import describe_run
 from exfuse.data import contents
-from exfuse.data.cache import Layout, open_disk_cache
+from exfuse.data.disk_cache import open_disk_cache
 from exfuse.data.folder import read_folder
+from exfuse.data.samples import Layout
 from exfuse.data.sbd import read_train_aug
 from exfuse.errors import UserError
 from exfuse.files import sha256

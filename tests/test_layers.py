@@ -13,7 +13,7 @@ import exfuse
 PACKAGE = Path(exfuse.__file__).parent
 # From the ground up; rooms of one line know nothing of each other unless `BESIDE` says so.
 FLOORS = (
-    ("errors", "files", "imports", "limits", "palette", "randomness", "process", "terminal"),
+    ("devices", "errors", "files", "imports", "limits", "memory", "palette", "process", "randomness", "terminal", "timing"),
     ("metrics",),
     ("store",),
     ("data",),
@@ -30,7 +30,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BESIDE = {("files", "errors"), ("process", "errors"), ("terminal", "errors")}
+BESIDE = {("process", "devices"), *((room, "errors") for room in ("devices", "files", "memory", "process", "terminal"))}
 DOORS = {"__init__", "__main__", "loading"}  # what people import and start, above everything
 ANALYSIS = {"errors", "files", "palette", "randomness", "process", "terminal", "metrics", "store", "analysis"}
 

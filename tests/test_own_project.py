@@ -26,7 +26,7 @@ from exfuse.store import variants
 from exfuse.store.consistency import find_deviations
 from exfuse.store.folder import RunFolder
 from exfuse.store.study_reading import load_study
-from exfuse.sweeps.rows import read_study, split
+from exfuse.sweeps.declared import read_study, split
 from tests import entry_points
 from tests.command import Command
 from tests.conftest import REPOSITORY

@@ -16,23 +16,26 @@ import pytest
 import torch
 from PIL import Image
 
-from exfuse.data import cache
-from exfuse.data.cache import CachePolicy, DiskCache, Layout, MemoryCache, keep
+from exfuse.data import cache, disk_cache
+from exfuse.data.cache import CachePolicy, keep
 from exfuse.data.classification import (
     ClassificationData,
     ClassificationEvalTransform,
     ClassificationTrainTransform,
     LabelledPixels,
 )
+from exfuse.data.disk_cache import DiskCache
 from exfuse.data.folder import read_folder
 from exfuse.data.image_folder import read_image_folder
 from exfuse.data.loading import Loading
+from exfuse.data.memory_cache import MemoryCache
 from exfuse.data.object_crops import read_object_crops
+from exfuse.data.samples import Layout
 from exfuse.data.segmentation import Batch, PreparedSplit, SegmentationData
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.errors import ConfigError, DataError
-from exfuse.process import memory_limit
+from exfuse.memory import memory_limit
 
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 CLASSES = [f"class{number}" for number in range(21)]
@@ -221,7 +224,7 @@ def test_the_limit_is_the_machines_or_a_control_groups(tmp_path, monkeypatch):
     machine = memory_limit()
     assert 2**28 < machine <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     (tmp_path / "job").mkdir()
-    monkeypatch.setattr("exfuse.process._cgroups", lambda: [tmp_path / "job", tmp_path])
+    monkeypatch.setattr("exfuse.memory._cgroups", lambda: [tmp_path / "job", tmp_path])
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit() >= machine
     (tmp_path / "job" / "memory.max").write_text("12345678\n")
@@ -300,13 +303,13 @@ def test_every_scale_kind_and_content_has_a_file_of_its_own(split, tmp_path, mon
     mask = split.items[2].mask
     mask.write_bytes(mask.read_bytes() + b"more")  # another file, of the same pixels
     seen.append(names())
-    monkeypatch.setattr(cache, "version", lambda _: "0")
+    monkeypatch.setattr(disk_cache, "version", lambda _: "0")
     seen.append(names())
     assert len(set().union(*seen)) == sum(map(len, seen))
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(disk_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(DataError, match=r"paths\.cache"):
         make_data(split, disk_policy(tmp_path))
 

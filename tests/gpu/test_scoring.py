@@ -15,9 +15,9 @@ from exfuse.benchmarks.variants import VARIANTS, batch, build_variant, loss_of
 from exfuse.cli.verbs import VERBS
 from exfuse.composition.segmentation import build_data
 from exfuse.config import search_path
+from exfuse.devices import choose_device
 from exfuse.fusing.fuse import fuse
 from exfuse.models.upsample import enlarge
-from exfuse.process import choose_device
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.evaluation import evaluate

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from exfuse.process import keep_freed_memory
+from exfuse.memory import keep_freed_memory
 
 # A block far above glibc's usual bound, freed: resident before and after, in pages.
 _PROGRAM = """
 import ctypes, pathlib, sys
-from exfuse.process import keep_freed_memory
+from exfuse.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 resident = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1])

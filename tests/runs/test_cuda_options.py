@@ -15,9 +15,10 @@ from torch.utils.data import TensorDataset
 from exfuse import process
 from exfuse.config.options import build
 from exfuse.data.loading import LoadedData, Loading
+from exfuse.devices import allow_tf32, choose_device, training_formats
 from exfuse.errors import ConfigError
 from exfuse.models.upsample import enlarge
-from exfuse.process import allow_tf32, choose_device, loader_workers, training_formats
+from exfuse.process import loader_workers
 from exfuse.runs.fitting import build_trainer
 from exfuse.store.description import Option, to_plain
 from exfuse.store.folder import RunFolder

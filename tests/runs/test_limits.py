@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from exfuse import process
+from exfuse import memory
 from exfuse.cli.words import read_command
 from exfuse.config.overrides import compose_config, describe_backbone, describe_run, explain
 from exfuse.errors import ConfigError
-from exfuse.process import check_memory
+from exfuse.memory import check_memory
 from exfuse.runs.plan import check_batch, plan_run
 from exfuse.tasks.prediction import check_view
 from tests.pace import patience
@@ -51,7 +51,7 @@ def test_the_smallest_that_works_is_taken() -> None:
 
 
 def test_memory_is_what_the_machine_or_its_container_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "memory_limit", lambda: 2**30)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**30)
     check_memory(2**30, "this", "")
     with pytest.raises(ConfigError, match=r"^this takes 2\.0 GiB at the least, and this process may use 1\.0 GiB\. Less\.$"):
         check_memory(2**31, "this", "Less.")

@@ -10,7 +10,7 @@ import torch
 import yaml
 from msgspec.structs import replace
 
-from exfuse import process
+from exfuse import devices
 from exfuse.composition import precision
 from exfuse.errors import ConfigError, user_error
 from exfuse.runs import plan
@@ -111,9 +111,9 @@ def test_automatic_precision_is_what_the_device_does_best(
     expected: str,
     processor: bool,
 ) -> None:
-    monkeypatch.setattr(process, "pynvml", _Driver(*capabilities))
+    monkeypatch.setattr(devices, "pynvml", _Driver(*capabilities))
     monkeypatch.setattr(precision, "processor_knows_bfloat16", lambda: processor)
-    monkeypatch.setattr(process, "_GPU_FILES", ())
+    monkeypatch.setattr(devices, "_GPU_FILES", ())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -139,8 +139,8 @@ def test_what_a_processor_knows_is_read_from_what_linux_lists(
 ) -> None:
     if listed is not None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{listed}bugs\t\t: bf16\n")
-    monkeypatch.setattr(process, "_PROCESSOR", tmp_path / "cpuinfo")
-    assert process.processor_knows_bfloat16() is expected
+    monkeypatch.setattr(devices, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert devices.processor_knows_bfloat16() is expected
 
 
 def test_the_cpu_trainer_stays_in_float32(

@@ -9,9 +9,10 @@ from exfuse.analysis.power import Trained, read_rates
 from exfuse.composition import precision as formats
 from exfuse.errors import ConfigError
 from exfuse.runs.peak import resident_peak
-from exfuse.sweeps.budget import CPU_THREADS, GPU, Budget, plan_budget
+from exfuse.sweeps.budget import Budget, plan_budget
 from exfuse.sweeps.budget_report import assumptions, write_budget
-from exfuse.sweeps.rows import compose_study
+from exfuse.sweeps.declared import compose_study
+from exfuse.sweeps.step_cost import CPU_THREADS, GPU
 
 PEAK = 3 * 2**30
 SMALL = ["data=voc_aug", "data.root=/nowhere", "recipe.augmentation.crop=64", "pretraining=imagenet"]

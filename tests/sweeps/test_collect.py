@@ -17,9 +17,9 @@ from exfuse.store.outcome import Outcome
 from exfuse.store.record import DONE, FAILED
 from exfuse.store.study_file import check_place
 from exfuse.store.study_reading import load_study
-from exfuse.sweeps import collect as collecting, session
+from exfuse.sweeps import collect as collecting, study_folder
 from exfuse.sweeps.collect import collect_study, portable
-from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
+from exfuse.sweeps.declared import DeclaredRow, DeclaredStudy
 from tests.command import Command
 from tests.records import SCORES, leave_record
 
@@ -155,19 +155,19 @@ def test_looks_are_those_of_the_same_runs_wherever_the_studys_folder_is(tmp_path
         (tmp_path / place / "records" / place).mkdir(parents=True)
         (tmp_path / place / "study.json").touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load_sequential", lambda folder: folder.name)
-        assert session._looked_at(tmp_path / "study", ["study"]) == "study"
-        assert session._looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
-        assert session._looked_at(tmp_path / "study", ["other"]) is None
+        patch.setattr(study_folder, "load_sequential", lambda folder: folder.name)
+        assert study_folder.looked_at(tmp_path / "study", ["study"]) == "study"
+        assert study_folder.looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
+        assert study_folder.looked_at(tmp_path / "study", ["other"]) is None
         (tmp_path / "study" / "records" / "study-0123abcd").mkdir()  # a plain study of the same run lies in the first place
-        patch.setattr(session, "load_sequential", lambda folder: folder.name if folder.name != "study" else None)
-        assert session._looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
+        patch.setattr(study_folder, "load_sequential", lambda folder: folder.name if folder.name != "study" else None)
+        assert study_folder.looked_at(tmp_path / "study", ["study-0123abcd"]) == "study-0123abcd"
 
 
 def test_what_a_study_may_spend_is_no_part_of_its_command() -> None:
     command = "exfuse train +study=x sweep.until=decided"
     for spent in ("sweep.most.hours=7", "++sweep.most.hours=7", "sweep.most={hours:7}"):
-        assert session._unspent(f"{command} '{spent}' sweep.size=1") == f"{command} sweep.size=1"
+        assert study_folder._unspent(f"{command} '{spent}' sweep.size=1") == f"{command} sweep.size=1"
 
 
 def test_a_run_whose_counts_are_not_its_records_is_not_collected(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from exfuse.store.record import DONE, FAILED, KILLED
 from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune, Space, floors
 from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.declared import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.optuna import _rounded
-from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
 from tests.extras import needs
 from tests.records import SCORES, leave_record

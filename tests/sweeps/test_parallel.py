@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from exfuse import process
+from exfuse import devices
 from exfuse.errors import ConfigError, UserError
 from exfuse.store.folder import RunFolder
 from exfuse.store.outcome import STARTED, WAITING, Outcome, RunProgress
@@ -26,7 +26,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
     def pretend(cores: int, gpus: int, gib: float) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-        monkeypatch.setattr(process, "gpus_of_machine", lambda: gpus)
+        monkeypatch.setattr(devices, "gpus_of_machine", lambda: gpus)
         monkeypatch.setattr(parallel, "memory_limit", lambda: int(gib * 2**30))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -80,12 +80,12 @@ def test_gpus_are_those_that_the_process_may_use(machine, monkeypatch, gpus, vis
     machine(4, gpus, 8)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert process.visible_gpus() == expected
+    assert devices.visible_gpus() == expected
 
 
 def test_the_memory_of_a_gpu_that_the_driver_does_not_know_is_asked_for_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"how much memory GPU GPU-a has, .*micro_batch=4.*CUDA_VISIBLE_DEVICES"):
-        process.gpu_memory(["GPU-a"])
+        devices.gpu_memory(["GPU-a"])
 
 
 @pytest.fixture

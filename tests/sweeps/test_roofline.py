@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from exfuse.sweeps.budget import Device, Operation, StepCost, count_step
+from exfuse.sweeps.step_cost import Device, Operation, StepCost, count_step
 
 
 def net() -> nn.Module:

@@ -14,7 +14,8 @@ from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.key import run_key
 from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune
-from exfuse.sweeps.rows import DeclaredStudy, check_rows, read_study, split
+from exfuse.sweeps.declared import DeclaredStudy, read_study, split
+from exfuse.sweeps.rows import check_rows
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.supervisor import row_name
 from exfuse.sweeps.tuning import Job, overridden_key

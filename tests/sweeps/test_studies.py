@@ -15,7 +15,7 @@ from exfuse.store.outcome import Outcome
 from exfuse.store.study_file import RowFile
 from exfuse.store.variants import names
 from exfuse.sweeps.collect import _names, _rows
-from exfuse.sweeps.rows import DeclaredStudy, declare_rows, split
+from exfuse.sweeps.declared import DeclaredStudy, declare_rows, split
 from exfuse.sweeps.supervisor import row_name
 from tests.conftest import REPOSITORY
 from tests.sharing import amount

@@ -22,7 +22,7 @@ from exfuse.store.record import DONE, FAILED, INTERRUPTED, KILLED
 from exfuse.store.study_reading import load_study
 from exfuse.store.tuning import DeclaredTune
 from exfuse.sweeps.collect import collect_study
-from exfuse.sweeps.rows import DeclaredRow, DeclaredStudy
+from exfuse.sweeps.declared import DeclaredRow, DeclaredStudy
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.tuning import named
 from tests.analysis.synthetic import edit_study

@@ -11,11 +11,12 @@ from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.composition.precision import resolve_precision
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config.overrides import describe_run
+from exfuse.memory import keep_freed_memory
 from exfuse.palette import VOID
-from exfuse.process import keep_freed_memory, median_ms
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.step import TrainingStep
 from exfuse.tasks.losses import CrossEntropy, segmentation_loss
+from exfuse.timing import median_ms
 
 _OVERRIDES = ("trainer=cpu", "recipe=demo", "backbone.init=random")
 _NOW = ("trainer.precision=auto", "backbone=resnet_cpu")  # the network and steps of `make demo`, and what it had before

@@ -18,7 +18,7 @@ from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.benchmarks.variants import VARIANTS, batch, build_variant
 from exfuse.fusing.fuse import fuse
 from exfuse.models.segmenter import ScoresAlone, Segmenter
-from exfuse.process import median_ms
+from exfuse.timing import median_ms
 
 _SIZES = (256, 512)
 _REPEATS = 9

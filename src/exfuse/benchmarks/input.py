@@ -21,7 +21,7 @@ from exfuse.data.scenes_objects import CLASSES
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.transforms import TrainTransform
 from exfuse.data.voc import read_voc
-from exfuse.process import median_ms
+from exfuse.timing import median_ms
 
 _IMAGES, _SIDE, _CROP = 24, 500, 512  # as large as VOC's
 _BATCH, _REPEATS = 16, 5

@@ -20,7 +20,7 @@ from exfuse.composition.segmentation import build_data, build_model, build_task
 from exfuse.config.overrides import describe_run
 from exfuse.data.segmentation import SegmentationData
 from exfuse.data.split import Split
-from exfuse.process import loader_workers, now
+from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.runs.fitting import build_trainer, fit, prepare_process
 from exfuse.runs.plan import plan_run
@@ -28,6 +28,7 @@ from exfuse.runs.step import TrainingStep
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.record import RUNNING, Record
 from exfuse.tasks.segmentation import SegmentationTask
+from exfuse.timing import now
 
 _TARGET = 0.95  # of the bare step's rate
 _EPOCHS = 4  # the first is not counted: it starts the workers, fills the cache and warms the allocator

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from exfuse.benchmarks.report import Measurement, hold
 from exfuse.benchmarks.variants import VARIANTS, batch, build_variant, training_step
-from exfuse.process import answer_request, choose_device, in_own_process, keep_freed_memory
+from exfuse.devices import choose_device
+from exfuse.memory import keep_freed_memory
+from exfuse.process import answer_request, in_own_process
 from exfuse.runs.costs import resident_mib
 
 _SIZE, _IMAGES = 512, 2

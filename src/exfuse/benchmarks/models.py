@@ -13,9 +13,10 @@ from exfuse.benchmarks.public import PublicExFuse
 from exfuse.benchmarks.report import Measurement, hold, profile_of
 from exfuse.benchmarks.variants import CLASSES, FORMATS, VARIANTS, batch, build_variant, training_step
 from exfuse.fusing.training import accelerate
-from exfuse.process import keep_freed_memory, median_ms
+from exfuse.memory import keep_freed_memory
 from exfuse.techniques.adjacent_prediction import AdjacentPrediction
 from exfuse.techniques.embedding_branch import ProductEmbedding
+from exfuse.timing import median_ms
 
 _SIZE, _BACKBONE = 256, "resnet50"
 _LARGE, _MANY = 512, 8  # the crop of recipe=voc, and half its batch

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import msgspec
 
 from exfuse.benchmarks.report import Measurement
+from exfuse.devices import choose_device
 from exfuse.errors import UserError
-from exfuse.process import choose_device
 
 _STEP, _RESULTS = "exfuse bench step: ", "exfuse bench results: "  # how these lines begin among what libraries print
 _SHOWN = 15  # lines of what a failed benchmark said

@@ -15,13 +15,13 @@ from exfuse.benchmarks.report import Measurement, hold, table_of_shares
 from exfuse.config.overrides import describe_run
 from exfuse.files import sha256
 from exfuse.metrics.iou import iou_per_class, mean_iou, pixel_accuracy
-from exfuse.process import median_ms
 from exfuse.store.description import RunDescription, to_plain
 from exfuse.store.folder import COUNTS, RunFolder
 from exfuse.store.record import DONE, Record, Scores
 from exfuse.store.study_file import RECORDS, SCHEMA, RowFile, StudyFile, write_study
 from exfuse.store.study_reading import load_study
 from exfuse.store.variants import own
+from exfuse.timing import median_ms
 
 _RECORDS = (10, 100, 1_000, 5_000)
 _SECONDS = "<= 5"

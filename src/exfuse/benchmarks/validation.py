@@ -15,11 +15,12 @@ from exfuse.composition.segmentation import build_model
 from exfuse.config.overrides import describe_run
 from exfuse.metrics.boundary import count_image, find_edges
 from exfuse.models.segmenter import Segmenter
-from exfuse.process import loader_workers, median_ms
+from exfuse.process import loader_workers
 from exfuse.runs.backbones import resolve_normalisation
 from exfuse.tasks.confusion import confusion_counts, plain_confusion_counts
 from exfuse.tasks.scoring import score_images
 from exfuse.tasks.segmentation import predict_ids
+from exfuse.timing import median_ms
 
 _TARGET, _SCORING = "<= 0.02", ">= 0.85"  # of the forward pass, and of its images/s
 _IMAGES = {"tiny": 200, "ResNet50": 60}  # scored at a time: few against the val of most data sets

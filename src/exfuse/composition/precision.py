@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from exfuse.process import gpu_generation, may_have_gpu, processor_knows_bfloat16
+from exfuse.devices import gpu_generation, may_have_gpu, processor_knows_bfloat16
 from exfuse.store.description import D, Precision
 
 _AMPERE = 8  # major compute capability of the first GPUs that calculate in bfloat16

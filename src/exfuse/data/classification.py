@@ -10,10 +10,10 @@ from PIL import Image
 from timm.data import Mixup, create_transform
 from torch import Tensor
 
-from exfuse.data.cache import Shapes
 from exfuse.data.labelled import LabelledSplit
 from exfuse.data.loading import DecodedDataset, LoadedData, Loading
 from exfuse.data.pixels import image_size
+from exfuse.data.samples import Shapes
 from exfuse.errors import ConfigError
 from exfuse.randomness import all_seeded, derive_seed
 

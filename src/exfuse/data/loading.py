@@ -8,7 +8,8 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from exfuse.data.cache import NO_CACHE, CachePolicy, DecodedSamples, Samples, keep
+from exfuse.data.cache import NO_CACHE, CachePolicy, keep
+from exfuse.data.samples import DecodedSamples, Samples
 from exfuse.errors import ConfigError, plural
 from exfuse.limits import Workers
 from exfuse.process import loader_workers

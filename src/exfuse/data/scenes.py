@@ -16,8 +16,8 @@ from exfuse.data.voc import read_voc
 from exfuse.errors import DataError
 from exfuse.files import remove_abandoned, write_folder, write_json
 from exfuse.limits import Positive, Seed
+from exfuse.memory import check_memory
 from exfuse.palette import palette_image
-from exfuse.process import check_memory
 from exfuse.store.checked import plain
 from exfuse.terminal import track
 

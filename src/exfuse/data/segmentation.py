@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exfuse.data.cache import Shapes
 from exfuse.data.device_augmentation import Cut, DeviceTransform, collate
 from exfuse.data.loading import DecodedDataset, LoadedData, Loading
+from exfuse.data.samples import Shapes
 from exfuse.data.split import Split
 from exfuse.data.transforms import EvalTransform, TrainTransform
 from exfuse.randomness import derive_seed

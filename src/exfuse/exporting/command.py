@@ -16,13 +16,13 @@ from rich.filesize import decimal
 from exfuse.composition.reading import bands_of, split_of
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.scenes_drawing import draw_scene
+from exfuse.devices import choose_device
 from exfuse.errors import UserError, plural
 from exfuse.exporting.formats import FORMATS, Scoring, describe_file
 from exfuse.exporting.tracing import smallest_side, trace
 from exfuse.files import outputs, write_atomically
 from exfuse.limits import Size
 from exfuse.models.segmenter import Segmenter
-from exfuse.process import choose_device
 from exfuse.runs.asked import finished
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription

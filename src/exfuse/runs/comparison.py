@@ -9,9 +9,9 @@ from exfuse.composition.reading import split_scored_on
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.subsets import spread_evenly
+from exfuse.devices import choose_device
 from exfuse.files import outputs
 from exfuse.limits import Positive
-from exfuse.process import choose_device
 from exfuse.runs.asked import compared
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import RunDescription, from_plain

@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from exfuse.errors import rounded
 from exfuse.models.backbone import image_channels
 from exfuse.models.modes import modes_kept
-from exfuse.process import median_ms, now
 from exfuse.store.costs import Costs
+from exfuse.timing import median_ms, now
 
 COUNTER = "torch FlopCounterMode / 2: convolutions and matrix products of one forward pass"
 CUDA_MEMORY, CPU_MEMORY = "CUDA allocator", "process (resident set)"

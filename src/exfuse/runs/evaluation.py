@@ -19,10 +19,10 @@ from exfuse.config.options import build
 from exfuse.config.own_code import changed_code, code_of_options
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
+from exfuse.devices import choose_device
 from exfuse.errors import CheckpointError, UserError, classes_text, complain, first_line, plural
 from exfuse.files import decoded, folder_name, outputs, write_json
 from exfuse.limits import Device, Workers
-from exfuse.process import choose_device
 from exfuse.runs.asked import scored, scores_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.environment import describe_environment

@@ -21,9 +21,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from exfuse.composition.common import on_gpu
 from exfuse.config.options import build
 from exfuse.config.own_code import own_code
+from exfuse.devices import allow_tf32, training_formats
 from exfuse.errors import ConfigError, NotFiniteError, UserError, complain, first_line, plural, some, user_error
 from exfuse.files import write_atomically
-from exfuse.process import SWEEP, allow_tf32, beat, is_first_process, keep_freed_memory, training_formats
+from exfuse.memory import keep_freed_memory
+from exfuse.process import SWEEP, beat, is_first_process
 from exfuse.runs.checkpoint import SealedCheckpointIO
 from exfuse.runs.saving import InBackground, LastCheckpoint
 from exfuse.store.description import D, PretrainingDescription, RunDescription

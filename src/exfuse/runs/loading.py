@@ -16,11 +16,11 @@ from exfuse.config import search_path
 from exfuse.data.bands import RGB, Bands, is_scaled
 from exfuse.data.pixels import ORIENTATION, Unfit, is_deep
 from exfuse.data.transforms import EvalTransform
+from exfuse.devices import choose_device
 from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
 from exfuse.palette import voc_palette
-from exfuse.process import choose_device
 from exfuse.runs.asked import say_if_unfinished
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.find import find_run

@@ -11,8 +11,9 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from exfuse.composition.precision import resolve_precision
+from exfuse.devices import gpu_memory, gpus_for
 from exfuse.errors import ConfigError, plural
-from exfuse.process import gpu_memory, gpus_for, memory_limit
+from exfuse.memory import memory_limit
 from exfuse.runs.known import find_known
 from exfuse.runs.plan import PRETRAINED, find_backbone, images_at_once, mixes_pairs, plan_run, read_splits
 from exfuse.store.description import Described, PretrainingDescription, RunDescription

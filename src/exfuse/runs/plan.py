@@ -15,8 +15,8 @@ from exfuse.data.split import Split, check_disjoint
 from exfuse.data.subsets import divide
 from exfuse.errors import ConfigError, DataError, UserError
 from exfuse.files import sha256
+from exfuse.memory import check_memory
 from exfuse.models.sources import PUBLIC, weights_file
-from exfuse.process import check_memory
 from exfuse.store.description import Described, HeldOut, Option, RunDescription
 from exfuse.store.find import find_run
 from exfuse.store.folder import RunFolder, straight

@@ -9,11 +9,11 @@ from exfuse.analysis.pictures import save_mask, save_overlay
 from exfuse.composition.reading import bands_of, photographs_upright
 from exfuse.composition.segmentation import build_eval_transform
 from exfuse.data.bands import as_rgb
+from exfuse.devices import choose_device
 from exfuse.errors import plural
 from exfuse.files import outputs
 from exfuse.fusing.fuse import fuse
 from exfuse.limits import Device
-from exfuse.process import choose_device
 from exfuse.runs.asked import masks_folder, masks_made_of, masks_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.tasks import prediction

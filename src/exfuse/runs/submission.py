@@ -8,11 +8,11 @@ from exfuse.composition.segmentation import build_eval_transform, build_protocol
 from exfuse.config.own_code import code_of_options
 from exfuse.data.pixels import image_size, read_image
 from exfuse.data.text import read_id_list
+from exfuse.devices import choose_device
 from exfuse.errors import CheckpointError, ConfigError, DataError, classes_text, plural
 from exfuse.files import outputs, sha256, write_atomically
 from exfuse.limits import Device, Positive
 from exfuse.palette import palette_image
-from exfuse.process import choose_device
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.submission_archive import COMPETITIONS, Size, check_archive, results_folder, write_archive
 from exfuse.store.description import Option

@@ -7,9 +7,9 @@ from exfuse.composition.segmentation import build_eval_transform
 from exfuse.config.options import build
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.subsets import spread_evenly
+from exfuse.devices import choose_device
 from exfuse.errors import ConfigError, UsageError, UserError
 from exfuse.limits import Device
-from exfuse.process import choose_device
 from exfuse.runs.asked import scored
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.checked import plain

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from exfuse.process import visible_gpus
+from exfuse.devices import visible_gpus
 from exfuse.store.description import ASIDE, Described, Option, RunDescription, Trainer, encode_option, is_supervised
 from exfuse.store.numbers_version import NUMBERS_VERSION
 

@@ -24,7 +24,8 @@ from exfuse.store.sequential import Sequential
 from exfuse.store.study_file import RECORDS, SCHEMA, Heading, RowFile, StudyFile, write_study
 from exfuse.store.tuning import FOLDER as SEARCH
 from exfuse.store.variants import chosen_options
-from exfuse.sweeps.rows import ROW, DeclaredRow, DeclaredStudy, declared_name, two_settings
+from exfuse.sweeps.declared import ROW, DeclaredRow, DeclaredStudy, declared_name
+from exfuse.sweeps.rows import two_settings
 from exfuse.sweeps.tuning import Search, overridden_key
 
 _PATH = re.compile(r"/(?!.*[:,;]\s|.*\.$).+")

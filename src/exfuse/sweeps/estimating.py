@@ -12,7 +12,7 @@ from exfuse.config import search_path
 from exfuse.errors import ConfigError
 from exfuse.files import outputs
 from exfuse.limits import PositiveFloat
-from exfuse.sweeps.rows import compose_study
+from exfuse.sweeps.declared import compose_study
 from exfuse.terminal import Console, Progress
 
 

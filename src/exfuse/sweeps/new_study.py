@@ -13,7 +13,8 @@ from exfuse.config.overrides import describe_run
 from exfuse.errors import ConfigError, nearest, plural
 from exfuse.files import CONFIG_DIR, write_text
 from exfuse.store.variants import technique
-from exfuse.sweeps.rows import check_rows, read_study
+from exfuse.sweeps.declared import read_study
+from exfuse.sweeps.rows import check_rows
 from exfuse.terminal import Console
 
 _NAME = re.compile(r"(?!null$)[A-Za-z_][\w.-]*", re.IGNORECASE)  # as +study=NAME can be typed

@@ -17,7 +17,9 @@ from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
-from exfuse.process import gpus_for, handling, memory_limit, usable_cores
+from exfuse.devices import gpus_for
+from exfuse.memory import memory_limit
+from exfuse.process import handling, usable_cores
 from exfuse.runs.child import INTERRUPTIONS, share_server
 from exfuse.store.outcome import WAITING, read_outcomes
 

@@ -22,9 +22,10 @@ from exfuse.store.key import count_devices
 from exfuse.store.outcome import Outcome, forget_outcomes
 from exfuse.store.sequential import Sequential
 from exfuse.sweeps.collect import collect_study
+from exfuse.sweeps.declared import declared_name, split
 from exfuse.sweeps.ending import settled
 from exfuse.sweeps.parallel import SideBySide, at_once
-from exfuse.sweeps.rows import check_rows, check_variants, declared_name, split
+from exfuse.sweeps.rows import check_rows, check_variants
 from exfuse.sweeps.sequential import Additions, Save, pairs_of
 from exfuse.sweeps.stages import Plan, row_and_seed
 from exfuse.sweeps.study_folder import looked_at, study_folder

@@ -14,7 +14,7 @@ from exfuse.config import search_path
 from exfuse.errors import ConfigError
 from exfuse.store.grouping import COLUMN, GroupRule
 from exfuse.store.study_file import FILE as STUDY_FILE, check_place
-from exfuse.sweeps.rows import DeclaredStudy, read_study
+from exfuse.sweeps.declared import DeclaredStudy, read_study
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.tuning import Job, overridden_key
 from exfuse.sweeps.watching import Planned

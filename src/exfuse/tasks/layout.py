@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from exfuse.process import median_ms
+from exfuse.timing import median_ms
 
 _WARM_UP, _REPEATS = 3, 5
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from exfuse.data.bands import as_rgb
 from exfuse.data.segmentation import SegmentationDataset
+from exfuse.memory import check_memory
 from exfuse.metrics.iou import iou_per_class, pixel_accuracy
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
-from exfuse.process import beat, check_memory
+from exfuse.process import beat
 from exfuse.tasks.confusion import check_decided
 from exfuse.tasks.segmentation import predict_ids
 

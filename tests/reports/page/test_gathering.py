@@ -31,7 +31,7 @@ from exfuse.store.seal import write_sealed
 from exfuse.store.study import Study
 from exfuse.store.study_reading import load_study
 from exfuse.sweeps.collect import collect_study
-from exfuse.sweeps.rows import DeclaredStudy
+from exfuse.sweeps.declared import DeclaredStudy
 from tests.analysis.synthetic import BASELINE
 from tests.described import changed
 from tests.small_runs import SMALL

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from exfuse.analysis.rendering import render_study
+from exfuse.devices import choose_device
 from exfuse.errors import UserError, plural
 from exfuse.limits import Device, Positive
-from exfuse.process import choose_device, keep_freed_memory, usable_cores
+from exfuse.memory import keep_freed_memory
+from exfuse.process import usable_cores
 from exfuse.reports.costs.turns import Subject, find_variants, peak_mib, take_rounds
 from exfuse.runs.costs import CPU_MEMORY, CUDA_MEMORY
 from exfuse.runs.environment import describe_environment

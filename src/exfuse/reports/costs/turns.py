@@ -9,9 +9,11 @@ import torch
 
 from exfuse.composition.segmentation import build_model, build_task
 from exfuse.config import search_path
+from exfuse.devices import training_formats
 from exfuse.errors import CheckpointError, ConfigError, UserError
+from exfuse.memory import keep_freed_memory
 from exfuse.models.backbone import image_channels
-from exfuse.process import answer_request, in_own_process, keep_freed_memory, median_ms, training_formats
+from exfuse.process import answer_request, in_own_process
 from exfuse.runs.costs import evaluation, resident_mib
 from exfuse.runs.step import TrainingStep
 from exfuse.store.costs import Quartiles, RowCosts
@@ -21,6 +23,7 @@ from exfuse.store.record import Record
 from exfuse.store.study import Study
 from exfuse.tasks.layout import is_faster_in_channels_last, is_worth_measuring
 from exfuse.tasks.segmentation import SegmentationTask
+from exfuse.timing import median_ms
 
 _WARM_UP = 1  # calls before the timed ones of each turn
 

@@ -13,10 +13,10 @@ from exfuse.composition.reading import bands_of, photographs_upright, read_split
 from exfuse.data.bands import Bands, as_rgb
 from exfuse.data.pixels import read_mask
 from exfuse.data.subsets import spread_evenly
+from exfuse.devices import choose_device
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegative, NonNegativeFloat
 from exfuse.palette import VOID
-from exfuse.process import choose_device
 from exfuse.reports.features.drawing import Backdrop, Shown, draw_level, draw_overview, level_view
 from exfuse.reports.features.sources import Chosen, as_list, find_images, find_sources, is_photograph, target_folder
 from exfuse.reports.features.statistics import Borders, find_borders, scale_to

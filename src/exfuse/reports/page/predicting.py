@@ -11,8 +11,8 @@ from exfuse.data.bands import as_rgb
 from exfuse.data.segmentation import SegmentationDataset
 from exfuse.data.split import Split
 from exfuse.data.subsets import spread_evenly
+from exfuse.devices import choose_device
 from exfuse.errors import DataError, UserError
-from exfuse.process import choose_device
 from exfuse.reports.page.gathering import Wish, image_name
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.description import NOTHING, HeldOut, Option

@@ -13,10 +13,10 @@ from exfuse.analysis.figures import probe as figure, style
 from exfuse.analysis.student import student
 from exfuse.composition.reading import read_split, split_of
 from exfuse.data.subsets import spread_evenly
+from exfuse.devices import choose_device
 from exfuse.errors import UserError, plural
 from exfuse.files import write_folder
 from exfuse.limits import Device, NonNegativeFloat, Positive, PositiveFloat, Seed
-from exfuse.process import choose_device
 from exfuse.reports.features.sources import Source, find_sources, target_folder
 from exfuse.reports.features.taps import load_sources
 from exfuse.reports.probe.cells import QUESTIONS, Cells, Drawer, probe
