@@ -8,7 +8,7 @@ from exfuse.analysis.footnotes.wording import percent, span, taken
 from exfuse.errors import plural, rounded, some
 from exfuse.store.record import Record
 from exfuse.store.study import Study
-from exfuse.store.tuning import Space, Trial, is_pruned
+from exfuse.store.tuning import Space, Trial, Tuning, is_pruned
 
 _FEW_SEARCHED = 30  # images, chosen: below, a search says that its choice is partly chance
 
@@ -38,7 +38,32 @@ def about_search(study: Study) -> list[str]:
         return []
     tried = [trial for trials in tuning.trials.values() for trial in trials]
     records = [record for trial in tried if (record := study.searched.get(trial.key or "")) is not None]
-    images = [record.images for record in records if record.images]
+    declared, images = tuning.declared, [record.images for record in records if record.images]
+    asked = f"{plural(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
+    scored, learnt = ([one[split] for one in images] for split in ("val", "train"))
+    of = f" ({span(scored)} images; the other {span(learnt)} were learnt)" if images else ""
+    luck = (
+        f" Of {max(scored)} images which settings are best is partly chance." if images and max(scored) < _FEW_SEARCHED else ""
+    )
+    sentences = [
+        f"Tuned: every row tried {asked}{' and '.join(_grids(tuning))} with seed {declared.seed} at {percent(declared.epochs)} "
+        f"of the epochs, scored on {percent(declared.held_out)} of train{of}, never on val; its runs here take "
+        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {taken(records)}.{luck}",
+        *_of_others(records, [record for _, _, record in study.done()]),
+    ]
+    if failed := _failed(study, tuning):
+        sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")
+    sentences += _passed_over(study, tuning)
+    if given_up := sum(is_pruned(record) for record in records):
+        sentences.append(f"Given up there, below the median of finished runs: {plural(given_up, 'run')}.")
+    if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
+        bound = f" after {plural(declared.widen, 'widening')}" if declared.widen else ""
+        sentences.append(f"Best at the end of the grid{bound}: {some(open_ended, SHOWN)}.")
+    return sentences
+
+
+def _grids(tuning: Tuning) -> list[str]:
+    """Values of each setting that were tried, or what they were drawn from."""
     declared, grids = tuning.declared, []
     for key, values in tuning.grid.items():
         added = [value for value in values if value not in declared.grid[key]]
@@ -47,33 +72,31 @@ def about_search(study: Study) -> list[str]:
     for key, space in declared.space.items():
         between = f"from {space.low:g} to {space.high:g}" if isinstance(space, Space) else f"of {_values_text(space)}"
         grids.append(f"{key} {between}")
-    asked = f"{plural(declared.trials, 'setting')} that Optuna asked for, " if declared.trials else ""
-    failed = [
-        f"{study.row(row).title} {_settings_text(one)}" for row, trials in tuning.trials.items() for one in trials if one.failed
+    return grids
+
+
+def _failed(study: Study, tuning: Tuning) -> list[str]:
+    """Which trials failed, and which diverged."""
+    trials = [(study.row(row).title, one) for row, found in tuning.trials.items() for one in found]
+    failed = [f"{title} {_settings_text(one)}" for title, one in trials if one.failed]
+    records = [(title, one, study.searched.get(one.key or "")) for title, one in trials if not one.failed]
+    return failed + [
+        f"{title} {_settings_text(one)} (diverged)" for title, one, record in records if record and record.diverged
     ]
-    failed += [
-        f"{study.row(row).title} {_settings_text(one)} (diverged)"
-        for row, trials in tuning.trials.items()
-        for one in trials
-        if not one.failed and (record := study.searched.get(one.key or "")) is not None and record.diverged
-    ]
-    scored, learnt = ([one[split] for one in images] for split in ("val", "train"))
-    of = f" ({span(scored)} images; the other {span(learnt)} were learnt)" if images else ""
-    luck = (
-        f" Of {max(scored)} images which settings are best is partly chance." if images and max(scored) < _FEW_SEARCHED else ""
-    )
-    sentences = [
-        f"Tuned: every row tried {asked}{' and '.join(grids)} with seed {declared.seed} at {percent(declared.epochs)} of the "
-        f"epochs, scored on {percent(declared.held_out)} of train{of}, never on val; its runs here take "
-        f"what was best for it and all of train. The search took {plural(len(tried), 'run')}, {taken(records)}.{luck}"
-    ]
-    of_table = [record for _, _, record in study.done()]
+
+
+def _of_others(records: Sequence[Record], of_table: Sequence[Record]) -> list[str]:
+    """In what the search's runs are others than the table's, beside what a search is for."""
+    found = []
     if other := [what for what, of in _PROVENANCE.items() if not {*map(of, records)} <= {*map(of, of_table)} and of_table]:
-        sentences.append(f"The search's runs are of another {' and '.join(other)} than the table's.")
+        found.append(f"The search's runs are of another {' and '.join(other)} than the table's.")
     if code := [name for name, values in _own_code(records).items() if not values <= _own_code(of_table).get(name, values)]:
-        sentences.append(f"The search's runs are of other code of {some(code, SHOWN)} than the table's.")
-    if failed:
-        sentences.append(f"Failed in the search, and counted as worst there: {some(failed, SHOWN)}.")
+        found.append(f"The search's runs are of other code of {some(code, SHOWN)} than the table's.")
+    return found
+
+
+def _passed_over(study: Study, tuning: Tuning) -> list[str]:
+    """What was best in the search and diverged with all of train."""
     following, standing = list[str](), list[str]()
     for row, of_row in tuning.passed_over.items():
         for _, same in itertools.groupby(of_row, _settings_text):
@@ -81,18 +104,14 @@ def about_search(study: Study) -> list[str]:
             stands = trials[0].settings == tuning.chosen.get(row)
             told = f"{study.row(row).title} {_settings_text(trials[0])} ({plural(len(trials), 'run')})"
             (standing if stands else following).append(told)
-    if following:
-        sentences.append(
-            f"Best in the search, but passed over for the next best, for with all of train it diverged: {', '.join(following)}."
+    return [
+        f"{said}: {', '.join(told)}."
+        for said, told in (
+            ("Best in the search, but passed over for the next best, for with all of train it diverged", following),
+            ("Diverged with all of train, yet best, for nothing sound was left", standing),
         )
-    if standing:
-        sentences.append(f"Diverged with all of train, yet best, for nothing sound was left: {', '.join(standing)}.")
-    if given_up := sum(is_pruned(record) for record in records):
-        sentences.append(f"Given up there, below the median of finished runs: {plural(given_up, 'run')}.")
-    if open_ended := [study.row(row).title for row in tuning.chosen if tuning.at_end(row)]:
-        bound = f" after {plural(declared.widen, 'widening')}" if declared.widen else ""
-        sentences.append(f"Best at the end of the grid{bound}: {some(open_ended, SHOWN)}.")
-    return sentences
+        if told
+    ]
 
 
 _PROVENANCE: dict[str, Callable[[Record], object]] = {
