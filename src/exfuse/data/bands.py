@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 from exfuse.data.pixels import (
     FORMATS,
     ORIENTATION,
+    RESTORE,
     TURNS,
     Facts,
     Unfit,
@@ -184,7 +185,7 @@ def or_unfit(path: Path, work: Callable[[], Any]) -> Any:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-        raise DataError(f"{path} cannot be decoded ({error}). Restore the file from its source, or unlist it.") from error
+        raise DataError(f"{path} cannot be decoded ({error}). {RESTORE}") from error
 
 
 def _header(path: Path) -> Facts:
@@ -232,7 +233,7 @@ def _pictured(image: ImageFile.ImageFile, path: Path, upright: bool, channels: i
 
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if values is None:
-            raise Unfit("cannot be decoded. Restore the file from its source, or unlist it.")
+            raise Unfit(f"cannot be decoded. {RESTORE}")
         values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if image.mode == "RGB" else cv2.COLOR_BGRA2RGBA)
         grey = channels == 1 and str(image.tile[0][3]).startswith("LA")  # grey and alpha, which Pillow calls RGBA
         return values[..., : 1 if grey else _seen(image, channels)]

@@ -38,7 +38,7 @@ _BACK = {6: 8, 8: 6}  # the others undo themselves
 _ENDS, _TAIL = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}, 16  # marks of a whole file, among its last bytes
 _HEAD_OF_JPEG_2000 = 2**16  # bytes that hold what says how its pixels are coded
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM", "TGA"}
-_RESTORE = "Restore the file from its source, or unlist it."
+RESTORE = "Restore the file from its source, or leave it out."
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
@@ -213,7 +213,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except Unfit:
         raise
     except UnidentifiedImageError as error:
-        raise Unfit(f"cannot be decoded: it is not an image ({error}). {_RESTORE}") from error
+        raise Unfit(f"cannot be decoded: it is not an image ({error}). {RESTORE}") from error
     except Image.DecompressionBombError as error:
         raise Unfit(f"has more than the {_MOST:,} pixels that an image may have. Scale it down, or cut it up.") from error
     except MemoryError as error:
@@ -221,7 +221,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except Exception as error:  # a broken file makes Pillow raise whatever its parsers stumble over
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-        raise Unfit(f"cannot be decoded ({error}). {_RESTORE}") from error
+        raise Unfit(f"cannot be decoded ({error}). {RESTORE}") from error
 
 
 def _image_facts(image: ImageFile.ImageFile, path: Path) -> Facts:
