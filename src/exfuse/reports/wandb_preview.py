@@ -44,7 +44,7 @@ def render_preview(study: Study, panels: Mapping[str, Sequence[Panel]]) -> str:
             shown.append({"title": panel.title, "chart": name, "place": panel.place, "without": without})
         sections.append({"title": heading, "panels": shown})
     template = environment(PackageLoader("exfuse.reports.page")).get_template("preview.html.jinja")
-    rows = [{"title": row.title, "colour": data.looks[row.name].colour} for row in study.rows if row.records]
+    rows = [{"title": row.title, "swatch": data.looks[row.name].swatch} for row in study.rows if row.records]
     parts = common_parts(drawn, ("theme.js", "variants.js", "charts.js"))
     return template.render(study=study, table=data.rendering.tables[0], sections=sections, rows=rows, **parts).lstrip()
 

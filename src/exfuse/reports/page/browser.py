@@ -51,7 +51,7 @@ def section(data: PageData, room: int) -> Section | None:
         "where": data.where,
         "seeds": seeds,
         "seed": max(seeds, key=lambda seed: sum(other == seed for _, other in runs)),  # of most variants; the first of several
-        "variants": [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in data.study.rows],
+        "variants": [{"name": row.name, "title": row.title, "swatch": data.looks[row.name].swatch} for row in data.study.rows],
         "classes": [{"id": id, "name": examples.classes[id]} for id in occurring],
         "shown": len(shown),
         "there": len(examples.images),
@@ -80,7 +80,7 @@ def _shared(data: PageData, examples: Examples) -> dict[str, Any]:
                 "name": row.name,
                 "title": row.title,
                 "on": row.on,
-                "colour": data.looks[row.name].colour,
+                "swatch": data.looks[row.name].swatch,
                 "states": {seed: run.status for seed, run in row.runs.items() if not run.done},
             }
             for row in data.study.rows

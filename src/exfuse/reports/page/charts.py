@@ -125,6 +125,16 @@ def interval_chart(
 # For a dark ground the darker of `VARIANTS` are lightened.
 _DARK = ("#a3adb8", "#4ba3dd", "#f0b429", "#2bbf91", "#ee7733", "#8fd0f5", "#e39cc3")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")
+# the same shapes for HTML, which begins with a circle
+_CLIPS = (
+    "",
+    "50% 0, 100% 50%, 50% 100%, 0 50%",
+    "0 0, 100% 0, 100% 100%, 0 100%",
+    "50% 0, 100% 100%, 0 100%",
+    "33% 0, 67% 0, 67% 33%, 100% 33%, 100% 67%, 67% 67%, 67% 100%, 33% 100%, 33% 67%, 0 67%, 0 33%, 33% 33%",
+    "50% 0, 62% 38%, 100% 38%, 69% 60%, 81% 100%, 50% 75%, 19% 100%, 31% 60%, 0 38%, 38% 38%",
+    "20% 0, 50% 30%, 80% 0, 100% 20%, 70% 50%, 100% 80%, 80% 100%, 50% 70%, 20% 100%, 0 80%, 30% 50%, 0 20%",
+)
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _BAND = 0.13  # opacity of a band over seeds; chosen
 
@@ -135,6 +145,7 @@ class RowStyle:
     Attributes:
         colour, band: CSS values, defined for both themes by `css_variables`.
         symbol, dash: names of Plotly's.
+        swatch: CSS of a small sign in text: its colour in the shape of ``symbol``.
     """
 
     def __init__(self, place: int) -> None:
@@ -142,6 +153,8 @@ class RowStyle:
         self.colour = f"var(--v{colour})"
         self.band = f"var(--v{colour}-band)"
         self.symbol = _SYMBOLS[turn % len(_SYMBOLS)]
+        clip = _CLIPS[turn % len(_CLIPS)]
+        self.swatch = f"background: {self.colour}" + (f"; border-radius: 0; clip-path: polygon({clip})" if clip else "")
         self.dash = _DASHES[turn % len(_DASHES)]
 
 

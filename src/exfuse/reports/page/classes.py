@@ -10,7 +10,7 @@ from exfuse.reports.page.data import PageData, Section
 from exfuse.store.metric import number
 from exfuse.store.study import StudyRow
 
-Line = tuple[tuple[str, str], str, dict[str, float]]  # name and base of a row, its colour, a value by class
+Line = tuple[tuple[str, str], str, dict[str, float]]  # name and base of a row, its swatch, a value by class
 
 _STEPS = 8  # shades on either side of nothing; chosen
 
@@ -20,9 +20,9 @@ def section(data: PageData) -> Section | None:
     rows = [row for row in data.study.rows if row.records and all(record.scored for record in row.records.values())]
     if not rows:
         return None
-    absolute = [((row.title, ""), data.looks[row.name].colour, _means(row)) for row in rows]
+    absolute = [((row.title, ""), data.looks[row.name].swatch, _means(row)) for row in rows]
     differences = [
-        ((row.title, f"vs {base.title}"), data.looks[row.name].colour, changes(row, base)) for row, base in pairs(data.study)
+        ((row.title, f"vs {base.title}"), data.looks[row.name].swatch, changes(row, base)) for row, base in pairs(data.study)
     ]
     maps = []
     if differences:
@@ -49,13 +49,13 @@ def _heat(kind: str, title: str, rows: list[Line], largest: float, signed: bool)
     names = list(dict.fromkeys(name for _, _, values in rows for name in values))
     present = [name for name in names if any(math.isfinite(values.get(name, math.nan)) for _, _, values in rows)]
     lines = []
-    for name_and_base, colour, values in rows:
+    for name_and_base, swatch, values in rows:
         cells = []
         for name in present:
             value = values.get(name, math.nan)
             known = math.isfinite(value)
             shade = round(_STEPS * max(-1.0, min(1.0, value / largest))) if known else None
             cells.append({"text": number(value, signed=signed) if known else "absent", "shade": shade})
-        lines.append({"title": name_and_base[0], "base": name_and_base[1], "colour": colour, "cells": cells})
+        lines.append({"title": name_and_base[0], "base": name_and_base[1], "swatch": swatch, "cells": cells})
     absent = [name for name in names if name not in present]
     return {"kind": kind, "title": title, "classes": present, "rows": lines, "absent": absent}

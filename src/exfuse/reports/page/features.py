@@ -100,7 +100,7 @@ def _numbers(index: FeatureIndex, data: PageData) -> dict[str, Any]:
     rows = [
         {
             "title": _title(row, data),
-            "colour": data.looks[row].colour if row in data.looks else "var(--grid-strong)",
+            "swatch": data.looks[row].swatch if row in data.looks else "background: var(--grid-strong)",
             "seed": seed,
             "level": level,
             "cells": _cells(found, statistics),

@@ -108,10 +108,10 @@ def render_page(data: PageData) -> str:
 def _fill(data: PageData, sections: Sequence[Section], bases: dict[str, dict[str, tuple[str, str]]]) -> str:
     study = data.study
     env = environment(PackageLoader("exfuse.reports.page"))
-    env.globals |= {"swatches": [data.looks[row.name].colour for row in study.rows]}
+    env.globals |= {"swatches": [data.looks[row.name].swatch for row in study.rows]}
     template = env.get_template("page.html.jinja")
     drawn = {name: chart for section in sections for name, chart in section.charts.items()}
-    variants = [{"name": row.name, "title": row.title, "colour": data.looks[row.name].colour} for row in study.rows]
+    variants = [{"name": row.name, "title": row.title, "swatch": data.looks[row.name].swatch} for row in study.rows]
     return template.render(
         study=study,
         table=_shown(data.rendering.tables[0], {section.id for section in sections}),

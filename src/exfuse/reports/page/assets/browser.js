@@ -127,7 +127,7 @@
     for (const variant of shown()) {
       const found = run(image, variant.name);
       const swatch = element("span", { className: "swatch" });
-      swatch.style.background = variant.colour;
+      swatch.style.cssText = variant.swatch;
       const heading = element("h3", {}, swatch, variant.title);
       if (!found) {
         const why = variant.states[seed()] ?? "no predictions";
@@ -228,7 +228,7 @@
       const found = run(image, variant.name);
       const values = [found?.miou, ...image.present.map((id) => found?.iou?.[id])];
       const swatch = element("span", { className: "swatch" });
-      swatch.style.background = variant.colour;
+      swatch.style.cssText = variant.swatch;
       return element("tr", {}, element("th", { scope: "row", className: "left" }, swatch, variant.title),
         ...values.map((value) => element("td", { className: "right" }, number(value))));
     });
