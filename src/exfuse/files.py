@@ -367,7 +367,10 @@ def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), published:
                 "choose another place."
             )
         if os.path.lexists(place) and asked and then and asked != then:
-            raise UserError(f"{path} is of {then}, this would be of {asked}. Choose another place, or remove it.")
+            raise UserError(
+                f"{path} is of {then}, this would be of {asked}, both as seen from {path.parent}. Choose another place, or "
+                "remove it."
+            )
 
 
 def seen_from(place: Path, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ def test_an_answer_says_where_it_is_decided_without_them(tmp_path: Path) -> None
     assert "**frequent mIoU +" in page.read_text()
     assert "in parts of the classes for 1" in page.read_text()
     assert page.read_text().count(f"- Over the 2 classes that {ENOUGH} images or more show: **seb vs baseline +") == 2
+
+
+def test_rows_scored_on_other_images_have_no_column_of_classes_that_only_some_of_them_show_often(tmp_path: Path) -> None:
+    def other_images(content: dict[str, Any]) -> None:
+        content["manifests"]["val"] = "c" * 64
+
+    builder = StudyBuilder(tmp_path / "study", mixed=True)
+    builder.row("baseline", 0.6, counts=shown_in(ENOUGH - 1))
+    builder.row("seb", 0.8, options={"seb": "product"}, on="baseline", counts=shown_in(1), change=other_images)
+    study = load_study(builder.finish())
+    assert by_images(study) is None
+    assert not any(column.key == "frequent" for column in build_table(study).columns)

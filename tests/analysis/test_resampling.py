@@ -11,7 +11,7 @@ from scipy import stats
 from exfuse.analysis import draws as draws_module
 from exfuse.analysis.draws import draws
 from exfuse.analysis.noise import Noise
-from exfuse.analysis.resampling import Resampled
+from exfuse.analysis.resampling import OneGroupError, Resampled
 from exfuse.errors import UserError
 from exfuse.metrics.iou import mean_iou
 from exfuse.metrics.means import Means
@@ -226,12 +226,20 @@ def test_missing_runs_and_cells_are_named(cells):
 def test_images_that_cannot_be_resampled_are_refused():
     with pytest.raises(UserError, match="1 resamples"):
         Resampled(additive({"row": {0: made_up(0.7, 0)}}), resamples=1)
-    assert "1 image cannot" in refusal({"row": {0: made_up(0.7, 0, images=1)}})
     assert "No labelled pixel" in refusal({"row": {0: np.zeros((5, 3, 3), np.int64)}})
     nearly_void = np.zeros((5, 3, 3), np.int64)
     nearly_void[0, 0, 0] = 1
     with pytest.raises(UserError, match="too few images are labelled"):
         contrast({"row": {0: nearly_void}}, {"row": 1}, resamples=100)
+
+
+def test_a_single_image_says_nothing_of_others_and_seeds_alone_make_the_interval():
+    rows = {name: {seed: made_up(quality, seed, images=1) for seed in (0, 1, 2)} for name, quality in (("a", 0.7), ("b", 0.6))}
+    found = contrast(rows, {"a": 1, "b": -1}, resamples=100)
+    assert (found.resampled, found.units.kind, found.images) == ("seeds", "nothing", 1)
+    assert found.low < found.estimate < found.high
+    with pytest.raises(OneGroupError):
+        contrast({name: {0: runs[0]} for name, runs in rows.items()}, {"a": 1, "b": -1}, resamples=100)
 
 
 def test_a_full_size_comparison_takes_less_than_three_seconds():

@@ -218,11 +218,16 @@ def test_completion_knows_verbs_groups_options_and_keys() -> None:
     assert "backbone=" in handed_on.split()
 
 
-def test_whatever_is_asked_to_end_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "work", "words"),
+    [("exfuse.sweeps.watching", "watch", ["study", "watch"]), ("exfuse.config.read", "describe", ["train", "trainer=cpu"])],
+    ids=["watching", "about to train"],
+)
+def test_whatever_is_asked_to_end_says_so(tmp_path: Path, module: str, work: str, words: list[str]) -> None:
     """By SIGTERM, by which schedulers end what somebody started, as by Ctrl-C."""
-    work = "lambda sweep: (print('at it', flush=True), time.sleep(60))"
-    code = f"import time; from exfuse.sweeps import watching; watching.watch = {work}; from exfuse.__main__ import main; main()"
-    words = [sys.executable, "-c", code, "study", "watch"]
+    slow = "lambda *_, **__: (print('at it', flush=True), time.sleep(60))"
+    code = f"import time, {module}; {module}.{work} = {slow}; from exfuse.__main__ import main; main()"
+    words = [sys.executable, "-c", code, *words]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "at it\n"

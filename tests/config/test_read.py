@@ -289,7 +289,7 @@ def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_n
         "# Mine.\ntitle: mine\nshort: MINE\norder: 9\nbaseline: plain\npaper: null\nplace: levels\n"
     )
     plain = folder / "technique" / "mine" / "plain.yaml"
-    text = "# Nothing.\n_target_: torch.nn.LayerNorm\n_partial_: true\nnormalized_shape: 8\neps: 1e-5\n"
+    text = "# Nothing.\n_target_: torch.nn.Identity\n_partial_: true\nnormalized_shape: 8\neps: 1e-5\n"
     plain.write_text(text)
     try:
         search_path.use_words(["train", "--config-dir", str(folder)])
@@ -302,6 +302,18 @@ def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_n
         search_path.use_words(["train", "--config-dir", str(other)])
         with pytest.raises(ConfigError, match=r"technique/mine=plain: normalized_shape refers to another setting"):
             describe_run(["seed=1"])
+        for code in (
+            "torch.nn.LayerNorm",
+            "exfuse.techniques.embedding_branch.ProductEmbedding",
+            "exfuse.models.decoder.Decoder",
+        ):
+            acting = tmp_path / code
+            shutil.copytree(folder, acting)
+            (acting / plain.relative_to(folder)).write_text(f"# Acts.\n_target_: {code}\n_partial_: true\n")
+            search_path.use_words(["train", "--config-dir", str(acting)])
+            wanted = "Let it name exfuse.techniques.embedding_branch.NoEmbedding or torch.nn.Identity"
+            with pytest.raises(ConfigError, match=rf"technique/mine=plain names {code}, but .* no record says so. {wanted}"):
+                describe_run(["seed=1"])
     finally:
         search_path.use([])
 

@@ -379,8 +379,8 @@ def add(tmp_path):
         for group in ("slot", f"technique/{name}"):
             (tmp_path / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "slot" / f"{name}.yaml").write_text(SLOT.format(name=name, order=order, place=place))
-        for option in ("none", "on"):
-            text = f"# A test's.\n_target_: {target}\n_partial_: true\nname: {name}-{option}\n"
+        for option, code in (("none", "torch.nn.Identity"), ("on", target)):
+            text = f"# A test's.\n_target_: {code}\n_partial_: true\nname: {name}-{option}\n"
             (tmp_path / "technique" / name / f"{option}.yaml").write_text(text)
         files.set_config_dirs([tmp_path])
         variants._read.cache_clear()
@@ -395,7 +395,8 @@ def test_several_techniques_act_on_levels_and_scores_in_the_tables_order(add, co
     where = (("late", "levels", 7), ("early", "levels", 3.5), ("after", "scores", 9), ("before", "scores", 8))
     for name, place, order in where:
         add(name, place, order)
-    config = compose_config("backbone=resnet_tiny", "technique/seb=product", "technique/late=on", "technique/dap=wide")
+    on = [f"technique/{name}=on" for name, *_ in where]
+    config = compose_config("backbone=resnet_tiny", "technique/seb=product", *on, "technique/dap=wide")
     model = build_model(config, 4).eval()
     assert model.on_levels == ("technique_early", "embedding", "technique_late")
     assert model.on_scores == ("technique_before", "technique_after")
@@ -405,7 +406,7 @@ def test_several_techniques_act_on_levels_and_scores_in_the_tables_order(add, co
     for form in (model, fuse(model), copy.deepcopy(model).train()):
         Scale.called.clear()
         scores = form(image).scores
-        assert Scale.called == ["early-none", "late-on", "before-none", "after-none"]
+        assert Scale.called == ["early-on", "late-on", "before-on", "after-on"]
     with torch.no_grad():
         torch.testing.assert_close(fuse(model)(image).scores, model(image).scores, rtol=1e-4, atol=1e-4)
         scores = model(image).scores
@@ -430,7 +431,7 @@ def test_code_of_ones_own_that_fails_is_named_in_a_line(add, compose_config):
 def test_what_a_model_shares_with_one_without_a_technique_starts_the_same(add, compose_config):
     without = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
     add("early", "levels", 3.5)
-    model = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product"), 4).state_dict()
+    model = build_model(compose_config("backbone=resnet_tiny", "technique/seb=product", "technique/early=on"), 4).state_dict()
     assert model.keys() - without.keys() == {"technique_early.factor"}
     assert all(torch.equal(value, model[name]) for name, value in without.items())
 
@@ -445,7 +446,7 @@ def test_the_values_that_a_constructor_gives_stay_and_follow_from_seed_and_name_
     assert gate.drawn.weight.std() > 2
     add("other", "scores", 8, "tests.models.test_places.Gate")  # draws before it
     torch.manual_seed(7), random.seed(7), np.random.seed(7)
-    beside = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on"), 4)
+    beside = build_model(compose_config("backbone=resnet_tiny", "technique/mine=on", "+technique/other=on"), 4)
     same = beside.technique_mine
     assert all(torch.equal(value, same.state_dict()[name]) for name, value in gate.state_dict().items())
     assert torch.equal(gate.lost, same.lost)

@@ -97,6 +97,9 @@ def test_counts_are_read_when_asked_for_and_verified(tmp_path):
         damaged.counts()
 
 
+ABOVE = {"row": "seb", "lies": "above", "of": ["baseline"]}
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -105,6 +108,9 @@ def test_counts_are_read_when_asked_for_and_verified(tmp_path):
         (lambda study: study.update(rows=[]), "has no rows"),
         (lambda study: study["rows"][1].update(on="nothing"), "row seb builds on 'nothing', which is no other row"),
         (lambda study: study["rows"][1].update(on="seb"), "row seb builds on 'seb', which is no other row"),
+        (lambda study: study["rows"][0].update(on="seb"), "rows build on each other in a circle: baseline, seb, baseline"),
+        (lambda study: study.update(claims=2 * [ABOVE]), "that seb lies above baseline is claimed twice"),
+        (lambda study: study.update(claims=[ABOVE | {"of": ["baseline", "baseline"]}]), "claim about seb names baseline twice"),
         (lambda study: study["rows"][1].update(name="baseline", on=None), "two rows are called baseline"),
         (lambda study: study["rows"][1]["runs"].update({"0": "../../etc/passwd"}), "which is no run's key"),
         (lambda study: study["rows"][1].pop("decoder"), "is not a whole study: .*decoder"),
@@ -129,7 +135,7 @@ def test_a_study_that_is_no_json_object_is_refused(tmp_path, text):
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"No .*study\.json"):
+    with pytest.raises(UserError, match=r"holds no study\.json"):
         load_study(tmp_path)
 
 

@@ -17,11 +17,16 @@ class Shown(NamedTuple):
 
 
 def by_images(study: Study) -> Shown | None:
-    """A study's classes by how many of its images show them; None where none is rare, fewer than two are frequent, or scores
-    are no counts of pixels."""
-    runs = ((run, run.done) for row in study.rows for run in row.runs.values())
-    run, record = next(((run, done) for run, done in runs if done is not None and done.scored), (None, None))
-    if run is None or record is None or not isinstance(areas := run.additive(), Areas):
+    """A study's classes by how many of its images show them.
+
+    None where none is rare, fewer than two are frequent, runs were scored on different images, or scores are no counts of
+    pixels.
+    """
+    runs = [(run, record) for row in study.rows for run in row.runs.values() if (record := run.done) is not None]
+    if not runs or len({record.manifests["val"] for _, record in runs}) > 1:
+        return None
+    run, record = runs[0]
+    if not record.scored or not isinstance(areas := run.additive(), Areas):
         return None
     shown = sorted(zip(record.scores.iou, (areas.true > 0).sum(0).tolist(), strict=False), key=lambda one: one[1])
     frequent = [name for name, images in shown if images >= ENOUGH]

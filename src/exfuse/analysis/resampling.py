@@ -63,7 +63,7 @@ class Resampled(Generic[Cell]):
 
     Raises:
         UserError: if there is no cell, a cell has no run, runs differ in images, classes or truth, the grouping is of other
-            images, or there are less than two images or resamples.
+            images, or there are less than two resamples.
         TooFewLabelledError: if so few images have labelled pixels that a resample may miss them all.
 
     **What is drawn**, see `Units`. Images that stand alone are drawn one by one. Groups (of a patient, a scan, a video) are
@@ -96,7 +96,7 @@ class Resampled(Generic[Cell]):
         self._resamples, self._draws_seed = resamples, seed
         groups = _groups(grouping, self.images)
         ordered = grouping is not None and grouping.ordered
-        self._frames = groups if ordered and len(groups) <= _SEQUENCES else None
+        self._frames = groups if ordered and len(groups) <= _SEQUENCES and self.images > 1 else None
         self._sizes = np.array([len(group) for group in groups], np.float64)
         self._seeds = {cell: sorted(by_seed) for cell, by_seed in cells.items()}
         runs = {(cell, number): each for cell, by_seed in cells.items() for number, each in by_seed.items()}
@@ -133,7 +133,7 @@ class Resampled(Generic[Cell]):
         part = self._by_seed(weights, seeds)
         units = self._units(part)
         if units.kind == NOTHING and part.seeds == 1:
-            raise OneGroupError("All images are one group and there is one seed: train another seed, or score other groups.")
+            raise OneGroupError("One image, or one group, and one seed: train another seed, or score other images.")
         return self._interval(part, units, level)
 
     def by_seed(self, weights: Mapping[Cell, float]) -> tuple[Floats, Floats]:
@@ -280,8 +280,6 @@ def _check(cells: Mapping[Cell, Mapping[int, Additive]]) -> int:
                     f"those of {first}, first in image {np.argmax((true != reference).any(1))}. Score them on the same data."
                 )
     assert reference is not None  # every cell has a run
-    if len(reference) < 2:
-        raise UserError(f"{len(reference)} image cannot be resampled: score the runs on two or more.")
     if not reference.any():
         raise TooFewLabelledError("No labelled pixel in any image: there is nothing to score. Check the masks.")
     return len(reference)

@@ -52,8 +52,7 @@ def run(command: Command) -> None:
         try:
             search_path.use_words(command.arguments)
             check_groups(arguments.overrides)
-            # what goes on from its last epoch has its own way to end
-            with handling([] if command.verb.name in _LASTING else [signal.SIGTERM], _interrupt):
+            with handling([signal.SIGTERM], _interrupt):  # a training has its own way to end
                 _run_hydra(
                     arguments, parser, _task(command, arguments.overrides, wants_trace), str(CONFIG_DIR), command.verb.config
                 )

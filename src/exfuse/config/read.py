@@ -249,6 +249,16 @@ def _check_baseline(slot: str, option: Mapping[str, Any]) -> None:
     """
     group = f"technique/{slot}"
     usual = search_path.read_whole(group, option[_LAST])
+    places = {one.name: one.place for one in variants.techniques()}
+    if slot not in {one.name for one in variants.own()}:
+        alike = [one for one in variants.own() if one.place == places[slot]]
+        nothing = [str(search_path.read_whole(f"technique/{one.name}", one.baseline)["_target_"]) for one in alike]
+        nothing.append("torch.nn.Identity")
+        if (target := usual.get("_target_")) not in nothing:
+            raise ConfigError(
+                f"{group}={option[_LAST]} names {target}, but it is the baseline of slot {slot}: runs that do not choose the "
+                f"technique have it, and no record says so. Let it name {' or '.join(nothing)}, or choose another baseline."
+            )
     for name, value in usual.items():
         if "${" in str(value):
             raise ConfigError(

@@ -59,7 +59,7 @@ def check_header(group: str, name: str) -> None:
     if path is None or usual is None:
         return
     read(path)  # which says what is no YAML
-    own, other = (re.match(r"\s*#\s*@package\s+_global_\s", one.read_text(encoding="utf-8")) for one in (path, usual))
+    own, other = (re.match(r"\s*#\s*@package\s+_global_\b", one.read_text(encoding="utf-8-sig")) for one in (path, usual))
     if other and not own:
         raise ConfigError(
             f"{path}: its first line has to be '# @package _global_', without which nothing that it sets reaches anything."

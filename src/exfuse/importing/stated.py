@@ -1,5 +1,6 @@
 """What files of other code say in words: what a run is, what holds for all of a folder, what columns and images are called."""
 
+import codecs
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -129,6 +130,7 @@ def read_stated(path: Path, kind: type[Any], what: str) -> Any:
     content, remedy = read_bytes(path, _TEXT_BYTES), f"It has the keys {', '.join(kind.__struct_fields__)}. {PAGE}"
     try:
         if path.suffix == ".json":
+            content = content.removeprefix(codecs.BOM_UTF8)
             msgspec.json.decode(content)  # which takes no NaN
             plain = json.loads(content, object_pairs_hook=_once)
         else:

@@ -52,10 +52,10 @@ def read_lines(path: Path, wanted: Mapping[str, str], columns: Columns) -> Itera
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from error
-    head = text.partition("\n")[0]
+    head = text.lstrip("\r\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
     try:
-        titles = [title.strip() for title in next(reader)]
+        titles = [title.strip() for title in next(filter(any, reader))]
         places = _places(path, titles, wanted)
         fixed = columns.seed if columns.seed.isdecimal() else ""
         for cells in reader:

@@ -140,6 +140,12 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
     for name, on in rows.items():
         if on is not None and (on not in rows or on == name):
             raise UserError(f"{path}: row {name} builds on {on!r}, which is no other row. {there}")
+    for name in rows:
+        way = [name]
+        while (on := rows[way[-1]]) is not None and on not in way:
+            way.append(on)
+        if on == name:
+            raise UserError(f"{path}: rows build on each other in a circle: {', '.join([*way, name])}. Let one build on none.")
     if study.edge_radius not in (None, *RADII):
         radii = ", ".join(map(str, RADII))
         raise UserError(f"{path}: edge_radius is {study.edge_radius}, expected one of {radii} (px) or null.")
@@ -148,6 +154,10 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
             raise UserError(f"{path}: a claim speaks of {wrong[0]!r}, which is no row. {there}")
         if not claim.of or claim.row in claim.of:
             raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
+        if twice := repeated(claim.of):
+            raise UserError(f"{path}: a claim about {claim.row} names {twice[0]} twice. Name it once.")
+    if twice := repeated(f"{claim.row} lies {claim.lies} {other}" for claim in study.claims for other in claim.of):
+        raise UserError(f"{path}: that {twice[0]} is claimed twice. Claim it once.")
     factors, slots = study.factors or [], [*slots]
     if unknown := [name for name in factors if name not in slots]:
         raise UserError(

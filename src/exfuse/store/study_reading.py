@@ -36,6 +36,8 @@ def load_study(folder: Path, measured: bool = True) -> Study:
             the finished runs differ in a setting that a table must hold fixed and the study is not ``mixed``.
     """
     path = folder / FILE
+    if not path.exists():
+        raise UserError(f"{folder} holds no {FILE}. A sweep writes one (conf/study/), or exfuse study import.")
     remedy = f"Move the folder {folder} away and run the study's sweep again."
     file = read_json(path, StudyFile, "a whole study", remedy, SCHEMA)
     check_file(file, path)

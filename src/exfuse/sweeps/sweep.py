@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from exfuse.config import search_path
 from exfuse.errors import ConfigError
+from exfuse.store.checked import read_json
 from exfuse.store.grouping import COLUMN, GroupRule
-from exfuse.store.study_file import FILE as STUDY_FILE, check_place
+from exfuse.store.study_file import FILE as STUDY_FILE, SCHEMA, StudyFile, check_place
 from exfuse.sweeps.declared import DeclaredStudy, read_study
 from exfuse.sweeps.stages import Plan
 from exfuse.sweeps.tuning import Job, overridden_key
@@ -79,8 +80,11 @@ def read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) ->
     typed_output = config.sweep.output
     if not isinstance(typed_output, (str, type(None))):
         raise ConfigError(f"sweep.output={typed_output}: expected the path of a folder; quote a number: sweep.output='\"3\"'.")
-    if (known := config.sweep.get("known")) is not None and not (Path(str(known)) / STUDY_FILE).is_file():
-        raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {STUDY_FILE}.")
+    if (known := config.sweep.get("known")) is not None:
+        file = Path(str(known)) / STUDY_FILE
+        if not file.is_file():
+            raise ConfigError(f"sweep.known={known}: expected a study's folder, with its {STUDY_FILE}.")
+        read_json(file, StudyFile, "a whole study", "Copy it anew.", SCHEMA)
     sweep = Sweep(
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),

@@ -82,6 +82,8 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
     kinds = {one.interval.units.kind for one in compared if one.interval}
     row = study.row(next(one.row for one in compared if one.interval))
     grouping = study.grouping(next(run for run in row.runs.values() if run.done))
+    if grouping is None and kinds == {NOTHING}:
+        return ["One image was scored, which says nothing of others: intervals are over seeds alone."]
     if grouping is None or kinds == {IMAGES}:
         return []
     names = list(dict.fromkeys(grouping.groups))
@@ -98,7 +100,7 @@ def about_columns(study: Study) -> list[str]:
     """What the columns beside the score are of."""
     said = []
     if found := by_images(study):
-        shown = ", ".join(f"{name} {images}" for name, images in found.rare.items())
+        shown = ", ".join(f"{'class ' if name.isdecimal() else ''}{name} {images}" for name, images in found.rare.items())
         said.append(
             f"Frequent: mIoU over the {len(found.frequent)} classes that {ENOUGH} images or more show. The others weigh as "
             f"much in mIoU, though one image may decide them; images that show them: {shown}."
