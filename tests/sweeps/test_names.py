@@ -136,7 +136,7 @@ def test_an_unnamed_sweep_has_a_folder_of_its_own_which_the_same_command_finds_a
     assert one.study.name.startswith("multirun-")
     assert sweep(tmp_path, "+ablation=seb,ecre", "seed=0,1", "paths.runs=elsewhere").study == one.study
     assert sweep(tmp_path, "+ablation=seb,dap", "seed=0,1").study != one.study
-    assert one.command == "exfuse train +ablation=seb,ecre seed=0,1"
+    assert one.command == "exfuse train -m +ablation=seb,ecre seed=0,1"
 
 
 def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,13 @@ def mask(labelled: int) -> torch.Tensor:
     return torch.tensor([0] * labelled + [VOID] * (4 - labelled), dtype=torch.uint8).view(1, 2, 2)
 
 
-def fit(losses, parts: int = 1, stop_after: int | None = None, minimised=None) -> TrainingHealth:
+def fit(losses, parts: int = 1, stop_after: int | None = None, minimised=None, recipe: float = 0.0) -> TrainingHealth:
     """Go through a training of nine steps, each divided into so many parts; killed and resumed after some epochs, if asked."""
     health = TrainingHealth()
     trainer = SimpleNamespace(
         global_step=0,
         callback_metrics={},
-        optimizers=[SimpleNamespace(param_groups=[{"lr": RATES[0]}])],
+        optimizers=[SimpleNamespace(param_groups=[{"lr": RATES[0], "initial_lr": recipe}])],
         strategy=SimpleNamespace(reduce=lambda sums, **_: sums),
     )
     task = SimpleNamespace(device="cpu", first_gradients={"decoder": 1.0})
@@ -49,6 +49,11 @@ def fit(losses, parts: int = 1, stop_after: int | None = None, minimised=None) -
                 health.on_train_batch_end(trainer, task, None, {"mask": mask(PIXELS[step])}, step)
         health.on_train_epoch_end(trainer, task)
     return health
+
+
+def test_a_training_that_ends_within_its_warm_up_has_not_left_it_where_the_rate_falls() -> None:
+    assert fit(LOSSES, recipe=max(RATES)).highest is not None
+    assert fit(LOSSES, recipe=2.1 * max(RATES)).highest is None
 
 
 def expected(epoch: int) -> float:

@@ -34,6 +34,7 @@ from exfuse.store.outcome import RunProgress
 from exfuse.store.record import FAILED, INTERRUPTED, RUNNING, Environment, Health, Record
 from exfuse.tasks.finite import FiniteNumbers
 from exfuse.tasks.optimised import OptimisedTask
+from exfuse.tasks.schedule import LEAST_PEAK
 from exfuse.tasks.step_seeds import StepSeeds
 from exfuse.tasks.stopping import Stopping, TimeLimit, planned_steps
 from exfuse.tasks.sync_batch_norm import SyncBatchNormAnywhere
@@ -43,7 +44,6 @@ from exfuse.tracking.progress import ProgressBar, ProgressLines
 from exfuse.tracking.run_info import run_info
 
 _LOOKS = 1000  # at most, along a schedule
-_LEAST_PEAK = 0.5  # of the recipe's rate, that a schedule reaches at some step
 _ROUNDED = -1e-6  # what a factor that ends at 0 may come to
 _Described = RunDescription | PretrainingDescription
 # What Lightning says against what was chosen here.
@@ -209,10 +209,11 @@ class RateWarning(Callback):
                         f"recipe.schedule: at step {step} the learning rate is {factor} of what the recipe says. Expected 0 or "
                         "more."
                     )
-            if (peak := max(factors.values())) < _LEAST_PEAK:
+            if (peak := max(factors.values())) < LEAST_PEAK:
                 complain(
                     f"the learning rate never exceeds {100 * peak:.0f} % of what the recipe says: its schedule warms up for "
-                    f"most of this training's {plural(steps, 'step')}. Train longer, or shorten the schedule's warm-up.",
+                    f"most of this training's {plural(steps, 'step')}. Train longer, or shorten that (such as "
+                    "recipe.schedule.warmup_steps).",
                     "Warning",
                 )
 

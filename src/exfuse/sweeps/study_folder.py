@@ -57,8 +57,9 @@ def looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
 
 
 def _unspent(command: str) -> str:
-    """A sweep's command without what it may spend, which may be raised."""
-    return shlex.join(word for word in shlex.split(command) if not overridden_key(word).startswith("sweep.most"))
+    """A sweep's command without what it may spend, which may be raised, and without -m, which was not always noted."""
+    words = [word for word in shlex.split(command) if word != "-m"]
+    return shlex.join(word for word in words if not overridden_key(word).startswith("sweep.most"))
 
 
 def _data(runs: Iterable[RunFolder]) -> set[str]:

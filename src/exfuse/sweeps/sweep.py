@@ -89,7 +89,7 @@ def read_sweep(config: DictConfig, tabulates: bool, jobs: Sequence[Job] = ()) ->
         folder=Path(hydra.sweep.dir),
         study=replace(named, groups=named.groups or _groups(config)),
         output=Path(typed_output) if typed_output else None,
-        command=shlex.join([*shlex.split(command), *search_path.folders_as_typed()]),
+        command=shlex.join([*_started(command, "study" in config), *search_path.folders_as_typed()]),
         mixed=config.sweep.mixed or "study" not in config,  # a multirun may well sweep a setting; its table marks it
         waits=config.sweep.missing != "skip",
         queued="slurm" in str(hydra.launcher._target_).lower(),  # its jobs outlive this process
@@ -106,6 +106,12 @@ def _groups(config: DictConfig) -> GroupRule | None:
     data = config.get("data") or {}
     by = data.get("groups")
     return None if by in (None, COLUMN) else GroupRule(by, data.get("ordered", False))
+
+
+def _started(command: str, of_study: bool) -> list[str]:
+    """The words that start it: of a sweep that no study declares with what says that it is one."""
+    exfuse, verb, *overrides = shlex.split(command)
+    return [exfuse, verb, *([] if of_study else ["-m"]), *overrides]
 
 
 def _command(verb: str, overrides: Sequence[str]) -> str:

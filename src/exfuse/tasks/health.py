@@ -12,12 +12,14 @@ from torch import Tensor
 from exfuse.models.segmenter import Segmenter
 from exfuse.palette import VOID
 from exfuse.store.record import Health
+from exfuse.tasks.schedule import LEAST_PEAK
 
 
 class TrainingHealth(Callback):
     """Watches a whole ``fit``. Its state travels in checkpoints, so that a resumed run knows what one that never stopped knows.
 
-    Warm-up is over at the first step after which the learning rate does not rise.
+    Warm-up is over at the first step after which the learning rate does not rise, once it was near what the recipe says: it
+    falls in a training that ends within its warm-up, too.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ class TrainingHealth(Callback):
             return  # a part of a step, its gradients accumulated
         rate, before = _rate(trainer), self._rate
         self._rate, self._steps = rate, trainer.global_step
-        self.warm = self.warm or rate <= before
+        self.warm = self.warm or (rate <= before and before >= LEAST_PEAK * _rate(trainer, "initial_lr"))
         if self.first is None:
             self.first, self.gradients = self._mean(trainer, self._step), task.first_gradients  # type: ignore[assignment]
         if self.warm:
@@ -110,5 +112,5 @@ def _correlation(one: float, other: float, one_2: float, other_2: float, both: f
     return (both - one * other / number) / math.sqrt(spread) if spread > 0 and math.isfinite(spread) else 0.0
 
 
-def _rate(trainer: pl.Trainer) -> float:
-    return float(trainer.optimizers[0].param_groups[0]["lr"])
+def _rate(trainer: pl.Trainer, which: str = "lr") -> float:
+    return float(trainer.optimizers[0].param_groups[0].get(which, 0.0))

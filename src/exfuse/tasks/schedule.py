@@ -7,6 +7,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from exfuse.limits import NonNegative, NonNegativeFloat, Share
 
+LEAST_PEAK = 0.5  # of a recipe's learning rate, chosen: a training that never comes so far has not left its warm-up
+
 
 def poly(optimizer: Optimizer, steps: int, power: NonNegativeFloat, warmup_steps: NonNegative) -> LambdaLR:
     """``lr * (1 - step / steps)^power``, after a linear rise over the first ``warmup_steps``.
