@@ -225,3 +225,17 @@ def test_a_run_in_training_does_not_go_through_a_link_that_is_called_as_it_is(co
     assert run.path.is_dir()
     assert command("runs", "rm", str(link), "yes=true")[0] == 0
     assert not run.path.exists()
+
+
+def test_runs_of_other_data_or_recipes_are_told_apart_by_their_columns(
+    command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for key, recipe, batch_size in (("0a" * 8, "small", 8), ("0b" * 8, "scenes", 16)):
+        folder = RunFolder(runs, key)
+        record = folder.record()
+        assert record is not None
+        config = record.config | {"recipe": {"epochs": 12, "batch_size": batch_size}}
+        folder.write(replace(record, config=config, choices=record.choices | {"recipe": recipe}))
+    _, out, _ = command("runs", f"paths.runs={runs}")
+    assert "batch_size" not in out

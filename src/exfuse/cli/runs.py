@@ -15,7 +15,7 @@ from exfuse.files import as_json
 from exfuse.limits import Seed
 from exfuse.store.consistency import told_apart
 from exfuse.store.folder import Listed, RunFolder, list_runs, size_of
-from exfuse.store.record import RECORD
+from exfuse.store.record import RECORD, Record
 from exfuse.terminal import Console, RichTable
 
 _WIDE = 100  # characters, from which there is room for a time of day
@@ -70,7 +70,10 @@ def list_all(
         )
 
     runs = list_runs(Path(paths_runs))
-    differing = told_apart([run.record for run in runs if run.record])
+    alike = dict[tuple[str, str | None], list[Record]]()  # data and recipe have columns of their own
+    for record in (run.record for run in runs if run.record):
+        alike.setdefault((record.data, record.choices.get("recipe")), []).append(record)
+    differing = {key: told for records in alike.values() for key, told in told_apart(records).items()}
     rows = [row for run in runs if is_wanted(run, row := _row(run)._replace(differs=differing.get(run.folder.key, "")))]
     if sort != "date":  # in which they are
         rows.sort(key=lambda row: ((value := getattr(row, sort)) is None, "" if value is None else value))
@@ -95,7 +98,7 @@ def list_all(
         about = Text(row.name).append("".join(f"\n{one}" for one in row.differs.split(", ") if one), "dim")
         size, date = f"{row.size / 1e6:,.0f}", row.date[: 16 if wide else 10]
         table.add_row(about, row.data, row.recipe, str(row.seed), ending, score, date, size, row.key[:8])
-    console.print(table if rows else f"No such run in {paths_runs}.")
+    console.print(table if rows else f"No such run in {paths_runs}: exfuse train makes them.")
 
 
 def show(run: str, json: bool) -> None:
