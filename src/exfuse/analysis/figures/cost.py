@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 Line = tuple[tuple[float, float], tuple[float, float]]
 _MOST_NAMES = 14  # rows whose names fit beside their points
 _LINE_POINTS = 60  # at which a line is seen
+_CUT = 100  # times as bad as a name that covers something
 _DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typographic points
 
 
@@ -161,7 +162,8 @@ def _free_place(
     boxes = _boxes(centre + offsets, width, height)
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     near = taken[(taken[:, 2:] > low).all(1) & (taken[:, :2] < high).all(1)]  # the others touch no place
-    blocked = _shared_areas(boxes, near).sum(1) + width * height - _shared_areas(boxes, inside[None])[:, 0]
+    outside = width * height - _shared_areas(boxes, inside[None])[:, 0]  # where a name is cut off
+    blocked = _shared_areas(boxes, near).sum(1) + _CUT * outside
     led = _are_led(offsets, boxes, centre, centres)
     for start, end in leaders:
         blocked += led * width * height * _cross(centre, centre + offsets, start, end)
