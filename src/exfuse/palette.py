@@ -75,8 +75,8 @@ def voc_palette() -> np.ndarray:
     return palette
 
 
-def palette_image(ids: np.ndarray, colours: int = 256) -> Image.Image:
-    """A mask (H, W) of uint8 ids as an image of mode P, with the first ``colours`` of VOC's palette."""
+def palette_image(ids: np.ndarray, colours: int = 256, palette: np.ndarray | None = None) -> Image.Image:
+    """A mask (H, W) of uint8 ids as an image of mode P, with the first ``colours`` of a palette (256, 3), VOC's for None."""
     mask = Image.fromarray(ids)
-    mask.putpalette(voc_palette()[:colours].tobytes())
+    mask.putpalette((voc_palette() if palette is None else palette)[:colours].tobytes())
     return mask

@@ -20,7 +20,7 @@ from exfuse.errors import CheckpointError, UserError, user_error
 from exfuse.exporting.command import agreement, export
 from exfuse.exporting.formats import FORMATS, describe_file
 from exfuse.files import write_atomically
-from exfuse.palette import voc_palette
+from exfuse.palette import class_palette
 from exfuse.runs.checkpoint import SealedCheckpointIO, load_checkpoint
 from tests import entry_points
 from tests.exporting.conftest import CLASSES, NORMALISATION
@@ -112,7 +112,7 @@ def test_the_file_alone_says_how_to_use_it(exported_run):
     assert {"mean": about["mean"], "std": about["std"]} == NORMALISATION
     assert (about["run"], about["commit"], about["label"], about["long_side"]) == (run.key, "c0ffee", "variant", None)
     assert (about["upright"], about["size"]) == (True, None)
-    assert about["palette"] == voc_palette()[: len(CLASSES)].ravel().tolist()
+    assert about["palette"] == class_palette(CLASSES)[: len(CLASSES)].ravel().tolist()
     assert "at least 33" in about["sizes"]
     assert {name: json.dumps(value) for name, value in about.items()} == describe_file(run.record(), CLASSES, about["sizes"])
 
@@ -218,7 +218,7 @@ def test_a_description_is_text_that_says_the_same(exported_run):
     record = exported_run[0].record()
     said = {name: json.loads(text) for name, text in describe_file(record, ["a"], "any").items()}
     assert (said["run"], said["label"], said["commit"]) == (record.key, record.label, record.environment.commit)
-    assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 0, 0], "any")
+    assert (said["classes"], said["palette"], said["sizes"]) == (["a"], [0, 128, 255], "any")
     assert said["mean"] == record.config["backbone"]["normalisation"]["mean"]
     assert said["long_side"] == record.config["recipe"]["long_side"]
     fixed = {name: json.loads(text) for name, text in describe_file(record, ["a"], "67x90", [67, 90]).items()}

@@ -14,10 +14,11 @@ from PIL import Image
 
 from exfuse.composition import reading
 from exfuse.composition.segmentation import build_eval_transform
+from exfuse.data.scenes_objects import CLASSES
 from exfuse.data.split import Split
 from exfuse.errors import CheckpointError, ConfigError, DataError, UserError
 from exfuse.files import outputs, write_atomically
-from exfuse.palette import voc_palette
+from exfuse.palette import class_palette
 from exfuse.runs.asked import masks_made_of
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.runs.comparison import compare
@@ -79,7 +80,7 @@ def test_photographs_get_palette_masks_of_their_own_size(finished_run: RunFolder
     assert mask.mode == "P"
     assert np.asarray(mask).shape == photo.shape[:2]
     assert int(np.asarray(mask).max()) < 11
-    assert mask.getpalette()[:33] == voc_palette()[:11].ravel().tolist()
+    assert mask.getpalette()[:33] == class_palette(CLASSES)[:11].ravel().tolist()  # as in every picture
     assert (tmp_path / "out" / "cat_overlay.png").stat().st_size > 0
     model, config, _ = load_checkpoint(finished_run.path)  # unfused
     with torch.inference_mode():

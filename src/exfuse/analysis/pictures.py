@@ -33,9 +33,9 @@ def overlay(image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> NDArr
     return np.where(keep[..., None], image, blend).astype(np.uint8)
 
 
-def save_mask(path: Path, ids: Ids) -> None:
-    """Write ids (H, W) as a palette PNG with VOC's colours, atomically."""
-    write_atomically(path, lambda scratch: palette_image(ids).save(scratch))
+def save_mask(path: Path, ids: Ids, classes: Sequence[str]) -> None:
+    """Write ids (H, W) as a palette PNG in the colours that these classes have in every picture, atomically."""
+    write_atomically(path, lambda scratch: palette_image(ids, palette=class_palette(classes)).save(scratch))
 
 
 def save_overlay(path: Path, image: NDArray[np.uint8], ids: Ids, classes: Sequence[str]) -> None:

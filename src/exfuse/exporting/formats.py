@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from exfuse.limits import Size
-from exfuse.palette import voc_palette
+from exfuse.palette import class_palette
 from exfuse.store.record import Record
 
 Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # from images (B, channels, H, W) to scores (B, C, H, W)
@@ -59,7 +59,7 @@ def describe_file(record: Record, classes: Sequence[str], sizes: str, size: Size
         "size": size,
         "long_side": None if size else record.config["recipe"]["long_side"],
         "scaling": "bilinear, of the four nearest pixels alone: OpenCV's INTER_LINEAR; PIL's BILINEAR smooths",
-        "palette": voc_palette()[: len(classes)].ravel().tolist(),
+        "palette": class_palette(classes)[: len(classes)].ravel().tolist(),
         "sizes": sizes,
         "input": f"image: float32 (batch, {channels}, height, width){told}; (pixel / 255 - mean) / std",
         "output": "scores: float32 (batch, classes, height, width), before softmax; a pixel's class is the argmax",

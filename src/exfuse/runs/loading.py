@@ -20,7 +20,7 @@ from exfuse.devices import choose_device
 from exfuse.errors import DataError, UserError
 from exfuse.models.segmenter import Segmenter
 from exfuse.models.upsample import at_size
-from exfuse.palette import voc_palette
+from exfuse.palette import class_palette
 from exfuse.runs.asked import say_if_unfinished
 from exfuse.runs.checkpoint import load_checkpoint
 from exfuse.store.find import find_run
@@ -53,7 +53,7 @@ class TrainedModel:
         bands: Bands = RGB,
     ) -> None:
         self.model, self.transform, self.classes, self.upright, self.bands = model, transform, tuple(classes), upright, bands
-        self.palette = voc_palette()[: len(self.classes)]
+        self.palette = class_palette(self.classes)[: len(self.classes)]
 
     def predict(self, image: Picture) -> NDArray[np.uint8]:
         """Class ids (H, W) at the image's own size.

@@ -44,5 +44,5 @@ def _predict(run: Path, paths: Sequence[Path], folder: Path, where: torch.device
     asked = ((transform(image), image.shape[:2], (path, image)) for path, image in read)
     for found, (path, image) in prediction.predict(model, asked, where):
         ids = found.numpy()
-        save_mask(folder / f"{path.stem}.png", ids)
+        save_mask(folder / f"{path.stem}.png", ids, classes)
         save_overlay(folder / f"{path.stem}_overlay.png", as_rgb(image), ids, classes)
