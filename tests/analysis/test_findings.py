@@ -152,7 +152,7 @@ def test_an_answer_says_what_was_gained_how_sure_that_is_and_what_the_paper_says
         (lambda text: text.replace("In between.", "It loses (-3.4 [-4, -2])."), "written by hand"),
         (lambda text: text.replace("<!-- end -->", "", 1), "marks make no pairs"),
         (lambda text: text.replace("scores of study", "feelings of study"), "no block is called 'feelings'"),
-        (lambda text: text.replace("scores of study", "scores of nowhere"), r"nowhere/study\.json"),
+        (lambda text: text.replace("scores of study", "scores of nowhere"), r"nowhere holds no study\.json"),
         (lambda text: text.replace("scores of study", "probes of study"), r"probe\.csv is missing"),
     ],
 )
