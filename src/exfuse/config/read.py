@@ -256,8 +256,9 @@ def _check_baseline(slot: str, option: Mapping[str, Any]) -> None:
         nothing.append("torch.nn.Identity")
         if (target := usual.get("_target_")) not in nothing:
             raise ConfigError(
-                f"{group}={option[_LAST]} names {target or 'no code'}, but it is the baseline of slot {slot}: runs that do not choose the "
-                f"technique have it, and no record says so. Let it name {' or '.join(nothing)}, or choose another baseline."
+                f"{group}={option[_LAST]} names {target or 'no code'}, but it is the baseline of slot {slot}: runs that do not "
+                f"choose the technique have it, and no record says so. Let it name {' or '.join(nothing)}, or choose another "
+                "baseline."
             )
     for name, value in usual.items():
         if "${" in str(value):
