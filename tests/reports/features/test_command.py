@@ -188,7 +188,7 @@ def test_what_cannot_be_shown_is_refused_by_name(finished_run: RunFolder, tmp_pa
         (ConfigError, "expected train or val", [run, "split=test"]),
         (ConfigError, r"statistics\.images=-1", [run, "statistics.images=-1"]),
         (ConfigError, r"statistics\.band=-1", [run, "statistics.band=-1"]),
-        (UserError, r"No .*/study\.json", ["study.folder=/no/study"]),
+        (UserError, r"holds no study\.json", ["study.folder=/no/study"]),
         (UserError, "Two checkpoints are of run", [f"checkpoint=[{finished_run.path},{finished_run.last}]"]),
     ):
         with pytest.raises(error, match=words):
