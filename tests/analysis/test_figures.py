@@ -16,7 +16,7 @@ from rich.console import Console
 from exfuse.analysis import letters
 from exfuse.analysis.comparisons import compare_rows
 from exfuse.analysis.figures import classes, cost, ladder, style
-from exfuse.analysis.frontier import dodged
+from exfuse.analysis.frontier import apart, cost_axis
 from exfuse.analysis.rendering import Rendering, render_figures, render_study
 from exfuse.store.study import Study
 from exfuse.store.study_reading import load_study
@@ -243,12 +243,27 @@ def test_writing_figures_is_atomic(tmp_path, monkeypatch):
     assert not list(folder.glob(".*"))
 
 
-def test_rows_of_one_cost_stand_side_by_side_and_others_where_they_are():
-    moved = dodged([1.0, 5.0, 1.0, 1.02, 1.0], 0.1)
+def test_rows_of_one_cost_and_score_stand_side_by_side_and_all_others_where_they_are():
+    points = [(1.0, 7.0), (5.0, 7.0), (1.0, 7.1), (1.02, 6.95), (1.0, 9.0), (1.0, 3.0)]
+    moved = apart(points, wide=0.1, high=0.2)
     assert moved[1] == 5.0
-    near = sorted(moved[place] for place in (0, 2, 3, 4))
-    assert np.diff(near) == pytest.approx([0.1] * 3)
-    assert statistics.mean(near) == pytest.approx(1.005)
+    assert moved[4:] == [1.0, 1.0]  # seen where they are: the score parts them
+    near = sorted(moved[place] for place in (0, 2, 3))
+    assert np.diff(near) == pytest.approx([0.1] * 2)
+    assert statistics.mean(near) == pytest.approx(statistics.mean([1.0, 1.0, 1.02]))
     assert moved[3] == near[-1]
-    assert dodged([0.5, 0.7], 0.1) == [0.5, 0.7]
-    assert dodged([0.02, 0.02, 0.03, 0.0, 3.0], 0.1) == pytest.approx([0.1, 0.2, 0.3, 0.0, 3.0])  # none left of zero
+    assert apart([(0.5, 1.0), (0.7, 1.0)], 0.1, 0.2) == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("costs", "axis"),
+    [
+        ((1.0, 4.0), (0.0, 4.48)),
+        ((3.0, 4.0), (2.8, 4.12)),
+        ((3.99, 4.0), (0.0, 4.48)),  # as good as one
+        ((4.0,), (0.0, 4.48)),
+        ((0.0,), (0.0, 1.0)),
+    ],
+)
+def test_an_axis_of_costs_starts_at_zero_unless_that_presses_them_together(costs, axis):
+    assert cost_axis(costs) == pytest.approx(axis)

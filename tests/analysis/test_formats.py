@@ -197,6 +197,8 @@ def test_print_names_rows_by_what_they_add_and_marks_findings(rendered):
     )
     assert called.rows[4]["variant"].text == "all of it"
     assert called.columns[-1].header == "score"
+    assert "Brackets" in " ".join(table.brief)
+    assert all("Brackets" not in note and "p < " not in note for note in called.brief)  # of a column that is not there
     for wrong in ({"chosen": ["vriant"]}, {"names": {"nobody": "x"}}):
         with pytest.raises(UserError, match=r"vriant|nobody"):
             printed(study, rendering.tables[0], rendering.compared, **wrong)

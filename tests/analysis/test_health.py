@@ -55,7 +55,9 @@ def test_a_table_says_which_runs_diverged_and_what_seb_leaves(rendered):
     }
     marked = [row["variant"].text for row in table.rows if "◊" in row["miou"].marks]
     assert marked == ["seb", "burst"]
-    assert sum("guessing" in note.text for note in table.footnotes) == 1
+    told = [note.text for note in table.footnotes if "guessing" in note.text]
+    assert [text.partition(":")[0] for text in told] == ["diverged", "Health, of a row's worst run"]
+    assert "r: the lowest correlation" in told[1]
 
 
 @pytest.mark.parametrize("suffix", [".md", ".tex", ".html", ".csv", "terminal"])

@@ -388,7 +388,7 @@ def test_footnotes_say_what_was_measured_on_what(tmp_path):
         "(absent: absent_thing; VOC's devkit",
         "Recipe scenes: 12 epochs, batches of 8, crops of 128 px, AdamW, learning rate 0.003, precision 32-true; seeds 0, 1, 2",
         "Backbone: resnet18, output stride 32; weights: pretrained on objects of generated scenes, plain.",
-        "Trained on one CPU and another CPU, threads: 1, 6 runs of 1 min in all, torch 2.14.1 or 2.15.0, commit ccccccc.",
+        "Trained on one CPU and another CPU, threads: 1, 6 runs, 1 min in all, torch 2.14.1 or 2.15.0, commit ccccccc.",
         "3 runs of 6 ran with uncommitted changes.",
         "Runs used different devices: their costs in time are not comparable.",
         "Package versions differ: torch 2.14.1 or 2.15.0.",

@@ -142,9 +142,9 @@ def test_the_time_left_follows_from_runs_of_the_same_row() -> None:
     assert seconds_left(outcomes, 2, now=1250.0) == pytest.approx((750 + 100 + 1000 + 550) / 2)
     assert seconds_left(outcomes, 99, now=1250.0) == pytest.approx(1000)  # none is faster than its longest run
     assert seconds_left(outcomes[2:], 1) is None
-    assert summary(outcomes, 2).startswith("1 of 5 over, 1 in training, about ")
-    assert summary(outcomes[:1], 2) == "1 of 1 over, 0 in training"
-    assert summary(outcomes[:1], 1, planned=Planned(3)) == "1 of 3 over, 0 in training, about 3 min left"
+    assert summary(outcomes, 2).startswith("1 of 5 ended, 1 in training, about ")
+    assert summary(outcomes[:1], 2) == "1 of 1 ended, 0 in training"
+    assert summary(outcomes[:1], 1, planned=Planned(3)) == "1 of 3 ended, 0 in training, about 3 min left"
     short = job(5, "narrow", 1000, "done", seconds=10, swept=["held_out.share=0.2"])  # of the search, which is shorter
     assert seconds_left([short, outcomes[0], outcomes[2]], 1) == 100
 
@@ -156,8 +156,8 @@ def test_what_follows_a_search_is_counted_and_taken_for_as_much_longer_as_it_is(
     ]
     assert seconds_left(search, 1, Planned(5, 4.0)) == 10 + 3 * 4 * 10
     cut = [search[0], job(1, "wide", 0, "interrupted")]  # nobody goes on with what is planned
-    assert summary(cut, 1, Planned(5, 4.0)) == "1 of 5 over, 0 in training, 1 interrupted"
-    assert summary(search, 1, Planned(5, 4.0)) == "1 of 5 over, 0 in training, about 2 min left"
+    assert summary(cut, 1, Planned(5, 4.0)) == "1 of 5 ended, 0 in training, 1 interrupted"
+    assert summary(search, 1, Planned(5, 4.0)) == "1 of 5 ended, 0 in training, about 2 min left"
     final = job(2, "narrow", 0, "done", seconds=50)  # once one is over, that counts
     assert seconds_left([*search, final], 1, Planned(5, 4.0)) == 10 + 2 * 50
 
@@ -178,7 +178,7 @@ def test_lines_tell_of_each_run_once_in_all_stages_of_a_sweep(
                         told += capsys.readouterr().out
     lines = [line for line in told.splitlines() if "failed" in line]
     assert [line.partition(",")[0] for line in lines] == ["searched", "shown"]
-    assert "1 of 2 over" in lines[0]
+    assert "1 of 2 ended" in lines[0]
 
 
 def test_a_backbone_that_is_made_first_is_named_and_tells_nothing_of_the_time_left() -> None:
@@ -271,7 +271,7 @@ def test_of_two_sweeps_that_share_runs_a_study_has_its_own(
         told = capsys.readouterr().out
         assert f"outputs/sweeps/{name}" in told
         assert "seb, seed 0: interrupted. the same command goes on" in told  # nobody is at it any more
-        assert "0 of 2 over, 0 in training, 1 interrupted" in told
+        assert "0 of 2 ended, 0 in training, 1 interrupted" in told
         assert "left" not in told
 
 

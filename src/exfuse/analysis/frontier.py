@@ -1,31 +1,39 @@
-"""Accuracy against cost, for figures and pages: rows of one cost side by side, and those that no cheaper row beats."""
+"""Accuracy against cost, for figures and pages: marks that none covers, and those that no cheaper row beats."""
 
 import statistics
 from collections.abc import Callable, Sequence
 
-APART = 0.02  # of the largest cost, between rows of one cost
+_PRESSED, _ONE = 0.5, 0.97  # of the largest cost: where all are above, an axis from zero is half empty; they are as good as one
 
 
-def dodged(values: Sequence[float], apart: float) -> list[float]:
-    """The values moved as little as it takes for neighbours to lie ``apart``, groups around their mean; their order stays.
+def apart(points: Sequence[tuple[float, float]], wide: float, high: float) -> list[float]:
+    """x of points (x, y), moved as little as it takes to see each where marks ``wide`` and ``high`` would cover one another.
 
-    No group of costs is moved beyond zero, where an axis of costs begins.
+    Points that do so stand side by side around their mean, in their order; all others stay where they are.
     """
-    groups: list[list[int]] = []
-
-    def start(group: Sequence[int]) -> float:
-        mean = statistics.fmean(values[place] for place in group)
-        return max(mean - (len(group) - 1) / 2 * apart, min(apart, *(values[place] for place in group)))
-
-    for place in sorted(range(len(values)), key=values.__getitem__):
-        groups.append([place])
-        while len(groups) > 1 and start(groups[-1]) - start(groups[-2]) < (len(groups[-2]) - 1e-9) * apart:
-            groups[-2:] = [groups[-2] + groups[-1]]
-    moved = list(values)
-    for group in groups:
-        for place, at in enumerate(group):
-            moved[at] = start(group) + place * apart
+    moved = [x for x, _ in points]
+    waiting = sorted(range(len(points)), key=points.__getitem__)
+    while waiting:
+        group = [waiting.pop(0)]
+        for member in group:
+            near = [one for one in waiting if _touch(points[member], points[one], wide, high)]
+            group += near
+            waiting = [one for one in waiting if one not in near]
+        start = statistics.fmean(points[place][0] for place in group) - (len(group) - 1) / 2 * wide
+        for at, place in enumerate(sorted(group, key=lambda place: points[place][0])):
+            moved[place] = start + at * wide if len(group) > 1 else points[place][0]
     return moved
+
+
+def _touch(one: tuple[float, float], other: tuple[float, float], wide: float, high: float) -> bool:
+    return abs(one[0] - other[0]) < wide and abs(one[1] - other[1]) < high
+
+
+def cost_axis(costs: Sequence[float]) -> tuple[float, float]:
+    """From zero, where shares of a cost are seen as what they are; around costs that differ, but by less than half."""
+    low, high = min(costs), max(costs)
+    span = high - low if _PRESSED * high <= low < _ONE * high else high
+    return max(0.0, high - span - (0.2 * span if span < high else 0.0)), high + 0.12 * span if high else 1.0
 
 
 def frontier_of(points: Sequence[tuple[float, float, float]], better: Callable[[float], bool]) -> list[tuple[float, float]]:

@@ -39,11 +39,11 @@ def printed(study: Study, table: Table, compared: Compared, chosen: Sequence[str
     cells = [_row(study, row, one, compared, shared, names) for row, one in zip(study.rows, table.rows, strict=True)]
     usual = {study.metric.key: study.metric.name, **_HEADERS}
     columns = [replace(one, header=names.get(one.key, usual.get(one.key, one.header))) for one in table.columns]
-    found = replace(table, columns=[_PLACE, *columns], rows=cells, notes=[], brief=_brief(study, compared, shared))
+    found = replace(table, columns=[_PLACE, *columns], rows=cells, notes=[])
     keys = list(chosen or [column.key for column in columns if _by_itself(column.key, study, found)])
     if "variant" in keys and any(row.on for row in study.rows):
         keys.insert(keys.index("variant"), _PLACE.key)
-    return found.choose(keys)
+    return replace(found.choose(keys), brief=_brief(study, compared, shared, keys))
 
 
 _SHORT = 18  # letters of a name that a figure has room for
@@ -145,14 +145,16 @@ def _by_itself(key: str, study: Study, table: Table) -> bool:
     return study.factors is not None and key in study.factors
 
 
-def _brief(study: Study, compared: Compared, shared: Mapping[str, str]) -> list[str]:
+def _brief(study: Study, compared: Compared, shared: Mapping[str, str], keys: Sequence[str]) -> list[str]:
+    """Notes on the columns that are printed, and on the data."""
     seeds = sorted({len(row.records) for row in study.rows if row.records})
     if not seeds:
         return ["No run has finished."]
     shown = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else plural(seeds[0], "seed")
     read = f"{study.metric.name} in {study.metric.sign}{study.metric.lower}"
-    found = [f"{read}, mean ± standard deviation over {shown}." if seeds[-1] > 1 else f"{read}, one seed."]
-    if intervals := [one for one in compared.rows.values() if one.interval]:
+    said = f"{read}, mean ± standard deviation over {shown}." if seeds[-1] > 1 else f"{read}, one seed."
+    found = [said] if study.metric.key in keys else []
+    if "difference" in keys and (intervals := [one for one in compared.rows.values() if one.interval]):
         base = f"row {_number(study, base_name)}" if (base_name := _one_base(study)) else "the row named"
         found.append(f"Brackets: 95 % interval of the difference to {base}, paired by seed and image.")
         tested = len(intervals) + sum(one.interval is not None for one in compared.claims)

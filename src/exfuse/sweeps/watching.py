@@ -156,7 +156,7 @@ def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> RichTable:
 
 
 def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN) -> str:
-    """How many runs are over, how many are trained, and about how long the rest takes.
+    """How many runs ended, how many are trained, and about how long the rest takes.
 
     Args:
         outcomes: of the jobs that have one.
@@ -170,7 +170,7 @@ def summary(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKN
     left = seconds_left(outcomes, runs, planned)
     ended = over == number or (bool(cut) and not any(one.status in _OPEN for one in outcomes))  # nobody goes on with the rest
     time_left = "" if left is None or ended else f", about {_duration(left)} left"
-    return f"{over} of {number} over, {trained} in training{''.join(cut)}{time_left}"
+    return f"{over} of {number} ended, {trained} in training{''.join(cut)}{time_left}"
 
 
 def seconds_left(outcomes: Sequence[Outcome], runs: int, planned: Planned = _UNKNOWN, now: float | None = None) -> float | None:

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -42,7 +43,7 @@ def _gains(row: StudyRow, base: StudyRow) -> dict[str, list[float]]:
 
 
 def draw(study: Study, width: float = style.PAGE) -> Figure:
-    """Rows against classes, purple for a gain and orange for a loss, numbers in points; classes absent from val are left out.
+    """Rows against classes, blue for a gain and orange for a loss, numbers in points; classes absent from val are left out.
 
     Pale are changes on whose direction the seeds do not agree; one class that changes more than all others does not set the
     scale, whose ends then point on. A class that few images show says how many. Classes stand below one another where they do
@@ -68,7 +69,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         figure = Figure(figsize=(width, 1.2 + 0.8 * style.width_of(across) + 0.23 * len(down)), layout="constrained")
         axes = figure.subplots()
         largest = _scale(values if turned else values.T)
-        colours = matplotlib.colormaps["PuOr"].with_extremes(bad="white")
+        colours = LinearSegmentedColormap.from_list("change", (style.ORANGE, "white", style.BLUE)).with_extremes(bad="white")
         faded = np.where(sure, 1.0, 0.3)
         image = axes.imshow(values, cmap=colours, vmin=-largest, vmax=largest, aspect="auto", alpha=faded)
         room = 72 * (width - 0.9 - style.width_of(down)) / max(1, len(across))  # points

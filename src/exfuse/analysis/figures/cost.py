@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exfuse.analysis.figures import style
-from exfuse.analysis.frontier import APART, dodged, frontier_of
+from exfuse.analysis.frontier import apart, cost_axis, frontier_of
 from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours
 from exfuse.store.study import Study, StudyRow
@@ -20,6 +20,7 @@ from exfuse.store.study import Study, StudyRow
 Floats = NDArray[np.float64]
 Line = tuple[tuple[float, float], tuple[float, float]]
 _MOST_NAMES = 14  # rows whose names fit beside their points
+_MARK = 6.5  # typographic points from one row to the next where they would cover one another
 _LINE_POINTS = 60  # at which a line is seen
 _CUT = 100  # times as bad as a name that covers something
 _DISTANCES = (7, 14, 24, 38, 54, 74, 98)  # of a label from its point, in typographic points
@@ -31,10 +32,10 @@ def rows_with_cost(study: Study) -> list[StudyRow]:
 
 
 def draw(study: Study, width: float = style.PAGE) -> Figure:
-    """GMACs from zero against the mean score, its standard deviation over seeds and the frontier: no cheaper row is better.
+    """GMACs against the mean score, its standard deviation over seeds and the frontier: no cheaper row is better.
 
-    Rows of nearly the same cost stand side by side. Many bear numbers instead of names, which a list below the axes explains.
-    ``width`` is in inches.
+    Marks that would cover one another stand side by side. Many rows bear numbers instead of names, which a list below the
+    axes explains. ``width`` is in inches.
     """
     every, metric = rows_with_cost(study), study.metric
     rows = style.shown_rows(every)
@@ -42,10 +43,14 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     called = style.wrapped(labels(study), width)
     names = [str(number) if numbered else called[row.name] for number, row in enumerate(rows, 1)]
     costs = [row.cost("gigamacs") or 0.0 for row in rows]
-    spread_out = dodged(costs, APART * max(costs))
-    places = {row.name: (x, *_mean_and_spread(row, metric.scale)) for row, x in zip(rows, spread_out, strict=True)}
-    points = [(*places[row.name][:2], cost) for row, cost in zip(rows, costs, strict=True)]
-    frontier = frontier_of(points, metric.gains)
+    means, spreads = zip(*(_mean_and_spread(row, metric.scale) for row in rows), strict=True)
+    frontier = frontier_of([(cost, mean, cost) for cost, mean in zip(costs, means, strict=True)], metric.gains)
+    highest = max(mean + spread for mean, spread in zip(means, spreads, strict=True))
+    left, right = cost_axis(costs)
+    up = highest - min(mean - spread for mean, spread in zip(means, spreads, strict=True))
+    wide, high = (right - left) * _MARK / (72 * width - 60), up * _MARK / (36 * width - 20)
+    shown_at = apart([*zip(costs, means, strict=True)], wide, high)
+    places = {row.name: (x, mean) for row, x, mean in zip(rows, shown_at, means, strict=True)}
     colours = variant_colours(len(study.rows))
     with style.look():
         listed = _listed([called[row.name] for row in rows], width) if numbered else ""
@@ -55,20 +60,21 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         axes = figure.subplots()
         lines: list[Line] = [(start, end) for start, end in itertools.pairwise(frontier)]
         axes.plot(*zip(*frontier, strict=True), color="#b4bac0", linewidth=1.2, linestyle="--", zorder=1, label="frontier")
-        for row in rows:
-            x, y, spread = places[row.name]
-            at = study.rows.index(row)
+        for row, spread in sorted(zip(rows, spreads, strict=True), key=lambda one: -one[1]):  # a short bar over a long one
+            (x, y), at = places[row.name], study.rows.index(row)
             lines.append(((x, y - spread), (x, y + spread)))
-            axes.errorbar(x, y, yerr=spread or None, fmt=style.marker(at), color=colours[at], elinewidth=1.2, markersize=5)
+            sign, colour = style.marker(at), colours[at]
+            axes.errorbar(x, y, yerr=spread or None, fmt=sign, color=colour, elinewidth=1.2, capsize=2, markersize=5)
         if len(frontier) > 1:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
         axes.margins(0.16, 0.14)
-        axes.set_xlim(0, 1.12 * max(*spread_out, 1e-9))
-        beside = "; rows of one cost side by side" if spread_out != costs else ""
+        axes.set_xlim(left, right)
+        beside = "; not from zero" if left else ""
+        beside += "; marks that would cover one another: side by side" if shown_at != costs else ""
         narrow = width <= style.COLUMN
         axes.set_xlabel(f"GMACs of one image{'' if narrow else f' (10⁹ multiply-adds){beside}'}")
         deviation = ", ± sd over seeds" if narrow else ", ± standard deviation over seeds"
-        spread_note = deviation if any(place[2] for place in places.values()) else ""
+        spread_note = deviation if any(spreads) else ""
         axes.set_ylabel(f"{metric.axis}{spread_note}")
         style.title(figure, study.title + style.left_out(every))
         axes.grid(color="#eceef0", linewidth=0.6)
@@ -78,7 +84,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         figure.draw_without_rendering()
         style.fit_below(axes)
         style.fix_layout(figure)
-        label_points(figure, axes, [(*places[row.name][:2], name) for row, name in zip(rows, names, strict=True)], lines)
+        label_points(figure, axes, [(*places[row.name], name) for row, name in zip(rows, names, strict=True)], lines)
     return figure
 
 

@@ -22,9 +22,8 @@ def where(study: Study) -> str:
         return "no finished run"
     names = " and ".join(dict.fromkeys(record.data for record in records))
     images = " or ".join(dict.fromkeys(str(record.images["val"]) for record in records))
-    seeds = sorted({record.seed for record in records})
     split = f"{images} images" if study.imported else f"val ({images} images)"
-    return f"{names}, {split}, seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+    return f"{names}, {split}, {_seeds(records)}"
 
 
 def about_data(records: Sequence[Record]) -> str:
@@ -55,7 +54,7 @@ def about_other_code(records: Sequence[Record]) -> list[str]:
         shared = {name: value for name, value in shared.items() if name in own and own[name] == value}
     said = ", ".join(f"{name} {value}" for name, value in shared.items() if name)
     return [
-        f"Data: {names}, scored on {images} images{over}; seeds {_seeds(records)}.",
+        f"Data: {names}, scored on {images} images{over}; {_seeds(records)}.",
         *([f"Every run: {said}."] if said else []),
         *(
             ["Parameters and GMACs are those that the files name."]
@@ -107,7 +106,7 @@ def about_recipe(records: Sequence[Record]) -> str:
         parts.append(f"moving average of the weights, decay {distinct(records, lambda one: one.setting('recipe.ema_decay'))}")
     name = distinct(records, lambda record: record.choices.get("recipe"))
     rule = "".join(f" {sentence}" for sentence in dict.fromkeys(filter(None, map(_rule, records))))
-    return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; seeds {_seeds(records)}.{rule}"
+    return f"Recipe{f' {name}' if name else ''}: {', '.join(parts)}; {_seeds(records)}.{rule}"
 
 
 def _loss(record: Record) -> str:
@@ -137,7 +136,8 @@ def _optimizer(record: Record) -> str:
 
 
 def _seeds(records: Sequence[Record]) -> str:
-    return ", ".join(map(str, sorted({record.seed for record in records})))
+    seeds = sorted({record.seed for record in records})
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 def about_backbone(records: Sequence[Record]) -> str:
@@ -172,7 +172,7 @@ def about_machine(study: Study, records: Sequence[Record]) -> str:
     versions = {name: values_of(records, _version_of(name)) for name in packages}
     differing = [f"{name} {' or '.join(found)}" for name, found in versions.items() if len(found) > 1]
     text = f"Trained on {distinct(records, of('device'), ' and ')}, threads: {distinct(records, of('threads'))}"
-    text += f", {plural(len(records), 'run')} of {taken(records)} in all"
+    text += f", {plural(len(records), 'run')}, {taken(records)} in all"
     text += f", torch {distinct(records, _version_of('torch'))}"
     text += f", commit {distinct(records, lambda record: record.environment.short_commit)}."
     if dirty := sum(bool(record.environment.uncommitted_changes) for record in records):

@@ -2,17 +2,26 @@
 
 import math
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
-from exfuse.analysis.figures.classes import changes, pairs
+from exfuse.analysis.figures.classes import agreed, changes, pairs
 from exfuse.analysis.frequent import by_images, with_images
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.metric import number
 from exfuse.store.study import StudyRow
 
-Line = tuple[tuple[str, str], str, dict[str, float]]  # name and base of a row, its swatch, a value by class
-
 _STEPS = 8  # shades on either side of nothing; chosen
+_PALE = 0.3  # of its shade has a change on whose direction the seeds do not agree; chosen
+
+
+class _Line(NamedTuple):
+    """A row's name, what it builds on ('vs baseline' or nothing), its sign, and by class a value and whether it is sure."""
+
+    title: str
+    base: str
+    swatch: str
+    values: dict[str, float]
+    sure: dict[str, bool]
 
 
 def section(data: PageData) -> Section | None:
@@ -20,13 +29,14 @@ def section(data: PageData) -> Section | None:
     rows = [row for row in data.study.rows if row.records and all(record.scored for record in row.records.values())]
     if not rows:
         return None
-    absolute = [((row.title, ""), data.looks[row.name].swatch, _means(row)) for row in rows]
+    absolute = [_Line(row.title, "", data.looks[row.name].swatch, _means(row), {}) for row in rows]
     differences = [
-        ((row.title, f"vs {base.title}"), data.looks[row.name].swatch, changes(row, base)) for row, base in pairs(data.study)
+        _Line(row.title, f"vs {base.title}", data.looks[row.name].swatch, changes(row, base), agreed(row, base))
+        for row, base in pairs(data.study)
     ]
     maps = []
     if differences:
-        largest = max((abs(value) for _, _, one in differences for value in one.values() if math.isfinite(value)), default=1.0)
+        largest = max((abs(value) for one in differences for value in one.values.values() if math.isfinite(value)), default=1.0)
         maps.append(_heat("change", "Change against the row it builds on (points)", differences, largest or 1.0, signed=True))
     maps.append(_heat("iou", "IoU (%)", absolute, 100.0, signed=False))
     for one in maps:
@@ -44,18 +54,20 @@ def _means(row: StudyRow) -> dict[str, float]:
     return found
 
 
-def _heat(kind: str, title: str, rows: list[Line], largest: float, signed: bool) -> dict[str, Any]:
-    """Cells with a text and a shade: from -8 to 8 for changes, 0 to 8 for scores."""
-    names = list(dict.fromkeys(name for _, _, values in rows for name in values))
-    present = [name for name in names if any(math.isfinite(values.get(name, math.nan)) for _, _, values in rows)]
+def _heat(kind: str, title: str, rows: list[_Line], largest: float, signed: bool) -> dict[str, Any]:
+    """Cells with a text and a shade: from -8 to 8 for changes, 0 to 8 for scores; paler where the seeds do not agree."""
+    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    present = [name for name in names if any(math.isfinite(row.values.get(name, math.nan)) for row in rows)]
     lines = []
-    for name_and_base, swatch, values in rows:
+    for row in rows:
         cells = []
         for name in present:
-            value = values.get(name, math.nan)
+            value = row.values.get(name, math.nan)
             known = math.isfinite(value)
-            shade = round(_STEPS * max(-1.0, min(1.0, value / largest))) if known else None
+            full = round(_STEPS * max(-1.0, min(1.0, value / largest))) if known else None
+            shade = round(_PALE * full, 1) if full and not row.sure.get(name, True) else full
             cells.append({"text": number(value, signed=signed) if known else "absent", "shade": shade})
-        lines.append({"title": name_and_base[0], "base": name_and_base[1], "swatch": swatch, "cells": cells})
+        lines.append({"title": row.title, "base": row.base, "swatch": row.swatch, "cells": cells})
+    pale = not all(one for row in rows for one in row.sure.values())
     absent = [name for name in names if name not in present]
-    return {"kind": kind, "title": title, "classes": present, "rows": lines, "absent": absent}
+    return {"kind": kind, "title": title, "classes": present, "rows": lines, "absent": absent, "pale": pale}

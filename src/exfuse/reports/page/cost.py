@@ -1,12 +1,13 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
 from exfuse.analysis.cells import score
-from exfuse.analysis.frontier import APART, dodged, frontier_of
+from exfuse.analysis.frontier import apart, cost_axis, frontier_of
 from exfuse.reports.page.charts import Chart, chart, escape, scatter
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS, CostColumn
 from exfuse.store.metric import number
 
+_WIDE, _HIGH = 0.016, 0.04  # of an axis, from one row to the next where they would cover one another
 _AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first is shown first
 
 
@@ -32,10 +33,11 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
         if cost is not None and isinstance(mean, float):
             places[row.name] = (column.scale * cost, mean, spread if isinstance(spread, float) else 0.0)
     names = [row.name for row in data.study.rows if row.name in places]
-    costs = [places[name][0] for name in names]
-    beside = dict(zip(names, dodged(costs, APART * max(costs)), strict=True))
+    left, right = cost_axis([x for x, _, _ in places.values()])
+    up = max(y + spread for _, y, spread in places.values()) - min(y - spread for _, y, spread in places.values())
+    beside = dict(zip(names, apart([places[name][:2] for name in names], _WIDE * (right - left), _HIGH * up), strict=True))
     sign = -1 if column.gains else 1
-    frontier = frontier_of([(beside[name], places[name][1], sign * places[name][0]) for name in names], metric.gains)
+    frontier = frontier_of([(x, y, sign * x) for x, y, _ in places.values()], metric.gains)
     line = {"color": "var(--grid-strong)", "width": 1.5, "dash": "dash"}
     traces = [scatter(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
     for row in data.study.rows:
@@ -50,5 +52,5 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
         described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
         traces.append(scatter([beside[row.name]], [y], mode="markers", marker=marker, error_y=error, **described))
-    from_zero = {"range": [0, 1.08 * max(*beside.values(), 1e-9)]}  # a share of a cost is seen as what it is
-    return chart(traces, 420, title, escape(metric.axis), xaxis=from_zero)
+    named = f"{title}, not from zero" if left else title
+    return chart(traces, 420, named, escape(metric.axis), xaxis={"range": [left, right]})
