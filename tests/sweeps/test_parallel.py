@@ -207,7 +207,7 @@ def test_the_view_shows_rows_by_seeds_and_a_search_by_what_it_tries() -> None:
     console.print(view([*searched, *finals], 2))
     told = console.export_text()
     lines = [line.split() for line in told.splitlines()]
-    assert ["search", "recipe.lr=0.1", "recipe.lr=0.3"] in lines
+    assert ["search", "lr=0.1", "lr=0.3"] in lines
     assert ["run", "seed", "0", "seed", "1"] in lines
     assert "epoch 4 of 12, 41.2 %" in told
     assert "seb, seed 0: failed. out of memory" in told

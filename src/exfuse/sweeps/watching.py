@@ -110,7 +110,7 @@ def view(outcomes: Sequence[Outcome], runs: int = 1, planned: Planned = _UNKNOWN
     """Rows by seeds, or in a search by what is tried: epochs, the last score, or how a run ended; see `summary`."""
     search = [one for one in outcomes if is_of_search(one)]
     finals = [one for one in outcomes if one not in search]
-    tried = [" ".join(besides) for besides in _besides(search)]
+    tried = [" ".join(map(_last_name, besides)) for besides in _besides(search)]
     named = names_of(outcomes)
     grids = [
         _grid("search", [(one.row, value, one) for one, value in zip(search, tried, strict=True)]),
@@ -140,6 +140,12 @@ def _besides(outcomes: Sequence[Outcome]) -> list[list[str]]:
         jobs = [one for one in outcomes if one.row == row]
         found |= {id(one): besides for one, besides in zip(jobs, swept_besides(jobs), strict=True)}
     return [found[id(one)] for one in outcomes]
+
+
+def _last_name(override: str) -> str:
+    """``lr=0.003`` for ``recipe.lr=0.003``: what a narrow column has room for."""
+    key, sign, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}{sign}{value}"
 
 
 def _grid(title: str, cells: Sequence[tuple[str, str, Outcome]]) -> RichTable:
