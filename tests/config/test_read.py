@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from exfuse import files
 from exfuse.config import search_path
-from exfuse.config.options import build
+from exfuse.config.options import build, code_of
 from exfuse.config.overrides import check_groups, describe_backbone, describe_run, explain
 from exfuse.config.signatures import signature
 from exfuse.config.words import as_typed
@@ -314,6 +314,36 @@ def test_a_baseline_whose_file_has_a_small_number_changes_no_key_and_refers_to_n
             wanted = "Let it name exfuse.techniques.embedding_branch.NoEmbedding or torch.nn.Identity"
             with pytest.raises(ConfigError, match=rf"technique/mine=plain names {code}, but .* no record says so. {wanted}"):
                 describe_run(["seed=1"])
+    finally:
+        search_path.use([])
+
+
+@pytest.mark.parametrize(
+    ("slot", "option", "says"),
+    [
+        (b"order: .nan", "true", r"mine\.yaml is no technique \(Expected `float`.* at `\$\.order`\)\."),
+        (b"order: .inf", "true", r"mine\.yaml is no technique \(Expected `float`.* at `\$\.order`\)\."),
+        ("order: 9\n# größer".encode("latin-1"), "true", r"^[^\n]*mine\.yaml is no technique \(unacceptable[^\n]*$"),
+        (b"order: 9", "hello", r"technique/mine=acts: _partial_: hello in its file, expected true or false\."),
+    ],
+)
+def test_a_technique_of_ones_own_that_says_nonsense_is_refused_in_a_line(
+    tmp_path: Path, slot: bytes, option: str, says: str
+) -> None:
+    (tmp_path / "slot").mkdir()
+    (tmp_path / "technique" / "mine").mkdir(parents=True)
+    (tmp_path / "slot" / "mine.yaml").write_bytes(b"# Mine.\ntitle: mine\nbaseline: plain\nplace: levels\n" + slot + b"\n")
+    for name, waits in (("plain", "true"), ("acts", option)):
+        text = f"# {name}.\n_target_: torch.nn.Identity\n_partial_: {waits}\n"
+        (tmp_path / "technique" / "mine" / f"{name}.yaml").write_text(text)
+
+    def built() -> None:
+        search_path.use_words(["train", "--config-dir", str(tmp_path)])
+        code_of("technique/mine", "acts")
+
+    try:
+        with pytest.raises(ConfigError, match=says):
+            built()
     finally:
         search_path.use([])
 

@@ -165,7 +165,7 @@ BAD: list[tuple[Callable[[Path], None], Spoil, str, str]] = [
     (counted, said("study.json", rows={"plain": "wide", "wide": "deep"}), "files", "builds on 'deep'"),
     (counted, said("study.json", factors=["depth"]), "files", "factor 'depth'"),
     (counted, said("study.json", groups={"by": "column"}), "plain_0.json", "none do"),
-    (counted, said("study.json", groups={"by": "(x"}), "", "cannot be used"),
+    (counted, said("study.json", groups={"by": "(x"}), "groups.by='(x'", "cannot be used"),
     (counted, said("study.json", name="../up"), "files", "a name that any file system takes"),
     (counted, written("wide_1.json", b"{"), "wide_1.json", "is no JSON"),
     (counted, written("wide_1.json", b""), "wide_1.json", "is empty"),

@@ -174,7 +174,10 @@ def code_of(group: str, name: str) -> dict[str, Any]:
     Raises:
         ConfigError: if the search path holds no such option.
     """
-    return _only_code(search_path.read_whole(group, name)) or {}
+    found: dict[str, Any] = _only_code(search_path.read_whole(group, name)) or {}
+    if not isinstance(waits := found.get(_PARTIAL, False), bool):
+        raise ConfigError(f"{group}={name}: _partial_: {waits} in its file, expected true or false.")
+    return found
 
 
 def _only_code(node: Any) -> Any:

@@ -155,7 +155,7 @@ def _grouping(first: Found, file: FolderFile) -> Grouping | None:
             return None
         found = Grouping(first.groups, rule is not None and rule.ordered)
     else:
-        found = grouping_of(first.ids, rule)
+        found = grouping_of(first.ids, rule, "groups.by")
     return None if found.alone else found
 
 

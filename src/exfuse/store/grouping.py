@@ -31,8 +31,8 @@ class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: str
     ordered: bool = False
 
-    def group(self, name: str) -> str:
-        """Of the image of this name; not by `COLUMN`, which no name tells.
+    def group(self, name: str, key: str = "data.groups") -> str:
+        """Of the image of this name; not by `COLUMN`, which no name tells. ``key`` is what the rule is called where it stands.
 
         Raises:
             UserError: if the expression is none, has no parenthesis or does not fit the name.
@@ -43,11 +43,11 @@ class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return found[1]
         except (re.error, IndexError) as error:
             raise UserError(
-                f"data.groups={self.by!r} cannot be used ({error}): expected {FIRST_PART}, {COLUMN} or a regular expression "
+                f"{key}={self.by!r} cannot be used ({error}): expected {FIRST_PART}, {COLUMN} or a regular expression "
                 "with one parenthesis around the group, such as '([^_]+)_'."
             ) from error
         raise UserError(
-            f"data.groups={self.by!r} does not fit the image name {name!r}: it must fit the beginning of all, and its first "
+            f"{key}={self.by!r} does not fit the image name {name!r}: it must fit the beginning of all, and its first "
             "parenthesis one character or more."
         )
 
@@ -65,13 +65,13 @@ class Grouping:
         return len(set(self.groups)) == len(self.groups)
 
 
-def grouping_of(names: Sequence[str], rule: GroupRule) -> Grouping:
-    """Group images by their names.
+def grouping_of(names: Sequence[str], rule: GroupRule, key: str = "data.groups") -> Grouping:
+    """Group images by their names, by a rule that is called ``key`` where it stands.
 
     Raises:
         UserError: see `GroupRule.group` and `check_order`.
     """
-    groups = tuple(map(rule.group, names))
+    groups = tuple(rule.group(name, key) for name in names)
     if rule.ordered:
         check_order(names, groups)
     return Grouping(groups, rule.ordered)

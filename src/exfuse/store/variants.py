@@ -7,8 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from exfuse.errors import ConfigError, nearest
+from exfuse.errors import ConfigError, first_line, nearest
 from exfuse.files import config_dirs
+from exfuse.limits import Number
 from exfuse.store.costs import COSTS
 
 Place = Literal["blocks", "features", "levels", "upsampling", "head", "scores"]
@@ -37,7 +38,7 @@ class Technique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     title: str
-    order: float
+    order: Number
     baseline: str
     place: Place
     paper: str | None = None
@@ -132,7 +133,7 @@ def _technique(path: Path) -> Technique:
         expected = ", ".join(Technique.__struct_fields__[:-1])
         hint = " YAML reads on, off, yes and no as true and false: quote them." if "got `bool`" in str(error) else ""
         raise ConfigError(
-            f"{path} is no technique ({error}).{hint} Expected the keys {expected}; see conf/slot/seb.yaml."
+            f"{path} is no technique ({first_line(error)}).{hint} Expected the keys {expected}; see conf/slot/seb.yaml."
         ) from error
     if path.stem in _COLUMNS:
         raise ConfigError(f"{path}: tables have a column {path.stem} already. Call the technique, and so the file, otherwise.")
