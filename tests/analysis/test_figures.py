@@ -255,6 +255,44 @@ def test_rows_of_one_cost_and_score_stand_side_by_side_and_all_others_where_they
     assert apart([(0.5, 1.0), (0.7, 1.0)], 0.1, 0.2) == [0.5, 0.7]
 
 
+@pytest.mark.parametrize("number", [2, 8, 30, 60])
+@pytest.mark.parametrize(("cost", "axis"), [(10.0, (0.0, 11.2)), (0.1, (0.0, 11.2)), (0.0, (0.0, 11.2)), (11.2, (0.0, 11.2))])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_marks_at_one_place_stay_near_it_and_on_the_axis_however_many(number, cost, axis, score):
+    wide = 0.3
+    moved = apart([(cost, number * score * 1e-9)] * number, wide, 0.0 if score == 0 else 1.0, axis)
+    assert len({*moved}) == number
+    assert moved == sorted(moved)
+    assert axis[0] < moved[0]
+    assert moved[-1] < axis[1]
+    assert max(abs(one - cost) for one in moved) <= 4.5 * wide
+
+
+def test_a_cost_picture_names_rows_without_a_cost_and_draws_no_frontier_over_other_images(tmp_path):
+    def other_images(content):
+        content["manifests"]["val"] = "c" * 64
+
+    def no_cost(content):
+        content["costs"] = {}
+
+    builder = StudyBuilder(tmp_path, mixed=True)
+    builder.row("one", 0.6)
+    builder.row("two", 0.7, on="one")
+    builder.row("unknown", 0.8, on="one", change=no_cost)
+    study = load_study(builder.finish())
+    figure = cost.draw(study)
+    assert "without unknown, whose cost is not known" in title_of(figure)
+    assert "frontier" in [line.get_label() for line in figure.axes[0].lines]
+    builder.row("elsewhere", 0.7, on="one", change=other_images)
+    figure = cost.draw(load_study(builder.finish()))
+    assert "scored on different images: no frontier" in title_of(figure)
+    assert not [line.get_xdata() for line in figure.axes[0].lines if line.get_label() == "frontier" and len(line.get_xdata())]
+
+
+def title_of(figure):
+    return " ".join(figure.get_suptitle().split())
+
+
 @pytest.mark.parametrize(
     ("costs", "axis"),
     [

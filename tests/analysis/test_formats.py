@@ -199,6 +199,8 @@ def test_print_names_rows_by_what_they_add_and_marks_findings(rendered):
     assert called.columns[-1].header == "score"
     assert "Brackets" in " ".join(table.brief)
     assert all("Brackets" not in note and "p < " not in note for note in called.brief)  # of a column that is not there
+    by_p = printed(study, rendering.tables[0], rendering.compared, ["variant", "p"])
+    assert by_p.brief[0].startswith("p: two-sided, adjusted for 3 comparisons; bold")
     for wrong in ({"chosen": ["vriant"]}, {"names": {"nobody": "x"}}):
         with pytest.raises(UserError, match=r"vriant|nobody"):
             printed(study, rendering.tables[0], rendering.compared, **wrong)

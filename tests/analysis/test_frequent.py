@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from exfuse.analysis.figures import classes
 from exfuse.analysis.formats import csv, markdown
 from exfuse.analysis.frequent import ENOUGH, by_images
-from exfuse.analysis.rendering import check_study, render_study
+from exfuse.analysis.printed import printed
+from exfuse.analysis.rendering import Rendering, check_study, render_study
 from exfuse.analysis.table import build_table
 from exfuse.analysis.texts import write_texts
 from exfuse.metrics.iou import iou_per_class
@@ -67,6 +68,12 @@ def test_a_class_that_few_images_show_may_turn_the_score_and_a_column_is_without
     assert f"images that show them: cart {images}." in text
     assert "all of these columns" in text
     assert "frequent_p_holm" in csv.render(table)
+    rendering = Rendering(study)
+    brief = " ".join(printed(study, rendering.tables[0], rendering.compared, ["variant", "frequent"]).brief)
+    assert "all of these columns" in brief
+    assert (
+        "frequent" not in " ".join(printed(study, rendering.tables[0], rendering.compared, ["variant", "miou"]).brief).lower()
+    )
     render_study(folder, Console(quiet=True))
     check_study(folder)
 

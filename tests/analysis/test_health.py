@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from exfuse.analysis.formats import terminal
-from exfuse.analysis.rendering import render_study
+from exfuse.analysis.printed import printed
+from exfuse.analysis.rendering import Rendering, render_study
 from exfuse.analysis.table import build_table
 from exfuse.store.record import OLD
 from exfuse.store.study_reading import load_study
@@ -58,6 +59,11 @@ def test_a_table_says_which_runs_diverged_and_what_seb_leaves(rendered):
     told = [note.text for note in table.footnotes if "guessing" in note.text]
     assert [text.partition(":")[0] for text in told] == ["diverged", "Health, of a row's worst run"]
     assert "r: the lowest correlation" in told[1]
+    study = load_study(rendered)
+    rendering = Rendering(study)
+    for column, explained in (("health", True), ("miou", False)):
+        brief = printed(study, rendering.tables[0], rendering.compared, ["variant", column]).brief
+        assert (told[1] in brief) is explained
 
 
 @pytest.mark.parametrize("suffix", [".md", ".tex", ".html", ".csv", "terminal"])

@@ -97,6 +97,7 @@ def test_what_the_top_cannot_say_is_named(said: dict[str, Any], monkeypatch: pyt
         ({"items": "a.png"}, r"was given items='a\.png', expected a list"),
         ({"classes": [0, 1]}, "was given 0 in classes, expected text"),
         ({"classes": "ab"}, "was given classes='ab', expected a list"),
+        ({"classes": [f"c{number}" for number in range(256)]}, "was given 256 classes, expected 255 at most"),
         ({"void_ids": [300]}, "was given 300 in void_ids, expected a number from 0 to 255"),
         ({"void_ids": ["255"]}, "was given '255' in void_ids, expected a number"),
         ({"void_ids": 255}, "was given void_ids=255, expected a list"),

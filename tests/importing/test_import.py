@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -201,12 +202,13 @@ def test_a_setting_called_as_another_column_keeps_its_value_in_the_csv(tmp_path)
     folder = tmp_path / "files"
     for place, row in enumerate(("a", "b")):
         for seed in (0, 1):
-            settings = {"p": 0.1 + 0.4 * place, "low": place, "decay": place, "marks": f"m{place}"}
+            settings = {"p": 0.1 + 0.4 * place, "low": place, "decay": place, "marks": f"m{place}", "settings.p": 7 + place}
             write_counts(folder, row, seed, 0.6 + 0.1 * place, settings)
     lines = csv.render(build_table(import_folder(folder, tmp_path / "study"))).splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
     assert [(row["settings.p"], row["settings.low"], row["decay"]) for row in rows] == [("0.1", "0", "0"), ("0.5", "1", "1")]
     assert [row["settings.marks"] for row in rows] == ["m0", "m1"]
+    assert [row["settings.settings.p"] for row in rows] == ["7", "8"]  # called as the other one's whole key
     assert rows[0]["p"] == "" != rows[1]["p"] != "0.5"
 
 
@@ -255,3 +257,26 @@ def test_what_needs_a_model_says_that_there_is_none(tmp_path, ask, records):
     folder = scored(tmp_path).folder
     with pytest.raises(UserError, match="imported from other code"):
         ask([str(folder / "records")] if records else folder)
+
+
+def ordered_frames(folder: Path, of_wide: Sequence[str], of_plain: Sequence[str] = IMAGES) -> Path:
+    """Two runs whose images are frames of two videos; scores stand by image, whatever the order."""
+    write_study_file(folder, metric=DICE, groups={"by": "(image.)", "ordered": True})
+    for place, (row, images) in enumerate((("plain", of_plain), ("wide", of_wide))):
+        known = dict(zip(IMAGES, scores(place, 0), strict=True))
+        path = write_run(folder, row, 0)
+        write_scores(path.with_suffix(".csv"), [[image, known[image]] for image in images])
+    return folder
+
+
+def test_runs_that_contradict_each_other_in_the_order_of_frames_are_refused(tmp_path, capsys):
+    turned = [*IMAGES[10:], *IMAGES[:10]]  # another video first: no neighbour is another
+    study = import_folder(ordered_frames(tmp_path / "good", turned), tmp_path / "study", quiet=False)
+    assert study.rows[0].runs[0].grouping is not None
+    assert "neighbours" not in capsys.readouterr().err
+    shuffled = [IMAGES[1], IMAGES[0], *IMAGES[2:]]
+    with pytest.raises(UserError, match=r"wide_0.* lists image image01 before image00, .*plain_0.* behind it, and"):
+        import_folder(ordered_frames(tmp_path / "bad", shuffled), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+    import_folder(ordered_frames(tmp_path / "alike", shuffled, shuffled), tmp_path / "other", quiet=False)
+    assert "lists image image01 before image00: as groups are ordered" in capsys.readouterr().err

@@ -110,6 +110,10 @@ ABOVE = {"row": "seb", "lies": "above", "of": ["baseline"]}
         (lambda study: study["rows"][1].update(on="seb"), "row seb builds on 'seb', which is no other row"),
         (lambda study: study["rows"][0].update(on="seb"), "rows build on each other in a circle: baseline, seb, baseline"),
         (lambda study: study.update(claims=2 * [ABOVE]), "that seb lies above baseline is claimed twice"),
+        (
+            lambda study: study.update(claims=[ABOVE, {"row": "baseline", "lies": "below", "of": ["seb"]}]),
+            "that seb lies above baseline is claimed twice",
+        ),
         (lambda study: study.update(claims=[ABOVE | {"of": ["baseline", "baseline"]}]), "claim about seb names baseline twice"),
         (lambda study: study["rows"][1].update(name="baseline", on=None), "two rows are called baseline"),
         (lambda study: study["rows"][1]["runs"].update({"0": "../../etc/passwd"}), "which is no run's key"),

@@ -119,6 +119,12 @@ def test_overrides_that_make_no_row_are_refused_in_a_line(rows: dict[str, Any], 
         ({"a": {"overrides": ["recipe.epochs=many"]}}, [], r"row a: recipe\.epochs=many: expected"),
         ({"a": {"overrides": LOW}, "b": {"overrides": ["recipe.lr=1e-3"]}}, [], "rows a and b are the same run"),
         ({"a": {"overrides": LOW}, "b": {"overrides": [*LOW, "runtime.workers=1"]}}, [], "rows a and b are the same run"),
+        ({"a": {"overrides": LOW}, "b": {"overrides": [*LOW, "data.name=others"]}}, [], "rows a and b are the same run"),
+        (
+            {"a": {"overrides": ["data.root=outputs"]}, "b": {"overrides": ["data.root=tests/../outputs"]}},
+            [],
+            "rows a and b are the same run",
+        ),
         ({"a": {"overrides": ["+ablation=ss"]}, "b": {"overrides": ["+ablation=ss_second_conv"]}}, [], "rows a and b are"),
         ({"a": {"overrides": LOW}}, ["recipe.epochs=1,2"], r"row a would have two settings.*recipe\.epochs=1"),
         (

@@ -6,7 +6,8 @@ from dataclasses import replace
 from exfuse.analysis.cells import TICK, points_text
 from exfuse.analysis.comparisons import ALPHA, Compared
 from exfuse.analysis.document import EMPTY, Cell, Column, Table
-from exfuse.analysis.footnotes.training import brief_data
+from exfuse.analysis.footnotes.intervals import about_columns
+from exfuse.analysis.footnotes.training import about_health, brief_data
 from exfuse.errors import UserError, plural
 from exfuse.store.study import Study, StudyRow
 
@@ -161,6 +162,11 @@ def _brief(study: Study, compared: Compared, shared: Mapping[str, str], keys: Se
         adjusted = f"adjusted for {plural(tested, 'comparison')}"
         some = any(one.found for one in intervals)
         found.append(f"{FOUND} p < {ALPHA}, {adjusted}." if some else f"No difference has p < {ALPHA}, {adjusted}.")
+    records = [record for _, _, record in study.done()]
+    number = sum(one.adjusted is not None for one in (*compared.rows.values(), *compared.claims))
+    if "p" in keys and number:
+        found.append(f"p: two-sided, adjusted for {plural(number, 'comparison')}; bold: below {ALPHA}.")
+    found += [*about_columns(study, keys), *(about_health(records) if "health" in keys else [])]
     named = {technique.name: technique.short for technique in study.techniques}
     if shared:
         found.append(f"{'; '.join(f'{named[name]}: {spaced(option)}' for name, option in shared.items())}.")

@@ -68,7 +68,7 @@ def run(command: Command) -> None:
         _fail(carried.error, carried.__cause__)
     except KeyboardInterrupt:
         lasts = command.verb.name in _LASTING
-        complain("interrupted." + (" The same command goes on from the last finished epoch." if lasts else ""))
+        complain("interrupted." + (" The same command goes on from the last finished epoch, if there is one." if lasts else ""))
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, UserError, OSError) as error:
         if wants_trace:

@@ -94,7 +94,7 @@ def census_lines(split: Split) -> list[str]:
     if absent:
         lines.append(f"Warning: no mask of {split.name} labels {some(absent, _SHOWN)}.")
     if len(split) == 1:
-        lines.append(f"Warning: {split.name} is one image: of runs that are scored on it no table can give an interval.")
+        lines.append(f"Warning: {split.name} is one image, which says nothing of others: intervals are over seeds alone.")
     if split.left_out:
         lines.append(f"Warning: {split.name} leaves out {split.left_out}.")
     return lines

@@ -215,6 +215,8 @@ def _checked(
     for key, (wanted, fits) in expected.items():
         if wrong := [one for one in lists[key] if not fits(one)]:
             raise DataError(f"{name}: make_split was given {wrong[0]!r:.80} in {key}, expected {wanted}. See docs/extend.md.")
+    if len(lists["classes"]) > VOID:
+        raise DataError(f"{name}: make_split was given {len(lists['classes'])} classes, expected {VOID} at most.")
     if bands.problem:
         raise DataError(f"{name}: make_split was given bands of {bands.problem}")
     void_ids, ids = (tuple(map(int, lists[key])) for key in ("void_ids", "ids"))

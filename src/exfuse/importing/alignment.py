@@ -58,12 +58,15 @@ def align(found: Sequence[Found], file: FolderFile, source: Path) -> tuple[list[
             raise UserError(f"{one.where} is row {cell[0]}, seed {cell[1]}, as {cells[cell]} is: two runs of one cell.")
         cells[cell] = one.path
         _check_alike(one, first)
-    if len(first.ids) < 2:
-        raise UserError(f"{first.where} scores {len(first.ids)} image: intervals need two or more.")
+    if len(first.ids) < 2 and len({seed for _, seed in cells}) < 2:
+        raise UserError(f"{first.where} scores {len(first.ids)} image with one seed: intervals need two or more of either.")
     aligned = [_in_order(one, first) for one in runs]
     for one in aligned:
         _check_truth(one, aligned[0])
-    return aligned, _grouping(aligned[0], file)
+    grouping = _grouping(aligned[0], file)
+    if grouping and grouping.ordered:
+        _check_neighbours(runs, grouping)
+    return aligned, grouping
 
 
 def _check_alike(one: Found, first: Found) -> None:
@@ -123,6 +126,22 @@ def _in_order(one: Found, first: Found) -> Found:
     order = [place[id] for id in first.ids]
     groups = None if one.groups is None else tuple(one.groups[number] for number in order)
     return replace(one, ids=first.ids, additive=one.additive.at(order), groups=groups)
+
+
+def _check_neighbours(runs: Sequence[Found], grouping: Grouping) -> None:
+    """Refuse runs that contradict each other in the order of a group's images, which is said to be one of time or space."""
+    first = runs[0]
+    place, group = {id: number for number, id in enumerate(first.ids)}, dict(zip(first.ids, grouping.groups, strict=True))
+    for one in runs[1:]:
+        last: dict[str, str] = {}
+        for id in one.ids:
+            before = last.get(group[id])
+            if before is not None and place[before] > place[id]:
+                raise UserError(
+                    f"{one.where} lists image {before} before {id}, {first.where} behind it, and groups.ordered=true says that "
+                    "their order is that in time or space. List those of all runs in this order, or leave out ordered."
+                )
+            last[group[id]] = id
 
 
 def _check_truth(one: Found, first: Found) -> None:

@@ -81,7 +81,7 @@ def import_study(
     study = msgspec.structs.replace(study, source=_marks(source, target)[0 if source.is_absolute() else 1])
     _check_target(target, source, study)
     records = [record_of(run, metric, grouping, source) for run in runs]
-    for note in () if quiet else notes_on(runs, records, metric, study, left_out):
+    for note in () if quiet else notes_on(runs, grouping, records, metric, study, left_out):
         print(f"Note: {note}", file=sys.stderr)
     _write(target, study, runs, records, grouping)
     render_study(target, Console(quiet=quiet))

@@ -9,6 +9,7 @@ import numpy as np
 from exfuse.errors import some
 from exfuse.importing.alignment import predicts_more
 from exfuse.importing.stated import Found
+from exfuse.store.grouping import Grouping, falling
 from exfuse.store.metric import Metric
 from exfuse.store.record import Record
 from exfuse.store.study_file import StudyFile
@@ -19,11 +20,21 @@ _APART = 20  # times: a fraction and a percentage of the same kind are some hund
 
 
 def notes_on(
-    runs: Sequence[Found], records: Sequence[Record], metric: Metric, study: StudyFile, left_out: Sequence[Path]
+    runs: Sequence[Found],
+    grouping: Grouping | None,
+    records: Sequence[Record],
+    metric: Metric,
+    study: StudyFile,
+    left_out: Sequence[Path],
 ) -> Iterator[str]:
     """What may be a mistake and may be meant."""
     if left_out:
         yield f"left out, being no results: {some([*map(str, left_out)], _SHOWN)}."
+    if grouping and grouping.ordered and (fallen := falling(runs[0].ids, grouping.groups)):
+        yield (
+            f"{runs[0].path.name} lists image {fallen[0]} before {fallen[1]}: as groups are ordered, images that follow each "
+            "other there count as neighbours in time or space."
+        )
     seen: dict[bytes, Found] = {}
     for one in runs:
         content = b"".join(np.ascontiguousarray(part).tobytes() for part in one.additive)

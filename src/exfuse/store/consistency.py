@@ -18,7 +18,9 @@ from exfuse.store.record import Record
 _VARIES = {"technique", "decoder", "seed"}  # what a study is about
 # Of data, at any depth of a pretraining's config: where they lie, what they are called and how their images are grouped, by
 # which no run is trained otherwise.
-_PLACES = {"root", "sbd_root", "coco_root", "download", "counts", "name", "groups", "ordered"}
+ROOTS = {"root", "sbd_root", "coco_root"}
+CALLED = {"download", "counts", "name", "groups", "ordered"}
+_PLACES = ROOTS | CALLED
 ABSENT = "(absent)"
 _SETTLED = "(settled)"
 # What tells runs of one name apart, in the order in which it is said.

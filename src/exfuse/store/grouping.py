@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -89,21 +89,27 @@ def check_order(names: Sequence[str], groups: Sequence[str]) -> None:
     Raises:
         UserError: naming two images.
     """
+    if found := falling(names, groups, lambda own: any(own == sorted(own, key=lambda name: name + more) for more in _FURTHER)):
+        raise UserError(
+            f"data.ordered=true, and {found[0]} comes before {found[1]}, as names are sorted by their letters. Write their "
+            "numbers all as long, with zeros in front, or behind a decimal point."
+        )
+
+
+def falling(names: Sequence[str], groups: Sequence[str], doubted: Callable[[list[str]], bool] = bool) -> tuple[str, str] | None:
+    """Of a ``doubted`` group two images, alike but for their numbers, of which the first has the larger ones; None: of none."""
     of_groups: dict[str, list[str]] = {}
     for name, group in zip(names, groups, strict=True):
         of_groups.setdefault(group, []).append(name)
-    for own in of_groups.values():
+    for own in filter(doubted, of_groups.values()):
         kinds: dict[str, list[str]] = {}
         for name in own:
             kinds.setdefault(_NUMBER.sub("#", name), []).append(name)
-        is_sorted = any(own == sorted(own, key=lambda name: f"{name}{more}") for more in _FURTHER)
-        for alike in kinds.values() if is_sorted and not (len(kinds) > 1 and _are_hexadecimal(own)) else ():
+        for alike in () if len(kinds) > 1 and _are_hexadecimal(own) else kinds.values():
             for before, after in pairwise(alike):
                 if _numbers(before) > _numbers(after):
-                    raise UserError(
-                        f"data.ordered=true, and {before} comes before {after}, as names are sorted by their letters. Write "
-                        "their numbers all as long, with zeros in front, or behind a decimal point."
-                    )
+                    return before, after
+    return None
 
 
 def _are_hexadecimal(names: Sequence[str]) -> bool:

@@ -156,7 +156,8 @@ def check_words(path: Path | str, study: Heading, rows: Mapping[str, str | None]
             raise UserError(f"{path}: a claim about {claim.row} needs other rows to compare it with, got {claim.of}.")
         if twice := repeated(claim.of):
             raise UserError(f"{path}: a claim about {claim.row} names {twice[0]} twice. Name it once.")
-    if twice := repeated(f"{claim.row} lies {claim.lies} {other}" for claim in study.claims for other in claim.of):
+    pairs = [(claim, (claim.row, other)) for claim in study.claims for other in claim.of]
+    if twice := repeated(" lies above ".join(pair if claim.lies == "above" else pair[::-1]) for claim, pair in pairs):
         raise UserError(f"{path}: that {twice[0]} is claimed twice. Claim it once.")
     factors, slots = study.factors or [], [*slots]
     if unknown := [name for name in factors if name not in slots]:

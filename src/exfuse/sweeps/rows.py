@@ -1,6 +1,8 @@
 """The rows of a sweep held against each other before the first is trained: each another network, none with two settings."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra.errors import HydraException
 from msgspec.structs import replace
@@ -11,6 +13,7 @@ from exfuse.config.overrides import explain
 from exfuse.errors import ConfigError, UserError
 from exfuse.runs.micro_batch import in_parts
 from exfuse.runs.plan import PRETRAINED
+from exfuse.store.consistency import CALLED, ROOTS
 from exfuse.store.description import Option, RunDescription, encode_option, label_of
 from exfuse.store.key import backbone_key, run_key
 from exfuse.store.variants import baseline
@@ -98,11 +101,11 @@ def _identity(run: RunDescription) -> str:
 
     Techniques stand for what they do: two options of one code and the same settings are one.
     """
-    stands = {"data": str(encode_option(run.data))}
+    stands = {"data": str(_content(encode_option(run.data)))}
     if run.init_from is not None:
         stands["init_from"] = run.init_from
     elif run.backbone.init == PRETRAINED:
-        made_of = {"start": run.pretraining.start, "data": str(encode_option(run.pretraining.data))}
+        made_of = {"start": run.pretraining.start, "data": str(_content(encode_option(run.pretraining.data)))}
         stands["backbone"] = backbone_key(run, made_of)
     technique = {
         name: run.technique.get(name) or search_path.as_written(f"technique/{name}", usual)
@@ -110,6 +113,17 @@ def _identity(run: RunDescription) -> str:
     }
     run = replace(run, technique={name: _as_code(name, option) for name, option in technique.items()})
     return run_key(possible_precisions(run)[0], stands)
+
+
+def _content(data: Any) -> Any:
+    """A data set's settings without what changes no image, and with places as they are, however they are spelt."""
+    if isinstance(data, Mapping):
+        kept = {name: value for name, value in data.items() if name not in CALLED}
+        return {
+            name: os.path.realpath(value) if name in ROOTS and isinstance(value, str) else _content(value)
+            for name, value in kept.items()
+        }
+    return [*map(_content, data)] if isinstance(data, list) else data
 
 
 def _as_code(slot: str, option: Option) -> Option:

@@ -1,6 +1,7 @@
 """The page's chart of accuracy against cost."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,23 @@ def test_the_frontier_holds_what_no_cheaper_row_beats_whichever_way_a_cost_count
 
     assert frontier("train_images_per_second") == pytest.approx([10.0, 100.0])  # slow is the best, swift the cheapest
     assert frontier("gigamacs") == pytest.approx([10.0])  # the best is the cheapest too
+
+
+def test_rows_of_other_images_and_of_unknown_cost_are_named_beside_the_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_images(content: dict[str, Any]) -> None:
+        content["manifests"]["val"] = "c" * 64
+
+    builder = StudyBuilder(tmp_path / "study", mixed=True)
+    builder.row("one", 0.6)
+    builder.row("elsewhere", 0.7, on="one", change=other_images)
+    builder.row("unknown", 0.7, on="one")
+    builder.finish()
+    monkeypatch.setattr(StudyRow, "cost", lambda row, _: None if row.name == "unknown" else 5.0)
+    found = section(data_of(tmp_path / "study"))
+    assert found is not None
+    chart = found.charts["cost-gigamacs"]
+    said = chart["layout"]["xaxis"]["title"]["text"]
+    assert said.endswith("; without unknown, whose cost is not known; scored on different images: no frontier")
+    assert next(list(trace["x"]) for trace in chart["data"] if trace["name"] == "frontier") == []

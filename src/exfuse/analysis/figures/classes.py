@@ -27,8 +27,8 @@ def changes(row: StudyRow, base: StudyRow) -> dict[str, float]:
 
 
 def agreed(row: StudyRow, base: StudyRow) -> dict[str, bool]:
-    """Whether each class's IoU changed in the same direction with every common seed; always, with one."""
-    return {name: len({*np.sign(known)}) == 1 for name, known in _gains(row, base).items()}
+    """Whether each class's IoU changed in the same direction with every common seed that has it; always, with one or none."""
+    return {name: len({*np.sign(known)}) <= 1 for name, known in _gains(row, base).items()}
 
 
 def _gains(row: StudyRow, base: StudyRow) -> dict[str, list[float]]:

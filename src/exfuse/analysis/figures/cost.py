@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from exfuse.analysis.figures import style
-from exfuse.analysis.frontier import apart, cost_axis, frontier_of
+from exfuse.analysis.frontier import are_comparable, frontier_of, lay_out, reservations
 from exfuse.analysis.printed import labels
 from exfuse.palette import variant_colours
 from exfuse.store.study import Study, StudyRow
@@ -44,12 +44,9 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
     names = [str(number) if numbered else called[row.name] for number, row in enumerate(rows, 1)]
     costs = [row.cost("gigamacs") or 0.0 for row in rows]
     means, spreads = zip(*(_mean_and_spread(row, metric.scale) for row in rows), strict=True)
-    frontier = frontier_of([(cost, mean, cost) for cost, mean in zip(costs, means, strict=True)], metric.gains)
-    highest = max(mean + spread for mean, spread in zip(means, spreads, strict=True))
-    left, right = cost_axis(costs)
-    up = highest - min(mean - spread for mean, spread in zip(means, spreads, strict=True))
-    wide, high = (right - left) * _MARK / (72 * width - 60), up * _MARK / (36 * width - 20)
-    shown_at = apart([*zip(costs, means, strict=True)], wide, high)
+    points = [(cost, mean, cost) for cost, mean in zip(costs, means, strict=True)] if are_comparable(rows) else []
+    frontier = frontier_of(points, metric.gains)
+    (left, right), shown_at = lay_out(costs, means, spreads, (_MARK / (72 * width - 60), _MARK / (36 * width - 20)))
     places = {row.name: (x, mean) for row, x, mean in zip(rows, shown_at, means, strict=True)}
     colours = variant_colours(len(study.rows))
     with style.look():
@@ -59,7 +56,8 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         lines: list[Line] = [(start, end) for start, end in itertools.pairwise(frontier)]
-        axes.plot(*zip(*frontier, strict=True), color="#b4bac0", linewidth=1.2, linestyle="--", zorder=1, label="frontier")
+        ends = np.array(frontier).reshape(-1, 2).T
+        axes.plot(*ends, color="#b4bac0", linewidth=1.2, linestyle="--", zorder=1, label="frontier")
         for row, spread in sorted(zip(rows, spreads, strict=True), key=lambda one: -one[1]):  # a short bar over a long one
             (x, y), at = places[row.name], study.rows.index(row)
             lines.append(((x, y - spread), (x, y + spread)))
@@ -76,7 +74,7 @@ def draw(study: Study, width: float = style.PAGE) -> Figure:
         deviation = ", ± sd over seeds" if narrow else ", ± standard deviation over seeds"
         spread_note = deviation if any(spreads) else ""
         axes.set_ylabel(f"{metric.axis}{spread_note}")
-        style.title(figure, study.title + style.left_out(every))
+        style.title(figure, study.title + style.left_out(every) + reservations(study, rows, "gigamacs"))
         axes.grid(color="#eceef0", linewidth=0.6)
         axes.set_axisbelow(True)
         if numbered:

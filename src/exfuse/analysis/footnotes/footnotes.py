@@ -10,10 +10,16 @@ from exfuse.analysis.document import SHOWN, Cell, Footnote
 from exfuse.analysis.footnotes.costs import about_costs
 from exfuse.analysis.footnotes.intervals import IMAGES_ONLY, about_columns, about_statistics
 from exfuse.analysis.footnotes.search import about_looks, about_search
-from exfuse.analysis.footnotes.training import about_backbone, about_data, about_machine, about_other_code, about_recipe
+from exfuse.analysis.footnotes.training import (
+    about_backbone,
+    about_data,
+    about_health,
+    about_machine,
+    about_other_code,
+    about_recipe,
+)
 from exfuse.analysis.paper import TRUST, departures
 from exfuse.errors import some
-from exfuse.store.record import Record
 from exfuse.store.study import Study
 
 
@@ -31,7 +37,7 @@ def footnotes(study: Study, compared: Compared, rows: Sequence[Mapping[str, Cell
         sentences += about_other_code(records)
     elif records:
         sentences += [about_data(records), *about_search(study), *about_looks(study)]
-        sentences += [about_recipe(records), *_health(records), about_backbone(records), about_machine(study, records)]
+        sentences += [about_recipe(records), *about_health(records), about_backbone(records), about_machine(study, records)]
         costs = about_costs(study, records)
     return [*found, *map(Footnote, sentences), *(Footnote(sentence, about="cost") for sentence in costs)]
 
@@ -84,16 +90,6 @@ def _of_one_class(study: Study) -> list[str]:
         f"{name} is all that a run of {', '.join(titles)} predicts: these have learnt nothing yet, and measure no technique."
         for name, titles in rows.items()
     ]
-
-
-def _health(records: Sequence[Record]) -> list[str]:
-    """What the column of that name says."""
-    if not any(record.health for record in records):
-        return []
-    said = "Health, of a row's worst run: the highest mean loss of an epoch after warm-up over that of guessing, ln C"
-    if any(record.health and record.health.correlations for record in records):
-        said += "; r: the lowest correlation of what enters the decoder with what left the encoder"
-    return [f"{said}."]
 
 
 def _paper(study: Study) -> list[str]:

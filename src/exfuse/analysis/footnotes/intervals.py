@@ -1,6 +1,6 @@
 """What a table's statistics rest on: seeds, images and resamples, which differences are findings, and what none of it says."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN
@@ -96,16 +96,19 @@ def scope(study: Study, compared: Sequence[Comparison]) -> list[str]:
     return [f"The images are frames of {sequences} of {'it' if len(names) == 1 else 'them'} alone, not of other scenes."]
 
 
-def about_columns(study: Study) -> list[str]:
-    """What the columns beside the score are of."""
+_EDGES = ("interior", "edge", "boundary")  # columns of parts of the pixels
+
+
+def about_columns(study: Study, keys: Collection[str] = ("frequent", *_EDGES)) -> list[str]:
+    """What the columns of these keys, which stand beside the score's, are of."""
     said = []
-    if found := by_images(study):
+    if "frequent" in keys and (found := by_images(study)):
         shown = ", ".join(f"{'class ' if name.isdecimal() else ''}{name} {images}" for name, images in found.rare.items())
         said.append(
             f"Frequent: mIoU over the {len(found.frequent)} classes that {ENOUGH} images or more show. The others weigh as "
             f"much in mIoU, though one image may decide them; images that show them: {shown}."
         )
-    if study.edge_radius is not None:
+    if study.edge_radius is not None and {*keys} & {*_EDGES}:
         said.append(
             f"Edge: mIoU of the labelled pixels within {study.edge_radius} px of a pixel with another label or void; interior: "
             "of all others. Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and "

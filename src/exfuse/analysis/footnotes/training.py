@@ -140,6 +140,16 @@ def _seeds(records: Sequence[Record]) -> str:
     return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
+def about_health(records: Sequence[Record]) -> list[str]:
+    """What the column of that name says."""
+    if not any(record.health for record in records):
+        return []
+    said = "Health, of a row's worst run: the highest mean loss of an epoch after warm-up over that of guessing, ln C"
+    if any(record.health and record.health.correlations for record in records):
+        said += "; r: the lowest correlation of what enters the decoder with what left the encoder"
+    return [f"{said}."]
+
+
 def about_backbone(records: Sequence[Record]) -> str:
     """The encoder, its stride and where its weights are from."""
     name = distinct(records, _encoder)

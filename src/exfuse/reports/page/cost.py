@@ -1,13 +1,13 @@
 """Accuracy against cost: where each variant lies, by the cost of one's choice."""
 
 from exfuse.analysis.cells import score
-from exfuse.analysis.frontier import apart, cost_axis, frontier_of
+from exfuse.analysis.frontier import are_comparable, frontier_of, lay_out, reservations
 from exfuse.reports.page.charts import Chart, chart, escape, scatter
 from exfuse.reports.page.data import PageData, Section
 from exfuse.store.costs import COSTS, CostColumn
 from exfuse.store.metric import number
 
-_WIDE, _HIGH = 0.016, 0.04  # of an axis, from one row to the next where they would cover one another
+_MARK = (0.016, 0.04)  # of the axes: from one row to the next where they would cover one another
 _AXES = sorted(COSTS, key=lambda column: column.key != "gigamacs")  # the first is shown first
 
 
@@ -32,17 +32,16 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
         mean, spread = scores[f"{metric.key}_mean"], scores[f"{metric.key}_sd"]
         if cost is not None and isinstance(mean, float):
             places[row.name] = (column.scale * cost, mean, spread if isinstance(spread, float) else 0.0)
-    names = [row.name for row in data.study.rows if row.name in places]
-    left, right = cost_axis([x for x, _, _ in places.values()])
-    up = max(y + spread for _, y, spread in places.values()) - min(y - spread for _, y, spread in places.values())
-    beside = dict(zip(names, apart([places[name][:2] for name in names], _WIDE * (right - left), _HIGH * up), strict=True))
+    costs, means, spreads = zip(*places.values(), strict=True)
+    (left, right), shown_at = lay_out(costs, means, spreads, _MARK)
     sign = -1 if column.gains else 1
-    frontier = frontier_of([(x, y, sign * x) for x, y, _ in places.values()], metric.gains)
+    rows = [row for row in data.study.rows if row.name in places]
+    points = [(x, y, sign * x) for x, y, _ in places.values()] if are_comparable(rows) else []
+    frontier = frontier_of(points, metric.gains)
     line = {"color": "var(--grid-strong)", "width": 1.5, "dash": "dash"}
-    traces = [scatter(*zip(*frontier, strict=True), mode="lines", line=line, hoverinfo="skip", name="frontier")]
-    for row in data.study.rows:
-        if row.name not in places:
-            continue
+    ends = [[place[axis] for place in frontier] for axis in (0, 1)]
+    traces = [scatter(*ends, mode="lines", line=line, hoverinfo="skip", name="frontier")]
+    for row, at in zip(rows, shown_at, strict=True):
         x, y, spread = places[row.name]
         look = data.looks[row.name]
         error = {"type": "data", "array": [spread], "color": look.colour, "thickness": 1.5, "width": 4} if spread else None
@@ -51,6 +50,6 @@ def _draw(column: CostColumn, data: PageData) -> Chart:
         )
         marker = {"color": look.colour, "symbol": look.symbol, "size": 12}
         described = {"hovertext": hover, "hoverinfo": "text", "name": escape(row.title), "meta": {"variant": row.name}}
-        traces.append(scatter([beside[row.name]], [y], mode="markers", marker=marker, error_y=error, **described))
-    named = f"{title}, not from zero" if left else title
+        traces.append(scatter([at], [y], mode="markers", marker=marker, error_y=error, **described))
+    named = (f"{title}, not from zero" if left else title) + escape(reservations(data.study, rows, column.key))
     return chart(traces, 420, named, escape(metric.axis), xaxis={"range": [left, right]})
