@@ -6,17 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from exfuse import files
 from exfuse.config import search_path
 from exfuse.config.options import build, code_of
-from exfuse.config.overrides import check_groups, describe_backbone, describe_run, explain
+from exfuse.config.overrides import check_groups, compose_config, describe_backbone, describe_run, explain
 from exfuse.config.signatures import signature
 from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
@@ -443,3 +445,24 @@ def test_a_file_that_reaches_nothing_for_want_of_its_first_line_is_named(tmp_pat
         check_groups([f"+{group}=mine", "recipe=small", "technique/seb=sum", f"+{group}=nothing"])
     finally:
         files.set_config_dirs([])
+
+
+def mappings(node: object, place: str = "") -> list[str]:
+    """Every key of a config that has keys below it."""
+    if not isinstance(node, dict):
+        return []
+    below = [found for name, value in node.items() for found in mappings(value, f"{place}.{name}".lstrip("."))]
+    return [place, *below] if place else below
+
+
+@pytest.mark.parametrize(("config", "describe"), [("train", describe_run), ("pretrain", describe_backbone)])
+def test_a_value_where_keys_are_expected_is_refused_in_a_line(config: str, describe: Callable[[list[str]], object]) -> None:
+    written = OmegaConf.to_container(compose_config(config, [])[0], resolve=False)
+    places = [place for place in mappings(written) if not place.startswith("hydra")]
+    assert {"data.images", "pretraining.recipe.augmentation", "runtime"} <= {*places}
+    for place in places:
+        with pytest.raises((ConfigError, HydraException)) as refused:
+            describe([f"{place}=3"])
+        if isinstance(refused.value, ConfigError):
+            assert f"{place.removeprefix('pretraining.')}=3: expected" in str(refused.value)
+            assert len(str(refused.value).splitlines()) == 1

@@ -271,8 +271,10 @@ def test_page_and_wandb_take_the_same_numbers(study):
     assert "measured in one process" in view.table
     shown = section(PageData(Rendering(load_study(study)), None, {}, bound=1_000_000))
     assert shown is not None
-    text = json.dumps(shown.charts["cost-latency_ms"])
+    chart = shown.charts["cost-latency_ms"]
+    text = json.dumps(chart["data"])
     assert "100" in text
     assert "200" in text
     assert "seb" not in text  # whose own number is not comparable
+    assert "without seb, whose cost is not known" in json.dumps(chart["layout"])
     assert "seb" in json.dumps(shown.charts["cost-gigamacs"])

@@ -5,6 +5,7 @@ from typing import Any
 from exfuse.config import search_path
 from exfuse.config.options import checked
 from exfuse.config.signatures import signature
+from exfuse.config.words import as_typed
 from exfuse.errors import ConfigError
 
 
@@ -13,7 +14,9 @@ def read_backbone(node: dict[str, Any], group: str, option: str, written: Any) -
     file = search_path.read_whole(group, option)
     if (typed := node.pop("_target_", None)) != file.get("_target_"):
         raise ConfigError(f"backbone._target_={typed}: {group}={option} is {file.get('_target_')}, as its file says.")
-    return {**node, "arguments": check_backbone(node.get("arguments") or {}, option, node.get("name"), written)}
+    if not isinstance(arguments := node.get("arguments") or {}, dict):
+        raise ConfigError(f"backbone.arguments={as_typed(arguments)}: expected keys with values, or null.")
+    return {**node, "arguments": check_backbone(arguments, option, node.get("name"), written)}
 
 
 def own_backbone(option: str | None, name: Any) -> str:

@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -13,14 +13,16 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from exfuse import limits
 from exfuse.config import search_path
 from exfuse.config.options import refusal
-from exfuse.config.words import expected, nearest_key
-from exfuse.errors import CONTROL, ConfigError
+from exfuse.config.words import as_typed, expected, nearest_key
+from exfuse.errors import CONTROL, ConfigError, first_line
 from exfuse.store.checked import leaves
 from exfuse.store.description import (
     decode_option,
 )
 
 _T = TypeVar("_T")
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_CIRCLE = 20  # references after which they lead nowhere
 
 
 def as_plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
@@ -40,8 +42,29 @@ def as_plain(config: DictConfig) -> tuple[dict[str, Any], Any]:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is not set: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).strip().splitlines()[0]}") from error
+        raise ConfigError(_unresolved(written) or f"{error.full_key}: {first_line(error)}.") from error
     return content, written
+
+
+def _unresolved(written: Any) -> str:
+    """Which value stands where another setting refers to a key below it; empty if none does."""
+    for key, value in leaves(written, into_lists=True):
+        for reference in _REFERENCE.findall(value) if isinstance(value, str) else ():
+            if above := _value_above(written, reference.split(".")):
+                return f"{above}: expected keys below it, such as {reference}, to which {key} refers."
+    return ""
+
+
+def _value_above(written: Any, way: Sequence[str], followed: int = 0) -> str:
+    """``key=value`` of what stands where a key has others below it, references followed; empty if nothing does."""
+    node = written
+    for depth, name in enumerate(way):
+        if isinstance(node, str) and (found := _REFERENCE.fullmatch(node)) and followed < _CIRCLE:
+            return _value_above(written, [*found[1].split("."), *way[depth:]], followed + 1)
+        if not isinstance(node, Mapping):
+            return f"{'.'.join(way[:depth])}={as_typed(node)}"
+        node = node.get(name)
+    return ""
 
 
 def converted(content: Any, kind: type[_T], written: Any) -> _T:

@@ -93,7 +93,8 @@ def read_arguments(config: DictConfig, target: str, choices: Choices) -> dict[st
 def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
     content, written = as_plain(config)
     chosen = _by_place(choices)
-    options = [f"technique.{slot}" for slot in content["technique"]]
+    slots = content["technique"] if isinstance(content["technique"], dict) else variants.names()
+    options = [f"technique.{slot}" for slot in slots]
     options += ["decoder", "data", "logger", "pretraining.data", *(["loss"] if "loss" in content else [])]
     options += [f"{recipe}.{part}" for recipe in ("recipe", "pretraining.recipe") for part in ("optimizer", "schedule")]
     for place in options:
@@ -103,8 +104,10 @@ def _described(config: DictConfig, choices: Choices, kind: type[_T]) -> _T:
             raise ConfigError(f"{place}: nothing reads this key. {nearest_key(leaf, there, '.'.join(way))}")
         group, name = found
         node = content
-        for step in way:
-            node = node[step]
+        for depth, step in enumerate(way, 1):
+            if not isinstance(below := node[step], dict):
+                raise ConfigError(f"{'.'.join(way[:depth])}={shown(below)}: expected keys with values.")
+            node = below
         is_empty = leaf in node and node[leaf] is None and not search_path.read_whole(group, name)
         if not isinstance(node.get(leaf), dict) and not is_empty:
             said = f"{place}={shown(node[leaf])}" if leaf in node else f"~{place}"
