@@ -89,7 +89,11 @@ def test_a_claim_is_tested_against_its_nearest_rival_beside_the_rows(tmp_path):
     assert holds.interval.low > 0
     assert holds.found
     assert (fails.interval.p_value, fails.found) == (1.0, False)
-    assert "5 comparisons and 2 claims" in markdown.render(Rendering(load_study(folder)).tables)
+    table = markdown.render(Rendering(load_study(folder)).tables)
+    assert "5 comparisons and 2 claims" in table
+    verdicts = [line for line in table.splitlines() if "stablished" in line]
+    assert [line.partition(":")[0] for line in verdicts] == ["- Established", "- Not established"]
+    assert all("; nearest is " in line and ", p " in line for line in verdicts)
 
 
 @pytest.mark.parametrize(

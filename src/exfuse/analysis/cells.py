@@ -187,6 +187,13 @@ def points_text(interval: Interval, metric: Metric = MIOU) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
+def said(comparison: Comparison, metric: Metric) -> str:
+    """``+1.2 [+0.1, +2.3], p 0.012``, or why there is none."""
+    if comparison.interval is None or comparison.adjusted is None:
+        return comparison.reason
+    return f"{points_text(comparison.interval, metric)}, p {p_text(comparison.adjusted)}"
+
+
 def adjusted_p(comparison: Comparison | None) -> Cell:
     """p by Holm's method."""
     if comparison is None or comparison.adjusted is None:

@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 
 from exfuse.analysis import cells
-from exfuse.analysis.cells import number, p_text, points_text
+from exfuse.analysis.cells import number, p_text, points_text, said
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, compare, holm
 from exfuse.analysis.document import MINUS
-from exfuse.analysis.footnotes.intervals import scope
+from exfuse.analysis.footnotes.intervals import about_claims, scope
 from exfuse.analysis.footnotes.training import where
 from exfuse.analysis.formats.markdown import escape, table_lines
 from exfuse.analysis.frequent import ENOUGH, by_images
@@ -65,9 +65,9 @@ def check_texts(folders: Iterable[Path]) -> int:
         remedy = f"Write it anew: exfuse study tabulate {path.parent}"
         for old, new in zip(_BLOCK.finditer(text), _BLOCK.finditer(_written(path, text)), strict=True):
             if old[0] != new[0]:
-                said, given = old[3].splitlines(), new[3].splitlines()
-                line = next((f"they say: {one}" for one in given if one not in said), "")
-                line = line or next((f"they do not say: {one}" for one in said if one not in given), "in this order")
+                before, given = old[3].splitlines(), new[3].splitlines()
+                line = next((f"they say: {one}" for one in given if one not in before), "")
+                line = line or next((f"they do not say: {one}" for one in before if one not in given), "in this order")
                 raise UserError(f"{path}, {old[1]} of {old[2]}: this is not what the records give; {line}\n{remedy}")
         if by_hand := _INTERVAL.search(_BLOCK.sub("", text)):
             raise UserError(
@@ -118,21 +118,15 @@ def findings(study: Study, compared: Compared) -> list[str]:
     rows = [one for one in compared.rows.values() if one.interval]
     if not rows:
         return ["No two rows can be compared."]
-    clear = [f"- **{_pair(study, one)}: {_said(study, one)}**" for one in rows if one.found]
-    unclear = [f"{_pair(study, one)} {_said(study, one)}" for one in rows if not one.found]
+    clear = [f"- **{_pair(study, one)}: {said(one, study.metric)}**" for one in rows if one.found]
+    unclear = [f"{_pair(study, one)} {said(one, study.metric)}" for one in rows if not one.found]
     without = [f"{_pair(study, one)} ({one.reason})" for one in compared.rows.values() if not one.interval]
     lines = clear or ["- No difference is a finding."]
     if unclear:
         lines.append(f"- Not told apart: {'; '.join(unclear)}.")
     if without:
         lines.append(f"- Without an interval: {'; '.join(without)}.")
-    for claim, one in zip(study.claims, compared.claims, strict=True):
-        others = ", ".join(escape(study.row(name).title) for name in claim.of)
-        what = f"{escape(study.row(claim.row).title)} lies {claim.lies} each of {others}"
-        nearest = (
-            f"; nearest is {escape(study.row(one.base).title)}, {_said(study, one)}" if one.interval else f" ({one.reason})"
-        )
-        lines.append(f"- **Established: {what}{nearest}.**" if one.found else f"- Not established: that {what}{nearest}.")
+    lines += [f"- {told}" for told in about_claims(study, compared, escape, "**")]
     claims = sum(one.interval is not None for one in compared.claims)
     family = plural(len(rows), "comparison") + (f" and {plural(claims, 'claim')}" if claims else "")
     notes = [f"p is adjusted for {family}; a finding has p below {ALPHA}.", *scope(study, rows)]
@@ -146,8 +140,8 @@ def _in_frequent(study: Study, parts: Parts) -> list[str]:
     told = []
     for one in parts["frequent"].values():
         p = "" if one.adjusted is None else f", p {p_text(one.adjusted)}"
-        said = f"{_pair(study, one)} {points_text(one.interval) if one.interval else one.reason}{p}"
-        told.append(f"**{said}**" if one.found else said)
+        told_of = f"{_pair(study, one)} {points_text(one.interval) if one.interval else one.reason}{p}"
+        told.append(f"**{told_of}**" if one.found else told_of)
     tests = _tests(parts)
     family = f" p is adjusted for {plural(tests, 'test')} in parts of what mIoU is of." if tests else ""
     return [f"- Over the {len(shown.frequent)} classes that {ENOUGH} images or more show: {'; '.join(told)}.{family}"]
@@ -181,24 +175,18 @@ def _answer(study: Study, one: Comparison, parts: Parts) -> str:
     about = " and ".join(added(study, row, base)) or escape(row.title)
     gains = one.interval is not None and study.metric.gains(one.interval.estimate)
     lead = f"**{about} {'gains' if gains else 'loses'}**" if one.found else f"{about}: not decided"
-    said = [f"{lead}, {_said(study, one)} ({_pair(study, one)})"]
+    parts_told = [f"{lead}, {said(one, study.metric)} ({_pair(study, one)})"]
     for measure in cells.measures(study):
         part = parts.get(measure.key, {}).get(one.row)
         if part and part.found and part.interval and part.adjusted is not None:
-            said.append(f"**{measure.header.replace(' %', '')} {points_text(part.interval)}**, p {p_text(part.adjusted)}")
+            parts_told.append(f"**{measure.header.replace(' %', '')} {points_text(part.interval)}**, p {p_text(part.adjusted)}")
     theirs = row.paper is not None and base.paper is not None
     paper = f" The paper: {number(row.paper - base.paper, signed=True)}." if theirs else ""  # type: ignore[operator]
-    return f"- {'; '.join(said)}.{paper}"
+    return f"- {'; '.join(parts_told)}.{paper}"
 
 
 def _pair(study: Study, one: Comparison) -> str:
     return f"{escape(study.row(one.row).title)} vs {escape(study.row(one.base).title)}"
-
-
-def _said(study: Study, one: Comparison) -> str:
-    if one.interval is None or one.adjusted is None:
-        return one.reason
-    return f"{points_text(one.interval, study.metric)}, p {p_text(one.adjusted)}"
 
 
 def _scores(folder: Path) -> list[str]:

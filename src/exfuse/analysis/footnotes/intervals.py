@@ -1,7 +1,8 @@
 """What a table's statistics rest on: seeds, images and resamples, which differences are findings, and what none of it says."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from exfuse.analysis.cells import said
 from exfuse.analysis.comparisons import ALPHA, Compared, Comparison, resamples
 from exfuse.analysis.document import MINUS, SHOWN
 from exfuse.analysis.draws import FRAMES, GROUPS, IMAGES, NOTHING
@@ -31,7 +32,26 @@ def about_statistics(study: Study, compared: Compared) -> list[str]:
     if fewest < most:
         sentences.append(f"Rows rest on {fewest} to {most} seeds; a difference uses those that both rows have.")
     intervals = [one.interval for one in compared.rows.values() if one.interval]
-    return sentences + (_intervals(intervals, study, compared) if intervals else [])
+    return sentences + (_intervals(intervals, study, compared) if intervals else []) + about_claims(study, compared)
+
+
+def about_claims(study: Study, compared: Compared, called: Callable[[str], str] = str, strong: str = "") -> list[str]:
+    """What became of each claim: a row's difference to the one of others that comes nearest to refuting it.
+
+    Args:
+        study: with the claims.
+        compared: its comparisons.
+        called: what becomes of a row's title.
+        strong: what stands around a claim that is established.
+    """
+    told = []
+    for claim, one in zip(study.claims, compared.claims, strict=True):
+        title, *others = [called(study.row(name).title) for name in (claim.row, *claim.of)]
+        nearest = f"; nearest is {called(study.row(one.base).title)}, " if one.interval and len(others) > 1 else ": "
+        each = "each of " if len(others) > 1 else ""
+        what = f"{title} lies {claim.lies} {each}{', '.join(others)}{nearest}{said(one, study.metric)}"
+        told.append(f"{strong}Established: {what}.{strong}" if one.found else f"Not established: that {what}.")
+    return told
 
 
 def _intervals(intervals: Sequence[Interval], study: Study, compared: Compared) -> list[str]:
@@ -101,15 +121,15 @@ _EDGES = ("interior", "edge", "boundary")  # columns of parts of the pixels
 
 def about_columns(study: Study, keys: Collection[str] = ("frequent", *_EDGES)) -> list[str]:
     """What the columns of these keys, which stand beside the score's, are of."""
-    said = []
+    told = []
     if "frequent" in keys and (found := by_images(study)):
         shown = ", ".join(f"{'class ' if name.isdecimal() else ''}{name} {images}" for name, images in found.rare.items())
-        said.append(
+        told.append(
             f"Frequent: mIoU over the {len(found.frequent)} classes that {ENOUGH} images or more show. The others weigh as "
             f"much in mIoU, though one image may decide them; images that show them: {shown}."
         )
     if study.edge_radius is not None and {*keys} & {*_EDGES}:
-        said.append(
+        told.append(
             f"Edge: mIoU of the labelled pixels within {study.edge_radius} px of a pixel with another label or void; interior: "
             "of all others. Boundary IoU (Cheng et al. 2021): within 2 % of the image's diagonal of the contours, in truth and "
             "prediction, summed over the images."
@@ -120,4 +140,4 @@ def about_columns(study: Study, keys: Collection[str] = ("frequent", *_EDGES)) -
         else f"bold where p, adjusted by Holm's method over all of these columns, is below {ALPHA}."
     )
     of_all = f"Mean over seeds and classes; an interval in parentheses is for itself; {p}"
-    return [" ".join([*said, of_all])] if said else []
+    return [" ".join([*told, of_all])] if told else []
