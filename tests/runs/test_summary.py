@@ -141,7 +141,10 @@ def test_runs_of_a_search_are_left_out_where_others_are_there(tmp_path: Path, ca
     assert "things held out of train, 7 images" in said.out
 
 
-def test_a_held_out_share_of_backbones_is_no_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("other_images", [False, True])
+def test_a_held_out_share_of_backbones_is_a_search_where_other_images_were_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other_images: bool
+) -> None:
     for seed, share in enumerate((0.0, 0.2)):
         leave_record(
             RunFolder(tmp_path, f"plain{seed}"),
@@ -151,12 +154,17 @@ def test_a_held_out_share_of_backbones_is_no_search(tmp_path: Path, capsys: pyte
             backbone={"data": "photographs", "classes": [], "accuracy": {"main": 0.5}},
             images={"val": 5},
             parameters=10**6,
-            manifests={"val": "v"},
+            manifests={"val": f"part {share}" if other_images else "v"},
             config={"held_out": {"share": share}},
         )
     summarise(str(tmp_path), [], str(tmp_path / "values.csv"))
-    assert len((tmp_path / "values.csv").read_text().splitlines()) == 3
-    assert not capsys.readouterr().err
+    lines, told = (tmp_path / "values.csv").read_text().splitlines(), capsys.readouterr().err
+    if other_images:
+        assert [line.split(",")[:2] for line in lines[1:]] == [["plain", "0"]]
+        assert "Left out: 1 backbone of a search" in told
+    else:
+        assert len(lines) == 3
+        assert not told
 
 
 def test_runs_of_other_names_may_differ_in_anything_and_what_it_is_stands_below(

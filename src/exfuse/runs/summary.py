@@ -27,7 +27,7 @@ def summarise(folder: str, classes: list[str], csv: str | None) -> None:
     backbones = records[0].pretraining is not None
     if any((record.pretraining is not None) != backbones for record in records):
         raise UserError(f"{folder} holds runs and backbones: summarise a folder of either.")
-    if not backbones and len({record.manifests["val"] for record in records}) > 1:
+    if len({record.manifests["val"] for record in records}) > 1:
         records = _of_one_kind(records, Path(folder))
     if len({record.manifests["val"] for record in records}) > 1:
         raise UserError(f"The runs in {folder} were scored on different images: keep those of one data set in a folder.")
@@ -62,7 +62,8 @@ def _of_one_kind(records: list[Record], folder: Path) -> list[Record]:
     kept = [record for record in records if bool(record.setting("held_out.share")) is of_search]
     if kept and (left := len(records) - len(kept)):
         what = "scored on val" if of_search else "of a search, scored on a part of train"
-        print(f"Left out: {plural(left, 'run')} {what}.", file=sys.stderr)
+        kind = "backbone" if records[0].pretraining is not None else "run"
+        print(f"Left out: {plural(left, kind)} {what}.", file=sys.stderr)
     return kept or records
 
 
