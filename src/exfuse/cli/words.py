@@ -105,7 +105,19 @@ def read_command(words: Sequence[str]) -> Command:
         else:
             arguments.append(word if not verb.work or override["key"] not in keys else _listed(verb, word))
     _place(verb, loose, things, arguments)
-    return Command(verb, arguments, things, notes)
+    return Command(verb, arguments, things, [*notes, *_replaced(words)])
+
+
+def _replaced(words: Sequence[str]) -> list[str]:
+    """Of a key that was typed more than once, with different values, which of them holds: the last, as everywhere in Hydra."""
+    last: dict[str, str] = {}
+    notes = []
+    for word in words:
+        if (override := _OVERRIDE.match(word)) and (key := override["key"]):
+            if last.get(key, word) != word:
+                notes.append(f"{word} replaces {last[key]}, which was typed before it")
+            last[key] = word
+    return notes
 
 
 def _of_the_study(word: str, verb: Verb) -> str:
