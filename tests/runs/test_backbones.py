@@ -122,6 +122,12 @@ def test_another_backbone_is_missing_and_refused_with_the_command_that_makes_it(
     assert find_backbone(making)[0].root == supervised.root
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_backbone_is_made_in_the_number_format_of_the_run_that_asks_for_it(asked: Asked, precision: str) -> None:
+    config = asked("technique/ss=heads_removed", f"trainer.precision={precision}")
+    assert describe_backbone(pretrain_overrides(config)).trainer.precision == precision
+
+
 def test_ss_of_other_widths_is_another_backbone(supervised: RunFolder, asked: Asked) -> None:
     config = asked("technique/ss=second_conv_features", "pretraining.branches.width_ratio=0.5")
     assert config.technique["ss"].settings["width_ratio"] == 0.5

@@ -37,7 +37,7 @@ _PARTS = "trainer.accumulate_grad_batches"
 _FIRST: tuple[str, ...] = ("seed", "paths.")  # what others refer to
 _SECTIONS: tuple[str, ...] = (
     *("backbone.", "pretraining.", "data.", "technique.lr.", "runtime.", "logger.", "debug.images", "held_out."),
-    *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar", _PARTS),
+    *("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.enable_progress_bar", _PARTS),
 )
 _NOT_OURS = ("backbone.init", "backbone.missing", "backbone.output_stride", "paths.runs")
 _READERS = re.compile(r"(pretraining\.)?data\.(train|val)\.")  # they get what stands beside them
