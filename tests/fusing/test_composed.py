@@ -75,6 +75,34 @@ def test_composing_costs_no_more_than_the_formats_rounding(dtype):
     assert (composed.double() - truth).square().mean().sqrt() < 2 * (plain.double() - truth).square().mean().sqrt()
 
 
+def spoil_free_memory():
+    """What is allocated next holds NaN where nobody writes."""
+    del [torch.full((2**power // 4,), torch.nan) for power in range(8, 22) for _ in range(8)][:]
+
+
+@pytest.mark.parametrize("under_autocast", [False, True])
+@pytest.mark.parametrize("inner", [(16, 16), (32, 5), (4, 1)], ids=str)
+def test_gradients_in_bfloat16_read_no_memory_that_nobody_wrote(inner, under_autocast):
+    # as oneDNN's of a deconvolution do on processors with AMX, of maps one position wide with an odd number of channels
+    channels = 21
+    exact = [numbers(2, channels, *inner), numbers(channels, channels, 4, 4, seed=1), numbers(channels, seed=2)]
+    exact += [numbers(5, channels, 3, 3, seed=3), numbers(5, seed=4)]
+    dtype = torch.float32 if under_autocast else torch.bfloat16
+    layout = torch.channels_last
+    rounded = [one.detach().to(dtype) for one in exact]
+    rounded = [(one.contiguous(memory_format=layout) if one.dim() == 4 else one).requires_grad_() for one in rounded]
+    size = (2 * inner[0], 2 * inner[1])
+    weights = numbers(2, 5, *size, seed=9).detach()
+    truth = torch.autograd.grad(upsampled_plainly(*exact, size), exact, weights)
+    for _ in range(3):
+        spoil_free_memory()
+        with torch.autocast("cpu", torch.bfloat16, enabled=under_autocast):
+            outcome = upsampled(*rounded, size)
+        spoil_free_memory()
+        for found, expected in zip(torch.autograd.grad(outcome, rounded, weights.to(outcome.dtype)), truth, strict=True):
+            assert (found.double() - expected).norm() < 0.03 * expected.norm()
+
+
 def test_the_border_needs_its_correction():
     maps, weight, bias = numbers(1, INPUTS, 6, 7), numbers(BETWEEN, INPUTS, 3, 3, seed=1), numbers(BETWEEN, seed=2)
     second = numbers(OUTPUTS, BETWEEN, 3, 3, seed=3)

@@ -100,19 +100,32 @@ def frame_of_upsampled(edges: Frame, inner: Sequence[int], weight: Tensor, bias:
         inner: (h, w) of its input.
         weight, bias, size: as there.
     """
-    first_row, last_row, first_column, last_column = (
-        # without padding the output starts one position outside
-        F.conv_transpose2d(edge, weight, bias, stride=2)
-        for edge in edges
-    )
     height, width = size
     below, beside = height - 2 * inner[0] + 3, width - 2 * inner[1] + 3
+    # without padding the output starts one position outside
+    first_row, last_row = (F.conv_transpose2d(edge, weight, bias, stride=2) for edge in (edges.top, edges.bottom))
+    half = first_row.dtype == torch.bfloat16  # under autocast, whatever the map's
+    first_column = _column_of_upsampled(edges.left, weight, bias, 0, half)
+    last_column = _column_of_upsampled(edges.right, weight, bias, beside, half)
     return Frame(
         first_row[:, :, :1, : width + 2],
         last_row[:, :, below : below + 1, : width + 2],
-        first_column[:, :, 1 : height + 1, :1],
-        last_column[:, :, 1 : height + 1, beside : beside + 1],
+        first_column[:, :, 1 : height + 1],
+        last_column[:, :, 1 : height + 1],
     )
+
+
+def _column_of_upsampled(edge: Tensor, weight: Tensor, bias: Tensor, column: int, half: bool) -> Tensor:
+    """One of the four columns that a deconvolution of stride 2 makes of one.
+
+    In bfloat16 from that column of its kernel alone, which gives the same numbers: the gradient of the whole is wrong on
+    processors with AMX, where oneDNN reads memory that nobody wrote behind maps one position wide. In other formats the
+    gradient of the weights would differ in its last bits, and stays what it was.
+    """
+    only = slice(column, column + 1)
+    if half:
+        return F.conv_transpose2d(edge, weight[..., only], bias, stride=(2, 1))
+    return F.conv_transpose2d(edge, weight, bias, stride=2)[..., only]
 
 
 def with_edges(maps: Tensor) -> tuple[Tensor, Frame]:
