@@ -9,6 +9,7 @@ import numpy as np
 from exfuse.errors import some
 from exfuse.importing.alignment import predicts_more
 from exfuse.importing.stated import Found
+from exfuse.metrics.means import Means
 from exfuse.store.grouping import Grouping, falling
 from exfuse.store.metric import Metric
 from exfuse.store.record import Record
@@ -17,6 +18,7 @@ from exfuse.store.study_file import StudyFile
 _SHOWN = 3  # files that a note names
 _PER_CENT = 1.0  # scores that are all below this would be a strange percentage
 _APART = 20  # times: a fraction and a percentage of the same kind are some hundred
+_NEAR = 0.2  # of a score: a hundred times a fraction is about what other runs have for the same image
 
 
 def notes_on(
@@ -47,6 +49,8 @@ def notes_on(
         yield "all scores are below 1 %: if they are fractions, say metric.unit=fraction."
     elif low and max(scores) > _APART * max(score for score in scores if score < _PER_CENT):
         yield f"{_all_called(low)} below 1 %, others up to {max(scores):.1f} %: are they fractions among percentages?"
+    if metric.unit == "percent" and (hundredth := _a_hundredth_of_the_others(runs)):
+        yield hundredth
     if beyond := [one for one in runs if predicts_more(one)]:
         yield (
             f"{_all_called(beyond)} counted with more predicted pixels than true ones: leave out pixels whose truth is void, "
@@ -54,6 +58,23 @@ def notes_on(
         )
     if len(study.rows) > 1 and not any(row.on is None for row in study.rows):
         yield "every row builds on another."
+
+
+def _a_hundredth_of_the_others(runs: Sequence[Found]) -> str | None:
+    """Of a single image's score that is a fraction where the other runs have percentages."""
+    several = [(one, one.additive.scores) for one in runs if isinstance(one.additive, Means)]
+    if len(several) < 2:
+        return None
+    usual = np.median([scores for _, scores in several], axis=0)
+    for one, scores in several:
+        suspicious = (scores > 0) & (scores < _PER_CENT) & (np.abs(100 * scores - usual) < _NEAR * usual)
+        if suspicious.any() and scores.mean() >= _PER_CENT:
+            image = int(np.argmax(suspicious))
+            return (
+                f"{_called(one)} scores image {one.ids[image]} {scores[image]:.3g} %, where half of the runs have "
+                f"{usual[image]:.3g} % or more: is it a fraction among percentages?"
+            )
+    return None
 
 
 def _called(one: Found) -> str:
