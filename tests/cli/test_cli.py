@@ -162,7 +162,9 @@ def test_every_verb_works_from_a_checkout() -> None:
         ("study vary a=1,2 baseline=a=1 -m", "train", ["+study=vary", "a=1,2", 'study.baseline="a=1"', "-m"], {}, ""),
         ("bench --only models --strict", "bench", ["only=[models]", "strict=true"], {}, "strict=true"),
         ("train seed=1 recipe=small seed=1", "train", ["seed=1", "recipe=small", "seed=1"], {}, ""),
-        ("train seed=1 +seed=2", "train", ["seed=1", "+seed=2"], {}, "+seed=2 replaces seed=1, which was typed before it"),
+        ("train seed=1 ++seed=2", "train", ["seed=1", "++seed=2"], {}, ""),
+        ("train seed=1 seed=2", "train", ["seed=1", "seed=2"], {}, "seed=2 replaces seed=1, which was typed before it"),
+        ("train backbone=a backbone=b", "train", ["backbone=a", "backbone=b"], {}, ""),
         ("predict R size=1 size=2", "predict", ["size=1", "size=2"], {"run": "R"}, "size=2 replaces size=1"),
     ],
 )

@@ -388,13 +388,14 @@ def test_copies_and_odd_percentages_are_pointed_out(tmp_path, capsys):
     assert "all scores are below 1 %" in told
 
 
-def test_one_image_in_fractions_among_percentages_is_pointed_out(tmp_path, capsys):
+@pytest.mark.parametrize("odd_runs", [["wide_0"], ["wide_0", "wide_1"]])
+def test_one_image_in_fractions_among_percentages_is_pointed_out(tmp_path, capsys, odd_runs):
     scored(tmp_path / "files")
     write_study_file(tmp_path / "files", metric={**DICE, "unit": "percent"})
     for name in ("plain_0", "plain_1", "wide_0", "wide_1"):
         path = tmp_path / "files" / f"{name}.csv"
         title, *lines = [line.split(",") for line in path.read_text().split()]
-        odd = lines[3][0] if name == "wide_0" else None
+        odd = lines[3][0] if name in odd_runs else None
         write_scores(path, [(image, float(score) * (1 if image == odd else 100)) for image, score in lines], title)
     import_folder(tmp_path / "files", tmp_path / "study", quiet=False)
     told = " ".join(capsys.readouterr().err.split())

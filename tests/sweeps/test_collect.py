@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,23 @@ def test_a_plain_multiruns_rows_say_what_else_was_swept(tmp_path: Path) -> None:
 )
 def test_a_record_that_travels_tells_nothing_of_the_machines_folders(text: str, cut: str) -> None:
     assert portable({"a": [text, 1, None], "b": {"c": text}}) == {"a": [cut, 1, None], "b": {"c": cut}}
+
+
+def test_what_rows_differ_in_is_known_from_the_study_where_the_runs_are_gone(
+    finished_run: RunFolder, small_overrides: list[str], command: Command, tmp_path: Path
+) -> None:
+    small = [word for word in small_overrides if not word.startswith("recipe.epochs=")]
+    epochs = next(word for word in small_overrides if word.startswith("recipe.epochs="))
+    runs, study = shutil.copytree(finished_run.root, tmp_path / "runs"), tmp_path / "study"
+    typed = ["train", "-m", *small, "+study=vary", f"{epochs},1", "+ablation=seb_ecre", "seed=0", f"paths.runs={runs}"]
+    typed += [f"hydra.sweep.dir={tmp_path}/sweep", f"sweep.output={study}"]
+    assert command(*typed)[0] == 0
+    before = json.loads((study / "study.json").read_text())
+    assert before["settings"]
+    shutil.rmtree(runs)
+    command(*typed, "sweep.missing=skip")
+    assert json.loads((study / "study.json").read_text())["settings"] == before["settings"]
+    assert len(load_study(study).done()) == 2
 
 
 def test_a_study_goes_on_from_its_records_alone(

@@ -165,6 +165,37 @@ def test_a_study_on_other_data_leaves_the_table_that_is_there(tmp_path: Path, mo
     assert moved == study_folder(before, outcomes("c"))
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_only_record_of_a_finished_run_stays_where_the_same_command_makes_other_runs(
+    trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as when a recipe's file was edited: the same words, other keys
+    monkeypatch.chdir(tmp_path)
+    runs, study = tmp_path / "runs", {"name": "mine", "title": "Mine"}
+    usual, folder = sweep(tmp_path, "+study=mine", study=study), Path("outputs/studies/mine")
+    typed = {"output": str(tmp_path / "typed"), "mixed": False, "missing": "skip"}
+    named = sweep(tmp_path, "+study=mine", study=study, sweep=typed)
+    now = [Outcome(0, [], "row", 0, {}, store=str(runs), key="b" * 16)]
+    for place, one in ((folder, usual), (tmp_path / "typed", named)):
+        record(place / "records", "a", "these images", "done")
+        write_sealed_json(place / "study.json", {"command": one.command})
+    if trained:
+        record(runs, "b", "these images", "done")
+    beside = study_folder(usual, now)
+    assert beside != folder
+    with pytest.raises(UserError, match=r"this sweep before its runs had other keys, with finished runs .*aaaa"):
+        study_folder(named, now)
+    # what was made of the second edit stays from a third
+    record(beside / "records", "b", "these images", "done")
+    write_sealed_json(beside / "study.json", {"command": usual.command})
+    assert study_folder(usual, now) == beside
+    third = [Outcome(0, [], "row", 0, {}, store=str(runs), key="c" * 16)]
+    assert (study_folder(usual, third) == beside) is trained  # as the run itself is there
+    record(runs, "a", "these images", "done")
+    assert study_folder(usual, now) == folder
+    assert study_folder(named, now) == tmp_path / "typed"
+
+
 def record(store: Path, key: str, manifest: str, status: str = "failed") -> None:
     RunFolder(store, key * 16).write(Record(key=key * 16, status=status, manifests={"val": manifest}))
 

@@ -109,12 +109,15 @@ def read_command(words: Sequence[str]) -> Command:
 
 
 def _replaced(words: Sequence[str]) -> list[str]:
-    """Of a key that was typed more than once, with different values, which of them holds: the last, as everywhere in Hydra."""
+    """Of a key that was typed more than once, with different values, which of them holds: the last, as everywhere in Hydra.
+
+    A group's second option, and a key that is added twice, Hydra refuses.
+    """
     last: dict[str, str] = {}
-    notes = []
+    notes, groups = [], {*search_path.groups()}
     for word in words:
-        if (override := _OVERRIDE.match(word)) and (key := override["key"]):
-            if last.get(key, word) != word:
+        if (override := _OVERRIDE.match(word)) and (key := override["key"]) and not word.startswith("+"):
+            if key not in groups and last.get(key, word) != word:
                 notes.append(f"{word} replaces {last[key]}, which was typed before it")
             last[key] = word
     return notes

@@ -18,7 +18,7 @@ from exfuse.store.study_file import StudyFile
 _SHOWN = 3  # files that a note names
 _PER_CENT = 1.0  # scores that are all below this would be a strange percentage
 _APART = 20  # times: a fraction and a percentage of the same kind are some hundred
-_NEAR = 0.2  # of a score: a hundred times a fraction is about what other runs have for the same image
+_NEAR = 0.2  # of a score: a hundred times a fraction is about what another run has for the same image
 
 
 def notes_on(
@@ -65,14 +65,15 @@ def _a_hundredth_of_the_others(runs: Sequence[Found]) -> str | None:
     several = [(one, one.additive.scores) for one in runs if isinstance(one.additive, Means)]
     if len(several) < 2:
         return None
-    usual = np.median([scores for _, scores in several], axis=0)
+    everyone = np.stack([scores for _, scores in several])  # run x image
     for one, scores in several:
-        suspicious = (scores > 0) & (scores < _PER_CENT) & (np.abs(100 * scores - usual) < _NEAR * usual)
+        near = (np.abs(100 * scores - everyone) < _NEAR * everyone) & (everyone >= _PER_CENT)
+        suspicious = (scores > 0) & (scores < _PER_CENT) & near.any(axis=0)
         if suspicious.any() and scores.mean() >= _PER_CENT:
             image = int(np.argmax(suspicious))
             return (
-                f"{_called(one)} scores image {one.ids[image]} {scores[image]:.3g} %, where half of the runs have "
-                f"{usual[image]:.3g} % or more: is it a fraction among percentages?"
+                f"{_called(one)} scores image {one.ids[image]} {scores[image]:.3g} %, where another run has "
+                f"{everyone[near[:, image], image][0]:.3g} %: is it a fraction among percentages?"
             )
     return None
 

@@ -69,7 +69,7 @@ def collect_study(
     swept = {row.name for row in rows}
     kept: dict[str, Any] = {name: getattr(study, name) for name in Heading.__struct_fields__}
     kept["claims"] = [claim for claim in study.claims if {claim.row, *claim.of} <= swept]
-    kept |= _declared(rows, study, outcomes) if study.overrides else {}
+    kept |= _declared(rows, study, outcomes, output / RECORDS) if study.overrides else {}
     named, own = {name for row in rows for name in row.options}, {technique.name for technique in variants.own()}
     kept["techniques"] = [one for one in variants.techniques() if one.name in named - own]
     file = StudyFile(schema=SCHEMA, command=command, mixed=mixed, rows=rows, tuning=tuning, sequential=sequential, **kept)
@@ -78,15 +78,18 @@ def collect_study(
     return _copy_records(search.runs if search else (), output / SEARCH, whole, counts=False) or changed
 
 
-def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What study.json says of rows that are overrides."""
+def _declared(rows: Sequence[RowFile], study: DeclaredStudy, outcomes: Sequence[Outcome], kept: Path) -> dict[str, Any]:
+    """What study.json says of rows that are overrides; ``kept`` has the records of runs whose own folders are gone."""
     of_key: dict[str, str] = {}
     for row in rows:
         for key in filter(None, row.runs.values()):
             if (other := of_key.setdefault(key, row.name)) != row.name:
                 raise UserError(f"Rows {other} and {row.name} are the same run, {key}. Take one of them out of the study.")
     runs = {outcome.key: outcome for outcome in outcomes}
-    records = {row.name: [runs[key].record() for key in filter(None, row.runs.values())] for row in rows}
+    records = {
+        row.name: [runs[key].record() or RunFolder(kept, key).record() for key in filter(None, row.runs.values())]
+        for row in rows
+    }
     first = {name: done[0] for name, found in records.items() if (done := [one for one in found if one and one.done])}
     overrides = {row.name: study.overrides[row.name] for row in rows}
     return {"overrides": overrides, "settings": differences(first, map(overridden_key, itertools.chain(*overrides.values())))}

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from exfuse.errors import UserError
+from exfuse.errors import UserError, some
 from exfuse.store.checked import read_plain
 from exfuse.store.folder import RunFolder, find_runs
 from exfuse.store.outcome import Outcome
@@ -18,35 +18,50 @@ from exfuse.sweeps.tuning import overridden_key
 def study_folder(sweep: Sweep, outcomes: Sequence[Outcome]) -> Path:
     """Where the study goes: as typed, or its own folder, or one beside that if it holds the table of other runs.
 
-    The same command on the same data is the same study, whatever became of its runs; where they lie changes nothing.
+    The same command on the same data is the same study, whatever became of its runs, as long as no finished run would be lost
+    with its record here; where they lie changes nothing.
 
     Raises:
         UserError: if the folder that was typed holds finished runs of another sweep, or its looks, which would leave it.
     """
     folder = sweep.place
+    while (beside := _beside(folder, sweep, outcomes)) is not None:
+        folder = beside
+    return folder
+
+
+def _beside(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> Path | None:
+    """The folder to look at next, where this one is to stay as it is."""
     before, keys = folder / STUDY_FILE, {outcome.key for outcome in outcomes}
     if not before.is_file():
-        return folder
+        return None
     known = read_plain(before, "a study", f"Delete {folder}, or set sweep.output to another folder.")
     looked = bool((known.get("sequential") or {}).get("looks")) and not (sweep.plan and sweep.plan.sequential)
     if not looked and {path.name for path in folder.glob(f"{RECORDS}/*")} <= keys:
-        return folder
+        return None
     now = _data(outcome.folder for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
     same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
-    if same and (then & now or not (then and now)):
-        return folder
+    lost = [run.key for run in find_runs(folder / RECORDS) if run.key not in keys and _is_done(run)]
+    stores = {outcome.folder.root for outcome in outcomes if outcome.key}
+    alone = [key for key in lost if not any(_is_done(RunFolder(store, key)) for store in stores)]
+    if same and (then & now or not (then and now)) and not alone:
+        return None
     if sweep.output:
-        lost = any(run.key not in keys and (record := run.record()) and record.done for run in find_runs(folder / RECORDS))
         if looked or lost:
-            kept = "whose looks count in its p" if looked else "with finished runs that this one does not have"
-            raise UserError(
-                f"{folder} holds the table of another sweep, {known.get('command')}, {kept}. Choose another sweep.output, or "
-                "delete it."
+            kept = (
+                "whose looks count in its p" if looked else f"with finished runs that this one does not have ({some(lost, 3)})"
             )
-        return folder
-    own = _unspent(sweep.command) + (f" {sorted(now)}" if same else "")
+            whose = "this sweep before its runs had other keys" if same else f"another sweep, {known.get('command')}"
+            raise UserError(f"{folder} holds the table of {whose}, {kept}. Choose another sweep.output, or delete it.")
+        return None
+    own = _unspent(sweep.command) + (f" {sorted(alone or now)}" if same else "")
     return folder.with_name(f"{folder.name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}")
+
+
+def _is_done(run: RunFolder) -> bool:
+    record = run.record()
+    return record is not None and record.done
 
 
 def looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
