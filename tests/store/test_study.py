@@ -114,10 +114,6 @@ ABOVE = {"row": "seb", "lies": "above", "of": ["baseline"]}
             lambda study: study.update(claims=[ABOVE, {"row": "baseline", "lies": "below", "of": ["seb"]}]),
             "that seb lies above baseline is claimed twice",
         ),
-        (
-            lambda study: study.update(claims=[ABOVE, ABOVE | {"lies": "below"}]),
-            "that seb lies above baseline is claimed, and that it lies below",
-        ),
         (lambda study: study.update(claims=[ABOVE | {"of": ["baseline", "baseline"]}]), "claim about seb names baseline twice"),
         (lambda study: study["rows"][1].update(name="baseline", on=None), "two rows are called baseline"),
         (lambda study: study["rows"][1]["runs"].update({"0": "../../etc/passwd"}), "which is no run's key"),
