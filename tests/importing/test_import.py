@@ -118,6 +118,21 @@ def test_means_of_scores_have_the_estimate_and_the_noise_of_their_images(tmp_pat
     assert text == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
+@pytest.mark.parametrize(("images", "seeds", "p"), [(3, 1, 0.25), (12, 1, 2**-11), (2, 3, 0.25)])
+def test_a_difference_that_never_varies_is_as_probable_as_signs_are(tmp_path, images, seeds, p):
+    lines = [
+        [name, seed, image, score]
+        for name, score in (("plain", 0.0), ("wide", 1.0))
+        for seed in range(seeds)
+        for image in IMAGES[:images]
+    ]
+    write_scores(tmp_path / "files" / "all.csv", lines, ("row", "seed", "image", "score"))
+    write_study_file(tmp_path / "files", metric=DICE, rows={"plain": None, "wide": "plain"})
+    interval = compare_rows(import_folder(tmp_path / "files", tmp_path / "study"))["wide"].interval
+    assert interval is not None
+    assert (interval.low, interval.high, interval.p_value) == (1.0, 1.0, p)
+
+
 def test_a_mean_of_scores_may_be_called_miou(tmp_path):
     table = write_scores(tmp_path / "miou.csv", table_lines(), ("row", "seed", "image", "score"))
     study = import_folder(table, tmp_path / "study", metric_name="mIoU", metric_unit="fraction", metric_better="higher")

@@ -219,8 +219,8 @@ class Resampled(Generic[Cell]):
         half = float(noise.half_width(1 - level))
         if half > self._nothing:
             p_value = noise.p_value(estimate)
-        else:  # the rows agree, or differ alike, in every resample
-            half, p_value = 0.0, float(estimate == 0)
+        else:  # the rows agree, or differ alike, in every resample: as likely as that all units fall on one side by chance
+            half, p_value = 0.0, min(1.0, 2.0 ** (1 - max(units.number, seeds))) if estimate else 1.0
         by_seeds = ["seeds"] if seeds > 1 else []
         chance = " and ".join(by_seeds + ([] if units.kind == NOTHING else ["images"]))
         return Interval(estimate, estimate - half, estimate + half, p_value, seeds, self.images, chance, units, noise)
