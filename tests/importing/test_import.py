@@ -265,6 +265,23 @@ def test_an_altered_score_reaches_no_table(tmp_path):
         build_table(load_study(study.folder))
 
 
+@pytest.mark.parametrize("damage", ["swapped", "removed"])
+def test_scores_that_nothing_is_compared_with_are_checked_too(tmp_path, damage):
+    write_scores(tmp_path / "one.csv", table_lines(["plain"], [0, 1]), ("row", "seed", "image", "score"))
+    import_folder(
+        tmp_path / "one.csv", tmp_path / "study", drawn=True, metric_name="Dice", metric_unit="fraction", metric_better="higher"
+    )
+    check_study(tmp_path / "study")
+    first, second = sorted((tmp_path / "study" / "records").glob("*/scores.npz"))
+    content = first.read_bytes(), second.read_bytes()
+    if damage == "swapped":
+        first.write_bytes(content[1])
+    else:
+        first.unlink()
+    with pytest.raises(UserError, match=first.parent.name):
+        check_study(tmp_path / "study")
+
+
 @pytest.mark.parametrize(
     ("ask", "records"), [(asked.study, False), (view_study, False), (asked.compared, True), (asked.scored, True)]
 )
