@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -194,6 +195,22 @@ def test_the_only_record_of_a_finished_run_stays_where_the_same_command_makes_ot
     record(runs, "a", "these images", "done")
     assert study_folder(usual, now) == folder
     assert study_folder(named, now) == tmp_path / "typed"
+
+
+def test_a_sequential_study_keeps_its_folder_while_its_later_seeds_are_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, mine = Path("outputs/studies/mine"), sweep(tmp_path, "+study=mine", study={"name": "mine", "title": "Mine"})
+    for key in "ab":
+        record(folder / "records", key, "these images", "done")
+    write_sealed_json(folder / "study.json", {"command": mine.command})
+    first = [Outcome(0, [], "row", 0, {}, store=str(folder / "records"), key="a" * 16)]
+    assert study_folder(mine, first) != folder
+    mine.plan = SimpleNamespace(sequential=object())  # type: ignore[assignment]
+    assert study_folder(mine, first) == folder
+    edited = [Outcome(0, [], "row", 0, {}, store=str(tmp_path / "runs"), key="c" * 16)]
+    assert study_folder(mine, edited) != folder
 
 
 def record(store: Path, key: str, manifest: str, status: str = "failed") -> None:

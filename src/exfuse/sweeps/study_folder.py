@@ -1,6 +1,7 @@
 """Where a sweep's study goes, so that no sweep writes over another's table."""
 
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,16 +43,18 @@ def _beside(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> Path | N
     now = _data(outcome.folder for outcome in outcomes if outcome.key)
     then = _data(find_runs(folder / RECORDS))
     same = _unspent(str(known.get("command", ""))) == _unspent(sweep.command)
-    lost = [run.key for run in find_runs(folder / RECORDS) if run.key not in keys and _is_done(run)]
-    stores = {outcome.folder.root for outcome in outcomes if outcome.key}
+    finished = {run.key for run in find_runs(folder / RECORDS) if _is_done(run)}
+    lost = sorted(finished - keys)
+    stores = {outcome.folder.root for outcome in outcomes if outcome.key and outcome.folder.root != folder / RECORDS}
     alone = [key for key in lost if not any(_is_done(RunFolder(store, key)) for store in stores)]
+    if sweep.plan and sweep.plan.sequential and finished & keys:
+        alone = []  # seeds of looks that are to come again
     if same and (then & now or not (then and now)) and not alone:
         return None
     if sweep.output:
         if looked or lost:
-            kept = (
-                "whose looks count in its p" if looked else f"with finished runs that this one does not have ({some(lost, 3)})"
-            )
+            gone = f"with finished runs that this one does not have ({some(lost, 3)})"
+            kept = "whose looks count in its p" if looked else gone
             whose = "this sweep before its runs had other keys" if same else f"another sweep, {known.get('command')}"
             raise UserError(f"{folder} holds the table of {whose}, {kept}. Choose another sweep.output, or delete it.")
         return None
@@ -66,7 +69,8 @@ def _is_done(run: RunFolder) -> bool:
 
 def looked_at(folder: Path, keys: Sequence[str]) -> Sequential | None:
     """How far an earlier start with these runs was, in the study's folder or one beside it, see `study_folder`."""
-    places = [folder, *sorted(folder.parent.glob(f"{folder.name}-{'[0-9a-f]' * 8}"))]
+    beside = re.compile(re.escape(folder.name) + "(-[0-9a-f]{8})+")
+    places = [folder, *sorted(path for path in folder.parent.glob(f"{folder.name}-*") if beside.fullmatch(path.name))]
     known = (load_sequential(place) for place in places if any((place / RECORDS / key).is_dir() for key in keys))
     return next(filter(None, known), None)
 
